@@ -1,0 +1,1 @@
+"""Holdfast: long processes and big transfers that can be paused, resumed and cancelled."""

@@ -1,0 +1,283 @@
+"""What crosses the wire: every struct that the server sends or takes, once.
+
+The server imports these from here, so the two sides can't drift. Times are UTC, RFC 3339. Sizes, offsets and
+`bytes_read` are bytes. A field that is not known is left out or null, never a made-up value.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "ENDED",
+    "LIVE",
+    "BulkAnswer",
+    "BulkRequest",
+    "DownloadPiece",
+    "ErrorInfo",
+    "Event",
+    "FileInfo",
+    "FilePage",
+    "LogLine",
+    "LogPage",
+    "Place",
+    "Problem",
+    "Process",
+    "ProcessPage",
+    "ProgressInfo",
+    "ResumeRequest",
+    "StartRequest",
+    "State",
+    "UploadCancelled",
+    "UploadInfo",
+    "UploadPage",
+    "UploadStatus",
+    "WorkTypeInfo",
+    "WorkTypeList",
+]
+
+Place = Literal["loop", "thread", "process"]
+
+
+class State(StrEnum):
+    """Where a process stands. All transitions are in `tornado_app.processes.lifecycle`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+
+
+ENDED = frozenset({State.CANCELLED, State.FAILED, State.SUCCEEDED})
+LIVE = frozenset(State) - ENDED
+
+
+class ProgressInfo(msgspec.Struct, frozen=True):
+    """How far the work is. `done` and `total` are in the work type's own unit (bytes, rows, files)."""
+
+    done: float | None = None
+    total: float | None = None
+    note: str = ""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a process failed. `rollback` is set when undoing it failed as well."""
+
+    type: str
+    message: str
+    rollback: str | None = None
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One run of a work type, as it stands.
+
+    `version` changes whenever anything of the process does; give it back as `after` to wait for the next change.
+    `stalled` is true when a running process has not yielded for longer than the server's `--stall-after`.
+    """
+
+    id: str
+    work_type: str
+    params: dict[str, Any]
+    state: State
+    progress: ProgressInfo
+    created: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    attempt: int = 0
+    version: int = 0
+    place: Place = "thread"
+    priority: int = 0
+    labels: dict[str, str] = {}
+    retries: int = 0
+    retry_at: datetime | None = None
+    deadline: datetime | None = None
+    stalled: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """True for cancelled, failed and succeeded."""
+        return self.state in ENDED
+
+
+class StartRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """`POST /v1/processes`. Without `id` the server picks one; `deadline_s` is seconds from the start request.
+
+    `code` is a base64 cloudpickle of a generator function, in place of `work_type` (server: `--allow-code`);
+    `python` is then the sender's version, "3.11".
+    """
+
+    work_type: str = ""
+    params: dict[str, Any] = {}
+    id: str | None = None
+    place: Place | None = None
+    priority: int = 0
+    labels: dict[str, str] = {}
+    retries: int | None = None
+    deadline_s: float | None = None
+    code: str | None = None
+    python: str | None = None
+
+
+class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Body of `POST /{id}/process/resume/`: resume only if the process's work type is in the list."""
+
+    work_types: list[str] | None = None
+
+
+class ProcessPage(msgspec.Struct, frozen=True):
+    """A page of processes, newest first; `next` is the cursor of the page after it, null on the last."""
+
+    items: list[Process]
+    next: str | None = None
+
+
+class BulkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which processes a bulk verb means; filters are joined by "and". No filter at all is refused."""
+
+    ids: list[str] | None = None
+    work_type: str | None = None
+    state: list[State] | None = None
+    label: dict[str, str] | None = None
+
+
+class BulkAnswer(msgspec.Struct, frozen=True):
+    """What a bulk verb did: `changed` by id, and `refused` with the reason for each id it left alone."""
+
+    changed: list[str]
+    refused: dict[str, str]
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line that the work logged."""
+
+    seq: int
+    time: datetime
+    message: str
+    attempt: int = 0
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """Log lines in order; give the last `seq` as `after` for what follows."""
+
+    items: list[LogLine]
+    next: int | None = None
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One server-sent event. `seq` is set (and is the SSE id) on what is durable: state changes."""
+
+    type: Literal["state", "progress", "log", "file", "upload", "dropped"]
+    id: str
+    time: datetime
+    seq: int | None = None
+    state: State | None = None
+    before: State | None = None
+    attempt: int | None = None
+    version: int | None = None
+    progress: ProgressInfo | None = None
+    error: ErrorInfo | None = None
+    message: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class WorkTypeInfo(msgspec.Struct, frozen=True):
+    """A work type that this server can run; `params_schema` is JSON Schema 2020-12."""
+
+    name: str
+    doc: str
+    params_schema: dict[str, Any]
+    place: Place
+    retries: int = 0
+    limit: int | None = None
+    can_roll_back: bool = False
+
+
+class WorkTypeList(msgspec.Struct, frozen=True):
+    """Every work type of the server; `default` is what `GET /{id}/process/` starts when none is named."""
+
+    items: list[WorkTypeInfo]
+    default: str | None = None
+
+
+class DownloadPiece(msgspec.Struct, frozen=True):
+    """A piece of a file from the seed's download: text, or base64 when asked for. Go on at `bytes_read`."""
+
+    file_content: str
+    bytes_read: int
+    is_complete: bool
+    percentage_done: float
+    file_size: int
+    etag: str
+
+
+class UploadStatus(msgspec.Struct, frozen=True):
+    """Where a seed upload stands: go on at `bytes_read`. `sha256` (hex) is set once the file is published."""
+
+    bytes_read: int
+    is_complete: bool
+    file_size: int | None = None
+    sha256: str | None = None
+
+
+class UploadCancelled(msgspec.Struct, frozen=True):
+    """The intermediate file of this upload is gone."""
+
+    file_name: str
+    cancelled: bool = True
+
+
+class FileInfo(msgspec.Struct, frozen=True):
+    """A published file. `etag` is the strong entity tag without quotes; `sha256` is hex, null when not known."""
+
+    name: str
+    size: int
+    modified: datetime
+    etag: str
+    content_type: str
+    sha256: str | None = None
+
+
+class FilePage(msgspec.Struct, frozen=True):
+    """A page of files by name; `next` is the cursor of the page after it, null on the last."""
+
+    items: list[FileInfo]
+    next: str | None = None
+
+
+class UploadInfo(msgspec.Struct, frozen=True):
+    """An upload in the making (or finished and kept until it expires). `length` is null while it is not known."""
+
+    id: str
+    name: str
+    offset: int
+    length: int | None
+    created: datetime
+    expires: datetime | None
+    complete: bool
+
+
+class UploadPage(msgspec.Struct, frozen=True):
+    """A page of uploads; `next` is the cursor of the page after it, null on the last."""
+
+    items: list[UploadInfo]
+    next: str | None = None
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details. Extension members are read from the same object by `holdfast.errors`."""
+
+    title: str
+    status: int
+    type: str = "about:blank"
+    detail: str = ""
+    instance: str = ""

