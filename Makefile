@@ -1,0 +1,48 @@
+# Everything needs only make and a Python 3.11 or later; uv is used when it is there. The second time is quick.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: help run demo test test-fast lint format bench clean
+
+help:
+	@echo "make run        serve Files/ on http://127.0.0.1:8000"
+	@echo "make demo       the tour on real data: cut, paused, killed, resumed, and nothing lost"
+	@echo "make test       every test, with coverage, on this Python; the fast ones on each later Python found"
+	@echo "make test-fast  the tests that take less than a quarter of a second each"
+	@echo "make lint       ruff, ruff format, mypy --strict, import rules"
+	@echo "make bench      the benchmarks, with their peers in the same run"
+	@echo "make clean      remove what these make, but for Files/ and .holdfast/"
+
+run: $(VENV)/.has-demo
+	exec $(PYTHON) -m tornado_app
+
+demo: $(VENV)/.has-demo
+	$(PYTHON) -m tornado_app.demo
+
+test: $(VENV)/.has-dev
+	.ci/test
+
+test-fast: $(VENV)/.has-dev
+	$(PYTHON) -m pytest -q -m "not slow"
+
+lint: $(VENV)/.has-dev
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.has-dev
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: $(VENV)/.has-dev
+	for figure in $(filter-out %/__init__.py %/harness.py,$(wildcard benchmarks/*.py)); do $(PYTHON) -m "$$(echo "$${figure%.py}" | tr / .)" || exit 1; done
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info sdk/*.egg-info .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.has-%: setup.py .ci/environment
+	@.ci/environment $(VENV) $*

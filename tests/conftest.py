@@ -1,0 +1,146 @@
+"""What all tests share: native `async def` tests and fixtures, a server in this process, servers in their own.
+
+pytest-tornado runs a test that is marked `gen_test` on the fixture `io_loop`. Here every `async def` test gets that
+mark, and async fixtures run on the same loop, so a test reads as if there were no plugin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from tornado.ioloop import IOLoop
+
+from tests.servers import ServerProcess, children_of_this_process
+from tornado_app.settings import Settings
+
+if TYPE_CHECKING:
+    from tornado_app.app import App
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.gen_test)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Run async fixtures on `io_loop`, which is thereby set up before them and closed after them."""
+    function = fixturedef.func
+    if inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function):
+        fixturedef.func = _on_loop(function, request.getfixturevalue("io_loop"))  # type: ignore[misc]
+    try:
+        return (yield)
+    finally:
+        fixturedef.func = function  # type: ignore[misc]
+
+
+def _on_loop(function: Callable[..., Any], io_loop: IOLoop) -> Callable[..., Any]:
+    """The same fixture as a plain function (or generator) that runs `function` on the loop."""
+
+    def value(**arguments: Any) -> Any:
+        return io_loop.run_sync(functools.partial(function, **arguments))
+
+    def generator(**arguments: Any) -> Iterator[Any]:
+        running = function(**arguments)
+        yield io_loop.run_sync(functools.partial(anext, running))
+        with contextlib.suppress(StopAsyncIteration):
+            io_loop.run_sync(functools.partial(anext, running))
+
+    return generator if inspect.isasyncgenfunction(function) else value
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """The loop of one test, in place of pytest-tornado's, which relies on what newer asyncio has dropped."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    io_loop = IOLoop(asyncio_loop=loop, make_current=False)  # type: ignore[call-arg]
+    yield io_loop
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    asyncio.set_event_loop(None)
+    io_loop.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Every test ends the threads and processes that it started."""
+    threads, processes = set(threading.enumerate()), children_of_this_process()
+    yield
+    deadline = time.monotonic() + 5
+
+    def left() -> list[Any]:
+        started = [t for t in threading.enumerate() if t not in threads and not t.daemon]
+        return [*started, *(children_of_this_process() - processes)]
+
+    while left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left(), "threads and processes that the test left behind"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a server that touches nothing but this test's folder, on a port of its own."""
+    (tmp_path / "files").mkdir()
+    return Settings(port=0, files_dir=tmp_path / "files", data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[App]:
+    """The server's services in this process, open; override `settings` for others."""
+    from tornado_app.app import App  # most tests need no server, and start quicker without
+
+    app = await App.open(settings)
+    yield app
+    await app.close()
+
+
+@pytest.fixture
+async def server(app: App) -> App:
+    """`app`, listening on `app.port`."""
+    app.listen()
+    return app
+
+
+@pytest.fixture
+def base_url(server: App) -> str:
+    """Where `server` answers, without a slash at the end."""
+    return f"http://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+async def http(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client of `server`."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def spawn_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts `python -m tornado_app` in this test's folder: `spawn_server("--chunk-size", "9", HOLDFAST_TOKEN="t")`."""
+    started: list[ServerProcess] = []
+
+    def spawn(*flags: str, folder: Path = tmp_path, **environment: str) -> ServerProcess:
+        server = ServerProcess(folder, flags, environment)
+        started.append(server)
+        server.start()
+        return server
+
+    yield spawn
+    for server in started:
+        server.end()

@@ -1,0 +1,123 @@
+"""Real server processes for tests: started, waited for, stopped, killed, started again on the same folders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SERVING = "Holdfast serving on "
+
+
+class ServerProcess:
+    """One `python -m tornado_app` at a time on `folder`/files and `folder`/data; what it logs goes to `folder`/log."""
+
+    def __init__(self, folder: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        self.files_dir = folder / "files"
+        self.data_dir = folder / "data"
+        self.log_path = folder / "log"
+        self.flags = list(flags)
+        self.environment = dict(environment or {})
+        self.url = ""
+        self.stdout = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server that runs."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything that was logged so far."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def start(self) -> None:
+        """Start it and wait for its line. A server that was given port 0 takes the same port when started again."""
+        self.files_dir.mkdir(parents=True, exist_ok=True)
+        port = self.url.rpartition(":")[2] or "0"
+        command = [sys.executable, "-m", "tornado_app", "--port", port]
+        command += ["--files-dir", str(self.files_dir), "--data-dir", str(self.data_dir), *self.flags]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=inherited | {"PYTHONUNBUFFERED": "1"} | self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.startswith(SERVING):
+            code = self._process.wait(10)
+            self.end()
+            raise AssertionError(f"the server did not start (exit {code}): {line}\n{self.log}")
+        self.url = line.removeprefix(SERVING).strip()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash or the out-of-memory killer would."""
+        self._signal(signal.SIGKILL)
+        self._reap(10)
+
+    def stop(self, number: int = signal.SIGTERM, within: float = 20) -> float:
+        """Ask it to stop, see that it ends with exit status 0; the seconds it took."""
+        start = time.monotonic()
+        self._signal(number)
+        code = self._reap(within)
+        assert code == 0, f"exit status {code} after signal {number}\n{self.log}"
+        return time.monotonic() - start
+
+    def restart(self) -> None:
+        """Start again after `kill` or `stop`, on the same folders and port."""
+        self.start()
+
+    def end(self) -> None:
+        """Whatever state it is in: gone."""
+        if self._process is not None:
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(number)
+
+    def _reap(self, within: float) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        code = self._process.wait(within)
+        self.stdout += self._process.stdout.read()
+        self._process.stdout.close()
+        self._process = None
+        return code
+
+
+def children_of_this_process() -> set[int]:
+    """Process ids of living children (none where there is no /proc)."""
+    found: set[int] = set()
+    for tasks in Path("/proc/self/task").glob("*/children"):
+        try:
+            found |= {int(pid) for pid in tasks.read_text().split()}
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], T], within: float = 20, what: str = "") -> T:
+    """The first true value of `condition`, asked every 10 ms. Raises `AssertionError` after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s: {what or condition}")
+        time.sleep(0.01)
