@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,10 +16,11 @@ MIB = 1 << 20
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    show = not metadata.pop("secret", False)
     metadata = {"help": help, **metadata}
     if isinstance(default, (dict, tuple)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=lambda: type(default)(default), metadata=metadata, repr=show)
+    return field(default=default, metadata=metadata, repr=show)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,9 @@ class Settings:
     chunk_size: int = _setting(64 * 1024, "most bytes in one piece of GET /download/")
     max_running: int = _setting(32, "processes that run at once")
     default_work_type: str = _setting("manifest", "what GET /{id}/process/ starts when no work type is named")
-    database: dict[str, str] = _setting({}, "database that work may use, NAME=URL; may be repeated", metavar="NAME=URL")
+    database: dict[str, str] = _setting(
+        {}, "database that work may use, NAME=URL; may be repeated", metavar="NAME=URL", secret=True
+    )
     import_: tuple[str, ...] = _setting((), "module with work types of your own; may be repeated", metavar="MODULE")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "how to log", choices=("text", "json"))
@@ -170,7 +174,7 @@ def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
             return dict(_pair(item) for item in value if item)
         if kind == "tuple":
             return tuple(item.strip() for item in value if item.strip())
-        value = {"int": int, "float": float, "Path": Path, "str": str}[kind](value)
+        value = _READERS[kind](value)
     except ValueError as error:
         wanted = {"int": "a whole number", "float": "a number of seconds"}.get(kind, str(error))
         raise SettingsError(f"{where} must be {wanted}, not {value!r}") from error
@@ -179,11 +183,21 @@ def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
     return value
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number of seconds")
+    return number
+
+
 def _boolean(text: str) -> bool:
     truth = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if text.lower() not in truth:
         raise ValueError("true or false")
     return truth[text.lower()]
+
+
+_READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": _finite, "Path": Path, "str": str}
 
 
 def _pair(text: str) -> tuple[str, str]:

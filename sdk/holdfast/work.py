@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     import httpx
     from sqlalchemy import Engine
 
-__all__ = ["FilesForWork", "Job", "NoParams", "Progress", "Services", "StagedFile", "Stopping", "WorkError", "WorkType", "work_type"]
+__all__ = [
+    "FilesForWork",
+    "Job",
+    "NoParams",
+    "Progress",
+    "Services",
+    "StagedFile",
+    "Stopping",
+    "WorkError",
+    "WorkType",
+    "work_type",
+]
 
 Stopping = Literal["pause", "cancel", "shutdown"]
 

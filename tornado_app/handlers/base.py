@@ -101,7 +101,9 @@ class BaseHandler(RequestHandler):
                 self._allowed_origin = origin
                 self.allow_cross_origin(origin)
                 return
-            raise problems.CROSS_SITE(f"origin {origin} may not call this server; --allow-origin {origin} would allow it")
+            raise problems.CROSS_SITE(
+                f"origin {origin} may not call this server; --allow-origin {origin} would allow it"
+            )
         if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             raise problems.CROSS_SITE("a page of another site may not call this server; --allow-origin would allow it")
 
@@ -119,7 +121,8 @@ class BaseHandler(RequestHandler):
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
             return
         raise problems.UNAUTHORIZED(
-            "send the server's token as Authorization: Bearer TOKEN", headers={"WWW-Authenticate": 'Bearer realm="holdfast"'}
+            "send the server's token as Authorization: Bearer TOKEN",
+            headers={"WWW-Authenticate": 'Bearer realm="holdfast"'},
         )
 
     @property
@@ -197,7 +200,12 @@ class BaseHandler(RequestHandler):
             return kind(error.log_message or f"{self.request.method} {self.request.path}: {kind.title.lower()}")
         error_id = secrets.token_hex(6)
         error_log.error(
-            "error %s in %s %s", error_id, self.request.method, self.request.path, exc_info=error, extra={"error_id": error_id}
+            "error %s in %s %s",
+            error_id,
+            self.request.method,
+            self.request.path,
+            exc_info=error,
+            extra={"error_id": error_id},
         )
         return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
 

@@ -18,7 +18,9 @@ class Cause(StrEnum):
 
     CLAIM = "claim"  # a slot is free: the next attempt starts
     STOPPED = "stopped"  # the work stopped at a yield because it was asked to
-    INTERRUPTED = "interrupted"  # the server stopped or died, or the place was lost: the attempt is over, the work is not
+    INTERRUPTED = (
+        "interrupted"  # the server stopped or died, or the place was lost: the attempt is over, the work is not
+    )
     RETRY = "retry"  # the attempt failed in a way that is worth another
     SUCCEEDED = "succeeded"
     FAILED = "failed"

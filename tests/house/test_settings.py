@@ -1,0 +1,114 @@
+"""Every setting has a flag and a variable, is documented, and says what would be right when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tornado_app import settings
+from tornado_app.settings import Settings, SettingsError, flag, read, variable
+
+ROOT = Path(__file__).parents[2]
+FIELDS = [f.name for f in dataclasses.fields(Settings)]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_is_documented_with_its_flag_its_variable_and_its_default(name: str) -> None:
+    rows = (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines()
+    row = next((row for row in rows if row.startswith(f"| `{flag(name)}")), None)
+    assert row is not None, f"{flag(name)} is not in docs/settings.md"
+    assert f"`{variable(name)}`" in row
+    default = getattr(Settings(), name)
+    if default not in (None, "", False, (), {}):
+        assert f"`{default}`" in row, f"the default of {flag(name)} is {default}"
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    rows = (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines()
+    documented = {row.split("`")[1].split(" ")[0] for row in rows if row.startswith("| `--")}
+    assert documented == {flag(name) for name in FIELDS}
+
+
+def test_every_setting_explains_itself_in_one_line() -> None:
+    for f in dataclasses.fields(Settings):
+        text = f.metadata["help"]
+        assert text
+        assert len(text) < 100, f.name
+        assert not text.endswith("."), f.name
+
+
+def test_defaults_are_good_as_they_are() -> None:
+    assert read([], {}) == Settings()
+
+
+def test_flags_win_over_the_environment_and_that_over_the_defaults() -> None:
+    environment = {"HOLDFAST_PORT": "1", "HOLDFAST_CHUNK_SIZE": "2000", "HOLDFAST_MAX_RUNNING": ""}
+    got = read(["--port", "2"], environment)
+    assert (got.port, got.chunk_size, got.max_running) == (2, 2000, Settings().max_running)
+
+
+def test_what_may_be_repeated_is_a_list_in_the_environment() -> None:
+    got = read(
+        ["--database", "a=sqlite:///a", "--database", "b=postgresql://u:p@h/d?x=1"],
+        {"HOLDFAST_IMPORT": "one, two,", "HOLDFAST_ALLOW_HOST": "x.example", "HOLDFAST_TRUST_PROXY": "yes"},
+    )
+    assert got.import_ == ("one", "two")
+    assert got.allow_host == ("x.example",)
+    assert got.trust_proxy is True
+    assert got.databases["b"] == "postgresql://u:p@h/d?x=1"
+    assert got.databases["default"].startswith("sqlite:////")
+
+
+def test_a_switch_can_be_turned_off_against_the_environment() -> None:
+    assert read(["--no-trust-proxy"], {"HOLDFAST_TRUST_PROXY": "true"}).trust_proxy is False
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"HOLDFAST_PORT": "eighty"}, "HOLDFAST_PORT must be a whole number, not 'eighty'"),
+        ({"HOLDFAST_PORT": "-1"}, "from 0 to 65535"),
+        ({"HOLDFAST_SHUTDOWN_GRACE": "soon"}, "a number of seconds"),
+        ({"HOLDFAST_SHUTDOWN_GRACE": "nan"}, "a number of seconds"),
+        ({"HOLDFAST_SHUTDOWN_GRACE": "0"}, "more than 0"),
+        ({"HOLDFAST_JOURNAL_INTERVAL": "-1"}, "0 or more"),
+        ({"HOLDFAST_JOURNAL_INTERVAL": "inf"}, "a number of seconds"),
+        ({"HOLDFAST_DURABLE": "perhaps"}, "true or false"),
+        ({"HOLDFAST_LOG_FORMAT": "xml"}, "text, json"),
+        ({"HOLDFAST_DATABASE": "x="}, "NAME=URL"),
+        ({"HOLDFAST_CHUNK_SIZE": "3"}, "at least 4"),
+        ({"HOLDFAST_ADDRESS": "10.0.0.1"}, "--token"),
+        ({"HOLDFAST_ADDRESS": "example.org"}, "loopback only"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_what_cannot_be_is_refused_by_name(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError, match=r".+") as caught:
+        read([], environment)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_token(address: str) -> None:
+    assert read(["--address", address], {}).address == address
+
+
+def test_the_token_comes_from_a_file_without_its_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("abc\n", encoding="utf-8")
+    assert read(["--token-file", str(path), "--address", "0.0.0.0"], {}).auth_token == "abc"
+    path.write_text("\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="is empty"):
+        read(["--token-file", str(path)], {})
+
+
+def test_no_secret_shows_in_the_settings_text() -> None:
+    assert "hunter2" not in repr(Settings(token="hunter2", database={"x": "postgresql://u:hunter2@h/d"}))
+
+
+def test_flag_and_variable_are_the_same_name() -> None:
+    assert (flag("files_dir"), variable("files_dir")) == ("--files-dir", "HOLDFAST_FILES_DIR")
+    assert (flag("import_"), variable("import_")) == ("--import", "HOLDFAST_IMPORT")
+    assert settings.is_loopback("not an address") is False

@@ -1,0 +1,202 @@
+"""Who may come in, and what every answer carries whether it is good news or bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tornado.web import HTTPError
+
+from tornado_app.app import App
+from tornado_app.handlers.base import SECURITY_HEADERS
+from tornado_app.problems import INTERNAL
+from tornado_app.settings import Settings
+
+GOOD = "/v1/work-types"
+
+
+def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, object]:
+    """The one shape of an error; its members."""
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (status, status), body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["type"] == f"/problems/{kind}"
+    assert body["title"]
+    assert body["detail"]
+    return dict(body)
+
+
+def assert_guarded(answer: httpx.Response) -> None:
+    for name, value in SECURITY_HEADERS.items():
+        assert answer.headers[name] == value
+    assert "no-store" in answer.headers["cache-control"]
+
+
+class TestEveryAnswer:
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", GOOD, 200),
+            ("GET", "/nothing/here", 404),
+            ("DELETE", GOOD, 405),
+            ("GET", "/download/?file_name=none", 404),
+            ("GET", "/download/", 400),
+            ("POST", "/none/process/pause", 404),
+        ],
+    )
+    async def test_carries_the_security_headers(
+        self, http: httpx.AsyncClient, method: str, path: str, status: int
+    ) -> None:
+        answer = await http.request(method, path)
+        assert answer.status_code == status
+        assert_guarded(answer)
+
+    async def test_an_unknown_path_is_a_404_problem_that_names_it(self, http: httpx.AsyncClient) -> None:
+        problem = assert_problem(await http.get("/v1/nope"), 404, "not-found")
+        assert "/v1/nope" in str(problem["detail"])
+
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            (GOOD, {"GET"}),
+            ("/a/process/", {"GET"}),
+            ("/a/process/pause/", {"POST"}),
+            ("/download/", {"GET"}),
+            ("/upload/", {"GET", "POST"}),
+            ("/upload/cancel/", {"POST"}),
+        ],
+    )
+    async def test_another_method_is_a_405_with_allow(
+        self, http: httpx.AsyncClient, path: str, allowed: set[str]
+    ) -> None:
+        answer = await http.delete(path)
+        assert_problem(answer, 405, "method-not-allowed")
+        assert allowed <= set(answer.headers["allow"].split(", "))
+        assert "DELETE" not in answer.headers["allow"]
+
+    async def test_a_bug_is_a_500_with_an_id_that_the_log_has_and_no_traceback(
+        self, server: App, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def bug(*args: object, **kwargs: object) -> None:
+            raise ZeroDivisionError("the secret inside")
+
+        monkeypatch.setattr("tornado_app.handlers.processes.WorkTypesHandler.get", bug)
+        with caplog.at_level(logging.ERROR, "holdfast.error"):
+            answer = await http.get(GOOD)
+        problem = assert_problem(answer, 500, INTERNAL.type)
+        assert "ZeroDivision" not in answer.text
+        assert "the secret inside" not in answer.text
+        assert "Traceback" not in answer.text
+        record = next(r for r in caplog.records if r.name == "holdfast.error")
+        assert str(problem["error_id"]) in record.getMessage()
+        assert record.exc_info is not None
+        assert_guarded(answer)
+
+    async def test_tornados_own_errors_come_in_the_same_shape(
+        self, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def teapot(*args: object, **kwargs: object) -> None:
+            raise HTTPError(403, "not for you")
+
+        monkeypatch.setattr("tornado_app.handlers.processes.WorkTypesHandler.get", teapot)
+        problem = assert_problem(await http.get(GOOD), 403, "forbidden")
+        assert problem["detail"] == "not for you"
+
+
+class TestHost:
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "LOCALHOST:1234", "[::1]:8000"])
+    async def test_the_names_of_loopback_are_served(self, http: httpx.AsyncClient, host: str) -> None:
+        assert (await http.get(GOOD, headers={"Host": host})).status_code == 200
+
+    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0"])
+    async def test_another_name_is_refused(self, http: httpx.AsyncClient, host: str) -> None:
+        problem = assert_problem(await http.get(GOOD, headers={"Host": host}), 421, "misdirected")
+        assert "--allow-host" in str(problem["detail"])
+
+
+class TestBrowsers:
+    """A GET that starts things must not be reachable from a foreign page."""
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://localhost:1"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+        ],
+        ids=str,
+    )
+    async def test_a_foreign_page_starts_nothing(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+        assert_problem(await http.get("/planted/process/", headers=headers), 403, "cross-site")
+        assert (await http.post("/planted/process/pause")).status_code == 404
+
+    @pytest.mark.parametrize("site", ["same-origin", "none"])
+    async def test_ones_own_page_and_the_address_bar_may(self, http: httpx.AsyncClient, site: str) -> None:
+        assert (await http.get(GOOD, headers={"Sec-Fetch-Site": site})).status_code == 200
+
+    async def test_the_servers_own_origin_may(self, http: httpx.AsyncClient, base_url: str) -> None:
+        assert (await http.get(GOOD, headers={"Origin": base_url})).status_code == 200
+
+
+class TestAllowedOrigin:
+    ORIGIN = "https://notebooks.example"
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return dataclasses.replace(settings, allow_origin=(self.ORIGIN,), allow_host=("files.example",), token="t0ken")
+
+    async def test_an_allowed_origin_may_and_reads_the_answer(self, http: httpx.AsyncClient) -> None:
+        headers = {"Origin": self.ORIGIN, "Sec-Fetch-Site": "cross-site", "Authorization": "Bearer t0ken"}
+        answer = await http.get(GOOD, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == self.ORIGIN
+        assert "Origin" in answer.headers["vary"]
+
+    async def test_an_allowed_origin_reads_refusals_too(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get(GOOD, headers={"Origin": self.ORIGIN})
+        assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["access-control-allow-origin"] == self.ORIGIN
+
+    async def test_another_origin_still_may_not(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get(GOOD, headers={"Origin": self.ORIGIN + ".evil.example"})
+        assert_problem(answer, 403, "cross-site")
+        assert "access-control-allow-origin" not in answer.headers
+
+    async def test_an_allowed_host_is_served(self, http: httpx.AsyncClient) -> None:
+        headers = {"Host": "files.example", "Authorization": "Bearer t0ken"}
+        assert (await http.get(GOOD, headers=headers)).status_code == 200
+
+
+class TestToken:
+    @pytest.fixture
+    def settings(self, settings: Settings, tmp_path: Path) -> Settings:
+        path = tmp_path / "token"
+        path.write_text("s3cret-ünïcode\n", encoding="utf-8")
+        return dataclasses.replace(settings, token_file=path)
+
+    @pytest.fixture
+    async def anyone(self, base_url: str) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(base_url=base_url) as client:
+            yield client
+
+    @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+    async def test_the_right_token_comes_in(self, anyone: httpx.AsyncClient, scheme: str) -> None:
+        headers = {"Authorization": f"{scheme} s3cret-ünïcode".encode()}
+        assert (await anyone.get(GOOD, headers=headers)).status_code == 200
+
+    @pytest.mark.parametrize(
+        "given", ["", "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer s3cret", "Bearer s3cret-ünïcode2"]
+    )
+    @pytest.mark.parametrize("path", [GOOD, "/a/process/", "/download/?file_name=x", "/not/there"])
+    async def test_no_other_does(self, anyone: httpx.AsyncClient, given: str, path: str) -> None:
+        answer = await anyone.get(path, headers={"Authorization": given.encode()} if given else {})
+        assert_problem(answer, 401, "unauthorized")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert "s3cret" not in answer.text
+        assert_guarded(answer)
