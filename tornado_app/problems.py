@@ -30,7 +30,7 @@ class ProblemError(Exception):
         self.headers = headers
 
     def body(self, status: int | None = None) -> dict[str, Any]:
-        """The problem details object; `status` when the face answers with another one (the seed knows only 400, 404, 500)."""
+        """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500)."""
         return {
             "type": f"/problems/{self.kind.type}",
             "title": self.kind.title,
