@@ -1,1 +1,65 @@
-"""Holdfast: long processes and big transfers that can be paused, resumed and cancelled."""
+"""Holdfast: long processes and big transfers that can be paused, resumed and cancelled.
+
+    import holdfast
+
+    client = holdfast.Client("http://127.0.0.1:8000")
+    process = client.processes.start("import-csv", file_name="flights.csv", table="flights")
+    process.pause(); process.resume()
+    print(process.result())
+
+Names are imported when they are first used, so that `import holdfast` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.aio import AsyncClient, AsyncProcess
+    from holdfast.client import Client, Process
+    from holdfast.errors import HoldfastError
+    from holdfast.local import LocalServer, local_server
+    from holdfast.plans import Retries
+    from holdfast.transfers import AsyncTransfer, Transfer
+    from holdfast.wire import State
+
+__all__ = [
+    "AsyncClient",
+    "AsyncProcess",
+    "AsyncTransfer",
+    "Client",
+    "HoldfastError",
+    "LocalServer",
+    "Process",
+    "Retries",
+    "State",
+    "Transfer",
+    "local_server",
+]
+
+_HOME = {
+    "AsyncClient": "aio",
+    "AsyncProcess": "aio",
+    "AsyncTransfer": "transfers",
+    "Client": "client",
+    "HoldfastError": "errors",
+    "LocalServer": "local",
+    "Process": "client",
+    "Retries": "plans",
+    "State": "wire",
+    "Transfer": "transfers",
+    "local_server": "local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"holdfast.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,68 @@
+"""What the sync and the async handle of a process share: everything that needs no request."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+
+from holdfast import wire
+from holdfast.wire import State
+
+
+class ProcessView:
+    """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
+
+    def __init__(self, info: wire.Process) -> None:
+        self._info = info
+
+    @property
+    def info(self) -> wire.Process:
+        """The whole answer."""
+        return self._info
+
+    @property
+    def id(self) -> str:
+        """What it is found by."""
+        return self._info.id
+
+    @property
+    def work_type(self) -> str:
+        """What it runs."""
+        return self._info.work_type
+
+    @property
+    def state(self) -> State:
+        """Where it stood at the last answer."""
+        return self._info.state
+
+    @property
+    def progress(self) -> wire.ProgressInfo:
+        """How far it was, in the work type's own unit."""
+        return self._info.progress
+
+    @property
+    def error(self) -> wire.ErrorInfo | None:
+        """Why it failed, when it did."""
+        return self._info.error
+
+    @property
+    def has_ended(self) -> bool:
+        """True for cancelled, failed and succeeded."""
+        return self._info.has_ended
+
+    def __repr__(self) -> str:
+        progress = self.progress
+        share = f" {progress.done:g}/{progress.total:g}" if progress.done is not None and progress.total else ""
+        return f"<{type(self).__name__} {self.id} ({self.work_type}) {self.state}{share}>"
+
+
+def new_id(work_type: str) -> str:
+    """An id that nobody else has, and that tells a reader what it is."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', work_type)[:100] or 'process'}-{secrets.token_hex(6)}"
+
+
+def states(names: Iterable[State | str] | State | str) -> list[State]:
+    """States as users name them. Raises `ValueError` for one that there is not."""
+    listed = [names] if isinstance(names, str) else names
+    return [State(name) for name in listed]

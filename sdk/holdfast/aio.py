@@ -1,0 +1,270 @@
+"""The async face: `AsyncClient`. Every method is one plan, run on the caller's asyncio loop.
+
+async with holdfast.AsyncClient("http://127.0.0.1:8000") as client:
+    process = await client.processes.start("import-csv", file_name="flights.csv", table="flights")
+    print(await process.result())
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from holdfast import calls, plans, wire
+from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
+from holdfast._local import LocalFile
+from holdfast._views import ProcessView, new_id, states
+from holdfast.client import target_of
+from holdfast.plans import Retries
+from holdfast.transfers import STUBBORN, AsyncTransfer, SeedDownload, SeedUpload
+from holdfast.wire import ENDED, State
+
+__all__ = ["AsyncClient", "AsyncProcess"]
+
+
+class AsyncClient:
+    """A Holdfast server. Safe to share between tasks; an async context manager that closes its connections.
+
+    Args:
+        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy.
+        token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
+        timeout: seconds without a byte after which a request is given up.
+        retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
+        transport: an httpx transport in place of the network.
+
+    Raises:
+        ValueError: `base_url` is not an http or https URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        token: Token = None,
+        *,
+        timeout: float = 30.0,
+        retries: int | Retries | None = None,
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        self._connection = Connection.of(base_url, token, timeout, retries)
+        self._driver = AsyncDriver(self._connection, transport)
+        self.processes = AsyncProcesses(self)
+        self.files = AsyncFiles(self)
+        self.seed = AsyncSeed(self)
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return self._connection.base_url
+
+    @property
+    def token(self) -> Token:
+        """The token in use; assign another one when it has changed."""
+        return self._connection.token
+
+    @token.setter
+    def token(self, token: Token) -> None:
+        self._connection.token = token
+
+    async def work_types(self) -> list[wire.WorkTypeInfo]:
+        """What this server can run."""
+        return (await self._request(calls.list_work_types())).items
+
+    async def close(self) -> None:
+        """Close every connection; transfers that run are not waited for."""
+        await self._driver.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    async def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
+        return await self._driver.run(plan)
+
+    async def _request(self, call: calls.Call[calls.T]) -> calls.T:
+        return await self._driver.run(plans.request(call, self._connection.retries))
+
+
+class AsyncProcess(ProcessView):
+    """A process on the server, as it stood at the last answer."""
+
+    def __init__(self, client: AsyncClient, info: wire.Process) -> None:
+        super().__init__(info)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        """Ask how it stands now."""
+        self._info = await self._client._request(calls.seed_start(self.id))
+        return self
+
+    async def pause(self) -> Self:
+        """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
+        return await self._verb("pause", calls.seed_pause(self.id))
+
+    async def resume(self) -> Self:
+        """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
+        return await self._verb("resume", calls.seed_resume(self.id))
+
+    async def cancel(self) -> Self:
+        """Stop at the next yield, then roll back. Raises `IllegalState`."""
+        return await self._verb("cancel", calls.seed_cancel(self.id))
+
+    async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
+        """Return once it has ended, or is in one of the states of `until`.
+
+        Raises:
+            WaitTimeout: neither happened within `timeout` seconds; the process goes on.
+        """
+        plan = plans.wait(self._info, states(until), timeout, self._client._connection.retries)
+        self._info = await self._client._run(plan)
+        return self
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end, and what the work returned.
+
+        Raises:
+            ProcessFailed, ProcessCancelled: it ended without a result.
+            WaitTimeout: it has not ended within `timeout` seconds.
+        """
+        return plans.result_of((await self.wait(timeout)).info)
+
+    async def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
+        get = calls.seed_start(self.id)
+        self._info = await self._client._run(plans.verb(name, call, get, self._client._connection.retries))
+        return self
+
+
+class AsyncProcesses:
+    """`client.processes`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def start(self, work_type: str, *, id: str | None = None, **params: Any) -> AsyncProcess:
+        """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+
+        Raises:
+            BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
+            IdTaken: the id belongs to another request.
+        """
+        call = calls.seed_start(id or new_id(work_type), work_type, params)
+        return AsyncProcess(self._client, await self._client._request(call))
+
+    async def get(self, id: str) -> AsyncProcess:
+        """The process of this id. Raises `NotFound`."""
+        return AsyncProcess(self._client, await self._client._request(calls.seed_start(id)))
+
+    async def pause(self, id: str) -> AsyncProcess:
+        """As `Process.pause`, by id."""
+        return await (await self.get(id)).pause()
+
+    async def resume(self, id: str) -> AsyncProcess:
+        """As `Process.resume`, by id."""
+        return await (await self.get(id)).resume()
+
+    async def cancel(self, id: str) -> AsyncProcess:
+        """As `Process.cancel`, by id."""
+        return await (await self.get(id)).cancel()
+
+    async def wait(self, id: str, timeout: float | None = None) -> AsyncProcess:
+        """As `Process.wait`, by id."""
+        return await (await self.get(id)).wait(timeout)
+
+
+class AsyncFiles:
+    """`client.files`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def upload(
+        self, path: str | os.PathLike[str], name: str | None = None, *, overwrite: bool = False
+    ) -> AsyncTransfer[wire.UploadStatus]:
+        """Send a file in the background; awaiting it gives the status on the server.
+
+        `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
+        """
+        source = LocalFile(path)
+        transfer = AsyncTransfer(
+            SeedUpload(source, name or source.path.name, overwrite, STUBBORN), self._client._driver
+        )
+        transfer.resume()
+        return transfer
+
+    def download(self, name: str, to: str | os.PathLike[str] | None = None) -> AsyncTransfer[Path]:
+        """Fetch a file in the background; awaiting it gives the path.
+
+        `to` is a file or a folder that is there, else the working directory is used.
+        """
+        transfer = AsyncTransfer(SeedDownload(name, target_of(name, to), STUBBORN), self._client._driver)
+        transfer.resume()
+        return transfer
+
+
+class AsyncSeed:
+    """`client.seed`: the seed's endpoints, one request a method."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
+        """`GET /{id}/process/`: start it, or see how it stands."""
+        return await self._client._request(calls.seed_start(id, work_type, params))
+
+    async def pause(self, id: str) -> wire.Process:
+        """`POST /{id}/process/pause/`."""
+        return await self._client._request(calls.seed_pause(id))
+
+    async def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
+        """`POST /{id}/process/resume/`."""
+        return await self._client._request(calls.seed_resume(id, work_types))
+
+    async def cancel(self, id: str) -> wire.Process:
+        """`POST /{id}/process/cancel/`."""
+        return await self._client._request(calls.seed_cancel(id))
+
+    async def download(
+        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
+    ) -> wire.DownloadPiece:
+        """`GET /download/`: the piece at `bytes_read`."""
+        return await self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
+
+    async def upload_status(self, file_name: str) -> wire.UploadStatus:
+        """`GET /upload/`: where to go on."""
+        return await self._client._request(calls.seed_upload_status(file_name))
+
+    async def upload(
+        self,
+        file_name: str,
+        bytes_read: int,
+        data: bytes,
+        *,
+        encoding: calls.Encoding = "text",
+        file_size: int | None = None,
+        overwrite: bool = False,
+        is_complete: bool | None = None,
+    ) -> wire.UploadStatus:
+        """`POST /upload/`: append `data` at `bytes_read`."""
+        call = calls.seed_upload(
+            file_name,
+            bytes_read,
+            data,
+            encoding=encoding,
+            file_size=file_size,
+            overwrite=overwrite,
+            is_complete=is_complete,
+        )
+        return await self._client._request(call)
+
+    async def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
+        """`POST /upload/cancel/`: delete the intermediate file."""
+        return await self._client._request(calls.seed_upload_cancel(file_name))

@@ -1,0 +1,357 @@
+"""One pure function an endpoint: method, path, query, headers, body, and how to read the answer. No I/O.
+
+`ENDPOINTS` is the table of all of them, made by the `@endpoint` lines themselves: the parity test, the OpenAPI document
+and the reference read it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from holdfast import wire
+from holdfast.errors import ProtocolError
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Encoding = Literal["text", "base64"]
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: `headers` have lower-case names; `body` is whole, or empty when it went into a sink."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Source(Protocol):
+    """A request body that is read as it goes out. May be asked again for a repeated request."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, or None when that is not known."""
+        ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body from its start. Reads block: drivers call this off the loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One line of the table. `takes` and `answers` are the types of the JSON bodies, or None."""
+
+    name: str
+    method: str
+    route: str
+    takes: Any
+    answers: Any
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an endpoint's function says about one request; what is None is left out."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Scalar | list[str]] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    content: bytes | Source | None = None
+    body: Any = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and how to read its answer.
+
+    `repeatable`: sending it again after a lost answer does no harm. `wait`: seconds that the server may take on top of
+    the client's timeout before it begins to answer.
+    """
+
+    endpoint: Endpoint
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    content: bytes | Source | None
+    read: Callable[[Answer], T]
+    repeatable: bool
+    wait: float = 0.0
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.endpoint.method
+
+
+ENDPOINTS: dict[str, Endpoint] = {}
+
+
+def endpoint(
+    method: str,
+    route: str,
+    answers: type[T],
+    *,
+    takes: Any = None,
+    repeatable: bool | None = None,
+    read: Callable[[Answer], T] | None = None,
+) -> Callable[[Callable[P, Parts]], Callable[P, Call[T]]]:
+    """Make a call of a function that says the parts of its request, and put it into the table."""
+    again = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE") if repeatable is None else repeatable
+    reader = read or functools.partial(_read_json, answers)
+
+    def declare(function: Callable[P, Parts]) -> Callable[P, Call[T]]:
+        line = Endpoint(function.__name__, method, route, takes, answers, again)
+        ENDPOINTS[line.name] = line
+
+        @functools.wraps(function)
+        def make(*args: P.args, **kwargs: P.kwargs) -> Call[T]:
+            parts = function(*args, **kwargs)
+            headers = {name: value for name, value in parts.headers.items() if value is not None}
+            content = parts.content
+            if parts.body is not None:
+                content = msgspec.json.encode(parts.body)
+                headers.setdefault("Content-Type", "application/json")
+            return Call(
+                line, _path(route, parts.path), _query(parts.query), headers, content, reader, again, parts.wait
+            )
+
+        return make
+
+    return declare
+
+
+def _path(route: str, values: Mapping[str, str]) -> str:
+    # A file name may hold folders; everything else is one segment.
+    quoted = {name: quote(value, safe="/" if name == "name" else "") for name, value in values.items()}
+    return route.format(**quoted)
+
+
+def _query(values: Mapping[str, Scalar | list[str]]) -> list[tuple[str, str]]:
+    return [
+        (name, str(item).lower() if isinstance(item, bool) else str(item))
+        for name, value in values.items()
+        for item in (value if isinstance(value, list) else [value])
+        if item is not None
+    ]
+
+
+def _read_json(type: type[T], answer: Answer) -> T:
+    try:
+        return msgspec.json.decode(answer.body, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the answer is not the {type.__name__} that a Holdfast server gives: {error}") from None
+
+
+def _read_nothing(answer: Answer) -> None:
+    return None
+
+
+# -- the seed: processes
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+@endpoint("GET", "/{id}/process/", wire.Process)
+def seed_start(id: str, work_type: str | None = None, params: Mapping[str, Any] | None = None) -> Parts:
+    """Start `id`, or answer with it as it stands. Parameters travel as text; what is not text, as JSON."""
+    query: dict[str, Scalar | list[str]] = {"work_type": work_type}
+    query |= {name: _as_text(value) for name, value in (params or {}).items() if value is not None}
+    return Parts(path={"id": id}, query=query)
+
+
+@endpoint("POST", "/{id}/process/pause/", wire.Process)
+def seed_pause(id: str) -> Parts:
+    """Stop at the next yield and keep the checkpoint."""
+    return Parts(path={"id": id})
+
+
+@endpoint("POST", "/{id}/process/resume/", wire.Process, takes=wire.ResumeRequest)
+def seed_resume(id: str, work_types: list[str] | None = None) -> Parts:
+    """Go on from the checkpoint; with `work_types`, only if the process's own is one of them."""
+    return Parts(path={"id": id}, body=None if work_types is None else wire.ResumeRequest(work_types))
+
+
+@endpoint("POST", "/{id}/process/cancel/", wire.Process)
+def seed_cancel(id: str) -> Parts:
+    """Stop at the next yield, then roll back."""
+    return Parts(path={"id": id})
+
+
+# -- the seed: files
+
+
+@endpoint("GET", "/download/", wire.DownloadPiece)
+def seed_download(
+    file_name: str, bytes_read: int = 0, *, encoding: Encoding = "text", etag: str | None = None
+) -> Parts:
+    """The piece of the file that starts at `bytes_read`; refused when `etag` is given and is no longer the file's."""
+    return Parts(
+        query={"file_name": file_name, "bytes_read": bytes_read, "encoding": _unless_text(encoding), "etag": etag}
+    )
+
+
+@endpoint("GET", "/upload/", wire.UploadStatus)
+def seed_upload_status(file_name: str) -> Parts:
+    """Where an upload is to go on, or the whole size of a published file."""
+    return Parts(query={"file_name": file_name})
+
+
+@endpoint("POST", "/upload/", wire.UploadStatus)
+def seed_upload(
+    file_name: str,
+    bytes_read: int,
+    data: bytes | Source,
+    *,
+    encoding: Encoding = "text",
+    file_size: int | None = None,
+    overwrite: bool = False,
+    is_complete: bool | None = None,
+) -> Parts:
+    """Append `data` at `bytes_read`. Not repeatable: after a lost answer, ask for the status first.
+
+    `data` is the bytes as they are; `encoding="base64"` encodes them on the way.
+    """
+    if encoding == "base64":
+        if not isinstance(data, bytes):
+            raise TypeError("base64 is for bytes that are there, not for a source")
+        data = base64.b64encode(data)
+    query: dict[str, Scalar | list[str]] = {
+        "file_name": file_name,
+        "bytes_read": bytes_read,
+        "encoding": _unless_text(encoding),
+        "file_size": file_size,
+        "overwrite": True if overwrite else None,
+        "is_complete": is_complete,
+    }
+    return Parts(query=query, content=data, headers={"Content-Type": "application/octet-stream"})
+
+
+@endpoint("POST", "/upload/cancel/", wire.UploadCancelled)
+def seed_upload_cancel(file_name: str) -> Parts:
+    """Delete the intermediate file of an upload, never a published one."""
+    return Parts(query={"file_name": file_name})
+
+
+def _unless_text(encoding: Encoding) -> str | None:
+    return None if encoding == "text" else encoding
+
+
+# -- processes
+
+
+@endpoint("GET", "/v1/work-types", wire.WorkTypeList)
+def list_work_types() -> Parts:
+    """What this server can run, with the JSON Schema of the parameters."""
+    return Parts()
+
+
+@endpoint("POST", "/v1/processes", wire.Process, takes=wire.StartRequest, repeatable=True)
+def start_process(request: wire.StartRequest) -> Parts:
+    """Start a process. Repeatable because the SDK always sends an id: the same request again starts nothing twice."""
+    return Parts(body=request)
+
+
+@endpoint("GET", "/v1/processes", wire.ProcessPage)
+def list_processes(
+    *,
+    state: list[str] | None = None,
+    work_type: str | None = None,
+    label: list[str] | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> Parts:
+    """A page of processes, newest first. `label` is a list of NAME=VALUE, all of which must hold."""
+    return Parts(query={"state": state, "work_type": work_type, "label": label, "cursor": cursor, "limit": limit})
+
+
+@endpoint("GET", "/v1/processes/{id}", wire.Process)
+def get_process(id: str, *, wait: float = 0.0, after: int | None = None) -> Parts:
+    """A process as it stands; with `wait`, as soon as its version is past `after`, at most `wait` seconds later."""
+    return Parts(path={"id": id}, query={"wait": wait or None, "after": after}, wait=wait)
+
+
+@endpoint("POST", "/v1/processes/{id}/pause", wire.Process)
+def pause_process(id: str) -> Parts:
+    """Stop at the next yield and keep the checkpoint."""
+    return Parts(path={"id": id})
+
+
+@endpoint("POST", "/v1/processes/{id}/resume", wire.Process)
+def resume_process(id: str) -> Parts:
+    """Go on from the last checkpoint; a failed process tries again."""
+    return Parts(path={"id": id})
+
+
+@endpoint("POST", "/v1/processes/{id}/cancel", wire.Process)
+def cancel_process(id: str) -> Parts:
+    """Stop at the next yield, then roll back."""
+    return Parts(path={"id": id})
+
+
+@endpoint("POST", "/v1/processes/{id}/kill", wire.Process)
+def kill_process(id: str) -> Parts:
+    """End what does not yield; refused where the place can't (a thread)."""
+    return Parts(path={"id": id})
+
+
+@endpoint("POST", "/v1/processes/pause", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
+def pause_processes(which: wire.BulkRequest) -> Parts:
+    """Pause all that match; what can't be paused is named in the answer."""
+    return Parts(body=which)
+
+
+@endpoint("POST", "/v1/processes/resume", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
+def resume_processes(which: wire.BulkRequest) -> Parts:
+    """Resume all that match."""
+    return Parts(body=which)
+
+
+@endpoint("POST", "/v1/processes/cancel", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
+def cancel_processes(which: wire.BulkRequest) -> Parts:
+    """Cancel all that match."""
+    return Parts(body=which)
+
+
+@endpoint("DELETE", "/v1/processes/{id}", type(None), read=_read_nothing)
+def forget_process(id: str) -> Parts:
+    """Forget a process that has ended."""
+    return Parts(path={"id": id})
+
+
+@endpoint("GET", "/v1/processes/{id}/log", wire.LogPage)
+def process_log(id: str, *, after: int | None = None, limit: int | None = None) -> Parts:
+    """What the work logged, in order."""
+    return Parts(path={"id": id}, query={"after": after, "limit": limit})
+
+
+@endpoint("GET", "/v1/processes/{id}/events", wire.Event)
+def process_events(id: str, *, last_event_id: int | None = None) -> Parts:
+    """Server-sent events of one process; `last_event_id` replays what came after it."""
+    return Parts(path={"id": id}, headers=_event_headers(last_event_id))
+
+
+@endpoint("GET", "/v1/events", wire.Event)
+def all_events(*, last_event_id: int | None = None) -> Parts:
+    """Server-sent events of everything."""
+    return Parts(headers=_event_headers(last_event_id))
+
+
+def _event_headers(last_event_id: int | None) -> dict[str, str | None]:
+    return {
+        "Accept": "text/event-stream",
+        "Cache-Control": "no-cache",
+        "Last-Event-ID": None if last_event_id is None else str(last_event_id),
+    }

@@ -1,0 +1,273 @@
+"""The sync face: `Client`. Every method is one plan, run in the calling thread.
+
+with holdfast.Client("http://127.0.0.1:8000") as client:
+    process = client.processes.start("import-csv", file_name="flights.csv", table="flights")
+    print(process.wait().result())
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from holdfast import calls, plans, wire
+from holdfast._http import Connection, SyncDriver, SyncTransport, Token
+from holdfast._local import LocalFile
+from holdfast._views import ProcessView, new_id, states
+from holdfast.plans import Retries
+from holdfast.transfers import STUBBORN, SeedDownload, SeedUpload, Transfer
+from holdfast.wire import ENDED, State
+
+__all__ = ["Client", "Process"]
+
+
+class Client:
+    """A Holdfast server. Safe to share between threads; a context manager that closes its connections.
+
+    Args:
+        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy.
+        token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
+        timeout: seconds without a byte after which a request is given up.
+        retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
+        transport: an httpx transport in place of the network.
+
+    Raises:
+        ValueError: `base_url` is not an http or https URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        token: Token = None,
+        *,
+        timeout: float = 30.0,
+        retries: int | Retries | None = None,
+        transport: SyncTransport | None = None,
+    ) -> None:
+        self._connection = Connection.of(base_url, token, timeout, retries)
+        self._driver = SyncDriver(self._connection, transport)
+        self.processes = Processes(self)
+        self.files = Files(self)
+        self.seed = Seed(self)
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return self._connection.base_url
+
+    @property
+    def token(self) -> Token:
+        """The token in use; assign another one when it has changed."""
+        return self._connection.token
+
+    @token.setter
+    def token(self, token: Token) -> None:
+        self._connection.token = token
+
+    def work_types(self) -> list[wire.WorkTypeInfo]:
+        """What this server can run."""
+        return self._request(calls.list_work_types()).items
+
+    def close(self) -> None:
+        """Close every connection; transfers that run are not waited for."""
+        self._driver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
+        return self._driver.run(plan)
+
+    def _request(self, call: calls.Call[calls.T]) -> calls.T:
+        return self._driver.run(plans.request(call, self._connection.retries))
+
+
+class Process(ProcessView):
+    """A process on the server, as it stood at the last answer."""
+
+    def __init__(self, client: Client, info: wire.Process) -> None:
+        super().__init__(info)
+        self._client = client
+
+    def refresh(self) -> Self:
+        """Ask how it stands now."""
+        self._info = self._client._request(calls.seed_start(self.id))
+        return self
+
+    def pause(self) -> Self:
+        """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
+        return self._verb("pause", calls.seed_pause(self.id))
+
+    def resume(self) -> Self:
+        """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
+        return self._verb("resume", calls.seed_resume(self.id))
+
+    def cancel(self) -> Self:
+        """Stop at the next yield, then roll back. Raises `IllegalState`."""
+        return self._verb("cancel", calls.seed_cancel(self.id))
+
+    def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
+        """Return once it has ended, or is in one of the states of `until`.
+
+        Raises:
+            WaitTimeout: neither happened within `timeout` seconds; the process goes on.
+        """
+        plan = plans.wait(self._info, states(until), timeout, self._client._connection.retries)
+        self._info = self._client._run(plan)
+        return self
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end, and what the work returned.
+
+        Raises:
+            ProcessFailed, ProcessCancelled: it ended without a result.
+            WaitTimeout: it has not ended within `timeout` seconds.
+        """
+        return plans.result_of(self.wait(timeout).info)
+
+    def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
+        get = calls.seed_start(self.id)
+        self._info = self._client._run(plans.verb(name, call, get, self._client._connection.retries))
+        return self
+
+
+class Processes:
+    """`client.processes`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def start(self, work_type: str, *, id: str | None = None, **params: Any) -> Process:
+        """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+
+        Raises:
+            BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
+            IdTaken: the id belongs to another request.
+        """
+        call = calls.seed_start(id or new_id(work_type), work_type, params)
+        return Process(self._client, self._client._request(call))
+
+    def get(self, id: str) -> Process:
+        """The process of this id. Raises `NotFound`."""
+        return Process(self._client, self._client._request(calls.seed_start(id)))
+
+    def pause(self, id: str) -> Process:
+        """As `Process.pause`, by id."""
+        return self.get(id).pause()
+
+    def resume(self, id: str) -> Process:
+        """As `Process.resume`, by id."""
+        return self.get(id).resume()
+
+    def cancel(self, id: str) -> Process:
+        """As `Process.cancel`, by id."""
+        return self.get(id).cancel()
+
+    def wait(self, id: str, timeout: float | None = None) -> Process:
+        """As `Process.wait`, by id."""
+        return self.get(id).wait(timeout)
+
+
+class Files:
+    """`client.files`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(
+        self, path: str | os.PathLike[str], name: str | None = None, *, overwrite: bool = False
+    ) -> Transfer[wire.UploadStatus]:
+        """Send a file in the background; `wait()` gives the status on the server.
+
+        `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
+        """
+        source = LocalFile(path)
+        transfer = Transfer(SeedUpload(source, name or source.path.name, overwrite, STUBBORN), self._client._driver)
+        transfer.resume()
+        return transfer
+
+    def download(self, name: str, to: str | os.PathLike[str] | None = None) -> Transfer[Path]:
+        """Fetch a file in the background; `wait()` gives the path.
+
+        `to` is a file or a folder that is there, else the working directory is used.
+        """
+        transfer = Transfer(SeedDownload(name, target_of(name, to), STUBBORN), self._client._driver)
+        transfer.resume()
+        return transfer
+
+
+def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
+    """Where a download of `name` lands."""
+    path = Path(to) if to is not None else Path()
+    return path / name.rpartition("/")[2] if path.is_dir() else path
+
+
+class Seed:
+    """`client.seed`: the seed's endpoints, one request a method."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
+        """`GET /{id}/process/`: start it, or see how it stands."""
+        return self._client._request(calls.seed_start(id, work_type, params))
+
+    def pause(self, id: str) -> wire.Process:
+        """`POST /{id}/process/pause/`."""
+        return self._client._request(calls.seed_pause(id))
+
+    def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
+        """`POST /{id}/process/resume/`."""
+        return self._client._request(calls.seed_resume(id, work_types))
+
+    def cancel(self, id: str) -> wire.Process:
+        """`POST /{id}/process/cancel/`."""
+        return self._client._request(calls.seed_cancel(id))
+
+    def download(
+        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
+    ) -> wire.DownloadPiece:
+        """`GET /download/`: the piece at `bytes_read`."""
+        return self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
+
+    def upload_status(self, file_name: str) -> wire.UploadStatus:
+        """`GET /upload/`: where to go on."""
+        return self._client._request(calls.seed_upload_status(file_name))
+
+    def upload(
+        self,
+        file_name: str,
+        bytes_read: int,
+        data: bytes,
+        *,
+        encoding: calls.Encoding = "text",
+        file_size: int | None = None,
+        overwrite: bool = False,
+        is_complete: bool | None = None,
+    ) -> wire.UploadStatus:
+        """`POST /upload/`: append `data` at `bytes_read`."""
+        call = calls.seed_upload(
+            file_name,
+            bytes_read,
+            data,
+            encoding=encoding,
+            file_size=file_size,
+            overwrite=overwrite,
+            is_complete=is_complete,
+        )
+        return self._client._request(call)
+
+    def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
+        """`POST /upload/cancel/`: delete the intermediate file."""
+        return self._client._request(calls.seed_upload_cancel(file_name))

@@ -1,0 +1,199 @@
+"""A server of one's own on this machine, for notebooks, demos and tests.
+
+with holdfast.local_server() as server:
+    with server.client() as client: ...
+
+client = holdfast.local_server("my-data").client()      # ends with this Python process
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from holdfast.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from holdfast.aio import AsyncClient
+    from holdfast.client import Client
+
+__all__ = ["LocalServer", "ServerDidNotStart", "local_server"]
+
+SERVING = "Holdfast serving on "
+
+
+class ServerDidNotStart(HoldfastError):
+    """The server ended or said nothing; the message carries what it logged."""
+
+
+def local_server(
+    data_dir: str | os.PathLike[str] | None = None,
+    files_dir: str | os.PathLike[str] | None = None,
+    *,
+    port: int = 0,
+    token: str | None = None,
+    flags: Sequence[str] = (),
+    timeout: float = 30.0,
+) -> LocalServer:
+    """Start a server on loopback and wait until it answers. It ends with `stop()`, its `with` block or this process.
+
+    Args:
+        data_dir: its journal and log; a temporary folder, removed at the end, when left out.
+        files_dir: its published files; `files` in `data_dir` when left out.
+        port: 0 picks a free one.
+        token: what its clients must send; nothing when left out.
+        flags: further flags of `python -m tornado_app`, such as `["--max-running", "4"]`.
+        timeout: seconds that it may take to start.
+
+    Raises:
+        ServerDidNotStart: it could not start; the message says why. `pip install 'holdfast[server]'` may be missing.
+    """
+    if importlib.util.find_spec("tornado_app") is None or importlib.util.find_spec("tornado") is None:
+        raise ServerDidNotStart("the server is not installed here: pip install 'holdfast[server]'")
+    server = LocalServer(data_dir, files_dir, port=port, token=token, flags=flags, timeout=timeout)
+    server.start()
+    return server
+
+
+class LocalServer:
+    """A server process of this process. `url` is where it answers; `kill` and `start` show what a crash does."""
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None,
+        files_dir: str | os.PathLike[str] | None,
+        *,
+        port: int,
+        token: str | None,
+        flags: Sequence[str],
+        timeout: float,
+    ) -> None:
+        self._temporary = data_dir is None
+        self.data_dir = Path(data_dir if data_dir is not None else tempfile.mkdtemp(prefix="holdfast-")).resolve()
+        self.files_dir = Path(files_dir).resolve() if files_dir is not None else self.data_dir / "files"
+        self.token = token
+        self.url = ""
+        self._port = port
+        self._flags = list(flags)
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        # Also runs at the interpreter's exit; must not hold `self`.
+        self._end = weakref.finalize(self, _end, [], self.data_dir if self._temporary else None)
+
+    @property
+    def log_path(self) -> Path:
+        """What the server says, standard output and error."""
+        return self.data_dir / "server.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; None while it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> Self:
+        """Start it again after `kill` or `stop`, with the same folders and port. Raises `ServerDidNotStart`."""
+        if self.pid is not None:
+            return self
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.files_dir.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "holdfast._embedded", "--address", "127.0.0.1", "--port", str(self._port)]
+        command += ["--data-dir", str(self.data_dir), "--files-dir", str(self.files_dir), *self._flags]
+        environment = dict(os.environ)
+        if self.token is not None:
+            environment["HOLDFAST_TOKEN"] = self.token
+        with self.log_path.open("ab") as log:
+            begin = log.tell()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal or kernel is for the parent
+            )
+        self._end.detach()
+        self._end = weakref.finalize(self, _end, [self._process], self.data_dir if self._temporary else None)
+        self.url = self._wait_for_line(begin)
+        self._port = int(self.url.rpartition(":")[2])
+        return self
+
+    def _wait_for_line(self, begin: int) -> str:
+        process = self._process
+        deadline = time.monotonic() + self._timeout
+        while process is not None:
+            ended = process.poll() is not None
+            with self.log_path.open("rb") as log:
+                log.seek(begin)
+                text = log.read().decode(errors="replace")
+            for line in text.splitlines(keepends=True):
+                if line.startswith(SERVING) and line.endswith("\n"):
+                    return line.removeprefix(SERVING).strip()
+            if ended or time.monotonic() > deadline:
+                self.kill()
+                why = f"ended with exit status {process.returncode}" if ended else f"said nothing for {self._timeout} s"
+                raise ServerDidNotStart(f"the server {why}:\n{text[-2000:]}")
+            time.sleep(0.01)
+        raise ServerDidNotStart("the server was stopped while it started")
+
+    def client(self, **options: Any) -> Client:
+        """A client of this server; `options` as for `holdfast.Client`."""
+        from holdfast.client import Client
+
+        return Client(self.url, **{"token": self.token, **options})
+
+    def async_client(self, **options: Any) -> AsyncClient:
+        """An async client of this server; `options` as for `holdfast.AsyncClient`."""
+        from holdfast.aio import AsyncClient
+
+        return AsyncClient(self.url, **{"token": self.token, **options})
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; what was started goes on after `start()`."""
+        if self._process is not None:
+            self._process.kill()
+            _reap(self._process)
+
+    def stop(self) -> None:
+        """Stop it as SIGTERM does, and remove a temporary folder."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<LocalServer {self.url} {'running' if self.pid else 'stopped'}>"
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _end(processes: list[subprocess.Popen[bytes]], temporary: Path | None) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        _reap(process)
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,380 @@
+"""Resumable loops as generators of effects. Nothing here does I/O: a driver of `_http.py` carries the effects out.
+
+A plan yields what it wants done, gets the result back or the exception thrown in, and returns its own result. So
+each loop is written once for sync and async, and is tested without a socket.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from holdfast import calls, wire
+from holdfast._local import LocalFile, PartFile
+from holdfast.calls import Answer, Call
+from holdfast.errors import (
+    APIError,
+    ConnectFailed,
+    DigestMismatch,
+    FileChanged,
+    HoldfastError,
+    IllegalState,
+    NotFound,
+    OffsetMismatch,
+    ProcessCancelled,
+    ProcessFailed,
+    RemoteChanged,
+    TooLarge,
+    TransportError,
+    WaitTimeout,
+)
+from holdfast.wire import ENDED, State
+
+T = TypeVar("T")
+
+LONG_POLL = 30.0  # seconds that one request waits; well under the idle limits of common proxies (60 s)
+
+
+# -- effects: besides these, a plan yields a `Call` and gets what its `read` makes of the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send the call and give back a `Stream` once the headers of a good answer are there."""
+
+    call: Call[Any]
+
+
+class Stream:
+    """An answer whose body has not been read. Drivers subclass it; plans only look at `answer`."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The next bytes of a stream, at most `size`; empty at the end of the body."""
+
+    stream: Stream
+    size: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Give up a stream. A driver closes by itself those that a plan leaves open."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Do(Generic[T]):
+    """Call a function that blocks (disk, digest): off the loop in async."""
+
+    function: Callable[[], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand a value to whoever iterates over the plan."""
+
+    value: Any
+
+
+Effect = Call[Any] | Open | Read | Close | Sleep | Do[Any] | Emit
+Plan = Generator[Effect, Any, T]
+
+
+class Stopped(BaseException):
+    """A run was asked to stop. Not an `Exception`: nothing between here and the driver may take it for a failure."""
+
+
+class Stop:
+    """Asks a run to end, from any thread: at once when it sleeps, else at its next effect."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raises `Stopped` when it was asked."""
+        if self._event.is_set():
+            raise Stopped
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises `Stopped` as soon as it is asked."""
+        if self._event.wait(seconds):
+            raise Stopped
+
+
+# -- retries: the one policy
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How stubborn to be.
+
+    `attempts` is how often something is tried again while nothing is gained; a byte or an answer gained starts the
+    count anew. Waits are full jitter: anything up to `base * 2**n` seconds, at most `cap`, and at least the server's
+    `Retry-After`, unless that is longer than `longest`: then the error is raised at once.
+    """
+
+    attempts: int = 6
+    base: float = 0.2
+    cap: float = 20.0
+    longest: float = 120.0
+
+    @classmethod
+    def of(cls, value: int | Retries | None, default: Retries) -> Retries:
+        """`retries=` as users give it: a number of attempts, a policy, or None for `default`."""
+        if value is None:
+            return default
+        return value if isinstance(value, Retries) else cls(attempts=value)
+
+
+REFUSED_FOR_NOW = frozenset({408, 423, 429, 503})  # not carried out, so anything may be sent again
+NEVER = frozenset({501, 505, 507})  # 5xx that another attempt won't change
+
+
+def may_repeat(error: HoldfastError, repeatable: bool) -> bool:
+    """Whether trying again is both safe and of use."""
+    if isinstance(error, ConnectFailed):
+        return True
+    if isinstance(error, TransportError):
+        return repeatable
+    if isinstance(error, APIError):
+        transient = error.status >= 500 and error.status not in NEVER
+        return error.status in REFUSED_FOR_NOW or (transient and repeatable)
+    return False
+
+
+class Backoff:
+    """Counts fruitless attempts and says how long to wait before the next."""
+
+    def __init__(self, retries: Retries, jitter: Callable[[], float] = random.random) -> None:
+        self._retries = retries
+        self._jitter = jitter
+        self.failures = 0
+
+    def gained(self) -> None:
+        """Something was gained: the count starts anew."""
+        self.failures = 0
+
+    def after(self, error: HoldfastError, repeatable: bool) -> Sleep:
+        """The wait before the next attempt. Raises `error` when there is to be none."""
+        hint = error.retry_after if isinstance(error, APIError) and error.retry_after is not None else 0.0
+        if self.failures >= self._retries.attempts or hint > self._retries.longest or not may_repeat(error, repeatable):
+            raise error
+        ceiling = min(self._retries.cap, self._retries.base * 2**self.failures)
+        self.failures += 1
+        return Sleep(max(hint, ceiling * self._jitter()))
+
+
+def request(call: Call[T], retries: Retries) -> Plan[T]:
+    """One call, repeated as the policy allows."""
+    backoff = Backoff(retries)
+    while True:
+        try:
+            answer: T = yield call
+            return answer
+        except (TransportError, APIError) as error:
+            wait = backoff.after(error, call.repeatable)
+        yield wait
+
+
+def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
+    """A deletion, and None when it was done by an attempt whose answer was lost. Raises `NotFound`."""
+    backoff = Backoff(retries)
+    while True:
+        try:
+            answer: T = yield call
+            return answer
+        except NotFound:
+            if not backoff.failures:
+                raise
+            return None
+        except (TransportError, APIError) as error:
+            wait = backoff.after(error, repeatable=True)
+        yield wait
+
+
+# -- processes
+
+_DONE_BY: dict[str, frozenset[State]] = {
+    "pause": frozenset({State.PAUSING, State.PAUSED}),
+    "resume": frozenset({State.QUEUED, State.RUNNING, State.SUCCEEDED}),
+    "cancel": frozenset({State.CANCELLING, State.CANCELLED}),
+    "kill": ENDED,
+}
+
+
+def verb(name: str, call: Call[wire.Process], get: Call[wire.Process], retries: Retries) -> Plan[wire.Process]:
+    """Pause, resume, cancel or kill. When an answer was lost, being refused because it is done already is no error."""
+    backoff = Backoff(retries)
+    while True:
+        try:
+            process: wire.Process = yield call
+            return process
+        except IllegalState as error:
+            if not backoff.failures or error.state not in _DONE_BY[name]:
+                raise
+            return (yield from request(get, retries))
+        except (TransportError, APIError) as error:
+            wait = backoff.after(error, repeatable=True)
+        yield wait
+
+
+def wait(
+    process: wire.Process,
+    states: Iterable[State],
+    timeout: float | None,
+    retries: Retries,
+    clock: Callable[[], float] = time.monotonic,
+) -> Plan[wire.Process]:
+    """The process once it is in one of `states` or has ended.
+
+    Raises:
+        WaitTimeout: neither happened within `timeout` seconds.
+    """
+    wanted = frozenset(states) | ENDED
+    deadline = None if timeout is None else clock() + timeout
+    pause = 0.02
+    while process.state not in wanted:
+        left = LONG_POLL if deadline is None else deadline - clock()
+        if left <= 0:
+            raise WaitTimeout(f"process {process.id} is still {process.state} after {timeout} s")
+        yield Sleep(min(pause, left))
+        pause = min(pause * 1.5, 1.0)
+        process = yield from request(calls.seed_start(process.id), retries)
+    return process
+
+
+def result_of(process: wire.Process) -> Any:
+    """What the work returned. Raises `ProcessFailed` or `ProcessCancelled`."""
+    if process.state is State.SUCCEEDED:
+        return process.result
+    if process.state is State.CANCELLED:
+        raise ProcessCancelled(f"process {process.id} was cancelled", process)
+    error = process.error
+    what = f"{error.type}: {error.message}" if error else "it does not say why"
+    raise ProcessFailed(f"process {process.id} failed: {what}", process)
+
+
+# -- transfers through the seed's endpoints
+
+
+SEED_PIECE = 8 << 20
+SMALLEST_PIECE = 64 << 10
+NOT_BEGUN = wire.UploadStatus(bytes_read=0, is_complete=False)
+
+
+class Meter:
+    """How far a transfer is, in bytes."""
+
+    def __init__(self, total: int | None = None) -> None:
+        self.done = 0
+        self.total = total
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """Stand at `done`."""
+        self.done = done
+        if total is not None:
+            self.total = total
+
+
+def seed_upload(
+    name: str, source: LocalFile, meter: Meter, retries: Retries, *, overwrite: bool, go_on: bool
+) -> Plan[wire.UploadStatus]:
+    """Send `source` in pieces; after any error the server's offset decides where to go on.
+
+    `go_on` continues what an earlier run of the same transfer left on the server; without it a left-over is
+    dropped first.
+
+    Raises:
+        DigestMismatch: the server published other bytes than the source has.
+    """
+    backoff = Backoff(retries)
+    piece = SEED_PIECE
+    unsure = False
+    status = NOT_BEGUN
+    meter.at(0, source.size)
+    if go_on:
+        status = yield from _seed_status(name, source, retries)
+    else:
+        try:
+            yield from forget(calls.seed_upload_cancel(name), retries)
+        except NotFound:
+            pass
+    while not status.is_complete:
+        meter.at(status.bytes_read)
+        data = yield Do(partial(source.read, status.bytes_read, piece))
+        try:
+            status = yield calls.seed_upload(name, status.bytes_read, data, file_size=source.size, overwrite=overwrite)
+            backoff.gained()
+        except TooLarge:
+            if piece <= SMALLEST_PIECE:
+                raise
+            piece //= 2
+        except OffsetMismatch as error:
+            if not unsure:
+                raise
+            unsure = False
+            status = wire.UploadStatus(error.offset, is_complete=False)
+        except (TransportError, APIError) as error:
+            unsure = True
+            yield backoff.after(error, repeatable=True)
+            before = status.bytes_read
+            status = yield from _seed_status(name, source, retries)
+            if status.bytes_read > before:
+                backoff.gained()
+    meter.at(status.bytes_read)
+    if status.sha256 is not None and status.sha256 != (yield Do(source.sha256)):
+        raise DigestMismatch(f"the server has published other bytes as {name!r} than the source has")
+    return status
+
+
+def _seed_status(name: str, source: LocalFile, retries: Retries) -> Plan[wire.UploadStatus]:
+    """Where the upload stands: at 0 when there is none, or when what is published is not what goes up."""
+    try:
+        status: wire.UploadStatus = yield from request(calls.seed_upload_status(name), retries)
+    except NotFound:
+        return NOT_BEGUN
+    if status.is_complete and (status.bytes_read != source.size or status.sha256 != (yield Do(source.sha256))):
+        return NOT_BEGUN
+    return status
+
+
+def seed_download(name: str, part: PartFile, meter: Meter, retries: Retries) -> Plan[None]:
+    """Fetch `name` piece by piece into `part`, going on where an earlier run of the same part stopped.
+
+    Raises:
+        RemoteChanged: the file was replaced on the way.
+    """
+    if part.etag is None:
+        yield Do(part.start)
+        meter.at(0)
+    complete = False
+    while not complete:
+        call = calls.seed_download(name, meter.done, encoding="base64", etag=part.etag)
+        try:
+            piece: wire.DownloadPiece = yield from request(call, retries)
+        except FileChanged as error:
+            raise RemoteChanged(f"{name!r} was replaced on the server while it came down; start it again") from error
+        yield Do(partial(part.write, meter.done, base64.b64decode(piece.file_content)))
+        part.etag, complete = piece.etag, piece.is_complete
+        meter.at(piece.bytes_read, piece.file_size)

@@ -1,0 +1,320 @@
+"""A transfer that works in the background and can be paused, resumed, cancelled, waited for and watched.
+
+Resuming is the only way to start: each run of a transfer is a fresh plan that goes on from what the server and the
+local file say. Pausing ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from holdfast import calls, plans, wire
+from holdfast._local import LocalFile, PartFile
+from holdfast.errors import NotFound, TransferCancelled, WaitTimeout
+from holdfast.plans import Meter, Plan, Retries, Stop, Stopped
+
+if TYPE_CHECKING:
+    from holdfast._http import AsyncDriver, SyncDriver
+
+R = TypeVar("R")
+
+# A transfer outlives a server's restart: it is given up after two or three minutes without a single byte.
+STUBBORN = Retries(attempts=100, cap=3.0)
+
+
+class TransferState(StrEnum):
+    """Where a transfer stands; `failed` and `paused` can be resumed."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """`done` and `total` in bytes, `rate` in bytes a second over the last seconds, `left` in seconds."""
+
+    done: int
+    total: int | None
+    rate: float
+    left: float | None
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None while the total is not known."""
+        if self.total is None:
+            return None
+        return self.done / self.total if self.total else 1.0
+
+
+class Job(ABC, Generic[R]):
+    """What a transfer does, for either face. `run` may be called again after any end and goes on."""
+
+    def __init__(self, kind: str, name: str, meter: Meter, retries: Retries) -> None:
+        self.kind = kind
+        self.name = name
+        self.meter = meter
+        self.retries = retries
+
+    @abstractmethod
+    def run(self) -> Plan[R]:
+        """Bring it to its end."""
+
+    @abstractmethod
+    def discard(self) -> Plan[None]:
+        """Remove what there is of it on both sides."""
+
+
+class SeedUpload(Job[wire.UploadStatus]):
+    """A file through `POST /upload/`."""
+
+    def __init__(self, source: LocalFile, name: str, overwrite: bool, retries: Retries) -> None:
+        super().__init__("upload", name, Meter(source.size), retries)
+        self._source = source
+        self._overwrite = overwrite
+        self._begun = False
+
+    def run(self) -> Plan[wire.UploadStatus]:
+        go_on, self._begun = self._begun, True
+        try:
+            return (
+                yield from plans.seed_upload(
+                    self.name, self._source, self.meter, self.retries, overwrite=self._overwrite, go_on=go_on
+                )
+            )
+        finally:
+            self._source.close()
+
+    def discard(self) -> Plan[None]:
+        try:
+            yield from plans.request(calls.seed_upload_cancel(self.name), self.retries)
+        except NotFound:
+            pass
+
+
+class SeedDownload(Job[Path]):
+    """A file through `GET /download/`."""
+
+    def __init__(self, name: str, target: Path, retries: Retries) -> None:
+        super().__init__("download", name, Meter(), retries)
+        self._part = PartFile(target)
+
+    def run(self) -> Plan[Path]:
+        yield from plans.seed_download(self.name, self._part, self.meter, self.retries)
+        path: Path = yield plans.Do(self._part.publish)
+        return path
+
+    def discard(self) -> Plan[None]:
+        yield plans.Do(self._part.discard)
+
+
+class _Rate:
+    """Bytes a second over the last few seconds, from samples taken when asked."""
+
+    WINDOW = 5.0
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def at(self, done: int) -> float:
+        now = time.monotonic()
+        if not self._samples or now - self._samples[-1][0] >= 0.1:
+            self._samples.append((now, done))
+        while len(self._samples) > 2 and now - self._samples[0][0] > self.WINDOW:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        return max(0.0, (done - before) / (now - then)) if now > then else 0.0
+
+
+class TransferView(Generic[R]):
+    """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
+
+    def __init__(self, job: Job[R]) -> None:
+        self._job = job
+        self._rate = _Rate()
+        self._state = TransferState.PAUSED
+        self._error: BaseException | None = None
+        self._result: R | None = None
+
+    @property
+    def kind(self) -> str:
+        """`upload` or `download`."""
+        return self._job.kind
+
+    @property
+    def name(self) -> str:
+        """The file's name on the server."""
+        return self._job.name
+
+    @property
+    def state(self) -> TransferState:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed, when it did."""
+        return self._error
+
+    @property
+    def progress(self) -> TransferProgress:
+        """How far it is."""
+        done, total = self._job.meter.done, self._job.meter.total
+        rate = self._rate.at(done)
+        left = (total - done) / rate if total is not None and rate > 0 else None
+        return TransferProgress(done, total, rate, left)
+
+    def __repr__(self) -> str:
+        progress = self.progress
+        share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
+        return f"<{type(self).__name__} {self.kind} {self.name!r} {self.state}{share}>"
+
+    def _outcome(self) -> R:
+        if self._state is TransferState.SUCCEEDED:
+            return cast("R", self._result)
+        if self._error is not None:
+            raise self._error
+        raise TransferCancelled(f"the {self.kind} of {self.name!r} was cancelled")
+
+
+class Transfer(TransferView[R]):
+    """A transfer on a thread of its own. All of its methods may be called from any thread."""
+
+    def __init__(self, job: Job[R], driver: SyncDriver) -> None:
+        super().__init__(job)
+        self._driver = driver
+        self._changed = threading.Condition()
+        self._stop: Stop | None = None
+        self._thread: threading.Thread | None = None
+
+    def resume(self) -> None:
+        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        with self._changed:
+            if self._state not in (TransferState.PAUSED, TransferState.FAILED):
+                return
+            self._state, self._error, self._stop = TransferState.RUNNING, None, Stop()
+            # A daemon: an interpreter that ends must not wait for the rest of a big file.
+            self._thread = threading.Thread(
+                target=self._work, args=(self._stop,), name=f"holdfast-{self.kind}", daemon=True
+            )
+            self._thread.start()
+
+    def _work(self, stop: Stop) -> None:
+        result: R | None = None
+        state, error = TransferState.SUCCEEDED, None
+        try:
+            result = self._driver.run(self._job.run(), stop)
+        except Stopped:
+            state = TransferState.PAUSED
+        except BaseException as failure:
+            state, error = TransferState.FAILED, failure
+        with self._changed:
+            self._state, self._error, self._result = state, error, result
+            self._changed.notify_all()
+
+    def pause(self) -> None:
+        """Stop, and keep everything; returns once it stands still."""
+        with self._changed:
+            stop, thread = self._stop, self._thread
+        if stop is not None:
+            stop.set()
+        if thread is not None:
+            thread.join()
+
+    def cancel(self) -> None:
+        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
+        self.pause()
+        with self._changed:
+            if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
+                return
+            self._state, self._error = TransferState.CANCELLED, None
+            self._changed.notify_all()
+        self._driver.run(self._job.discard())
+
+    def wait(self, timeout: float | None = None) -> R:
+        """What came of it: for an upload the status on the server, for a download the path.
+
+        Raises:
+            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            TransferCancelled: it was cancelled.
+            HoldfastError: why it failed.
+        """
+        with self._changed:
+            ended = self._changed.wait_for(
+                lambda: self._state not in (TransferState.RUNNING, TransferState.PAUSED), timeout
+            )
+        if not ended:
+            raise WaitTimeout(f"the {self.kind} of {self.name!r} is not done after {timeout} s: {self.state}")
+        return self._outcome()
+
+
+class AsyncTransfer(TransferView[R]):
+    """A transfer on a task of its own; `await` it for what comes of it."""
+
+    def __init__(self, job: Job[R], driver: AsyncDriver) -> None:
+        super().__init__(job)
+        self._driver = driver
+        self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    def resume(self) -> None:
+        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        if self._state not in (TransferState.PAUSED, TransferState.FAILED):
+            return
+        self._state, self._error = TransferState.RUNNING, None
+        self._ended.clear()
+        self._task = asyncio.create_task(self._work(), name=f"holdfast-{self.kind}")
+
+    async def _work(self) -> None:
+        try:
+            self._result = await self._driver.run(self._job.run())
+            self._state = TransferState.SUCCEEDED
+        except asyncio.CancelledError:
+            self._state = TransferState.PAUSED
+            return
+        except BaseException as failure:
+            self._state, self._error = TransferState.FAILED, failure
+        self._ended.set()
+
+    async def pause(self) -> None:
+        """Stop, and keep everything; returns once it stands still."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def cancel(self) -> None:
+        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
+        await self.pause()
+        if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
+            return
+        self._state, self._error = TransferState.CANCELLED, None
+        self._ended.set()
+        await self._driver.run(self._job.discard())
+
+    async def wait(self, timeout: float | None = None) -> R:
+        """What came of it: for an upload the status on the server, for a download the path.
+
+        Raises:
+            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            TransferCancelled: it was cancelled.
+            HoldfastError: why it failed.
+        """
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout)
+        except TimeoutError:
+            raise WaitTimeout(f"the {self.kind} of {self.name!r} is not done after {timeout} s: {self.state}") from None
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.wait().__await__()
