@@ -1,0 +1,71 @@
+"""Digest fields as RFC 9530 has them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_app.protocols import digests
+
+CONTENT = b'{"hello": "world"}\n'
+SHA256 = hashlib.sha256(CONTENT).digest()
+SHA512 = hashlib.sha512(CONTENT).digest()
+
+
+def test_the_example_of_the_standard() -> None:
+    assert digests.write("sha-256", SHA256) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+
+
+def test_digests_read_back() -> None:
+    field = f"{digests.write('sha-256', SHA256)}, {digests.write('sha-512', SHA512)}"
+    assert digests.read(field) == {"sha-256": SHA256, "sha-512": SHA512}
+
+
+def test_algorithms_that_are_unknown_or_unsafe_are_left_out() -> None:
+    assert digests.read("md5=:AAAA:, crc32c=:AAAA:") == {}
+    assert digests.read(f"md5=:AAAA:, {digests.write('sha-256', SHA256)}") == {"sha-256": SHA256}
+
+
+@pytest.mark.parametrize(
+    "field", ["sha-256=abc", "sha-256", "sha-256=:AAAA:", 'sha-256="x"', "sha-256=:AAAA", "=", "SHA-256=::"]
+)
+def test_ill_formed_fields_are_none(field: str) -> None:
+    assert digests.read(field) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "algorithm"),
+    [
+        (None, "sha-256"),
+        ("", "sha-256"),
+        ("sha-256=1", "sha-256"),
+        ("sha-512=10, sha-256=1", "sha-512"),
+        ("sha-512=1, sha-256=10", "sha-256"),
+        ("sha-256=0", "sha-512"),
+        ("sha-256=0, sha-512=0", None),
+        ("md5=10", "sha-256"),
+        ("sha-512=11", "sha-256"),
+        ("sha-512=?1", "sha-256"),
+        ("((", "sha-256"),
+    ],
+)
+def test_the_algorithm_that_the_client_prefers(field: str | None, algorithm: str | None) -> None:
+    assert digests.preferred(field, ["sha-256", "sha-512"]) == algorithm
+
+
+def test_nothing_is_preferred_where_nothing_is_known() -> None:
+    assert digests.preferred("sha-256=10", []) is None
+
+
+@given(st.text())
+def test_no_field_is_an_exception(field: str) -> None:
+    digests.read(field)
+    digests.preferred(field, digests.LENGTHS)
+
+
+def test_every_algorithm_is_one_of_hashlib() -> None:
+    for algorithm, length in digests.LENGTHS.items():
+        assert hashlib.new(digests.HASHLIB[algorithm]).digest_size == length
