@@ -18,7 +18,7 @@ run: $(VENV)/.has-demo
 	exec $(PYTHON) -m tornado_app
 
 demo: $(VENV)/.has-demo
-	$(PYTHON) -m tornado_app.demo
+	$(PYTHON) -m holdfast.demo
 
 test: $(VENV)/.has-dev
 	.ci/test
