@@ -91,24 +91,24 @@ class WireCutter:
     def _pump(self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
         try:
             while data := source.recv(65536):
-                keep = self._count(len(data))
+                keep, carried = self._count(len(data))
                 sink.sendall(data[:keep])
                 if keep < len(data):
-                    self._on_cut(self.carried)
+                    self._on_cut(carried)
                     raise ConnectionAbortedError
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             for connection in pair:
                 _break(connection)
 
-    def _count(self, size: int) -> int:
-        """How many of the next `size` bytes go through before a cut."""
+    def _count(self, size: int) -> tuple[int, int]:
+        """How many of the next `size` bytes go through before a cut, and all that were carried with them."""
         with self._lock:
             if self._marks and self._marks[0] <= self.carried + size - 1:
                 size = max(0, self._marks.pop(0) - self.carried)
                 self.cuts += 1
             self.carried += size
-            return size
+            return size, self.carried
 
 
 def _break(connection: socket.socket) -> None:
