@@ -1,0 +1,419 @@
+"""Every decision that changes a process. Run on the journal's writer thread, never on the loop.
+
+Every change goes through `Book._move`: the transition table says what follows, the row is changed by compare-and-set on
+(id, attempt, state), and an event is written in the same transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, text, update
+
+from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
+from tornado_app import faults, problems
+from tornado_app.problems import ProblemError
+from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yielded
+from tornado_app.processes.lifecycle import Cause, step
+from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, matching, record
+from tornado_app.processes.schema import events, labels, logs, processes
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.decode
+
+BACKOFF_FIRST = 1.0
+BACKOFF_MOST = 300.0
+
+
+ATTEMPTING = (State.RUNNING, State.PAUSING, State.CANCELLING)
+_CHECKPOINT = (
+    update(processes)
+    .where(
+        processes.c.id == bindparam("wanted"),
+        processes.c.attempt == bindparam("of_attempt"),
+        processes.c.state.in_([state.value for state in ATTEMPTING]),
+    )
+    .values({name: bindparam(name) for name in ("done", "total", "note", "checkpoint")})
+)
+_INSERT = insert(processes)
+_INSERT_EVENTS = insert(events)
+_INSERT_LOGS = insert(logs)
+
+
+class New(msgspec.Struct, frozen=True):
+    """A validated request to start: what the row will hold. `created` is when it was asked."""
+
+    id: str
+    work_type: str
+    params: dict[str, Any]
+    place: str
+    priority: int
+    labels: dict[str, str]
+    retries: int
+    deadline_s: float | None
+    code: bytes | None = None
+
+    def digest(self) -> bytes:
+        """Equal for equal requests."""
+        return hashlib.sha256(_encode(self)).digest()
+
+
+class Batch(msgspec.Struct):
+    """What a committed transaction brought: attempts to launch with their code, changed rows with their events."""
+
+    claimed: list[tuple[Record, bytes | None]]
+    changed: list[tuple[Record, Event]]
+
+
+class Book:
+    """The decisions that write. Belongs to the writer thread: its counts change only when a transaction lands."""
+
+    def __init__(self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool]) -> None:
+        self._max_running = max_running
+        self._limits = limits
+        self._has_undo = has_undo
+        self._active: dict[str, str] = {}  # id -> work type of what holds a slot
+        self._freed: list[str] = []
+        self._taken: dict[str, str] = {}
+        self._told: list[tuple[Record, dict[str, Any]]] = []
+        self._queued = True  # whether the queue may hold something
+        self._open = True
+        self._next_event = 1
+
+    # -- around a transaction
+
+    def recover(self, connection: Connection) -> list[Record]:
+        """At start-up: what an earlier server left running goes back to the queue.
+
+        The answer is what the engine must look after: what is to be rolled back, and what waits for a time.
+        """
+        last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")).scalar()
+        self._next_event = (last or 0) + 1
+        for state in (State.RUNNING, State.PAUSING):
+            for row in self._all(connection, processes.c.state == state.value):
+                self._move(connection, row, Cause.INTERRUPTED)
+        timed = or_(processes.c.retry_at.is_not(None), processes.c.deadline.is_not(None))
+        waiting = self._all(connection, processes.c.state.in_([State.QUEUED, State.PAUSED]), timed)
+        return [*self._all(connection, processes.c.state == State.CANCELLING.value), *waiting]
+
+    def close_queue(self) -> None:
+        """Claim no more: the server is stopping."""
+        self._open = False
+
+    def finish_batch(self, connection: Connection) -> Batch:
+        """The journal's `last`: claim what fits into free slots and write the events of the whole transaction."""
+        claimed = self._claim(connection) if self._queued and self._open else []
+        for seq, (_, event) in enumerate(self._told, self._next_event):
+            event["seq"] = seq
+        if self._told:
+            connection.execute(_INSERT_EVENTS, [event for _, event in self._told])
+        return Batch(claimed, [(row, event_of(**event)) for row, event in self._told])
+
+    def landed(self) -> None:
+        """The transaction is on disk."""
+        self._next_event += len(self._told)
+        for id in self._freed:
+            self._active.pop(id, None)
+        self._active |= self._taken
+        self._forget()
+
+    def aborted(self) -> None:
+        """The transaction is not: nothing of it counts."""
+        self._queued = True
+        self._forget()
+
+    def _forget(self) -> None:
+        self._freed.clear()
+        self._taken = {}
+        self._told = []
+
+    def _claim(self, connection: Connection) -> list[tuple[Record, bytes | None]]:
+        """Queued processes by priority, then age, as far as slots and the work types' limits allow."""
+        holding = {id: work_type for id, work_type in self._active.items() if id not in self._freed} | self._taken
+        count = Counter(holding.values())
+        claimed: list[tuple[Record, bytes | None]] = []
+        free = self._max_running - len(holding)
+        now = time.time()
+        while free > 0:
+            full = [name for name, limit in self._limits.items() if count[name] >= limit]
+            query = (
+                select(*COLUMNS, processes.c.code)
+                .where(processes.c.state == State.QUEUED.value)
+                .where(or_(processes.c.retry_at.is_(None), processes.c.retry_at <= now))
+                .order_by(processes.c.priority.desc(), processes.c.n)
+                .limit(free)
+            )
+            rows = connection.execute(query.where(processes.c.work_type.not_in(full)) if full else query).all()
+            for row in rows:
+                was = record(row[:-1])
+                if count[was.work_type] >= self._limits.get(was.work_type, self._max_running):
+                    continue
+                count[was.work_type] += 1
+                free -= 1
+                started = was.started if was.started is not None else now
+                after = self._move(
+                    connection, was, Cause.CLAIM, attempt=was.attempt + 1, started=started, retry_at=None
+                )
+                self._taken[was.id] = was.work_type
+                claimed.append((after, row[-1]))
+            if not rows:
+                self._queued = bool(full)
+                break
+        return claimed
+
+    def wake(self, connection: Connection) -> None:
+        """The time of a retry may have come: look at the queue."""
+        self._queued = True
+
+    # -- decisions
+
+    def start(self, connection: Connection, new: New) -> tuple[Record, bool]:
+        """The process of this id, and whether it was made now.
+
+        Raises:
+            ProblemError: ID_TAKEN when the id belongs to another request.
+        """
+        digest = new.digest()
+        there = find(connection, new.id)
+        if there is not None:
+            if there.request != digest:
+                raise problems.ID_TAKEN(
+                    f"process {new.id!r} was started with another request ({there.work_type}): choose another id, "
+                    "or ask for this one with the same work type and parameters",
+                    id=new.id,
+                )
+            return there, False
+        now = time.time()
+        row = Record(
+            n=0,
+            id=new.id,
+            work_type=new.work_type,
+            params=_encode(new.params),
+            request=digest,
+            state=State.QUEUED,
+            place=new.place,
+            priority=new.priority,
+            labels=_encode(new.labels),
+            retries=new.retries,
+            failures=0,
+            attempt=0,
+            version=1,
+            created=now,
+            deadline=None if new.deadline_s is None else now + new.deadline_s,
+        )
+        values = msgspec.structs.asdict(row) | {"code": new.code}
+        del values["n"]
+        n: int = connection.execute(_INSERT, values).inserted_primary_key[0]  # type: ignore[index] # one row
+        row = msgspec.structs.replace(row, n=n)
+        if new.labels:
+            connection.execute(insert(labels), [{"key": k, "value": v, "n": n} for k, v in new.labels.items()])
+        self._queued = True
+        self._tell(row, None)
+        faults.point("start.written")
+        return row, True
+
+    def ask(self, connection: Connection, id: str, cause: Cause) -> Record:
+        """Pause, resume or cancel. Asking again for what is already so answers with the process as it stands.
+
+        Raises:
+            ProblemError: NO_SUCH_PROCESS, ILLEGAL_STATE.
+        """
+        return self._ask(connection, get(connection, id), cause)
+
+    def _ask(self, connection: Connection, row: Record, cause: Cause) -> Record:
+        if cause is Cause.KILL:
+            step(row.state, cause)
+            return row
+        changes: dict[str, Any] = {}
+        if cause is Cause.RESUME and row.state in (State.PAUSED, State.FAILED):
+            changes = {"error": None, "ended": None, "failures": 0, "retry_at": None}
+            self._queued = True
+            if row.state is State.FAILED:
+                changes["deadline"] = None  # it may have been the reason; a person decided to go on
+        elif cause is Cause.CANCEL:
+            changes = {"ended": None}
+        was = row.state
+        row = self._move(connection, row, cause, **changes)
+        if cause is Cause.CANCEL and was not in (State.RUNNING, State.PAUSING) and not self._must_undo(row):
+            row = self._move(connection, row, Cause.ROLLED_BACK, ended=time.time())
+        faults.point(f"{cause}.written")
+        return row
+
+    def _must_undo(self, row: Record) -> bool:
+        return row.attempt > 0 and self._has_undo(row.work_type)
+
+    def ask_all(self, connection: Connection, wanted: BulkRequest, cause: Cause) -> tuple[list[Record], dict[str, str]]:
+        """A verb for all that match; refusals by id."""
+        changed: list[Record] = []
+        refused: dict[str, str] = {}
+        for row in self._all(connection, *matching(wanted)):
+            try:
+                changed.append(self._ask(connection, row, cause))
+            except ProblemError as refusal:
+                refused[row.id] = refusal.detail
+        known = {row.id for row in changed} | set(refused)
+        refused |= {
+            id: f"there is no process {id!r}, or it does not match" for id in wanted.ids or () if id not in known
+        }
+        return changed, refused
+
+    def checkpoints(self, connection: Connection, newest: Iterable[tuple[str, int, Yielded]]) -> int:
+        """Keep safe points of running attempts; how many landed. Those of an old attempt change nothing."""
+        rows = [
+            {
+                "wanted": id,
+                "of_attempt": attempt,
+                "done": y.done,
+                "total": y.total,
+                "note": y.note,
+                "checkpoint": y.checkpoint,
+            }
+            for id, attempt, y in newest
+        ]
+        landed = connection.execute(_CHECKPOINT, rows).rowcount if rows else 0
+        faults.point("checkpoint.written")
+        return landed
+
+    def add_logs(self, connection: Connection, lines: Sequence[tuple[str, float, int, str]]) -> list[int]:
+        """Keep log lines (id, time, attempt, message); the sequence number of each."""
+        last = connection.execute(select(func.max(logs.c.seq))).scalar() or 0
+        rows = [
+            {"seq": last + i, "id": id, "time": at, "attempt": attempt, "message": message}
+            for i, (id, at, attempt, message) in enumerate(lines, 1)
+        ]
+        connection.execute(_INSERT_LOGS, rows)
+        return list(range(last + 1, last + 1 + len(rows)))
+
+    def ended(
+        self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Yielded | None, shutdown: bool
+    ) -> Record | None:
+        """An attempt is over and its slot is free. None when it was an old one, whose report changes nothing.
+
+        When the row is `cancelling` afterwards, its rollback is what comes next.
+        """
+        row = find(connection, id)
+        if row is None or row.attempt != attempt or row.state not in ATTEMPTING:
+            return None
+        self._freed.append(id)
+        self._queued = True
+        changes: dict[str, Any] = {}
+        if latest is not None:
+            changes = {"done": latest.done, "total": latest.total, "note": latest.note, "checkpoint": latest.checkpoint}
+        if row.state is State.CANCELLING:
+            if isinstance(outcome, Failed):
+                changes["error"] = _encode(ErrorInfo(outcome.type, outcome.message))
+            row = self._change(connection, row, changes)
+            if not self._must_undo(row):
+                row = self._move(connection, row, Cause.ROLLED_BACK, ended=time.time())
+        elif isinstance(outcome, Succeeded):
+            row = self._move(connection, row, Cause.SUCCEEDED, **changes, result=outcome.result, ended=time.time())
+        elif isinstance(outcome, Stopped):
+            row = self._move(connection, row, Cause.INTERRUPTED if shutdown else Cause.STOPPED, **changes)
+        else:
+            row = self._failed(connection, row, outcome, changes)
+        faults.point("ended.written")
+        return row
+
+    def _failed(self, connection: Connection, row: Record, failure: Failed, changes: dict[str, Any]) -> Record:
+        changes["error"] = _encode(ErrorInfo(failure.type, failure.message))
+        if failure.retry and row.failures < row.retries:
+            most = min(BACKOFF_MOST, BACKOFF_FIRST * 2**row.failures)
+            # Equal jitter (AWS, "Exponential Backoff And Jitter"): spread out, but never at once.
+            changes["retry_at"] = time.time() + most * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            changes["failures"] = row.failures + 1
+            return self._move(connection, row, Cause.RETRY, **changes)
+        return self._move(connection, row, Cause.FAILED, **changes, ended=time.time())
+
+    def undone(self, connection: Connection, id: str, attempt: int, outcome: Outcome) -> Record | None:
+        """A rollback is over. One that failed is shown with both errors and can be tried again by cancelling again."""
+        row = find(connection, id)
+        if row is None or row.attempt != attempt or row.state is not State.CANCELLING:
+            return None
+        if isinstance(outcome, Failed):
+            before = _decode(row.error, type=ErrorInfo) if row.error else ErrorInfo("Cancelled", "it was cancelled")
+            both = ErrorInfo(before.type, before.message, f"{outcome.type}: {outcome.message}")
+            return self._move(connection, row, Cause.ROLLBACK_FAILED, error=_encode(both), ended=time.time())
+        return self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
+
+    def overdue(self, connection: Connection) -> list[Record]:
+        """Fail what waits past its deadline; the running ones among the answer are for their places to stop."""
+        found = self._all(
+            connection,
+            processes.c.deadline <= time.time(),
+            processes.c.state.in_([State.QUEUED, State.PAUSED, State.RUNNING, State.PAUSING]),
+        )
+        error = _encode(DEADLINE_PASSED)
+        for row in found:
+            if row.state in (State.QUEUED, State.PAUSED):
+                self._move(connection, row, Cause.FAILED, error=error, ended=time.time())
+        return [row for row in found if row.state in (State.RUNNING, State.PAUSING)]
+
+    def delete(self, connection: Connection, id: str) -> None:
+        """Forget one that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
+        row = get(connection, id)
+        if row.state not in ENDED:
+            raise problems.ILLEGAL_STATE(
+                f"process {id!r} is {row.state}: cancel it and wait until it has ended, then delete it", state=row.state
+            )
+        self._delete(connection, [(row.n, row.id)])
+
+    def expire(self, connection: Connection, before: float) -> int:
+        """Forget some of those that ended before that time; how many."""
+        query = select(processes.c.n, processes.c.id).where(processes.c.ended < before).limit(500)
+        old = [(n, id) for n, id in connection.execute(query.where(processes.c.state.in_(list(ENDED))))]
+        self._delete(connection, old)
+        return len(old)
+
+    def _delete(self, connection: Connection, old: list[tuple[int, str]]) -> None:
+        if not old:
+            return
+        ids = [id for _, id in old]
+        connection.execute(delete(labels).where(labels.c.n.in_([n for n, _ in old])))
+        connection.execute(delete(logs).where(logs.c.id.in_(ids)))
+        connection.execute(delete(events).where(events.c.id.in_(ids)))
+        connection.execute(delete(processes).where(processes.c.id.in_(ids)))
+
+    # -- rows
+
+    def _all(self, connection: Connection, *where: ColumnElement[bool]) -> list[Record]:
+        return [record(row) for row in connection.execute(select(*COLUMNS).where(*where).order_by(processes.c.n))]
+
+    def _move(self, connection: Connection, row: Record, cause: Cause, **changes: Any) -> Record:
+        before = row.state
+        changes |= {"state": step(before, cause).value, "version": row.version + 1}
+        row = self._change(connection, row, changes)
+        self._tell(row, before)
+        return row
+
+    def _change(self, connection: Connection, row: Record, changes: dict[str, Any]) -> Record:
+        """Compare-and-set on (id, attempt, state)."""
+        if not changes:
+            return row
+        mine = and_(processes.c.n == row.n, processes.c.attempt == row.attempt, processes.c.state == row.state.value)
+        landed = connection.execute(update(processes).where(mine).values(changes)).rowcount
+        if landed != 1:
+            raise problems.CONFLICT(f"process {row.id!r} changed meanwhile; look at it again", id=row.id)
+        if "state" in changes:
+            changes = {**changes, "state": State(changes["state"])}
+        return msgspec.structs.replace(row, **changes)
+
+    def _tell(self, row: Record, before: State | None) -> None:
+        event = {
+            "id": row.id,
+            "time": time.time(),
+            "state": row.state.value,
+            "before": None if before is None else before.value,
+            "attempt": row.attempt,
+            "version": row.version,
+            "error": row.error,
+        }
+        self._told.append((row, event))
+
+
+DEADLINE_PASSED = ErrorInfo("DeadlineExceeded", "its deadline passed before it was done")

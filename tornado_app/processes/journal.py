@@ -1,0 +1,214 @@
+"""The journal: one SQLite file, one writer thread, readers beside it. The loop never touches the disk.
+
+What is written is a *decision*: a function of a connection that reads what it must, decides, and writes, in one trip to
+the writer thread. Decisions that wait together share a transaction (group commit); each gets its answer only when that
+transaction is on disk. A decision refuses by raising before it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from tornado_app import faults, problems
+from tornado_app.problems import ProblemError
+from tornado_app.processes.schema import migrate
+from tornado_app.settings import SettingsError
+
+log = logging.getLogger("holdfast.journal")
+
+T = TypeVar("T")
+Decision = Callable[[Connection], T]
+
+_MOST_TOGETHER = 256
+_Job = tuple[Decision[Any], "Future[Any]"]
+
+
+class Journal:
+    """Open with `open`, then `write` and `read` from the loop and `write_here` from other threads.
+
+    `last` is a decision that closes every batch (the queue's claims); `committed` is called on the writer thread with
+    its answer after each commit.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
+        self.path = path
+        self.last: Decision[Any] | None = None
+        self.committed: Callable[[Any], None] = lambda answer: None
+        self.aborted: Callable[[], None] = lambda: None
+        self.observe: Callable[[float], None] = lambda seconds: None
+        self.fault: str | None = None  # why the newest write failed, for readiness; None when it landed
+        self._durable = durable
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="journal-writer", daemon=True)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="journal-reader")
+        self._engine = _connect(path, durable, writer=True)
+        self._read_engine = _connect(path, durable, writer=False)
+
+    def open(self) -> None:
+        """Bring the schema up to date and start writing. Blocks. Raises `SettingsError` when the file is no good."""
+        try:
+            with self._engine.begin() as connection:
+                migrate(connection)
+        except DatabaseError as error:
+            self._engine.dispose()
+            raise SettingsError(
+                f"the journal {self.path} can't be used: {error.orig}; "
+                "if it is damaged, move it away or put a backup in its place"
+            ) from error
+        self._writer.start()
+
+    async def write(self, decision: Decision[T]) -> T:
+        """Run a decision; its answer, once it is on disk. Raises UNAVAILABLE when the disk or database won't."""
+        return await asyncio.wrap_future(self.write_soon(decision))
+
+    def write_here(self, decision: Decision[T]) -> T:
+        """The same from a worker thread: blocks."""
+        return self.write_soon(decision).result()
+
+    def write_soon(self, decision: Decision[T]) -> Future[T]:
+        """Queue a decision, from any thread."""
+        future: Future[T] = Future()
+        self._jobs.put((decision, future))
+        return future
+
+    async def read(self, decision: Decision[T]) -> T:
+        """Run a function that only reads, on a reader thread, in one snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, decision)
+
+    def _read(self, decision: Decision[T]) -> T:
+        try:
+            with self._read_engine.connect() as connection:
+                return decision(connection)
+        except DatabaseError as error:
+            raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Write what is queued and close the files. Blocks."""
+        if self._writer.is_alive():
+            self._jobs.put(None)
+            self._writer.join()
+        self._readers.shutdown()
+        self._read_engine.dispose()
+        self._engine.dispose()
+
+    # -- the writer thread
+
+    def _write_all(self) -> None:
+        connection: Connection | None = None
+        going_on = True
+        while going_on:
+            jobs, going_on = self._next_batch()
+            if not jobs:
+                continue
+            began = time.perf_counter()
+            try:
+                if connection is None:
+                    connection = self._engine.connect()
+                self._commit(connection, jobs)
+            except Exception as error:
+                log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
+                self._discard(connection)
+                connection = self._one_by_one(jobs)
+            self.observe(time.perf_counter() - began)
+        if connection is not None:
+            connection.close()
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        job = self._jobs.get()
+        jobs: list[_Job] = []
+        while job is not None:
+            if job[1].set_running_or_notify_cancel():  # nobody waits for a cancelled one; from here on none can be
+                jobs.append(job)
+            if len(jobs) >= _MOST_TOGETHER:
+                return jobs, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return jobs, True
+        return jobs, False
+
+    def _commit(self, connection: Connection, jobs: list[_Job]) -> None:
+        """One transaction for all of `jobs`; a refusal is the answer of its own job alone."""
+        answers: list[tuple[Future[Any], Any, ProblemError | None]] = []
+        try:
+            with connection.begin():
+                for decision, future in jobs:
+                    try:
+                        answers.append((future, decision(connection), None))
+                    except ProblemError as error:
+                        answers.append((future, None, error))
+                last = self.last(connection) if self.last is not None else None
+                faults.point("journal.before-commit")
+        except BaseException:
+            self.aborted()
+            raise
+        faults.point("journal.after-commit")
+        self.fault = None
+        self.committed(last)
+        for future, answer, refusal in answers:
+            if refusal is not None:
+                future.set_exception(refusal)
+            else:
+                future.set_result(answer)
+
+    def _one_by_one(self, jobs: list[_Job]) -> Connection | None:
+        """After a batch failed: each job alone, so that one can't spoil the others."""
+        connection: Connection | None = None
+        for job in jobs:
+            try:
+                if connection is None:
+                    connection = self._engine.connect()
+                self._commit(connection, [job])
+            except Exception as error:
+                log.error("journal: a write failed: %s", error)
+                self._discard(connection)
+                connection = None
+                job[1].set_exception(self._unavailable(error) if isinstance(error, DatabaseError) else error)
+        return connection
+
+    def _discard(self, connection: Connection | None) -> None:
+        if connection is not None:
+            try:
+                connection.invalidate()
+                connection.close()
+            except DatabaseError:
+                log.debug("journal: a broken connection could not be closed", exc_info=True)
+
+    def _unavailable(self, error: DatabaseError) -> ProblemError:
+        self.fault = str(error.orig)
+        return problems.UNAVAILABLE(
+            f"the journal can't be used now ({error.orig}); nothing was changed; try again later"
+        )
+
+
+def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 5.0, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions itself, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # In WAL mode NORMAL keeps every commit across a killed process; FULL across a power cut as well.
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        if not writer:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine

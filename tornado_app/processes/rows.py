@@ -1,0 +1,212 @@
+"""Processes as rows of the journal, and everything that only reads them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+
+from holdfast.wire import BulkRequest, ErrorInfo, Event, LogLine, Process, ProgressInfo, State
+from tornado_app import problems
+from tornado_app.processes.schema import events, labels, logs, processes
+
+_decode = msgspec.json.decode
+
+PROGRESS_BITS = 24
+"""The low bits of a wire version count published progress, the high ones the state changes in the journal."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A row of `processes`, without the code that may belong to it."""
+
+    n: int
+    id: str
+    work_type: str
+    params: bytes
+    request: bytes
+    state: State
+    place: str
+    priority: int
+    labels: bytes
+    retries: int
+    failures: int
+    attempt: int
+    version: int
+    created: float
+    note: str = ""
+    started: float | None = None
+    ended: float | None = None
+    retry_at: float | None = None
+    deadline: float | None = None
+    done: float | None = None
+    total: float | None = None
+    checkpoint: bytes | None = None
+    result: bytes | None = None
+    error: bytes | None = None
+
+
+COLUMNS = [processes.c[name] for name in Record.__struct_fields__]
+BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
+
+
+def record(row: Sequence[Any]) -> Record:
+    """A `Record` of a selected row."""
+    values = list(row)
+    values[5] = State(values[5])
+    return Record(*values)
+
+
+def wire(row: Record, *, published: int = 0, stalled: bool = False) -> Process:
+    """A row as the wire tells it; `published` counts the progress of the running attempt."""
+    return Process(
+        id=row.id,
+        work_type=row.work_type,
+        params=_decode(row.params),
+        state=row.state,
+        progress=ProgressInfo(row.done, row.total, row.note),
+        created=_at(row.created),
+        started=None if row.started is None else _at(row.started),
+        ended=None if row.ended is None else _at(row.ended),
+        result=None if row.result is None else _decode(row.result),
+        error=None if row.error is None else _decode(row.error, type=ErrorInfo),
+        attempt=row.attempt,
+        version=(row.version << PROGRESS_BITS) | min(published, (1 << PROGRESS_BITS) - 1),
+        place=row.place,  # type: ignore[arg-type] # the column holds what StartRequest allowed
+        priority=row.priority,
+        labels=_decode(row.labels),
+        retries=row.retries,
+        retry_at=None if row.retry_at is None else _at(row.retry_at),
+        deadline=None if row.deadline is None else _at(row.deadline),
+        stalled=stalled,
+    )
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def event_of(
+    seq: int,
+    id: str,
+    time: float,
+    state: str,
+    before: str | None,
+    attempt: int,
+    version: int,
+    error: bytes | None,
+) -> Event:
+    """A row of `events` as the wire tells it."""
+    return Event(
+        "state",
+        id,
+        _at(time),
+        seq=seq,
+        state=State(state),
+        before=None if before is None else State(before),
+        attempt=attempt,
+        version=version << PROGRESS_BITS,
+        error=None if error is None else _decode(error, type=ErrorInfo),
+    )
+
+
+def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
+    """The filter as conditions, all of which must hold."""
+    where: list[ColumnElement[bool]] = []
+    if wanted.ids is not None:
+        where.append(processes.c.id.in_(wanted.ids))
+    if wanted.work_type is not None:
+        where.append(processes.c.work_type == wanted.work_type)
+    if wanted.state is not None:
+        where.append(processes.c.state.in_([state.value for state in wanted.state]))
+    for key, value in (wanted.label or {}).items():
+        labelled = select(labels.c.n).where(labels.c.key == key, labels.c.value == value)
+        where.append(processes.c.n.in_(labelled))
+    return where
+
+
+def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> list[Record]:
+    """Newest first, older than `before`: right while rows come and go, since `n` never changes and is never reused."""
+    where = matching(wanted)
+    if before is not None:
+        where.append(processes.c.n < before)
+    query = select(*COLUMNS).where(*where).order_by(processes.c.n.desc()).limit(limit)
+    return [record(row) for row in connection.execute(query)]
+
+
+def cursor(n: int) -> str:
+    """A row's place in a list, opaque to callers."""
+    return base64.urlsafe_b64encode(f"n{n}".encode()).decode().rstrip("=")
+
+
+def from_cursor(text: str) -> int:
+    """The row number of a cursor. Raises BAD_PARAMETERS for what `cursor` never made."""
+    try:
+        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        if plain[:1] == "n" and plain[1:].isdigit():
+            return int(plain[1:])
+    except ValueError:
+        pass
+    raise problems.BAD_PARAMETERS("cursor is not one that this server gave: leave it out to start anew", field="cursor")
+
+
+def events_after(connection: Connection, seq: int, id: str | None, limit: int) -> list[Event]:
+    """State changes after that number, in order."""
+    where = [events.c.seq > seq]
+    if id is not None:
+        where.append(events.c.id == id)
+    query = select(events).where(*where).order_by(events.c.seq).limit(limit)
+    return [event_of(**row._mapping) for row in connection.execute(query)]
+
+
+def last_event(connection: Connection) -> int:
+    """The number of the newest state change, 0 when there is none."""
+    return connection.execute(select(func.max(events.c.seq))).scalar() or 0
+
+
+def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:
+    """Log lines after that number, in order."""
+    query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit)
+    return [LogLine(row.seq, _at(row.time), row.message, row.attempt) for row in connection.execute(query)]
+
+
+def counts(connection: Connection) -> list[tuple[str, str, int]]:
+    """How many processes there are by state and work type, for what has not ended."""
+    live = [s.value for s in (State.QUEUED, State.RUNNING, State.PAUSING, State.PAUSED, State.CANCELLING)]
+    query = (
+        select(processes.c.state, processes.c.work_type, func.count())
+        .where(processes.c.state.in_(live))
+        .group_by(processes.c.state, processes.c.work_type)
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def oldest_queued(connection: Connection) -> float | None:
+    """When the oldest queued process was created, seconds since the epoch."""
+    query = select(func.min(processes.c.created)).where(processes.c.state == State.QUEUED.value)
+    oldest: float | None = connection.execute(query).scalar()
+    return oldest
+
+
+def next_retry(connection: Connection) -> float | None:
+    """When the next retry is due, seconds since the epoch."""
+    query = select(func.min(processes.c.retry_at)).where(processes.c.state == State.QUEUED.value)
+    due: float | None = connection.execute(query).scalar()
+    return due
+
+
+def find(connection: Connection, id: str) -> Record | None:
+    """The row of that id, or None."""
+    row = connection.execute(BY_ID, {"wanted": id}).one_or_none()
+    return None if row is None else record(row)
+
+
+def get(connection: Connection, id: str) -> Record:
+    """The row of that id. Raises NO_SUCH_PROCESS."""
+    row = find(connection, id)
+    if row is None:
+        raise problems.NO_SUCH_PROCESS(f"there is no process {id!r}; start it first", id=id)
+    return row

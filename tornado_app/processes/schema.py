@@ -1,0 +1,124 @@
+"""The journal's tables, and the named migrations that bring any older journal to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+)
+
+from tornado_app.settings import SettingsError
+
+metadata = MetaData()
+
+# Times are seconds since the epoch, UTC. JSON is kept as bytes, as it came off the encoder.
+processes = Table(
+    "processes",
+    metadata,
+    Column("n", Integer, primary_key=True, autoincrement=True),  # age, and the cursor of lists
+    Column("id", String(128), nullable=False, unique=True),
+    Column("work_type", String(128), nullable=False),
+    Column("params", LargeBinary, nullable=False),
+    Column("request", LargeBinary, nullable=False),  # digest of what was asked for: same id and request, same process
+    Column("state", String(16), nullable=False),
+    Column("place", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("retry_at", Float),
+    Column("deadline", Float),
+    Column("done", Float),
+    Column("total", Float),
+    Column("note", Text, nullable=False),
+    Column("checkpoint", LargeBinary),
+    Column("result", LargeBinary),
+    Column("error", LargeBinary),
+    Column("code", LargeBinary),
+    sqlite_autoincrement=True,
+)
+Index("processes_queue", processes.c.state, processes.c.priority.desc(), processes.c.n)
+Index("processes_by_type", processes.c.work_type, processes.c.n)
+Index("processes_ended", processes.c.ended)
+Index("processes_deadline", processes.c.deadline)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("value", String(256), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+Index("labels_by_process", labels.c.n)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(128), nullable=False),
+    Column("time", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("before", String(16)),
+    Column("attempt", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("error", LargeBinary),
+    sqlite_autoincrement=True,
+)
+Index("events_by_process", events.c.id, events.c.seq)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(128), nullable=False),
+    Column("time", Float, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("logs_by_process", logs.c.id, logs.c.seq)
+
+migrations = Table("migrations", metadata, Column("name", String(64), primary_key=True))
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (("2026-11-create", _create),)
+"""Every step in order. A step once released is never changed; a change of the tables is a new step."""
+
+
+def migrate(connection: Connection) -> None:
+    """Run the steps that this journal has not had. Raises `SettingsError` for a journal of a newer server."""
+    done: set[str] = set()
+    if inspect(connection).has_table("migrations"):
+        done = set(connection.execute(select(migrations.c.name)).scalars())
+    unknown = done - {name for name, _ in MIGRATIONS}
+    if unknown:
+        raise SettingsError(
+            f"the journal was written by a newer Holdfast (it has {', '.join(sorted(unknown))}): upgrade this one"
+        )
+    for name, run in MIGRATIONS:
+        if name not in done:
+            run(connection)
+            connection.execute(insert(migrations).values(name=name))
