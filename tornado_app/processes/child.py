@@ -1,0 +1,169 @@
+"""An attempt in an OS process of its own: what runs on the child's side, and what the two sides say to each other.
+
+The work runs in the child's main thread, so that signals meet it there. Beside it one thread listens to the parent and
+sends what is newest. When the parent is gone the child ends itself with all that it started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from holdfast.work import Stopping, WorkType
+from tornado_app.files.for_work import LocalFilesForWork
+from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
+from tornado_app.processes.lent import LentServices
+from tornado_app.settings import Settings
+
+HEADER = struct.Struct("!I")
+_FLUSH = 0.05  # seconds between reports of progress
+_PR_SET_PDEATHSIG = 1
+
+
+class Newest(msgspec.Struct, tag=True):
+    """The newest safe point, after that many yields. With `durable` the child waits for ACK before it goes on."""
+
+    yields: int
+    point: Yielded
+    durable: bool = False
+
+
+class Line(msgspec.Struct, tag=True):
+    """A log line."""
+
+    message: str
+
+
+class Over(msgspec.Struct, tag=True):
+    """The attempt is over; nothing follows."""
+
+    outcome: Outcome
+
+
+Report = Newest | Line | Over
+
+WISHES: dict[bytes, Stopping | None] = {b"p": "pause", b"c": "cancel", b"s": "shutdown", b"n": None}
+ACK = b"a"
+
+
+class Task(msgspec.Struct):
+    """What the parent hands over at the start. `module` is where the work type is declared."""
+
+    attempt: Attempt
+    module: str
+    durable: bool
+
+
+def main(channel: socket.socket, task: Task, settings: Settings) -> None:
+    """Run one attempt and report to `channel`. The process ends with it."""
+    os.setsid()  # a group of its own, so that kill takes what the work started, too
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Child(channel, task, settings).run()
+    os._exit(0)  # not through the forked interpreter's own exit handlers
+
+
+class _Child:
+    def __init__(self, channel: socket.socket, task: Task, settings: Settings) -> None:
+        self._channel = channel
+        self._task = task
+        self._settings = settings
+        self._control = Control()
+        self._control.on_log = self._lines_append
+        if task.durable:
+            self._control.on_yield = self._wait_until_durable
+        self._lines: deque[str] = deque(maxlen=10_000)
+        self._sent = 0
+        self._sending = threading.Lock()
+        self._acknowledged = threading.Event()
+
+    def run(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._flush_forever, daemon=True).start()
+        outcome = self._outcome()
+        self._flush()
+        self._send(Over(outcome))
+        self._channel.close()
+
+    def _outcome(self) -> Outcome:
+        try:
+            work = load_work(self._task)
+        except BaseException as error:
+            return Failed(type(error).__name__, f"its code can't be loaded in a process of its own: {error}")
+        files = LocalFilesForWork(self._settings.files_dir)
+        services = LentServices(self._settings, files)
+        return Drive(work, self._task.attempt, self._control, services).run()
+
+    def _lines_append(self, message: str) -> None:
+        self._lines.append(message)
+
+    # -- talking with the parent
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                said = self._channel.recv(1)
+            except OSError:
+                said = b""
+            if said == ACK:
+                self._acknowledged.set()
+            elif said:
+                self._control.stopping = WISHES[said]
+            else:  # the server is gone: so must we be, and what we started
+                os.killpg(0, signal.SIGKILL)
+
+    def _flush_forever(self) -> None:
+        while True:
+            time.sleep(_FLUSH)
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._lines:
+            self._send(Line(self._lines.popleft()))
+        yields, point = self._control.yields, self._control.latest
+        if yields != self._sent and point is not None:
+            self._sent = yields
+            self._send(Newest(yields, point))
+
+    def _wait_until_durable(self, control: Control) -> None:
+        self._acknowledged.clear()
+        self._sent = control.yields
+        if control.latest is not None:
+            self._send(Newest(control.yields, control.latest, durable=True))
+            self._acknowledged.wait()
+
+    def _send(self, report: Report) -> None:
+        body = msgspec.msgpack.encode(report)
+        with self._sending:
+            try:
+                self._channel.sendall(HEADER.pack(len(body)) + body)
+            except OSError:
+                os.killpg(0, signal.SIGKILL)
+
+
+def load_work(task: Task) -> WorkType:
+    """The work type of a task, from its module. Raises `LookupError` when the module has it no more."""
+    module = importlib.import_module(task.module)
+    for value in vars(module).values():
+        if isinstance(value, WorkType) and value.name == task.attempt.work_type:
+            return value
+    raise LookupError(f"module {task.module} has no work type {task.attempt.work_type!r}")
+
+
+def _die_with_parent() -> None:
+    """Linux: SIGKILL when the parent dies, even if no thread of ours can run (prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        libc: Any = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

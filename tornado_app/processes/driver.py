@@ -1,0 +1,241 @@
+"""Drives one attempt of a process: the same in a thread, in an OS process and on the loop.
+
+A work type is a generator; the driver takes what it yields, and at each yield either goes on or closes the generator.
+Only its two loops, sync and async, know how to wait; everything that is decided is decided once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from types import NoneType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from holdfast.work import Job, Progress, Services, Stopping, WorkError, WorkType
+
+MAX_CHECKPOINT = 256 * 1024
+"""Most bytes of a checkpoint as JSON: it is written to the journal many times."""
+
+MAX_RESULT = 4 << 20
+"""Most bytes of a result as JSON."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback."""
+
+    id: str
+    work_type: str
+    attempt: int
+    params: bytes
+    checkpoint: bytes | None = None
+    undo: bool = False
+    code: bytes | None = None
+
+
+class Yielded(NamedTuple):
+    """The newest safe point, with the checkpoint as JSON at the moment of the yield: later mutation can't change it."""
+
+    done: float | None
+    total: float | None
+    note: str
+    checkpoint: bytes
+
+
+class Stopped(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
+    """The generator was closed at a yield because it was asked to."""
+
+
+class Succeeded(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
+    """The generator returned; `result` is JSON."""
+
+    result: bytes
+
+
+class Failed(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
+    """The attempt raised. `retry` says that its work type thinks another attempt may do better."""
+
+    type: str
+    message: str
+    retry: bool = False
+    trace: str = ""
+
+
+Outcome = Stopped | Succeeded | Failed
+
+
+class Control:
+    """What the engine and one attempt share: a wish to stop going in, the newest safe point coming out.
+
+    Plain attributes, each written by one side and read by the other; the interpreter makes each access atomic.
+    """
+
+    __slots__ = ("latest", "on_log", "on_yield", "stopping", "yields")
+
+    def __init__(
+        self, on_yield: Callable[[Control], None] | None = None, on_log: Callable[[str], None] = lambda message: None
+    ) -> None:
+        self.stopping: Stopping | None = None
+        self.latest: Yielded | None = None
+        self.yields = 0
+        self.on_yield = on_yield
+        self.on_log = on_log
+
+
+class _Fault(Exception):
+    """The work type broke the contract; the message says how."""
+
+
+class Drive:
+    """One attempt of one process."""
+
+    def __init__(self, work: WorkType, attempt: Attempt, control: Control, services: Services | None = None) -> None:
+        self.work = work
+        self.attempt = attempt
+        self.control = control
+        self._services = services
+        self._pid = os.getpid()
+
+    # -- the two loops
+
+    def run(self) -> Outcome:
+        """Run a plain generator function, or the rollback, to its end or its stop. Never raises."""
+        control = self.control
+        try:
+            job = self._job()
+            if self.attempt.undo:
+                self._undo(job)
+                return self._succeeded(None)
+            generator = self.work.function(job)
+            try:
+                while True:
+                    try:
+                        item = next(generator)
+                    except StopIteration as end:
+                        self._check_fork()
+                        return self._succeeded(end.value)
+                    self._take(item)
+                    if control.on_yield is not None:
+                        control.on_yield(control)
+                    if control.stopping is not None:
+                        generator.close()
+                        return Stopped()
+            finally:
+                generator.close()
+        except BaseException as error:
+            return self._failed(error)
+
+    async def run_async(self) -> Outcome:
+        """Run an async generator function, or an async rollback, likewise."""
+        control = self.control
+        try:
+            job = self._job()
+            if self.attempt.undo:
+                undone = self._undo(job)
+                if inspect.isawaitable(undone):
+                    await undone
+                return self._succeeded(None)
+            generator = self.work.function(job)
+            try:
+                async for item in generator:
+                    self._take(item)
+                    if control.on_yield is not None:  # it may wait for the disk
+                        await asyncio.to_thread(control.on_yield, control)
+                    if control.stopping is not None:
+                        await generator.aclose()
+                        return Stopped()
+                return self._succeeded(job.result)
+            finally:
+                await generator.aclose()
+        except BaseException as error:
+            return self._failed(error)
+
+    # -- what is decided
+
+    def _job(self) -> Job[Any]:
+        attempt, control = self.attempt, self.control
+        try:
+            params = msgspec.json.decode(attempt.params, type=self.work.params)
+        except msgspec.ValidationError as error:
+            raise _Fault(f"its parameters no longer fit the work type {self.work.name}: {error}") from None
+        checkpoint = None
+        if attempt.checkpoint is not None:
+            try:
+                checkpoint = msgspec.json.decode(attempt.checkpoint, type=self.work.checkpoint or Any)
+            except msgspec.ValidationError as error:
+                raise _Fault(f"its last checkpoint no longer fits the work type {self.work.name}: {error}") from None
+        return Job(
+            attempt.id,
+            params,
+            checkpoint,
+            attempt=attempt.attempt,
+            log=control.on_log,
+            stopping=lambda: control.stopping,
+            services=self._services,
+        )
+
+    def _undo(self, job: Job[Any]) -> Any:
+        return self.work.undo(job) if self.work.undo is not None else None
+
+    def _take(self, item: object) -> None:
+        """What was yielded is the newest safe point."""
+        if not isinstance(item, Progress):
+            raise _Fault(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
+        for number in (item.done, item.total):
+            if not isinstance(number, (int, float, NoneType)):
+                raise _Fault(f"it yielded a Progress whose done or total is {number!r}; give a number or None")
+        try:
+            checkpoint = _encode(item.checkpoint)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _Fault(f"it yielded a checkpoint that is not JSON: {error}") from None
+        if len(checkpoint) > MAX_CHECKPOINT:
+            raise _Fault(f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
+        self._check_fork()
+        control = self.control
+        control.latest = Yielded(item.done, item.total, item.note, checkpoint)
+        control.yields += 1
+
+    def _check_fork(self) -> None:
+        """Work that forked and let its child come back here: only the parent may report."""
+        if os.getpid() != self._pid:
+            os._exit(70)
+
+    def _succeeded(self, value: Any) -> Outcome:
+        try:
+            result = _encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _Fault(f"it returned a result that is not JSON: {error}") from None
+        if len(result) > MAX_RESULT:
+            raise _Fault(
+                f"it returned a result of {len(result)} bytes; at most {MAX_RESULT} are kept: put it into a file"
+            )
+        return Succeeded(result)
+
+    def _failed(self, error: BaseException) -> Failed:
+        self._check_fork()
+        name = type(error).__name__
+        if isinstance(error, _Fault):
+            return Failed("BadWork", str(error))
+        if isinstance(error, SystemExit):
+            return Failed(name, f"the work called sys.exit({error.code!r}); return, or raise an error")
+        retry_on = self.work.retry_on
+        if isinstance(error, WorkError):  # "cannot go on", so worth another attempt only where its type says so by name
+            retry_on = tuple(kind for kind in retry_on if issubclass(kind, WorkError))
+            return Failed(name, str(error), isinstance(error, retry_on))
+        retry = isinstance(error, Exception) and isinstance(error, retry_on)
+        frames = traceback.format_exception(error.with_traceback(_own_frames(error)))
+        return Failed(name, str(error) or name, retry, "".join(frames))
+
+
+def _own_frames(error: BaseException) -> Any:
+    """The traceback without the driver's own frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__ and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace

@@ -1,0 +1,146 @@
+"""Where attempts run. A place launches one and lends a handle on it; the driver inside is always the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from holdfast.work import Services, Stopping, WorkType
+from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome
+
+log = logging.getLogger("holdfast.places")
+
+Ended = Callable[[Outcome], None]
+"""Called once, on the loop, when the attempt is over."""
+
+
+class Handle(Protocol):
+    """One attempt that runs."""
+
+    def stop(self, why: Stopping | None) -> None:
+        """Ask it to stop at its next yield; None revokes that, if it has not stopped yet."""
+        ...
+
+    async def kill(self, grace: float) -> str | None:
+        """End it without its consent. None when it could, else what would be right, as a sentence."""
+        ...
+
+
+class Place(Protocol):
+    """Runs attempts."""
+
+    def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
+        """Start one. `control` is shared with the caller: it shows the newest safe point."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the place holds; what still runs is abandoned to the end of the server."""
+        ...
+
+
+class ThreadPlace:
+    """A daemon thread for each attempt, kept for the next one. A thread can't be killed."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
+        """Run a plain generator."""
+
+        def run() -> None:
+            outcome = Drive(work, attempt, control, self._services).run()
+            try:
+                self._loop.call_soon_threadsafe(ended, outcome)
+            except RuntimeError:  # the loop is closed: the server has gone, and what was durable is what counts
+                log.info("process %s ended after the server had stopped", attempt.id)
+
+        with self._lock:
+            fresh = self._idle == 0
+            if fresh:
+                self._threads += 1
+            else:
+                self._idle -= 1
+        self._work.put(run)
+        if fresh:
+            threading.Thread(target=self._serve, name=f"work-{self._threads}", daemon=True).start()
+        return _ThreadHandle(control)
+
+    def _serve(self) -> None:
+        while (run := self._work.get()) is not None:
+            run()
+            with self._lock:
+                self._idle += 1
+
+    async def close(self) -> None:
+        """Idle threads end; a busy one ends after its work, or with the server."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._work.put(None)
+
+
+class _ThreadHandle:
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def stop(self, why: Stopping | None) -> None:
+        self._control.stopping = why
+
+    async def kill(self, grace: float) -> str | None:
+        return "a thread can't be killed: start it with place=process, or cancel it and wait for its next yield"
+
+
+class LoopPlace:
+    """A task on the IOLoop for each async generator."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
+        """Run an async generator."""
+        handle = _LoopHandle(control)
+
+        async def run() -> None:
+            outcome = await Drive(work, attempt, control, self._services).run_async()
+            ended(Failed("Killed", "it was killed") if handle.killed and isinstance(outcome, Failed) else outcome)
+
+        handle.task = asyncio.get_running_loop().create_task(run(), name=f"work {attempt.id}")
+        self._tasks.add(handle.task)
+        handle.task.add_done_callback(self._tasks.discard)
+        return handle
+
+    async def close(self) -> None:
+        """Cancel what is left: its last safe point is what counts."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+
+class _LoopHandle:
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.task: asyncio.Task[None] | None = None
+        self.killed = False
+
+    def stop(self, why: Stopping | None) -> None:
+        self._control.stopping = why
+
+    async def kill(self, grace: float) -> str | None:
+        assert self.task is not None  # noqa: S101 - launch sets it
+        self.killed = True
+        self.task.cancel()
+        await asyncio.wait([self.task], timeout=grace)
+        if self.task.done():
+            return None
+        self.killed = False
+        return "it did not end when its task was cancelled: start it as a plain generator with place=process"

@@ -1,0 +1,168 @@
+"""The place for work that must be killable: an OS process for each attempt, forked from a clean, small server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from holdfast.work import Stopping, WorkType
+from tornado_app.processes import child
+from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
+from tornado_app.processes.places import Ended, Handle
+from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.places")
+
+_WISH = {wish: letter for letter, wish in child.WISHES.items()}
+_LONGEST_REPORT = 8 << 20
+_decode = msgspec.msgpack.Decoder(child.Report).decode
+
+
+class ProcessPlace:
+    """Forks each attempt from multiprocessing's fork server, which holds no threads, sockets or journal of ours."""
+
+    def __init__(self, settings: Settings, module_of: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._module_of = module_of
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["tornado_app.processes.child", *settings.import_])
+        # One thread starts children: the fork server is asked by one at a time, and the loop never waits for it.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")
+        self._handles: set[_ProcessHandle] = set()
+
+    def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
+        """Run a plain generator."""
+        task = child.Task(attempt, self._module_of(work.name), control.on_yield is not None)
+        handle = _ProcessHandle(self._context, self._starter, control)
+        self._handles.add(handle)
+
+        async def run() -> None:
+            try:
+                outcome = await handle.run(task, self._settings)
+            except Exception as error:
+                log.exception("process %s: its OS process can't be handled", attempt.id)
+                outcome = Failed(type(error).__name__, f"its OS process can't be started: {error}", retry=True)
+            self._handles.discard(handle)
+            ended(outcome)
+
+        handle.task = asyncio.get_running_loop().create_task(run(), name=f"work {attempt.id}")
+        return handle
+
+    async def close(self) -> None:
+        """Kill what is left: its last safe point is what counts."""
+        for handle in list(self._handles):
+            handle.signal(signal.SIGKILL)
+        tasks = [handle.task for handle in self._handles if handle.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+        self._starter.shutdown(wait=False)
+
+
+class _ProcessHandle:
+    def __init__(
+        self, context: multiprocessing.context.ForkServerContext, starter: ThreadPoolExecutor, control: Control
+    ) -> None:
+        self._context = context
+        self._starter = starter
+        self._control = control
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: multiprocessing.context.ForkServerProcess | None = None
+        self._wish: Stopping | None = None
+        self._killed_by: signal.Signals | None = None
+        self._over = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self, task: child.Task, settings: Settings) -> Outcome:
+        """Start the child, take its reports, and say how it ended."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        try:
+            process = self._context.Process(target=child.main, args=(theirs, task, settings), daemon=False)
+            await loop.run_in_executor(self._starter, process.start)
+            self._process = process
+            reader, self._writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        if self._killed_by is not None:  # asked for while it started
+            self.signal(self._killed_by)
+        self.stop(self._wish)
+        outcome = await self._take_reports(reader)
+        self._writer.close()
+        await loop.run_in_executor(None, process.join)
+        self._over.set()
+        code = process.exitcode
+        process.close()
+        return self._verdict(outcome, code)
+
+    async def _take_reports(self, reader: asyncio.StreamReader) -> Outcome | None:
+        """Until the child says that it is over, or goes without a word."""
+        while True:
+            try:
+                (length,) = child.HEADER.unpack(await reader.readexactly(child.HEADER.size))
+                if length > _LONGEST_REPORT:
+                    self.signal(signal.SIGKILL)
+                    return Failed("BadWork", f"its process sent a report of {length} bytes")
+                report = _decode(await reader.readexactly(length))
+            except (asyncio.IncompleteReadError, OSError):
+                return None
+            if isinstance(report, child.Over):
+                return report.outcome
+            if isinstance(report, child.Line):
+                self._control.on_log(report.message)
+                continue
+            self._control.latest = report.point
+            self._control.yields = report.yields
+            if report.durable and self._control.on_yield is not None:
+                await asyncio.to_thread(self._control.on_yield, self._control)
+                self._say(child.ACK)
+
+    def _verdict(self, outcome: Outcome | None, code: int | None) -> Outcome:
+        if outcome is not None:
+            return outcome
+        if self._killed_by is not None:
+            return Failed("Killed", f"it was killed with {self._killed_by.name}")
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the kernel does so when memory runs out" if code == -signal.SIGKILL else ""
+            return Failed("ProcessDied", f"its process was ended by {name}{hint}", retry=True)
+        return Failed("ProcessDied", f"its process ended by itself with exit status {code}", retry=True)
+
+    def stop(self, why: Stopping | None) -> None:
+        self._wish = why
+        self._say(_WISH[why])
+
+    def _say(self, letter: bytes) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(letter)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child and all that it started."""
+        if self._process is None or self._over.is_set() or self._process.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:  # it has no group of its own yet
+                os.kill(self._process.pid, number)
+
+    async def kill(self, grace: float) -> str | None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._killed_by = number
+            self.signal(number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._over.wait()
+                return None
+        return "its OS process does not end, not even by SIGKILL: the kernel holds it"

@@ -1,0 +1,136 @@
+"""The work types that this server can run, by name, and the validation of their parameters."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from holdfast.wire import WorkTypeInfo
+from holdfast.work import WorkType
+from tornado_app import problems
+from tornado_app.settings import Settings, SettingsError
+
+ENTRY_POINTS = "holdfast.work_types"
+BUILT_IN = ("tornado_app.work_types.manifest", "tornado_app.work_types.import_csv")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class Registry:
+    """Work types by name."""
+
+    def __init__(self, work_types: Iterable[WorkType] = ()) -> None:
+        self._by_name: dict[str, WorkType] = {}
+        self._modules: dict[str, str] = {}
+        for work in work_types:
+            self.add(work, work.function.__module__)
+
+    @classmethod
+    def load(cls, settings: Settings) -> Registry:
+        """What comes with the server, what installed packages offer, and what `--import` names."""
+        registry = cls()
+        for name in BUILT_IN:
+            registry.add_module(importlib.import_module(name))
+        for point in entry_points(group=ENTRY_POINTS):
+            found = point.load()
+            if isinstance(found, ModuleType):
+                registry.add_module(found)
+            else:
+                registry.add(found, point.module)
+        for name in settings.import_:
+            try:
+                module = importlib.import_module(name)
+            except ImportError as error:
+                raise SettingsError(f"--import {name}: {error}") from error
+            if not registry.add_module(module):
+                raise SettingsError(f"--import {name}: the module has no function declared with @work_type")
+        default, names = settings.default_work_type, ", ".join(registry.names)
+        if default not in registry._by_name:
+            raise SettingsError(f"--default-work-type {default}: no such work type; there are {names}")
+        return registry
+
+    def add_module(self, module: ModuleType) -> int:
+        """Add every work type that the module defines; how many there were."""
+        found = [value for value in vars(module).values() if isinstance(value, WorkType)]
+        for work in found:
+            self.add(work, module.__name__)
+        return len(found)
+
+    def add(self, work: WorkType, module: str) -> None:
+        """Add one that `module` has among its names. Raises `SettingsError` for a bad name or a taken one."""
+        if not _NAME.fullmatch(work.name):
+            raise SettingsError(f"work type {work.name!r}: a name is 1 to 128 of letters, digits, '.', '_', '-'")
+        if self._by_name.setdefault(work.name, work) is not work:
+            raise SettingsError(f"two work types are named {work.name!r}; rename one")
+        self._modules.setdefault(work.name, module)
+
+    def module_of(self, name: str) -> str:
+        """The module that has the work type of that name: where another process finds it."""
+        return self._modules[name]
+
+    @property
+    def names(self) -> list[str]:
+        """Every name, sorted."""
+        return sorted(self._by_name)
+
+    def get(self, name: str) -> WorkType | None:
+        """The work type of that name, or None."""
+        return self._by_name.get(name)
+
+    def find(self, name: str) -> WorkType:
+        """The work type of that name. Raises UNKNOWN_WORK_TYPE with the valid ones."""
+        work = self._by_name.get(name)
+        if work is None:
+            raise problems.UNKNOWN_WORK_TYPE(
+                f"there is no work type {name!r}; there are {', '.join(self.names)}", work_types=self.names
+            )
+        return work
+
+    def infos(self) -> list[WorkTypeInfo]:
+        """Every work type as the wire tells it."""
+        return [describe(self._by_name[name]) for name in self.names]
+
+
+def describe(work: WorkType) -> WorkTypeInfo:
+    """A work type as the wire tells it."""
+    return WorkTypeInfo(
+        name=work.name,
+        doc=work.doc,
+        params_schema=msgspec.json.schema(work.params),
+        place=work.place,
+        retries=work.retries,
+        limit=work.limit,
+        can_roll_back=work.undo is not None,
+    )
+
+
+def validate(work: WorkType, params: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
+    """The parameters, checked and with defaults filled in, as JSON-like values.
+
+    `strict=False` is for query strings, whose values are all text.
+
+    Raises:
+        ProblemError: BAD_PARAMETERS naming the field and what would be right.
+    """
+    known = {field.encode_name: field.required for field in msgspec.structs.fields(work.params)}
+    takes = ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
+    for name in params:
+        if name not in known:
+            raise problems.BAD_PARAMETERS(f"{work.name} has no parameter {name!r}; it takes {takes}", field=name)
+    for name, required in known.items():
+        if required and name not in params:
+            raise problems.BAD_PARAMETERS(f"{work.name} needs the parameter {name!r}; it takes {takes}", field=name)
+    try:
+        value = msgspec.convert(dict(params), work.params, strict=strict)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`") or None
+        where = f"parameter {field!r} of {work.name}" if field else f"the parameters of {work.name}"
+        raise problems.BAD_PARAMETERS(f"{where}: {message}", field=field) from None
+    builtins: dict[str, Any] = msgspec.to_builtins(value)
+    return builtins
