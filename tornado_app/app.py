@@ -12,6 +12,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from tornado_app.files.service import FileService
+from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import seed_files, seed_processes
 from tornado_app.handlers.base import NotFoundHandler, Services
@@ -35,6 +36,13 @@ def routes(services: Services) -> list[Route]:
         (r"/upload/cancel/?", seed_files.UploadCancelHandler),
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
+        (r"/v1/processes", process_handlers.ProcessesHandler),
+        (r"/v1/processes/(?P<verb>pause|resume|cancel)", process_handlers.BulkHandler),
+        (rf"/v1/processes/{ID}", process_handlers.ProcessHandler),
+        (rf"/v1/processes/{ID}/(?P<verb>pause|resume|cancel|kill)", process_handlers.VerbHandler),
+        (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),
+        (rf"/v1/processes/{ID}/events", event_handlers.EventsHandler),
+        (r"/v1/events", event_handlers.EventsHandler),
     ]
     return [(pattern, handler, {"services": services}) for pattern, handler in table]
 
@@ -57,7 +65,7 @@ class App:
             registry = Registry.load(settings)
             files = FileService(settings)
             await files.open()
-            engine = Engine(settings, registry)
+            engine = Engine(settings, registry, files.for_work())
             await engine.open()
         except BaseException:
             lock.release()

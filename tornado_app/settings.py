@@ -49,6 +49,9 @@ class Settings:
     )
     trust_proxy: bool = _setting(False, "believe X-Forwarded-* headers: only behind a proxy of your own")
     durable: bool = _setting(False, "survive power cuts, too: fsync before every answer that promises something")
+    stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
+    kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
+    keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
     @property
@@ -105,7 +108,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
 
 def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
-    positive = ("chunk_size", "max_running", "shutdown_grace")
+    positive = ("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace")
     for name in positive:
         if getattr(settings, name) <= 0:
             raise SettingsError(f"{flag(name)} must be more than 0, not {getattr(settings, name)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import http.client
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable
@@ -12,7 +14,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from tornado.httputil import responses
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
@@ -137,7 +138,7 @@ class BaseHandler(RequestHandler):
     # -- reading
 
     def one(self, name: str, default: str | None = None) -> str | None:
-        """A query argument, at most once. The seed's trailing slash (`bytes_read=5000/`) is not part of it."""
+        """A query argument, at most once. Raises BAD_PARAMETERS."""
         values = self.request.query_arguments.get(name, [])
         if not values:
             return default
@@ -147,6 +148,26 @@ class BaseHandler(RequestHandler):
             return values[0].decode("utf-8")
         except UnicodeDecodeError:
             raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        """A query argument that is a whole number in that range. Raises BAD_PARAMETERS."""
+        text = self.one(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+            raise problems.BAD_PARAMETERS(f"{name} is a whole number from {least} to {most}, not {text!r}", field=name)
+        return int(text)
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A query argument that is a number in that range. Raises BAD_PARAMETERS."""
+        text = self.one(name)
+        try:
+            value = default if text is None else float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise problems.BAD_PARAMETERS(f"{name} is a number from {least:g} to {most:g}, not {text!r}", field=name)
+        return value
 
     def body_as(self, type: type[T]) -> T:
         """The JSON body as a wire struct; an empty body is an empty object."""
@@ -172,7 +193,7 @@ class BaseHandler(RequestHandler):
     def send_problem(self, problem: ProblemError) -> None:
         """Answer with problem details and finish."""
         status = self.status_of(problem)
-        self.set_status(status, responses.get(status, problem.kind.title))
+        self.set_status(status, http.client.responses.get(status, problem.kind.title))
         for name, value in problem.headers.items():
             self.set_header(name, value)
         if status == 405:

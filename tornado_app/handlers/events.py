@@ -1,0 +1,78 @@
+"""Server-sent events (HTML standard, section 9.2): what happens to one process, or to everything."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+from tornado.iostream import StreamClosedError
+
+from holdfast.wire import Event
+from tornado_app import problems
+from tornado_app.handlers.base import BaseHandler
+from tornado_app.processes.engine import check_id
+
+HEARTBEAT = 15.0
+"""Seconds without an event after which a comment shows that the connection lives."""
+
+_PROGRESS_PAUSE = 0.1  # at most ten times a second for each process
+_WRITE_TIMEOUT = 30.0  # seconds in which a watcher must take what it was sent
+_encode = msgspec.json.Encoder().encode
+
+
+class EventsHandler(BaseHandler):
+    """`GET /v1/events` and `GET /v1/processes/{id}/events`; `Last-Event-ID` (or `?after=`) continues."""
+
+    async def get(self, id: str | None = None) -> None:
+        processes = self.services.processes
+        if id is not None:
+            check_id(id)
+            await processes.get(id)
+        after = self._after()
+        watcher = processes.hub.watch(id)
+        try:
+            self.set_header("Content-Type", "text/event-stream")
+            self.set_header("X-Accel-Buffering", "no")
+            self.write(b": watching\n\n")
+            await self.flush()
+            seen = await self._replay(id, after)
+            while not watcher.dropped:
+                events = await watcher.next(HEARTBEAT)
+                fresh = [event for event in events if event.seq is None or event.seq > seen]
+                self.write(b"".join(map(line_of, fresh)) if fresh else b": alive\n\n")
+                await asyncio.wait_for(self.flush(), _WRITE_TIMEOUT)
+                if fresh and fresh[-1].type == "progress":
+                    await asyncio.sleep(_PROGRESS_PAUSE)
+            self.write(line_of(Event("dropped", id or "", datetime.now(UTC), message=watcher.dropped)))
+            await self.flush()
+        except StreamClosedError:
+            return
+        except TimeoutError:  # it takes nothing at all: it can come back with Last-Event-ID
+            self.detach().close()
+        finally:
+            processes.hub.leave(id, watcher)
+
+    def _after(self) -> int | None:
+        text = self.request.headers.get("Last-Event-ID") or self.one("after")
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit()):
+            raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text!r}")
+        return int(text)
+
+    async def _replay(self, id: str | None, after: int | None) -> int:
+        """Send what happened after event number `after`; the number of the last one sent."""
+        if after is None:
+            return 0
+        while events := await self.services.processes.events_after(after, id):
+            self.write(b"".join(map(line_of, events)))
+            await asyncio.wait_for(self.flush(), _WRITE_TIMEOUT)
+            after = events[-1].seq or after
+        return after
+
+
+def line_of(event: Event) -> bytes:
+    """An event as it goes over the wire; only state changes have an id, since only they can be replayed."""
+    id = b"" if event.seq is None else b"id: %d\n" % event.seq
+    return b"%sevent: %s\ndata: %s\n\n" % (id, event.type.encode(), _encode(event))

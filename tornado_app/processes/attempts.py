@@ -1,0 +1,368 @@
+"""Attempts that run now: launched when the journal has claimed them, watched, and written down when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from holdfast.wire import Event, Process, ProgressInfo, State
+from holdfast.work import WorkType
+from tornado_app import problems
+from tornado_app.processes import rows
+from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book
+from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Stopped
+from tornado_app.processes.hub import Hub
+from tornado_app.processes.journal import Journal
+from tornado_app.processes.places import Handle, Place
+from tornado_app.processes.registry import Registry
+from tornado_app.processes.rows import Record
+from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.processes")
+
+_TICK = 0.1  # progress is told at most ten times a second
+_MOST_LOG_BACKLOG = 10_000
+_LONGEST_LOG_LINE = 8192
+
+
+class Run:
+    """An attempt that runs now, as the engine sees it. `row` is how the journal stands."""
+
+    __slots__ = (
+        "control",
+        "handle",
+        "journaled",
+        "lines",
+        "overdue",
+        "published",
+        "row",
+        "seen",
+        "touched",
+        "undo",
+        "work",
+    )
+
+    def __init__(self, row: Record, work: WorkType, undo: bool) -> None:
+        self.row = row
+        self.work = work
+        self.undo = undo
+        self.control = Control()
+        self.handle: Handle | None = None
+        self.lines: deque[tuple[float, str]] = deque(maxlen=_MOST_LOG_BACKLOG)
+        self.published = 0
+        self.seen = 0  # yields that the last tick saw
+        self.journaled = 0  # yields that the journal has
+        self.touched = time.monotonic()  # when a yield was last seen
+        self.overdue = False
+
+    def current(self) -> Record:
+        """The row with the newest progress in place."""
+        latest = self.control.latest
+        if latest is None or self.undo:
+            return self.row
+        return msgspec.structs.replace(self.row, done=latest.done, total=latest.total, note=latest.note)
+
+
+class Attempts:
+    """Everything that runs, by process id. Lives on the loop; the journal is the truth."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        journal: Journal,
+        book: Book,
+        hub: Hub,
+        places: Mapping[str, Place],
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._journal = journal
+        self._book = book
+        self._hub = hub
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[str, Run] = {}
+        self._undoing = asyncio.Semaphore(settings.max_running)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self._idle = asyncio.Event()
+
+    def begin(self, recovered: list[Record]) -> None:
+        """Look after what an earlier server left, and start ticking."""
+        for row in recovered:
+            if row.state is State.CANCELLING:
+                self.spawn(self._roll_back(row))
+            self._set_timers(row, deadline=True)
+        self.spawn(self._tick_forever())
+
+    async def close(self, grace: float) -> None:
+        """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
+        self._closing = True
+        for run in self._runs.values():
+            self._stop(run)
+        if self._runs:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._idle.wait()
+            except TimeoutError:
+                names = ", ".join(self._runs)
+                log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
+        try:
+            await self._keep_newest()
+        except problems.ProblemError as error:
+            log.error("the newest checkpoints can't be kept: %s", error.detail)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def get(self, id: str) -> Run | None:
+        """The attempt of that process that runs now."""
+        return self._runs.get(id)
+
+    def asked(self, row: Record) -> None:
+        """A wish is in the journal: tell the attempt, or roll back what has none."""
+        run = self._runs.get(row.id)
+        if run is not None and run.row.attempt == row.attempt and not run.undo:
+            run.row = row
+            if run.handle is not None:
+                wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state)
+                run.handle.stop(wish)  # type: ignore[arg-type] # the two words are two of Stopping
+        elif row.state is State.CANCELLING and run is None:
+            self.spawn(self._roll_back(row))
+
+    def show(self, row: Record) -> Process:
+        """A row as the wire tells it, with what its running attempt knows better."""
+        run = self._runs.get(row.id)
+        if run is None or run.row.attempt != row.attempt:
+            return rows.wire(row)
+        if row.version > run.row.version:
+            run.row = row
+        stalled = not run.undo and time.monotonic() - run.touched > self._settings.stall_after
+        return rows.wire(run.current(), published=run.published, stalled=stalled)
+
+    def landed(self, batch: Batch) -> None:
+        """A transaction is on disk: launch what it claimed, tell what it changed."""
+        for row, event in batch.changed:
+            log.info(
+                "process %s is %s (attempt %d)",
+                row.id,
+                row.state,
+                row.attempt,
+                extra={"process": row.id, "state": row.state, "before": event.before, "attempt": row.attempt},
+            )
+            run = self._runs.get(row.id)
+            if run is not None and run.row.attempt == row.attempt:
+                run.row = row
+                if row.state not in ATTEMPTING:
+                    self._forget(run)
+            self._set_timers(row, deadline=event.before is None)
+        for row, code in batch.claimed:
+            self._launch(row, code)
+        if self._hub.anyone:
+            for _, event in batch.changed:
+                self._hub.tell(event)
+
+    def _set_timers(self, row: Record, *, deadline: bool) -> None:
+        """Look again when a retry is due, and when a deadline is that has no timer yet."""
+        if row.retry_at is not None and row.state is State.QUEUED:
+            self._loop.call_later(max(0.0, row.retry_at - time.time()), self._wake)
+        if deadline and row.deadline is not None:
+            self._loop.call_later(max(0.0, row.deadline - time.time()) + 0.01, self._spawn_overdue)
+
+    def _wake(self) -> None:
+        if not self._closing:
+            self._journal.write_soon(self._book.wake)
+
+    def _spawn_overdue(self) -> None:
+        if not self._closing:
+            self.spawn(self._stop_overdue())
+
+    async def _stop_overdue(self) -> None:
+        for row in await self._journal.write(self._book.overdue):
+            run = self._runs.get(row.id)
+            if run is not None and run.row.attempt == row.attempt and run.handle is not None and not run.overdue:
+                run.overdue = True
+                run.handle.stop("cancel")
+                await run.handle.kill(self._settings.kill_grace)
+
+    def _launch(self, row: Record, code: bytes | None) -> None:
+        work = self._registry.get(row.work_type)
+        if work is None:
+            error = Failed(
+                "UnknownWorkType", f"this server has no work type {row.work_type!r} any more: --import its module"
+            )
+            self.spawn(self._write_end(row.id, row.attempt, error, None))
+            return
+        run = Run(row, work, undo=False)
+        self._runs[row.id] = run
+        self._run_in_place(run, code)
+        if self._closing:
+            self._stop(run)
+
+    def _run_in_place(self, run: Run, code: bytes | None) -> None:
+        row = run.row
+        control = run.control
+        control.on_log = lambda message: run.lines.append((time.time(), message[:_LONGEST_LOG_LINE]))
+        if self._settings.journal_interval == 0 and not run.undo:
+            control.on_yield = lambda control: self._keep_now(run)
+        attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=code)
+        place = self._places[row.place]
+        run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
+
+    def _stop(self, run: Run) -> None:
+        if run.handle is not None:
+            run.handle.stop("shutdown")
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
+
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
+        if run.overdue and isinstance(outcome, Stopped):
+            outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
+        if isinstance(outcome, Failed) and outcome.trace:
+            run.control.on_log(outcome.trace)
+        await self.keep_lines(run)
+        row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
+        if row is not None and row.state is State.CANCELLING and not self._closing:
+            self.spawn(self._roll_back(row))
+
+    async def _write_end(self, id: str, attempt: int, outcome: Outcome, run: Run | None) -> Record | None:
+        """Write the end down, however long the journal won't: what is not written is not so."""
+        latest = run.control.latest if run is not None else None
+        shutdown = self._closing
+
+        pause = 0.1
+        while True:
+            try:
+                row = await self._journal.write(
+                    lambda connection: self._book.ended(connection, id, attempt, outcome, latest, shutdown)
+                )
+                break
+            except problems.ProblemError as error:
+                log.error("process %s: its end can't be written yet: %s", id, error.detail)
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+        if run is not None:
+            self._forget(run)
+        return row
+
+    def _forget(self, run: Run) -> None:
+        if self._runs.get(run.row.id) is run:
+            del self._runs[run.row.id]
+        if not self._runs:
+            self._idle.set()
+
+    async def _roll_back(self, row: Record) -> None:
+        """Undo a process that was cancelled, in its place."""
+        work = self._registry.get(row.work_type)
+        if work is None:
+            error = Failed(
+                "UnknownWorkType", f"this server has no work type {row.work_type!r} any more: --import its module"
+            )
+            await self._journal.write(lambda connection: self._book.undone(connection, row.id, row.attempt, error))
+            return
+        await self._undoing.acquire()
+        run = Run(row, work, undo=True)
+        self._runs[row.id] = run
+        self._run_in_place(run, None)
+
+    async def _undone(self, run: Run, outcome: Outcome) -> None:
+        self._undoing.release()
+        if isinstance(outcome, Failed) and outcome.trace:
+            run.control.on_log(outcome.trace)
+        await self.keep_lines(run)
+        row = run.row
+        try:
+            await self._journal.write(lambda connection: self._book.undone(connection, row.id, row.attempt, outcome))
+        finally:
+            self._forget(run)
+
+    # -- keeping what attempts report
+
+    async def _tick_forever(self) -> None:
+        kept = self._loop.time()
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                self._publish()
+                await self.keep_lines()
+                if self._loop.time() - kept >= self._settings.journal_interval:
+                    kept = self._loop.time()
+                    await self._keep_newest()
+            except problems.ProblemError as error:
+                log.error("checkpoints can't be kept now: %s", error.detail)
+
+    def _publish(self) -> None:
+        """Tell the progress that came since the last tick."""
+        now = time.monotonic()
+        for id, run in self._runs.items():
+            latest, yields = run.control.latest, run.control.yields
+            if yields == run.seen or latest is None or run.undo:
+                continue
+            run.seen = yields
+            run.touched = now
+            run.published += 1
+            if self._hub.anyone:
+                progress = ProgressInfo(latest.done, latest.total, latest.note)
+                version = (run.row.version << rows.PROGRESS_BITS) + run.published
+                self._hub.tell(Event("progress", id, datetime.now(UTC), progress=progress, version=version))
+
+    async def _keep_newest(self) -> None:
+        """Write the newest safe point of every attempt that has a newer one than the journal."""
+        newest = []
+        for run in self._runs.values():
+            yields, latest = run.control.yields, run.control.latest
+            if yields != run.journaled and latest is not None and not run.undo:
+                newest.append((run, yields, (run.row.id, run.row.attempt, latest)))
+        if not newest:
+            return
+        await self._journal.write(
+            lambda connection: self._book.checkpoints(connection, [entry for _, _, entry in newest])
+        )
+        for run, yields, _ in newest:
+            run.journaled = yields
+
+    def _keep_now(self, run: Run) -> None:
+        """In the worker's thread, with a journal interval of 0: durable before the work goes on."""
+        latest = run.control.latest
+        assert latest is not None  # noqa: S101 - called by a yield
+        entry = (run.row.id, run.row.attempt, latest)
+        self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
+        run.journaled = run.control.yields
+
+    async def keep_lines(self, run: Run | None = None) -> None:
+        """Write the log lines that wait, and tell them."""
+        lines: list[tuple[str, float, int, str]] = []
+        for each in [run] if run is not None else list(self._runs.values()):
+            while each.lines:
+                at, message = each.lines.popleft()
+                lines.append((each.row.id, at, each.row.attempt, message))
+        if not lines:
+            return
+        seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, lines))
+        if self._hub.anyone:
+            for seq, (id, at, attempt, message) in zip(seqs, lines, strict=True):
+                data = {"seq": seq}
+                self._hub.tell(
+                    Event("log", id, datetime.fromtimestamp(at, UTC), attempt=attempt, message=message, data=data)
+                )
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a task that ends with the engine, and log what it raises."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the engine failed", exc_info=task.exception())

@@ -1,0 +1,265 @@
+"""The engine: takes requests, keeps slots full, launches attempts in their places and writes down what they report.
+
+It lives on the loop. The journal is the truth; what the engine holds in memory is only about attempts that run now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import time
+
+import msgspec
+from sqlalchemy import Connection
+
+from holdfast.wire import (
+    LIVE,
+    BulkAnswer,
+    BulkRequest,
+    Event,
+    LogPage,
+    Process,
+    ProcessPage,
+    StartRequest,
+    State,
+)
+from holdfast.work import FilesForWork
+from tornado_app import problems
+from tornado_app.processes import rows
+from tornado_app.processes.attempts import Attempts
+from tornado_app.processes.book import Batch, Book, New
+from tornado_app.processes.hub import Hub
+from tornado_app.processes.journal import Journal
+from tornado_app.processes.lent import LentServices
+from tornado_app.processes.lifecycle import Cause
+from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
+from tornado_app.processes.process_place import ProcessPlace
+from tornado_app.processes.registry import Registry, validate
+from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.processes")
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class Engine:
+    """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
+
+    def __init__(self, settings: Settings, registry: Registry, files: FilesForWork) -> None:
+        self.registry = registry
+        self.hub = Hub()
+        self._settings = settings
+        self._services = LentServices(settings, files)
+        limits = {
+            name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
+        }
+        self._book = Book(settings.max_running, limits, self._has_undo)
+        self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
+        self._places: dict[str, Place] = {}
+        self._attempts: Attempts
+        self._closing = False
+
+    async def open(self) -> None:
+        """Open the journal and go on with what an earlier server left. Raises `SettingsError` for a bad journal."""
+        loop = asyncio.get_running_loop()
+        self._places = {
+            "thread": ThreadPlace(self._services),
+            "loop": LoopPlace(self._services),
+            "process": ProcessPlace(self._settings, self.registry.module_of),
+        }
+        self._attempts = Attempts(self._settings, self.registry, self._journal, self._book, self.hub, self._places)
+        self._journal.last = self._book.finish_batch
+        self._journal.aborted = self._book.aborted
+
+        def committed(batch: Batch) -> None:
+            self._book.landed()
+            if batch.claimed or batch.changed:
+                loop.call_soon_threadsafe(self._attempts.landed, batch)
+
+        self._journal.committed = committed
+        await loop.run_in_executor(None, self._journal.open)
+        self._attempts.begin(await self._journal.write(self._book.recover))
+        if self._settings.keep_ended > 0:
+            self._attempts.spawn(self._expire_forever())
+
+    async def close(self, grace: float) -> None:
+        """Stop taking work, let what runs stop at its next checkpoint (`grace` seconds at most), and close."""
+        self._closing = True
+        self.hub.close()
+        self._book.close_queue()
+        await self._attempts.close(grace)
+        for place in self._places.values():
+            await place.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
+        self._services.close()
+
+    # -- asked for by people
+
+    async def start(self, request: StartRequest, *, strict: bool = True) -> tuple[Process, bool]:
+        """Start a process, or answer with the one that the same request started; whether it is new.
+
+        Raises:
+            ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
+        """
+        new = self._validated(request, strict)
+        row, created = await self._journal.write(lambda connection: self._book.start(connection, new))
+        return self._attempts.show(row), created
+
+    def _validated(self, request: StartRequest, strict: bool) -> New:
+        if self._closing:
+            raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+        id = request.id if request.id is not None else secrets.token_urlsafe(12)
+        check_id(id)
+        work = self.registry.find(request.work_type)
+        place = request.place or work.place
+        if (place == "loop") != work.is_async:
+            kind = (
+                "an async generator, it runs on the loop" if work.is_async else "a plain generator: thread or process"
+            )
+            raise problems.BAD_PARAMETERS(f"{work.name} is {kind}, not in place {place!r}", field="place")
+        if place not in self._places:
+            raise problems.BAD_PARAMETERS(
+                f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
+            )
+        if request.deadline_s is not None and request.deadline_s <= 0:
+            raise problems.BAD_PARAMETERS(
+                f"deadline_s must be more than 0 seconds, not {request.deadline_s}", field="deadline_s"
+            )
+        if request.retries is not None and request.retries < 0:
+            raise problems.BAD_PARAMETERS(f"retries must be 0 or more, not {request.retries}", field="retries")
+        for key, value in request.labels.items():
+            if not (0 < len(key) <= 128 and len(value) <= 256):
+                raise problems.BAD_PARAMETERS(
+                    "a label's key has 1 to 128 characters, its value at most 256", field="labels"
+                )
+        return New(
+            id=id,
+            work_type=work.name,
+            params=validate(work, request.params, strict=strict),
+            place=place,
+            priority=request.priority,
+            labels=request.labels,
+            retries=work.retries if request.retries is None else request.retries,
+            deadline_s=request.deadline_s,
+        )
+
+    async def get(self, id: str) -> Process:
+        """A process as it stands. Raises NO_SUCH_PROCESS."""
+        run = self._attempts.get(id)
+        if run is not None:
+            return self._attempts.show(run.row)
+        check_id(id)
+        return self._attempts.show(await self._journal.read(lambda connection: rows.get(connection, id)))
+
+    async def wait(self, id: str, after: int | None, timeout: float) -> Process:
+        """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
+        watcher = self.hub.watch(id)
+        try:
+            process = await self.get(id)
+            after = process.version if after is None else after
+            until = time.monotonic() + timeout
+            while process.version == after and (left := until - time.monotonic()) > 0:
+                await watcher.next(left)
+                process = await self.get(id)
+            return process
+        finally:
+            self.hub.leave(id, watcher)
+
+    async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:
+        """A page of processes, newest first. Raises BAD_PARAMETERS for a cursor that is none."""
+        before = None if cursor is None else rows.from_cursor(cursor)
+        found = await self._journal.read(lambda connection: rows.page(connection, wanted, before, limit + 1))
+        more = len(found) > limit
+        found = found[:limit]
+        return ProcessPage([self._attempts.show(row) for row in found], rows.cursor(found[-1].n) if more else None)
+
+    async def pause(self, id: str) -> Process:
+        """Stop at the next yield, keep the checkpoint, free the slot."""
+        return await self._ask(id, Cause.PAUSE)
+
+    async def resume(self, id: str, work_types: list[str] | None = None) -> Process:
+        """Go on from the last checkpoint; with `work_types`, only when the process's own is among them."""
+        for name in work_types or ():
+            self.registry.find(name)
+        if work_types is not None:
+            process = await self.get(id)
+            if process.work_type not in work_types:
+                return process
+        return await self._ask(id, Cause.RESUME)
+
+    async def cancel(self, id: str) -> Process:
+        """Stop at the next yield, then undo what was done."""
+        return await self._ask(id, Cause.CANCEL)
+
+    async def kill(self, id: str, grace: float) -> Process:
+        """End an attempt that does not yield. Raises ILLEGAL_STATE, saying why, where that can't be done."""
+        await self._ask(id, Cause.KILL)
+        run = self._attempts.get(id)
+        if run is not None and run.handle is not None:
+            refusal = await run.handle.kill(grace)
+            if refusal is not None:
+                raise problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
+        return await self.get(id)
+
+    async def _ask(self, id: str, cause: Cause) -> Process:
+        check_id(id)
+        row = await self._journal.write(lambda connection: self._book.ask(connection, id, cause))
+        self._attempts.asked(row)
+        return self._attempts.show(row)
+
+    async def ask_all(self, wanted: BulkRequest, cause: Cause) -> BulkAnswer:
+        """A verb for all that match the filter. Raises BAD_PARAMETERS for no filter at all."""
+        if wanted == BulkRequest():
+            raise problems.BAD_PARAMETERS("name what is meant: ids, work_type, state or label")
+        if wanted.state is None and wanted.ids is None:
+            live = LIVE if cause is not Cause.RESUME else {State.PAUSED, State.PAUSING}
+            wanted = msgspec.structs.replace(wanted, state=sorted(live))
+        changed, refused = await self._journal.write(lambda connection: self._book.ask_all(connection, wanted, cause))
+        for row in changed:
+            self._attempts.asked(row)
+        return BulkAnswer([row.id for row in changed], refused)
+
+    async def delete(self, id: str) -> None:
+        """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
+        check_id(id)
+        await self._journal.write(lambda connection: self._book.delete(connection, id))
+
+    async def events_after(self, seq: int, id: str | None, limit: int = 500) -> list[Event]:
+        """State changes after that number, in order, of one process or of all."""
+        return await self._journal.read(lambda connection: rows.events_after(connection, seq, id, limit))
+
+    @property
+    def journal_fault(self) -> str | None:
+        """Why the journal's newest write failed; None when it landed."""
+        return self._journal.fault
+
+    async def log(self, id: str, after: int, limit: int) -> LogPage:
+        """What the work logged, in order."""
+        await self._attempts.keep_lines()
+        await self.get(id)
+        lines = await self._journal.read(lambda connection: rows.log_after(connection, id, after, limit))
+        return LogPage(lines, lines[-1].seq if len(lines) == limit else None)
+
+    async def _expire_forever(self) -> None:
+        """Forget processes that ended longer than `--keep-ended` ago."""
+        while True:
+            expired = 0
+            with contextlib.suppress(problems.ProblemError):
+                expired = await self._journal.write(self._expire)
+            await asyncio.sleep(0 if expired else 60)
+
+    def _expire(self, connection: Connection) -> int:
+        return self._book.expire(connection, time.time() - self._settings.keep_ended)
+
+    def _has_undo(self, name: str) -> bool:
+        work = self.registry.get(name)
+        return work is None or work.undo is not None
+
+
+def check_id(id: str) -> None:
+    """Raises BAD_PARAMETERS for what can't be the id of a process."""
+    if not _ID.fullmatch(id):
+        raise problems.BAD_PARAMETERS("a process id is 1 to 128 of letters, digits, '.', '_', '-'", field="id")
