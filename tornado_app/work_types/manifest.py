@@ -1,0 +1,90 @@
+"""`manifest`: the SHA-256 of every file, in the format of sha256sum."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from holdfast.work import Job, Progress, work_type
+
+MANIFEST = "SHA256SUMS"
+_PIECE = 1 << 20
+_SAFE_POINT = 64 << 20
+
+
+class Manifest(msgspec.Struct):
+    """Which files: those whose names start with `prefix`."""
+
+    prefix: str = ""
+
+
+class _At(msgspec.Struct):
+    """`name` is the file in hand, of which `byte` bytes were hashed; `staged` bytes of the list are written."""
+
+    name: str = ""
+    byte: int = 0
+    staged: int = 0
+    files: int = 0
+    done: int = 0
+
+
+@work_type("manifest", params=Manifest, checkpoint=_At)
+def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
+    """SHA-256 and size of every file under the files directory, written to `SHA256SUMS` there.
+
+    `sha256sum -c SHA256SUMS` checks it. There is a checkpoint for each file and each 64 MiB; a file that a stop cut in
+    two is hashed again from its start when it goes on, since a digest's state can't be kept in a checkpoint.
+    """
+    at: _At = job.checkpoint or _At()
+    staged = job.files.stage(MANIFEST, f"manifest-{job.id}")
+    if staged.tell() < at.staged:  # it was published just before a crash: make the list anew
+        at = _At()
+    staged.truncate(at.staged)
+    names = [name for name in job.files.list(job.params.prefix) if name != MANIFEST]
+    sizes = {name: _size(job, name) for name in names}
+    total = sum(sizes.values())
+    last, start = at.name, at.done
+    for name in names:
+        if name <= last and at.files:
+            continue
+        digest = hashlib.sha256()
+        hashed = 0
+        try:
+            with job.files.open(name) as file:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+                    hashed += len(piece)
+                    if hashed % _SAFE_POINT == 0:
+                        yield Progress(start + hashed, total, at, f"{name}: {hashed} bytes")
+        except FileNotFoundError:
+            job.log(f"{name} went away meanwhile and is left out")
+            continue
+        staged.write(_line(digest.hexdigest(), name))
+        start += hashed
+        at = _At(name=name, staged=staged.tell(), files=at.files + 1, done=start)
+        yield Progress(start, total, at, f"{at.files} files")
+    return {"files": at.files, "bytes": start, "file_name": MANIFEST, "sha256": staged.publish()}
+
+
+@manifest.rollback
+def discard(job: Job[Manifest]) -> None:
+    """What was staged goes; an older SHA256SUMS stays."""
+    job.files.stage(MANIFEST, f"manifest-{job.id}").discard()
+
+
+def _size(job: Job[Manifest], name: str) -> int:
+    try:
+        return job.files.size(name)
+    except FileNotFoundError:
+        return 0
+
+
+def _line(digest: str, name: str) -> bytes:
+    """As GNU coreutils writes it: a backslash or newline in a name is escaped, and a leading backslash says so."""
+    if "\\" in name or "\n" in name:
+        name = name.replace("\\", "\\\\").replace("\n", "\\n")
+        return f"\\{digest}  {name}\n".encode()
+    return f"{digest}  {name}\n".encode()
