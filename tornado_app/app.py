@@ -13,8 +13,8 @@ from tornado.web import Application, RequestHandler
 
 from tornado_app.files.service import FileService
 from tornado_app.handlers import events as event_handlers
+from tornado_app.handlers import health, seed_files, seed_processes
 from tornado_app.handlers import processes as process_handlers
-from tornado_app.handlers import seed_files, seed_processes
 from tornado_app.handlers.base import NotFoundHandler, Services
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
@@ -34,6 +34,9 @@ def routes(services: Services) -> list[Route]:
         (r"/download/?", seed_files.DownloadHandler),
         (r"/upload/?", seed_files.UploadHandler),
         (r"/upload/cancel/?", seed_files.UploadCancelHandler),
+        (r"/health/live", health.LiveHandler),
+        (r"/health/ready", health.ReadyHandler),
+        (r"/metrics", health.MetricsHandler),
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
         (r"/v1/processes", process_handlers.ProcessesHandler),

@@ -15,8 +15,9 @@ import msgspec
 from holdfast.wire import Event, Process, ProgressInfo, State
 from holdfast.work import WorkType
 from tornado_app import problems
-from tornado_app.processes import rows
+from tornado_app.processes import metrics, rows
 from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book
+from tornado_app.processes.code import code
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Stopped
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
@@ -124,6 +125,9 @@ class Attempts:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def __len__(self) -> int:
+        return len(self._runs)
+
     def get(self, id: str) -> Run | None:
         """The attempt of that process that runs now."""
         return self._runs.get(id)
@@ -159,14 +163,15 @@ class Attempts:
                 row.attempt,
                 extra={"process": row.id, "state": row.state, "before": event.before, "attempt": row.attempt},
             )
+            metrics.CHANGES.labels(row.state, row.work_type).inc()
             run = self._runs.get(row.id)
             if run is not None and run.row.attempt == row.attempt:
                 run.row = row
                 if row.state not in ATTEMPTING:
                     self._forget(run)
             self._set_timers(row, deadline=event.before is None)
-        for row, code in batch.claimed:
-            self._launch(row, code)
+        for row, sent in batch.claimed:
+            self._launch(row, sent)
         if self._hub.anyone:
             for _, event in batch.changed:
                 self._hub.tell(event)
@@ -194,27 +199,25 @@ class Attempts:
                 run.handle.stop("cancel")
                 await run.handle.kill(self._settings.kill_grace)
 
-    def _launch(self, row: Record, code: bytes | None) -> None:
+    def _launch(self, row: Record, sent: bytes | None) -> None:
         work = self._registry.get(row.work_type)
         if work is None:
-            error = Failed(
-                "UnknownWorkType", f"this server has no work type {row.work_type!r} any more: --import its module"
-            )
+            error = _gone(row.work_type)
             self.spawn(self._write_end(row.id, row.attempt, error, None))
             return
         run = Run(row, work, undo=False)
         self._runs[row.id] = run
-        self._run_in_place(run, code)
+        self._run_in_place(run, sent)
         if self._closing:
             self._stop(run)
 
-    def _run_in_place(self, run: Run, code: bytes | None) -> None:
+    def _run_in_place(self, run: Run, sent: bytes | None) -> None:
         row = run.row
         control = run.control
         control.on_log = lambda message: run.lines.append((time.time(), message[:_LONGEST_LOG_LINE]))
         if self._settings.journal_interval == 0 and not run.undo:
             control.on_yield = lambda control: self._keep_now(run)
-        attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=code)
+        attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent)
         place = self._places[row.place]
         run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
 
@@ -226,6 +229,7 @@ class Attempts:
         self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
 
     async def _finish(self, run: Run, outcome: Outcome) -> None:
+        metrics.YIELDS.inc(run.control.yields - run.seen)
         if run.overdue and isinstance(outcome, Stopped):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
@@ -265,15 +269,14 @@ class Attempts:
         """Undo a process that was cancelled, in its place."""
         work = self._registry.get(row.work_type)
         if work is None:
-            error = Failed(
-                "UnknownWorkType", f"this server has no work type {row.work_type!r} any more: --import its module"
-            )
+            error = _gone(row.work_type)
             await self._journal.write(lambda connection: self._book.undone(connection, row.id, row.attempt, error))
             return
         await self._undoing.acquire()
+        sent = await self._journal.read(lambda connection: rows.code(connection, row.id)) if work is code else None
         run = Run(row, work, undo=True)
         self._runs[row.id] = run
-        self._run_in_place(run, None)
+        self._run_in_place(run, sent)
 
     async def _undone(self, run: Run, outcome: Outcome) -> None:
         self._undoing.release()
@@ -291,7 +294,9 @@ class Attempts:
     async def _tick_forever(self) -> None:
         kept = self._loop.time()
         while True:
+            due = self._loop.time() + _TICK
             await asyncio.sleep(_TICK)
+            metrics.LOOP_LAG.observe(self._loop.time() - due)
             try:
                 self._publish()
                 await self.keep_lines()
@@ -308,6 +313,7 @@ class Attempts:
             latest, yields = run.control.latest, run.control.yields
             if yields == run.seen or latest is None or run.undo:
                 continue
+            metrics.YIELDS.inc(yields - run.seen)
             run.seen = yields
             run.touched = now
             run.published += 1
@@ -325,9 +331,9 @@ class Attempts:
                 newest.append((run, yields, (run.row.id, run.row.attempt, latest)))
         if not newest:
             return
-        await self._journal.write(
-            lambda connection: self._book.checkpoints(connection, [entry for _, _, entry in newest])
-        )
+        entries = [entry for _, _, entry in newest]
+        with metrics.CHECKPOINT.time():
+            await self._journal.write(lambda connection: self._book.checkpoints(connection, entries))
         for run, yields, _ in newest:
             run.journaled = yields
 
@@ -366,3 +372,8 @@ class Attempts:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of the engine failed", exc_info=task.exception())
+
+
+def _gone(work_type: str) -> Failed:
+    how = "--allow-code" if work_type == code.name else "--import its module"
+    return Failed("UnknownWorkType", f"this server has no work type {work_type!r} any more: start it with {how}")

@@ -22,6 +22,7 @@ import msgspec
 
 from holdfast.work import Stopping, WorkType
 from tornado_app.files.for_work import LocalFilesForWork
+from tornado_app.processes import code
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
 from tornado_app.processes.lent import LentServices
 from tornado_app.settings import Settings
@@ -154,7 +155,9 @@ class _Child:
 
 
 def load_work(task: Task) -> WorkType:
-    """The work type of a task, from its module. Raises `LookupError` when the module has it no more."""
+    """The work type of a task, from its code or its module. Raises `LookupError` when the module has it no more."""
+    if task.attempt.code is not None:
+        return code.load(task.attempt.code)
     module = importlib.import_module(task.module)
     for value in vars(module).values():
         if isinstance(value, WorkType) and value.name == task.attempt.work_type:

@@ -28,9 +28,11 @@ from holdfast.wire import (
 )
 from holdfast.work import FilesForWork
 from tornado_app import problems
-from tornado_app.processes import rows
+from tornado_app.processes import metrics, rows
 from tornado_app.processes.attempts import Attempts
 from tornado_app.processes.book import Batch, Book, New
+from tornado_app.processes.code import check as check_code
+from tornado_app.processes.code import code
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import LentServices
@@ -38,6 +40,7 @@ from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
 from tornado_app.processes.process_place import ProcessPlace
 from tornado_app.processes.registry import Registry, validate
+from tornado_app.processes.schema import probe
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -80,6 +83,7 @@ class Engine:
                 loop.call_soon_threadsafe(self._attempts.landed, batch)
 
         self._journal.committed = committed
+        self._journal.observe = metrics.COMMIT.observe
         await loop.run_in_executor(None, self._journal.open)
         self._attempts.begin(await self._journal.write(self._book.recover))
         if self._settings.keep_ended > 0:
@@ -113,7 +117,10 @@ class Engine:
             raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
         id = request.id if request.id is not None else secrets.token_urlsafe(12)
         check_id(id)
-        work = self.registry.find(request.work_type)
+        sent = check_code(request, self._settings.allow_code) if request.code is not None else None
+        work = self.registry.find(code.name if sent is not None else request.work_type)
+        if sent is None and work is code:
+            raise problems.BAD_PARAMETERS("the work type code needs the code itself, as a base64 pickle", field="code")
         place = request.place or work.place
         if (place == "loop") != work.is_async:
             kind = (
@@ -144,6 +151,7 @@ class Engine:
             labels=request.labels,
             retries=work.retries if request.retries is None else request.retries,
             deadline_s=request.deadline_s,
+            code=sent,
         )
 
     async def get(self, id: str) -> Process:
@@ -231,10 +239,23 @@ class Engine:
         """State changes after that number, in order, of one process or of all."""
         return await self._journal.read(lambda connection: rows.events_after(connection, seq, id, limit))
 
-    @property
-    def journal_fault(self) -> str | None:
-        """Why the journal's newest write failed; None when it landed."""
-        return self._journal.fault
+    async def check_ready(self) -> None:
+        """Raises UNAVAILABLE when the server is stopping or the journal takes no writes."""
+        if self._closing:
+            raise problems.UNAVAILABLE("the server is stopping")
+        await self._journal.write(probe)
+
+    async def refresh_metrics(self) -> None:
+        """Bring the gauges up to date: what the journal and the loop know now."""
+        counts, oldest = await self._journal.read(
+            lambda connection: (rows.counts(connection), rows.oldest_queued(connection))
+        )
+        metrics.LIVE.clear()
+        for state, work_type, count in counts:
+            metrics.LIVE.labels(state, work_type).set(count)
+        metrics.QUEUE_AGE.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+        metrics.RUNNING.set(len(self._attempts))
+        metrics.WATCHERS.set(len(self.hub))
 
     async def log(self, id: str, after: int, limit: int) -> LogPage:
         """What the work logged, in order."""

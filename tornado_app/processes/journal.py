@@ -48,7 +48,6 @@ class Journal:
         self.committed: Callable[[Any], None] = lambda answer: None
         self.aborted: Callable[[], None] = lambda: None
         self.observe: Callable[[float], None] = lambda seconds: None
-        self.fault: str | None = None  # why the newest write failed, for readiness; None when it landed
         self._durable = durable
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="journal-writer", daemon=True)
@@ -155,7 +154,6 @@ class Journal:
             self.aborted()
             raise
         faults.point("journal.after-commit")
-        self.fault = None
         self.committed(last)
         for future, answer, refusal in answers:
             if refusal is not None:
@@ -187,7 +185,6 @@ class Journal:
                 log.debug("journal: a broken connection could not be closed", exc_info=True)
 
     def _unavailable(self, error: DatabaseError) -> ProblemError:
-        self.fault = str(error.orig)
         return problems.UNAVAILABLE(
             f"the journal can't be used now ({error.orig}); nothing was changed; try again later"
         )

@@ -14,6 +14,7 @@ import msgspec
 from holdfast.wire import WorkTypeInfo
 from holdfast.work import WorkType
 from tornado_app import problems
+from tornado_app.processes.code import code
 from tornado_app.settings import Settings, SettingsError
 
 ENTRY_POINTS = "holdfast.work_types"
@@ -36,6 +37,8 @@ class Registry:
         registry = cls()
         for name in BUILT_IN:
             registry.add_module(importlib.import_module(name))
+        if settings.allow_code:
+            registry.add(code, code.function.__module__)
         for point in entry_points(group=ENTRY_POINTS):
             found = point.load()
             if isinstance(found, ModuleType):

@@ -198,6 +198,12 @@ def next_retry(connection: Connection) -> float | None:
     return due
 
 
+def code(connection: Connection, id: str) -> bytes | None:
+    """The code that a client sent for that process."""
+    sent: bytes | None = connection.execute(select(processes.c.code).where(processes.c.id == id)).scalar()
+    return sent
+
+
 def find(connection: Connection, id: str) -> Record | None:
     """The row of that id, or None."""
     row = connection.execute(BY_ID, {"wanted": id}).one_or_none()
