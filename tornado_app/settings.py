@@ -53,6 +53,12 @@ class Settings:
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
     kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
+    max_upload_size: int = _setting(0, "most bytes of one upload; 0 is no limit but the disk's")
+    max_uploads: int = _setting(1000, "uploads that may be in the making at once")
+    upload_expiry: float = _setting(604800.0, "seconds without a new byte after which an upload is removed")
+    idle_timeout: float = _setting(60.0, "seconds without a byte after which an upload's connection is cut")
+    reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads leave free")
+    digest_uploads: bool = _setting(True, "make the SHA-256 of uploads as they arrive")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
     @property
@@ -109,7 +115,10 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
 
 def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
-    positive = ("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace")
+    positive = (
+        *("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
+        *("max_uploads", "upload_expiry", "idle_timeout"),
+    )
     for name in positive:
         if getattr(settings, name) <= 0:
             raise SettingsError(f"{flag(name)} must be more than 0, not {getattr(settings, name)}")
@@ -117,8 +126,9 @@ def check(settings: Settings) -> None:
         raise SettingsError("--chunk-size must be at least 4: a UTF-8 character can have four bytes")
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
-    if settings.journal_interval < 0:
-        raise SettingsError(f"--journal-interval must be 0 or more, not {settings.journal_interval}")
+    for name in ("journal_interval", "max_upload_size", "reserve_space"):
+        if getattr(settings, name) < 0:
+            raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     if settings.token_file is not None and settings.token:
         raise SettingsError("give --token or --token-file, not both")
     try:

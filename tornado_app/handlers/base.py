@@ -188,10 +188,14 @@ class BaseHandler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
-        self.send_problem(self._problem(status_code, error))
+        self.send_problem(self.problem_of(error, status_code))
 
     def send_problem(self, problem: ProblemError) -> None:
         """Answer with problem details and finish."""
+        self.finish(self.render_problem(problem))
+
+    def render_problem(self, problem: ProblemError) -> bytes:
+        """Set status and headers for a problem; the body that goes with them."""
         status = self.status_of(problem)
         self.set_status(status, http.client.responses.get(status, problem.kind.title))
         for name, value in problem.headers.items():
@@ -199,7 +203,7 @@ class BaseHandler(RequestHandler):
         if status == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
         self.set_header("Content-Type", "application/problem+json")
-        self.finish(msgspec.json.encode(problem.body(status)))
+        return msgspec.json.encode(problem.body(status))
 
     def status_of(self, problem: ProblemError) -> int:
         """The status for a problem; the seed's face knows fewer."""
@@ -213,7 +217,8 @@ class BaseHandler(RequestHandler):
             if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
         ]
 
-    def _problem(self, status: int, error: BaseException | None) -> ProblemError:
+    def problem_of(self, error: BaseException | None, status: int = 500) -> ProblemError:
+        """What to tell about a failure; a bug is logged under an id, and the id is all that is told."""
         if isinstance(error, ProblemError):
             return error
         if isinstance(error, HTTPError) and status < 500:
@@ -231,7 +236,7 @@ class BaseHandler(RequestHandler):
         return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """`_problem` logs what is a bug; refusals are no news."""
+        """`problem_of` logs what is a bug; refusals are no news."""
 
     def on_finish(self) -> None:
         log_request(self)

@@ -1,0 +1,176 @@
+"""The files as work sees them: synchronous, from worker threads or from child processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+import msgspec
+
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.local import LocalStore
+from tornado_app.files.store import FileReader, FileStore, StagedData
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PREFIX = "work-"
+PIECE = 1 << 20
+
+
+class _Info(msgspec.Struct):
+    """What is kept beside bytes that work stages."""
+
+    key: str
+    name: str
+
+
+class LocalFilesForWork:
+    """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own."""
+
+    def __init__(self, files_dir: Path, store: FileStore | None = None) -> None:
+        self._store = store or LocalStore(files_dir)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """See `FilesForWork`."""
+        return [found.name for found in self._store.listing(prefix)]
+
+    def size(self, name: str) -> int:
+        """See `FilesForWork`."""
+        try:
+            return self._store.stat(name).size
+        except problems.ProblemError as error:
+            raise FileNotFoundError(error.detail) from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """See `FilesForWork`."""
+        try:
+            reader = self._store.open(name)
+        except problems.ProblemError as error:
+            raise FileNotFoundError(error.detail) from error
+        return cast(IO[bytes], io.BufferedReader(_RawFile(reader), PIECE))
+
+    def stage(self, name: str, key: str) -> WorkFile:
+        """See `FilesForWork`."""
+        names.check(name)
+        id = PREFIX + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        try:
+            staged = self._store.load(id)
+        except problems.ProblemError as error:
+            if error.kind is not problems.NO_SUCH_UPLOAD:
+                raise
+            staged = self._store.create(id, msgspec.json.encode(_Info(key, name)))
+        return WorkFile(self._store, name, staged)
+
+
+class WorkFile:
+    """`holdfast.work.StagedFile`.
+
+    After `publish` it stands where it stood, so that work that died between publishing and its last checkpoint goes on
+    as if nothing had happened: publishing again is answered with the same digest.
+    """
+
+    def __init__(self, store: FileStore, name: str, staged: StagedData) -> None:
+        self._store = store
+        self._name = name
+        self._staged = staged
+        self._sha256 = hashlib.sha256() if staged.offset == 0 else None
+
+    def tell(self) -> int:
+        """See `StagedFile`."""
+        return self._staged.offset
+
+    def truncate(self, size: int) -> None:
+        """See `StagedFile`. Raises `ValueError` when there is less."""
+        if size == self.tell():
+            return
+        self._unpublish(size)
+        self._staged.truncate(size)
+        self._sha256 = hashlib.sha256() if size == 0 else None
+
+    def write(self, data: bytes) -> int:
+        """See `StagedFile`."""
+        self._unpublish(self.tell())
+        self._staged.write([data])
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        return len(data)
+
+    def publish(self) -> str:
+        """See `StagedFile`."""
+        if self._staged.published is not None:
+            return self._staged.published.sha256 or ""
+        sha256 = self._sha256 or self._digest()
+        return self._staged.publish(self._name, sha256.hexdigest()).sha256 or ""
+
+    def discard(self) -> None:
+        """See `StagedFile`."""
+        self._staged.discard()
+
+    def _digest(self) -> hashlib._Hash:
+        sha256 = hashlib.sha256()
+        offset = 0
+        while piece := self._staged.read(offset, PIECE):
+            sha256.update(piece)
+            offset += len(piece)
+        return sha256
+
+    def _unpublish(self, size: int) -> None:
+        """Go on from what was published already: its first `size` bytes are staged again."""
+        published = self._staged.published
+        if published is None:
+            return
+        if size > published.size:
+            raise ValueError(f"can't cut {published.size} bytes to {size}")
+        reader = self._store.open(published.name) if size else None
+        try:
+            if reader is not None and reader.stat.sha256 != published.sha256:
+                raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
+            self._staged.discard()
+            self._staged = self._store.create(self._staged.id, self._staged.info)
+            self._sha256 = None
+            while reader is not None and self._staged.offset < size:
+                self._staged.write([reader.read(self._staged.offset, min(PIECE, size - self._staged.offset))])
+        finally:
+            if reader is not None:
+                reader.close()
+
+
+class _RawFile(io.RawIOBase):
+    """A `FileReader` as a file object, for `io.BufferedReader`."""
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._reader.read(self._position, len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._reader.stat.size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "can't seek before the start")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.close()
+        super().close()

@@ -1,0 +1,217 @@
+"""The local store: published files in a directory, bytes in the making in `.uploads/` inside it (one file system)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from tornado_app import problems
+from tornado_app.files import digests, names
+from tornado_app.files.digests import DigestNotes
+from tornado_app.files.staging import LocalStaged, Staging
+from tornado_app.files.store import ANYTHING, Expect, FileStat
+from tornado_app.files.tree import FOLDER, Tree
+
+
+class LocalReader:
+    """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
+
+    def __init__(self, fd: int, found: FileStat) -> None:
+        self._fd = fd
+        self.stat = found
+
+    def fileno(self) -> int:
+        """The open file."""
+        return self._fd
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes from `offset`, and none past the size that it had when it was opened."""
+        count = min(count, self.stat.size - offset)
+        parts: list[bytes] = []
+        while count > 0 and (part := os.pread(self._fd, count, offset)):
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class LocalStore:
+    """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
+
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
+        self.tree = Tree(root)
+        self.digests = DigestNotes(self.tree.fd)
+        # What stands under a name is checked and replaced under this lock: a decision of one server.
+        self.lock = threading.Lock()
+        self._staging = Staging(self, durable)
+
+    def start(self) -> None:
+        """Clear away what a crash left half made."""
+        self._staging.sweep()
+
+    def close(self) -> None:
+        """Let go of every directory handle."""
+        self._staging.close()
+        self.digests.close()
+        self.tree.close()
+
+    # -- published files
+
+    def stat(self, name: str) -> FileStat:
+        """See `FileStore`."""
+        fd = self.tree.open(name)
+        try:
+            return self.describe(name, os.fstat(fd))
+        finally:
+            os.close(fd)
+
+    def open(self, name: str) -> LocalReader:
+        """See `FileStore`; the reader has a descriptor."""
+        fd = self.tree.open(name)
+        try:
+            return LocalReader(fd, self.describe(name, os.fstat(fd)))
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
+        """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""
+        found: list[FileStat] = []
+        if limit is not None and limit <= 0:
+            return found
+        for name in self._names(self.tree.fd, "", prefix, after.encode("utf-8")):
+            try:
+                found.append(self.stat(name))
+            except problems.ProblemError:
+                continue  # gone meanwhile, or a link that leads nowhere
+            if len(found) == limit:
+                break
+        return found
+
+    def delete(self, name: str, expect: Expect = ANYTHING) -> None:
+        """See `FileStore`. Folders that are empty then go, too: names are all there is."""
+        with self.tree.parent(name) as (folder, last), self.lock:
+            found = self.found(name, folder, last)
+            if found is None:
+                raise problems.NO_SUCH_FILE(f"there is no file {name!r}")
+            status, _ = found
+            expect.check(name, self.describe(name, status))
+            os.unlink(last, dir_fd=folder)
+            os.fsync(folder)
+            self.digests.forget(status)
+        self.prune(name)
+
+    def check_target(self, name: str) -> FileStat | None:
+        """See `FileStore`."""
+        try:
+            with self.tree.parent(name) as (folder, last):
+                found = self.found(name, folder, last)
+        except problems.ProblemError as error:
+            if error.kind is problems.NO_SUCH_FILE:
+                return None
+            raise
+        return None if found is None else self.describe(name, found[0])
+
+    # -- bytes in the making
+
+    def create(self, id: str, info: bytes) -> LocalStaged:
+        """See `FileStore`."""
+        return self._staging.create(id, info)
+
+    def load(self, id: str) -> LocalStaged:
+        """See `FileStore`."""
+        return self._staging.load(id)
+
+    def staged(self) -> list[str]:
+        """See `FileStore`."""
+        return self._staging.ids()
+
+    def free_space(self) -> int | None:
+        """Bytes that an unprivileged process may still write."""
+        fs = os.fstatvfs(self.tree.fd)
+        return fs.f_bavail * fs.f_frsize
+
+    # -- shared with staging
+
+    def describe(self, name: str, status: os.stat_result) -> FileStat:
+        """A file's version: its ETag is its digest when that is known, else what a change by hand changes."""
+        sha256 = self.digests.get(status)
+        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digests.etag(status), sha256)
+
+    def found(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
+        """What stands at a name that is about to be replaced or removed: its status, and whether it is a link.
+
+        Raises BAD_NAME for a folder, or what else is no file.
+        """
+        try:
+            own = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(own.st_mode):
+            try:
+                fd = self.tree.open(name)
+            except problems.ProblemError:
+                return own, True  # it leads nowhere; replacing or removing it touches the link alone
+            try:
+                return os.fstat(fd), True
+            finally:
+                os.close(fd)
+        if not stat.S_ISREG(own.st_mode):
+            what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
+            raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+        return own, False
+
+    def prune(self, name: str) -> None:
+        """Remove the folders on the way to `name` that are empty."""
+        while name := name.rpartition("/")[0]:
+            try:
+                with self.tree.parent(name) as (folder, last):
+                    os.rmdir(last, dir_fd=folder)
+            except (OSError, problems.ProblemError):
+                return
+
+    def _names(self, folder: int, base: str, prefix: str, after: bytes) -> Iterator[str]:
+        """Names below an open folder, in the order of their bytes, skipping subtrees that can't matter."""
+        with os.scandir(folder) as entries:
+            # A folder sorts as "name/": that is how the names below it compare with its neighbours.
+            here = sorted(
+                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name).encode(
+                    "utf-8", "surrogateescape"
+                )
+                for entry in entries
+            )
+        for raw in here:
+            try:
+                segment = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                continue  # no name here can be told
+            name = base + segment
+            if names.flaw(name.rstrip("/")) is not None:
+                continue
+            if not segment.endswith("/"):
+                if name.startswith(prefix) and name.encode("utf-8") > after:
+                    yield name
+            elif self._worth(name, prefix, after):
+                try:
+                    fd = os.open(segment[:-1], FOLDER, dir_fd=folder)
+                except OSError:
+                    continue  # gone meanwhile, or not ours to read
+                try:
+                    yield from self._names(fd, name, prefix, after)
+                finally:
+                    os.close(fd)
+
+    @staticmethod
+    def _worth(folder: str, prefix: str, after: bytes) -> bool:
+        """Whether a folder (with its `/`) can hold names that are asked for."""
+        below = folder.encode("utf-8")
+        return (folder.startswith(prefix) or prefix.startswith(folder)) and (below > after or after.startswith(below))

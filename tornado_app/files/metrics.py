@@ -1,0 +1,20 @@
+"""What is counted about transfers, on prometheus-client's default registry."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECEIVED = Counter("holdfast_upload_bytes", "Bytes of uploads written to the store.")
+SENT = Counter("holdfast_download_bytes", "Bytes of files sent.")
+IN_THE_MAKING = Gauge("holdfast_uploads_in_the_making", "Uploads that are not complete.")
+CREATED = Counter("holdfast_uploads_created", "Uploads created.", ["kind"])
+PUBLISHED = Counter("holdfast_uploads_published", "Uploads that became files.", ["kind"])
+EXPIRED = Counter("holdfast_uploads_expired", "Abandoned uploads that were removed.")
+CUTS = Counter("holdfast_upload_cuts", "Upload requests that ended early.", ["why"])
+RESUMES = Counter("holdfast_upload_resumes", "Requests that went on with an upload.")
+DIGEST_FAILURES = Counter("holdfast_digest_failures", "Digests that did not match what was received.")
+DURATION = Histogram(
+    "holdfast_upload_seconds",
+    "From an upload's creation to its publication.",
+    buckets=(0.01, 0.1, 1, 10, 60, 600, 3600, 86400),
+)

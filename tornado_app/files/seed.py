@@ -1,0 +1,204 @@
+"""The seed's files: text pieces of a download, and uploads that are known by the name of their file."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import codecs
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from holdfast.wire import DownloadPiece, UploadCancelled, UploadStatus
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.store import FileStat, FileStore
+from tornado_app.files.uploads import Record, Upload, Uploads, mismatch
+from tornado_app.files.writer import Writer
+from tornado_app.settings import Settings
+
+Encoding = Literal["text", "base64"]
+
+
+class SeedFiles:
+    """What the seed's endpoints for files decide."""
+
+    def __init__(self, settings: Settings, store: FileStore, uploads: Uploads) -> None:
+        self._settings = settings
+        self._store = store
+        self._uploads = uploads
+        self._beginning = asyncio.Lock()
+
+    # -- download
+
+    async def piece(self, name: str, bytes_read: int, encoding: Encoding = "text", etag: str = "") -> DownloadPiece:
+        """The piece of a file that starts at `bytes_read`, of at most `chunk_size` bytes.
+
+        Raises:
+            ProblemError: BAD_NAME, NO_SUCH_FILE; FILE_CHANGED when `etag` is given and not the file's any more;
+                BAD_PARAMETERS past the end; NOT_ACCEPTABLE_ENCODING for bytes that are not text.
+        """
+        return await self._uploads.run(self._piece, name, bytes_read, encoding, etag)
+
+    def _piece(self, name: str, bytes_read: int, encoding: Encoding, etag: str) -> DownloadPiece:
+        reader = self._store.open(name)
+        try:
+            stat = reader.stat
+            if etag and etag != stat.etag:
+                raise problems.FILE_CHANGED(
+                    f"{name!r} has changed since the ETag {etag}: start again at bytes_read=0", etag=stat.etag
+                )
+            if bytes_read > stat.size:
+                raise problems.BAD_PARAMETERS(
+                    f"bytes_read={bytes_read} is past the end of {name!r}, which has {stat.size} bytes",
+                    field="bytes_read",
+                    file_size=stat.size,
+                )
+            data = reader.read(bytes_read, self._settings.chunk_size)
+        finally:
+            reader.close()
+        if encoding == "base64":
+            content, count = base64.b64encode(data).decode("ascii"), len(data)
+        else:
+            content, count = _text(data, bytes_read, bytes_read + len(data) >= stat.size)
+        end = bytes_read + count
+        return DownloadPiece(
+            file_content=content,
+            bytes_read=end,
+            is_complete=end >= stat.size,
+            percentage_done=round(100 * end / stat.size, 2) if stat.size else 100.0,
+            file_size=stat.size,
+            etag=stat.etag,
+        )
+
+    # -- upload
+
+    async def status(self, name: str) -> UploadStatus:
+        """Where an upload in the making is to go on, or the whole of a published file. Raises NO_SUCH_FILE."""
+        upload = self._find(name)
+        if upload is not None:
+            return _status(upload)
+        stat = await self._uploads.run(self._store.stat, name)
+        return UploadStatus(bytes_read=stat.size, is_complete=True, file_size=stat.size, sha256=stat.sha256)
+
+    async def append(
+        self,
+        name: str,
+        bytes_read: int,
+        *,
+        file_size: int | None = None,
+        overwrite: bool = False,
+        body_size: int | None = None,
+        let_go: Callable[[], None] = lambda: None,
+    ) -> Writer:
+        """The right to append at `bytes_read`; the first piece, at 0, begins the upload. `body_size`: if it is known.
+
+        Raises:
+            ProblemError: OFFSET_MISMATCH or FILE_EXISTS with the `bytes_read` at which it stands, BAD_PARAMETERS, and
+                what `Uploads.create` raises.
+        """
+        names.check(name)
+        if file_size is not None and body_size is not None and bytes_read + body_size > file_size:
+            raise problems.BAD_PARAMETERS(
+                f"{body_size} bytes at {bytes_read} go past file_size={file_size}; nothing of them was kept",
+                field="file_size",
+                bytes_read=bytes_read,
+            )
+        async with self._beginning:  # of two first pieces only one begins the upload
+            upload = self._find(name)
+            if upload is not None and bytes_read == 0 and overwrite and upload.offset > 0:
+                await self._uploads.cancel(upload)
+                upload = None
+            if upload is None:
+                upload = await self._begin(name, bytes_read, file_size, overwrite)
+        if file_size is not None and upload.record.length not in (None, file_size):
+            raise problems.BAD_PARAMETERS(
+                f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
+            )
+        writer = await self._uploads.write(upload, bytes_read, let_go)
+        try:
+            if file_size is not None:
+                await self._uploads.declare(upload, file_size)
+        except BaseException:
+            writer.release()
+            raise
+        return writer
+
+    async def finish(self, writer: Writer, *, is_complete: bool = False) -> UploadStatus:
+        """The piece is whole: where the upload stands now, or the file that it became."""
+        upload = await self._uploads.finish(writer, last=is_complete)
+        if is_complete and not upload.complete:
+            raise problems.BAD_PARAMETERS(
+                f"is_complete=true, but the upload has {upload.offset} of {upload.record.length} bytes; send the rest",
+                field="is_complete",
+                bytes_read=upload.offset,
+            )
+        return _status(upload)
+
+    async def cancel(self, name: str) -> UploadCancelled:
+        """Remove an upload in the making. Raises NO_SUCH_UPLOAD; a published file is never touched."""
+        upload = self._find(name)
+        if upload is None:
+            raise problems.NO_SUCH_UPLOAD(f"no upload of {name!r} is in the making; a published file is not cancelled")
+        await self._uploads.cancel(upload)
+        return UploadCancelled(file_name=name)
+
+    def _find(self, name: str) -> Upload | None:
+        names.check(name)
+        upload = self._uploads.find(_id(name))
+        return None if upload is None or upload.complete else upload
+
+    async def _begin(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool) -> Upload:
+        stat: FileStat | None = await self._uploads.run(self._store.check_target, name)
+        if bytes_read:
+            if stat is not None:
+                raise problems.OFFSET_MISMATCH(
+                    f"{name!r} is published whole, with {stat.size} bytes; to replace it, "
+                    "begin at bytes_read=0 with overwrite=true",
+                    bytes_read=stat.size,
+                    is_complete=True,
+                )
+            raise mismatch(bytes_read, 0)
+        if stat is not None and not overwrite:
+            raise problems.FILE_EXISTS(
+                f"{name!r} is published already, with {stat.size} bytes; say overwrite=true to replace it",
+                bytes_read=stat.size,
+                is_complete=True,
+            )
+        record = Record(
+            kind="seed",
+            name=name,
+            created=time.time(),
+            length=file_size,
+            overwrite=overwrite,
+            in_view=file_size is None,
+        )
+        return await self._uploads.create(record, _id(name))
+
+
+def _id(name: str) -> str:
+    """The seed knows an upload by its file's name alone."""
+    return "seed-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:40]
+
+
+def _status(upload: Upload) -> UploadStatus:
+    published = upload.published
+    return UploadStatus(
+        bytes_read=upload.offset,
+        is_complete=upload.complete,
+        file_size=upload.record.length,
+        sha256=published.sha256 if published is not None else None,
+    )
+
+
+def _text(data: bytes, start: int, is_last: bool) -> tuple[str, int]:
+    """The text at the start of `data` that cuts no character, and how many bytes it has."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(data, final=is_last)
+    except UnicodeDecodeError as error:
+        raise problems.NOT_ACCEPTABLE_ENCODING(
+            f"the bytes at {start + error.start} are not UTF-8 text; ask with encoding=base64", field="encoding"
+        ) from None
+    return text, len(data) - len(decoder.getstate()[0])

@@ -1,0 +1,63 @@
+"""The files service: the store, the uploads and the threads that touch the disk for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from holdfast.wire import Event
+from tornado_app.files.for_work import LocalFilesForWork
+from tornado_app.files.local import LocalStore
+from tornado_app.files.seed import SeedFiles
+from tornado_app.files.store import FileStore
+from tornado_app.files.uploads import Uploads
+from tornado_app.settings import Settings, SettingsError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_THREADS = 8
+
+
+class FileService:
+    """Everything about files, from `open` to `close`. `on_event` gets what happens to uploads and files."""
+
+    store: FileStore
+    uploads: Uploads
+    seed: SeedFiles
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.on_event: Callable[[Event], None] | None = None
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+
+    async def open(self) -> None:
+        """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
+        try:
+            self.store = await self.run(LocalStore, self.settings.files_dir, durable=self.settings.durable)
+        except OSError as error:
+            self._executor.shutdown()
+            raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
+        self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
+        await self.uploads.open()
+        self.seed = SeedFiles(self.settings, self.store, self.uploads)
+
+    async def close(self) -> None:
+        """Let writers put down what they have, and let go of everything."""
+        await self.uploads.close()
+        await self.run(self.store.close)
+        self._executor.shutdown()
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    def for_work(self) -> LocalFilesForWork:
+        """The files as work sees them; safe in worker threads."""
+        return LocalFilesForWork(self.settings.files_dir, self.store)
+
+    def _emit(self, event: Event) -> None:
+        if self.on_event is not None:
+            self.on_event(event)

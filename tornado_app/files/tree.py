@@ -1,0 +1,166 @@
+"""A directory tree opened through one handle: names are walked segment by segment and can't leave it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tornado_app import problems
+from tornado_app.files import names
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_LINKS = 40  # as Linux itself allows on one path
+
+
+class Tree:
+    """Opens names relative to a root directory, never by path.
+
+    The kernel follows no link for us (O_NOFOLLOW on every segment): a link is read and walked by hand, so it may lead
+    anywhere inside the root and nowhere else.
+    """
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.real = os.path.realpath(root)
+        self.fd = os.open(self.real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the root."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def open(self, name: str) -> int:
+        """A descriptor of the regular file `name`, for reading. Raises BAD_NAME, NO_SUCH_FILE."""
+        names.check(name)
+        with self._walk(name) as (folder, last):
+            try:
+                # O_NONBLOCK: opening a FIFO must not wait for a writer; regular files don't mind.
+                fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            except OSError as error:
+                raise _refusal(name, error) from None
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode):
+            return fd
+        os.close(fd)
+        what = "a folder" if stat.S_ISDIR(mode) else "neither a file nor a folder"
+        raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+
+    @contextmanager
+    def parent(self, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder that `name` belongs in, and its last segment (which is not followed if it is a link).
+
+        Raises BAD_NAME when a segment on the way is a file, NO_SUCH_FILE when it is missing and not to be created.
+        """
+        names.check(name)
+        folder, _, last = name.rpartition("/")
+        with self._walk(folder, create=create, whole=True) as (fd, _):
+            yield fd, last
+
+    @contextmanager
+    def _walk(self, name: str, *, create: bool = False, whole: bool = False) -> Iterator[tuple[int, str]]:
+        """Descend; yields the last folder and the last segment, which is no link. `whole`: the name is all folders."""
+        todo = deque(name.split("/") if name else [])
+        stack: list[int] = []
+        links = 0
+        try:
+            while todo:
+                folder = stack[-1] if stack else self.fd
+                segment = todo.popleft()
+                if segment == "..":  # only ever out of a link
+                    if not stack:
+                        raise _leaves(name)
+                    os.close(stack.pop())
+                    continue
+                target = self._link(segment, folder)
+                if target is not None:
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise problems.BAD_NAME(f"{name!r} goes through too many links", field="file_name")
+                    if target.startswith("/"):
+                        target = self._inside(target, name)
+                        while stack:
+                            os.close(stack.pop())
+                    todo.extendleft(reversed(self._segments(target, name)))
+                    continue
+                if not todo and not whole:
+                    yield folder, segment
+                    return
+                stack.append(self._descend(segment, folder, name, create))
+            if not whole:
+                raise problems.BAD_NAME(f"{name!r} is a folder; name a file", field="file_name")
+            yield (stack[-1] if stack else self.fd), ""
+        finally:
+            for fd in stack:
+                os.close(fd)
+
+    @staticmethod
+    def _link(segment: str, folder: int) -> str | None:
+        try:
+            return os.readlink(segment, dir_fd=folder)
+        except OSError:
+            return None  # no link, or not there: what is done with it next says so
+
+    def _inside(self, target: str, name: str) -> str:
+        """An absolute link target as seen from the root."""
+        if target == self.real:
+            return ""
+        if not target.startswith(self.real + "/"):
+            raise _leaves(name)
+        return target[len(self.real) + 1 :]
+
+    @staticmethod
+    def _segments(target: str, name: str) -> list[str]:
+        segments = [part for part in target.split("/") if part not in ("", ".")]
+        if any(part.startswith(".") and part != ".." for part in segments):
+            raise problems.BAD_NAME(f"{name!r} is a link to something hidden", field="file_name")
+        return segments
+
+    @staticmethod
+    def _descend(segment: str, folder: int, name: str, create: bool) -> int:
+        try:
+            return os.open(segment, FOLDER, dir_fd=folder)
+        except FileNotFoundError as error:
+            if not create:
+                raise _refusal(name, error) from None
+        except OSError as error:
+            raise _refusal(name, error) from None
+        try:
+            os.mkdir(segment, dir_fd=folder)
+        except FileExistsError:
+            pass  # another thread made it
+        except OSError as error:
+            raise _refusal(name, error) from None
+        return os.open(segment, FOLDER, dir_fd=folder)
+
+
+def _leaves(name: str) -> problems.ProblemError:
+    return problems.BAD_NAME(f"{name!r} is or goes through a link that leaves the files directory", field="file_name")
+
+
+def _refusal(name: str, error: OSError) -> problems.ProblemError:
+    """What the system's error means for a caller."""
+    if error.errno == errno.ENOENT:
+        return problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+    if error.errno == errno.ENOTDIR:
+        return problems.BAD_NAME(f"{name!r} goes through a file as if it were a folder", field="file_name")
+    if is_full(error):
+        return no_space()
+    return problems.BAD_NAME(f"{name!r} can't be opened: {error.strerror}", field="file_name")
+
+
+def is_full(error: OSError) -> bool:
+    """True when the file system, a quota or a size limit refuses more bytes."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_space() -> problems.ProblemError:
+    """What a full disk is told as."""
+    return problems.NO_SPACE(
+        "the disk of the files directory is full; make room, then go on from where the upload stands"
+    )

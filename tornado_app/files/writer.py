@@ -1,0 +1,224 @@
+"""One request that writes to an upload: a bounded queue on the event loop, emptied by a worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from tornado_app import problems
+from tornado_app.files import metrics
+
+if TYPE_CHECKING:
+    from tornado_app.files.uploads import Upload, Uploads
+
+PIECE = 1 << 20
+QUEUED = 2 * PIECE
+
+
+class Check(Protocol):
+    """A digest that the sender gave for the bytes of this request."""
+
+    def update(self, data: bytes) -> None:
+        """The next bytes; called in a worker thread."""
+        ...
+
+    def verify(self) -> None:
+        """Raises a `ProblemError` when the bytes are not the ones that were meant."""
+        ...
+
+
+class Writer:
+    """The right to write to an upload, until it is released or a newer request ends it. Made by `Uploads.write`.
+
+    Receiving overlaps writing: while less than `QUEUED` bytes wait, the sender does not. With a `check` the bytes are
+    on trial: they count once `finish` has verified them, and a cut request or a crash takes them back.
+    """
+
+    def __init__(
+        self, uploads: Uploads, upload: Upload, let_go: Callable[[], None], check: Check | None = None
+    ) -> None:
+        self.upload = upload
+        self.ousted = False
+        self.ended = False
+        self.released = asyncio.Event()
+        self._uploads = uploads
+        self._let_go = let_go
+        self._check = check
+        self._base = upload.offset
+        self._guarded = False
+        self._pieces: list[bytes] = []
+        self._queued = 0
+        self._draining: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+        self._overrun: problems.ProblemError | None = None
+        if upload.digest is not None:
+            upload.digest.mark()
+
+    def oust(self) -> None:
+        """A newer request wants the upload: let the sender know, by ending its connection."""
+        if not self.ousted:
+            self.ousted = True
+            if not self.ended:
+                metrics.CUTS.labels("newer request").inc()
+                self._let_go()
+
+    @property
+    def received(self) -> int:
+        """Where the upload will stand when all that came is down."""
+        return self.upload.offset + self._queued
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the rest of the body will not be kept."""
+        return self._failure or self._overrun
+
+    @property
+    def is_full(self) -> bool:
+        """The sender waits for us."""
+        return self._room is not None
+
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """Take the next bytes; await the answer, if there is one, before sending more.
+
+        A failure (a full disk, bytes past the length) is kept for `finish` to raise; what follows it is dropped.
+        """
+        if self.ended or self.failure is not None:
+            return None
+        limit = self.upload.limit
+        if limit is not None and self.received + len(data) > limit:
+            data = data[: limit - self.received]
+            self._overrun = problems.BAD_BODY(
+                f"the body goes past the upload's end at {limit} bytes; nothing after it was kept", bytes_read=limit
+            )
+        if data:
+            self._pieces.append(data)
+            self._queued += len(data)
+        if self._queued >= PIECE and self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        if self._queued < QUEUED:
+            return None
+        self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    async def finish(self) -> None:
+        """Return when every byte is down, verified, and safe from what the settings say.
+
+        Raises:
+            ProblemError: why not all of it; `upload.offset` tells what is kept.
+        """
+        self.ended = True
+        await self._drained()
+        if self._failure is None:
+            await self._attempt(self._settle)
+        if self.failure is not None:
+            raise self.failure
+
+    async def abandon(self, why: str) -> None:
+        """The request was cut: keep what came, unless it was on trial; then release. Nothing happens after `finish`."""
+        if self.ended:
+            return
+        self.ended = True
+        if not self.ousted:
+            metrics.CUTS.labels(why).inc()
+        await self._drained()
+        if self._check is not None:
+            await self._attempt(self._roll_back)
+        elif self._failure is None:
+            await self._attempt(self._settle)
+        self.release()
+
+    async def roll_back(self) -> None:
+        """Take back what this request brought, and release."""
+        self.ended = True
+        await self._drained()
+        await self._attempt(self._roll_back)
+        self.release()
+
+    def release(self) -> None:
+        """Let the next one write."""
+        self.ended = True
+        if self.upload.writer is self:
+            self.upload.writer = None
+        self.released.set()
+
+    async def _drained(self) -> None:
+        if self._draining is not None:
+            await self._draining
+
+    async def _drain(self) -> None:
+        """Write what is queued, until little is: one task at a time."""
+        while self._queued >= PIECE and self._failure is None:
+            await self._attempt(self._put)
+            if self._room is not None and self._queued < QUEUED:
+                self._room.set_result(None)
+                self._room = None
+        self._draining = None
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    async def _attempt(self, step: Callable[[list[bytes]], None]) -> None:
+        """Hand what is queued to a worker thread; a failure is kept, and what was queued dropped."""
+        pieces, self._pieces = self._pieces, []
+        size = sum(map(len, pieces))
+        before = self.upload.offset
+        try:
+            await self._uploads.run(step, pieces)
+        except Exception as error:
+            self._failure = error
+            self._pieces.clear()
+            self._queued = size = 0
+        self._queued -= size
+        if self.upload.offset != before:
+            self._uploads.moved(self.upload, before)
+
+    # -- in a worker thread
+
+    def _put(self, pieces: list[bytes]) -> None:
+        upload = self.upload
+        if self._check is not None:
+            if not self._guarded:
+                upload.staged.guard()
+                self._guarded = True
+            for piece in pieces:
+                self._check.update(piece)
+        self._write(pieces)
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if not pieces:
+            return
+        upload = self.upload
+        self._uploads.check_space(0)
+        start = upload.offset
+        upload.staged.write(pieces)
+        if upload.digest is not None:
+            upload.digest.feed(start, pieces)
+
+    def _settle(self, pieces: list[bytes]) -> None:
+        if self._check is not None:
+            for piece in pieces:
+                self._check.update(piece)
+            try:
+                if self._overrun is not None:
+                    raise self._overrun
+                self._check.verify()
+            except problems.ProblemError:
+                self._roll_back([])
+                raise
+        self._write(pieces)
+        if self._guarded:
+            self.upload.staged.settle()
+        if self._uploads.durable and self.upload.offset > self._base:
+            self.upload.staged.sync()
+
+    def _roll_back(self, pieces: list[bytes]) -> None:
+        """Take back what came; `pieces` were not written and are dropped."""
+        upload = self.upload
+        if upload.offset > self._base:
+            upload.staged.truncate(self._base)
+            if upload.digest is not None:
+                upload.digest.cut(self._base)
+        if self._guarded:
+            upload.staged.settle()
