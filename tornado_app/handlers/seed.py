@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.problems import ProblemError
@@ -22,15 +24,15 @@ class SeedHandler(BaseHandler):
     def one(self, name: str, default: str | None = None) -> str | None:
         """A query parameter, at most once, without the slash that the seed writes after the query."""
         value = super().one(name, default)
-        return value if value is None else value.rstrip("/")
+        return value if value is None else value.removesuffix("/")
 
-    def only(self, *known: str) -> None:
-        """Refuse parameters that this endpoint does not know. Raises BAD_PARAMETERS."""
+    def seed_arguments(self, known: Collection[str] | None = None) -> dict[str, str]:
+        """Every query parameter by name. Raises BAD_PARAMETERS for one that is not `known`, if that is given."""
         for name in self.request.query_arguments:
-            if name not in known:
-                raise problems.BAD_PARAMETERS(
-                    f"unknown parameter {name!r}; this endpoint knows {', '.join(known) or 'none'}", field=name
-                )
+            if known is not None and name not in known:
+                takes = f"this endpoint knows {', '.join(known)}" if known else "this endpoint has none"
+                raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name)
+        return {name: self.one(name) or "" for name in self.request.query_arguments}
 
     def required(self, name: str) -> str:
         """A parameter that must be there. Raises BAD_PARAMETERS."""

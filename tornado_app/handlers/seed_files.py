@@ -29,7 +29,7 @@ class DownloadHandler(_FileHandler):
     """`GET /download/`: a file in pieces of text."""
 
     async def get(self) -> None:
-        self.only("file_name", "bytes_read", "encoding", "etag")
+        self.seed_arguments(("file_name", "bytes_read", "encoding", "etag"))
         piece = await self.services.files.seed.piece(
             self.required("file_name"), self.count("bytes_read") or 0, self.encoding, self.one("etag") or ""
         )
@@ -43,7 +43,7 @@ class UploadHandler(StreamingHandler, _FileHandler):
     async def begin(self) -> None:
         if self.request.method != "POST":
             return
-        self.only("file_name", "bytes_read", "file_size", "is_complete", "overwrite", "encoding")
+        self.seed_arguments(("file_name", "bytes_read", "file_size", "is_complete", "overwrite", "encoding"))
         name, bytes_read, self._is_complete = (
             self.required("file_name"),
             self.count("bytes_read"),
@@ -64,7 +64,7 @@ class UploadHandler(StreamingHandler, _FileHandler):
         )
 
     async def get(self) -> None:
-        self.only("file_name")
+        self.seed_arguments(("file_name",))
         self.answer(await self.services.files.seed.status(self.required("file_name")))
 
     async def post(self) -> None:
@@ -78,5 +78,5 @@ class UploadCancelHandler(_FileHandler):
     """`POST /upload/cancel/`: remove the intermediate file, and nothing else."""
 
     async def post(self) -> None:
-        self.only("file_name")
+        self.seed_arguments(("file_name",))
         self.answer(await self.services.files.seed.cancel(self.required("file_name")))
