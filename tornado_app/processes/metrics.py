@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 LIVE = Gauge("holdfast_processes", "Processes that have not ended", ("state", "work_type"))
 CHANGES = Counter("holdfast_process_state_changes", "State changes, by the state entered", ("state", "work_type"))

@@ -121,7 +121,8 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
     if wanted.work_type is not None:
         where.append(processes.c.work_type == wanted.work_type)
     if wanted.state is not None:
-        where.append(processes.c.state.in_([state.value for state in wanted.state]))
+        values = [state.value for state in wanted.state]
+        where.append(processes.c.state == values[0] if len(values) == 1 else processes.c.state.in_(values))
     for key, value in (wanted.label or {}).items():
         labelled = select(labels.c.n).where(labels.c.key == key, labels.c.value == value)
         where.append(processes.c.n.in_(labelled))
@@ -130,11 +131,15 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
 
 def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> list[Record]:
     """Newest first, older than `before`: right while rows come and go, since `n` never changes and is never reused."""
-    where = matching(wanted)
-    if before is not None:
-        where.append(processes.c.n < before)
-    query = select(*COLUMNS).where(*where).order_by(processes.c.n.desc()).limit(limit)
-    return [record(row) for row in connection.execute(query)]
+    found: list[Record] = []
+    # One query a state: each walks its own index and stops at the limit, where several at once would sort all that match.
+    for state in wanted.state or [None]:
+        where = matching(msgspec.structs.replace(wanted, state=None if state is None else [state]))
+        if before is not None:
+            where.append(processes.c.n < before)
+        query = select(*COLUMNS).where(*where).order_by(processes.c.n.desc()).limit(limit)
+        found += [record(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda row: -row.n)[:limit]
 
 
 def cursor(n: int) -> str:

@@ -57,6 +57,7 @@ processes = Table(
     sqlite_autoincrement=True,
 )
 Index("processes_queue", processes.c.state, processes.c.priority.desc(), processes.c.n)
+Index("processes_by_state", processes.c.state, processes.c.n)
 Index("processes_by_type", processes.c.work_type, processes.c.n)
 Index("processes_ended", processes.c.ended)
 Index("processes_deadline", processes.c.deadline)
