@@ -132,7 +132,7 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
 def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> list[Record]:
     """Newest first, older than `before`: right while rows come and go, since `n` never changes and is never reused."""
     found: list[Record] = []
-    # One query a state: each walks its own index and stops at the limit, where several at once would sort all that match.
+    # One query a state: each walks its own index and stops at the limit; several at once would sort all that match.
     for state in wanted.state or [None]:
         where = matching(msgspec.structs.replace(wanted, state=None if state is None else [state]))
         if before is not None:
