@@ -161,7 +161,7 @@ class Attempts:
                 row.id,
                 row.state,
                 row.attempt,
-                extra={"process": row.id, "state": row.state, "before": event.before, "attempt": row.attempt},
+                extra={"process_id": row.id, "state": row.state, "before": event.before, "attempt": row.attempt},
             )
             metrics.CHANGES.labels(row.state, row.work_type).inc()
             run = self._runs.get(row.id)
