@@ -5,20 +5,23 @@ python -m benchmarks.processes --quick
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT, Bench, Server, figure, free_port, main, percentile
 from sqlalchemy import create_engine, insert
 
+from benchmarks.harness import ROOT, Bench, Server, figure, free_port, main, percentile
 from tornado_app.processes import schema
 
 
@@ -52,6 +55,13 @@ class Api:
         return process
 
 
+@contextlib.contextmanager
+def disk() -> Iterator[Path]:
+    """A folder on a disk, where journals live: on a file system in memory a peer's fsync would cost nothing."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        yield Path(folder)
+
+
 def holdfast(folder: Path, *flags: str) -> Server:
     """A server of ours with the benchmarks' work types."""
     port = free_port()
@@ -73,7 +83,7 @@ def peer(module: str, folder: Path, *arguments: int) -> Any:
 
 @figure("yield", "overhead of a yield, thread place, journal interval 0.2 s")
 def measure_yield(bench: Bench) -> None:
-    with holdfast(bench.folder) as server:
+    with disk() as folder, holdfast(folder) as server:
         api = Api(server.port)
         count = bench.size(1_000_000, 100_000)
         each = [api.succeed(api.start("bench-steps", params={"steps": count}))["result"] for _ in range(bench.runs)]
@@ -83,16 +93,25 @@ def measure_yield(bench: Bench) -> None:
 @figure("checkpoint", "one durable checkpoint, journal interval 0, and a dbos step")
 def measure_checkpoint(bench: Bench) -> None:
     count = bench.size(5000, 500)
-    ours, theirs = [], []
-    with holdfast(bench.folder / "ours", "--journal-interval", "0") as server:
-        api = Api(server.port)
-        for run in range(bench.runs):
-            ours.append(api.succeed(api.start("bench-steps", params={"steps": count}))["result"])
-            theirs.append(peer("dbos_peer", bench.folder / f"dbos{run}", count // 10, 1, 1)["step"])
+    ours, fsynced, theirs = [], [], []
+    for _ in range(bench.runs):
+        with disk() as folder:
+            ours.append(_checkpoint(folder / "ours", count))
+            fsynced.append(_checkpoint(folder / "fsynced", count // 10, "--durable"))
+            theirs.append(peer("dbos_peer", folder / "dbos", count // 10, 1, 1)["step"])
     mine, step = statistics.median(ours), statistics.median(theirs)
     bench.at_most("one durable checkpoint", mine * 1e6, 300, "us")
+    bench.tell("one checkpoint with --durable (fsync, survives a power cut)", statistics.median(fsynced) * 1e6, "us")
     bench.tell("one dbos step", step * 1e6, "us")
     bench.at_least("a dbos step in durable checkpoints", step / mine, 20, "x")
+
+
+def _checkpoint(folder: Path, count: int, *flags: str) -> float:
+    """Seconds of one checkpoint that is durable before the work goes on."""
+    with holdfast(folder, "--journal-interval", "0", *flags) as server:
+        api = Api(server.port)
+        seconds: float = api.succeed(api.start("bench-steps", params={"steps": count}))["result"]
+        return seconds
 
 
 @figure("empty", "empty processes over HTTP, one after another and from 16 connections; dbos and huey without HTTP")
@@ -102,7 +121,7 @@ def measure_empty(bench: Bench) -> None:
     p99: list[float] = []
     rate: list[float] = []
     dbos, huey = [], []
-    with holdfast(bench.folder / "ours") as server:
+    with disk() as folder, holdfast(folder / "ours") as server:
         for run in range(bench.runs):
             api = Api(server.port)
             singles = []
@@ -113,8 +132,8 @@ def measure_empty(bench: Bench) -> None:
             p50.append(statistics.median(singles))
             p99.append(percentile(singles, 0.99))
             rate.append(_rate(server.port, together))
-            dbos.append(peer("dbos_peer", bench.folder / f"dbos{run}", 1, single, together))
-            huey.append(peer("huey_peer", bench.folder / f"huey{run}", single, together))
+            dbos.append(peer("dbos_peer", folder / f"dbos{run}", 1, single, together))
+            huey.append(peer("huey_peer", folder / f"huey{run}", single, together))
     ours, ours_rate = statistics.median(p50), statistics.median(rate)
     theirs = statistics.median(statistics.median(one["singles"]) for one in dbos)
     theirs_rate = statistics.median(one["rate"] for one in dbos)
@@ -148,7 +167,7 @@ def _rate(port: int, count: int) -> float:
 @figure("pause", "pause asked to paused durable, beyond the step in hand of 1 ms")
 def measure_pause(bench: Bench) -> None:
     step = 0.001
-    with holdfast(bench.folder) as server:
+    with disk() as folder, holdfast(folder) as server:
         api = Api(server.port)
         for place, aim in (("thread", 10), ("process", 25)):
             taken = []
@@ -174,7 +193,7 @@ def measure_pause(bench: Bench) -> None:
 @figure("many", "500 running processes at 10 yields a second each")
 def measure_many(bench: Bench) -> None:
     count = bench.size(500, 100)
-    with holdfast(bench.folder, "--max-running", str(count)) as server:
+    with disk() as folder, holdfast(folder, "--max-running", str(count)) as server:
         api = Api(server.port)
         for _ in range(count):
             api.start("bench-steps", params={"steps": 10**6, "seconds": 0.1}, labels={"of": "many"})
@@ -206,10 +225,10 @@ def measure_million(bench: Bench) -> None:
     much = bench.size(1_000_000, 50_000)
     taken: dict[int, dict[str, float]] = {}
     for count in (1000, much):
-        folder = bench.folder / str(count)
-        _fill(folder, count)
-        with holdfast(folder, "--keep-ended", "0") as server:
-            taken[count] = _usual(Api(server.port), bench.size(200, 50))
+        with disk() as folder:
+            _fill(folder, count)
+            with holdfast(folder, "--keep-ended", "0") as server:
+                taken[count] = _usual(Api(server.port), bench.size(200, 50))
     for what, few in taken[1000].items():
         bench.tell(f"{what} with 1,000, p50", few * 1e3, "ms")
         bench.at_most(f"{what} with {much:,} as a multiple", taken[much][what] / few, 2, "x")
