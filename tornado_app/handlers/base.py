@@ -119,7 +119,7 @@ class BaseHandler(RequestHandler):
         if not token or self.is_preflight:
             return
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
             return
         raise problems.UNAUTHORIZED(
             "send the server's token as Authorization: Bearer TOKEN",
@@ -192,6 +192,8 @@ class BaseHandler(RequestHandler):
 
     def send_problem(self, problem: ProblemError) -> None:
         """Answer with problem details and finish."""
+        if self._allowed_origin is not None:  # Tornado clears all headers before an error
+            self.allow_cross_origin(self._allowed_origin)
         self.finish(self.render_problem(problem))
 
     def render_problem(self, problem: ProblemError) -> bytes:

@@ -8,7 +8,7 @@ from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.problems import ProblemError
 
-_GUARDS = (401, 403, 421)  # these come before the endpoint and stay as they are
+_GUARDS = (401, 403, 405, 421)  # these come before the endpoint and stay as they are
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -17,7 +17,7 @@ class SeedHandler(BaseHandler):
 
     def status_of(self, problem: ProblemError) -> int:
         status = problem.kind.status
-        if status in (200, 404, *_GUARDS):
+        if status in (404, *_GUARDS):
             return status
         return 500 if status >= 500 else 400
 

@@ -133,7 +133,8 @@ def page(connection: Connection, wanted: BulkRequest, before: int | None, limit:
     """Newest first, older than `before`: right while rows come and go, since `n` never changes and is never reused."""
     found: list[Record] = []
     # One query a state: each walks its own index and stops at the limit; several at once would sort all that match.
-    for state in wanted.state or [None]:
+    one_by_one: list[State | None] = list(wanted.state) if wanted.state else [None]
+    for state in one_by_one:
         where = matching(msgspec.structs.replace(wanted, state=None if state is None else [state]))
         if before is not None:
             where.append(processes.c.n < before)
