@@ -36,7 +36,7 @@ format: $(VENV)/.has-dev
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: $(VENV)/.has-dev
+bench: $(VENV)/.has-bench
 	for figure in $(filter-out %/__init__.py %/harness.py,$(wildcard benchmarks/*.py)); do $(PYTHON) -m "$$(echo "$${figure%.py}" | tr / .)" || exit 1; done
 
 clean:

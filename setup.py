@@ -21,6 +21,18 @@ DEV = [
     "import-linter>=2.1",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    # clients that must work as they are
+    "fsspec[http]>=2024.6",
+    "pandas>=2.2",
+    "tuspy>=1.1",
+]
+BENCH = [
+    "matplotlib>=3.9",
+    # the servers and engines that the benchmarks measure beside this one
+    "dbos>=2.0",
+    "huey>=2.5",
+    "tuspyserver>=4.4",
+    "uvicorn[standard]>=0.30",
 ]
 
 setup(
@@ -45,6 +57,7 @@ setup(
         "notebook": NOTEBOOK,
         "demo": [*SERVER, *DEMO],
         "dev": [*SERVER, *CLI, *NOTEBOOK, *DEMO, *DEV],
+        "bench": [*SERVER, *CLI, *NOTEBOOK, *DEMO, *DEV, *BENCH],
     },
     entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
     classifiers=[
