@@ -72,13 +72,13 @@ class Tour:
             self.download(client, wire)
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def check(self, what: str, got: object, wanted: object) -> None:
         """Say that it is as it should be, or raise."""
         if got != wanted:
             raise DifferenceError(f"{what}: {got}, and not {wanted}")
-        self.say(f"   [green]✓[/] {what}: {got}")
+        self.say(f"   [green]✓[/] {what}: {f'{got:,}' if isinstance(got, int) else got}")
 
     def _on_cut(self, carried: int) -> None:
         self.say(f"   [red]✂[/] the connection breaks after {carried / 1e6:.1f} MB")
@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             Tour(Path(folder), console).run()
         except Exception as error:
-            console.print(f"   [red]✗[/] {type(error).__name__}: {escape(str(error))}", highlight=False)
+            console.print(f"   [red]✗[/] {type(error).__name__}: {escape(str(error))}", highlight=False, soft_wrap=True)
             return 1
     console.print(f"\nNothing lost, in {time.monotonic() - start:.0f} seconds.")
     return 0
