@@ -21,7 +21,9 @@ def test_every_setting_is_documented_with_its_flag_its_variable_and_its_default(
     assert row is not None, f"{flag(name)} is not in docs/settings.md"
     assert f"`{variable(name)}`" in row
     default = getattr(Settings(), name)
-    if default not in (None, "", False, (), {}):
+    if default is True:
+        assert "| on |" in row
+    elif default not in (None, "", False, (), {}):
         assert f"`{default}`" in row, f"the default of {flag(name)} is {default}"
 
 
