@@ -298,6 +298,8 @@ class LocalStaged:
 
     def expose(self, name: str, expect: Expect = ANYTHING) -> None:
         """See `GrowsInView`: a second link to the same inode."""
+        if self._staging.shows(name, self._data):
+            return
         with _telling(), self._staging.folder(self.id) as own:
             small.remove(own, "view")
             os.link("data", "view", src_dir_fd=own, dst_dir_fd=own)

@@ -165,7 +165,7 @@ class GrowsInView(Protocol):
     """Optional power of a `StagedData`: show the bytes under a name while they still come."""
 
     def expose(self, name: str, expect: Expect = ANYTHING) -> None:
-        """Show what is there, and what comes, as `name`. Raises as `publish` does."""
+        """Show what is there, and what comes, as `name`; once is enough. Raises as `publish` does."""
         ...
 
     def withdraw(self, name: str) -> None:

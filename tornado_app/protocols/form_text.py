@@ -48,7 +48,10 @@ class Raw:
 
 
 class UrlencodedText:
-    """The field `text` of an application/x-www-form-urlencoded body (URL standard, section 5.1)."""
+    """The field `text` of an application/x-www-form-urlencoded body (URL standard, section 5.1).
+
+    An empty body is an empty text: it is what clients send, under this type, when they have nothing to say.
+    """
 
     _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -56,9 +59,11 @@ class UrlencodedText:
         self._held = b""
         self._in_value = False
         self._found = False
+        self._any = False
 
     def feed(self, data: bytes) -> bytes:
         """See `Decoder`."""
+        self._any = self._any or bool(data)
         data = self._held + data
         self._held = b""
         out: list[bytes] = []
@@ -82,7 +87,7 @@ class UrlencodedText:
             raise BodyError(f"the form ends in the middle of the escape {self._held!r}")
         if self._held.strip(_BLANK):
             self._start(self._held)
-        if not self._found:
+        if self._any and not self._found:
             raise BodyError(f"the form has no field {FIELD!r}; send {FIELD}=... or the bytes as text/plain")
         return b""
 
