@@ -73,9 +73,13 @@ class ServerProcess:
         """Ask it to stop, see that it ends with exit status 0; the seconds it took."""
         start = time.monotonic()
         self._signal(number)
-        code = self._reap(within)
-        assert code == 0, f"exit status {code} after signal {number}\n{self.log}"
+        self.wait_for_clean_end(within)
         return time.monotonic() - start
+
+    def wait_for_clean_end(self, within: float = 20) -> None:
+        """See that it ends with exit status 0, after a signal that it was sent before."""
+        code = self._reap(within)
+        assert code == 0, f"exit status {code}\n{self.log}"
 
     def restart(self) -> None:
         """Start again after `kill` or `stop`, on the same folders and port."""

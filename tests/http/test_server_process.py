@@ -112,7 +112,7 @@ class TestStop:
     ) -> None:
         server = spawn_server("--shutdown-grace", "5")
         with (server.files_dir / "big.bin").open("wb") as big:
-            big.truncate(3 << 30)
+            big.truncate(1 << 30)
         url = f"{server.url}/long/process/"
         httpx.get(url)
         wait_until(lambda: httpx.get(url).json()["progress"]["done"])
@@ -136,7 +136,7 @@ class TestStop:
             connection.settimeout(10)
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200")
-        server.stop()
+        server.wait_for_clean_end()
         assert (server.files_dir / "f.bin").read_bytes() == body
 
 

@@ -46,6 +46,7 @@ class Writer:
         self._let_go = let_go
         self._check = check
         self._base = upload.offset
+        self._received = upload.offset  # counted here alone: `offset` moves in a worker thread while bytes are queued
         self._guarded = False
         self._pieces: list[bytes] = []
         self._queued = 0
@@ -65,11 +66,6 @@ class Writer:
                 self._let_go()
 
     @property
-    def received(self) -> int:
-        """Where the upload will stand when all that came is down."""
-        return self.upload.offset + self._queued
-
-    @property
     def failure(self) -> BaseException | None:
         """Why the rest of the body will not be kept."""
         return self._failure or self._overrun
@@ -87,14 +83,15 @@ class Writer:
         if self.ended or self.failure is not None:
             return None
         limit = self.upload.limit
-        if limit is not None and self.received + len(data) > limit:
-            data = data[: limit - self.received]
+        if limit is not None and self._received + len(data) > limit:
+            data = data[: limit - self._received]
             self._overrun = problems.BAD_BODY(
                 f"the body goes past the upload's end at {limit} bytes; nothing after it was kept", bytes_read=limit
             )
         if data:
             self._pieces.append(data)
             self._queued += len(data)
+            self._received += len(data)
         if self._queued >= PIECE and self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         if self._queued < QUEUED:
