@@ -13,18 +13,18 @@ from tornado_app.app import App
 
 
 async def serve(config: settings.Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once."""
+    """Serve until SIGTERM or SIGINT; a second SIGINT ends at once."""
     app = await App.open(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
-        if stop.is_set():
+    def on_interrupt() -> None:
+        if stop.is_set():  # Ctrl-C twice: the person will not wait
             os._exit(130)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
     try:
         port = app.listen()
         host = f"[{config.address}]" if ":" in config.address else config.address

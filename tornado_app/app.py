@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from pathlib import Path
@@ -107,7 +108,9 @@ class App:
         """Stop taking requests, let running work reach a checkpoint, finish what is in flight, let go of everything."""
         if self._server is not None:
             self._server.stop()
-        await self.services.processes.close(self.settings.shutdown_grace)
+        grace = self.settings.shutdown_grace
+        await asyncio.gather(self.services.processes.stop(grace), self.services.in_flight.drained(grace))
+        await self.services.processes.close()
         if self._server is not None:
             await self._server.close_all_connections()
         await self.services.files.close()

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -33,7 +33,12 @@ class LocalFilesForWork:
     """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own."""
 
     def __init__(self, files_dir: Path, store: FileStore | None = None) -> None:
+        self._files_dir = files_dir
         self._store = store or LocalStore(files_dir)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled for a child process, which opens the directory for itself."""
+        return LocalFilesForWork, (self._files_dir,)
 
     def list(self, prefix: str = "") -> list[str]:
         """See `FilesForWork`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import http.client
 import logging
@@ -45,6 +47,32 @@ _BY_STATUS: dict[int, Kind] = {
 }
 
 
+class InFlight:
+    """Requests that are not answered yet: a server that stops finishes them."""
+
+    def __init__(self) -> None:
+        self._handlers: set[RequestHandler] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def add(self, handler: RequestHandler) -> None:
+        """A request has come."""
+        self._handlers.add(handler)
+        self._none.clear()
+
+    def discard(self, handler: RequestHandler) -> None:
+        """It is answered, or its connection is gone."""
+        self._handlers.discard(handler)
+        if not self._handlers:
+            self._none.set()
+
+    async def drained(self, timeout: float) -> None:
+        """Wait until there are none, `timeout` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._none.wait()
+
+
 @dataclass
 class Services:
     """What the composition root hands to every handler."""
@@ -53,6 +81,7 @@ class Services:
     token: str
     processes: Engine
     files: FileService
+    in_flight: InFlight = field(default_factory=InFlight)
     hosts: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +108,7 @@ class BaseHandler(RequestHandler):
     # -- who may come in
 
     def prepare(self) -> Awaitable[None] | None:
+        self.services.in_flight.add(self)
         self._check_host()
         self._check_origin()
         self._check_token()
@@ -241,7 +271,11 @@ class BaseHandler(RequestHandler):
         """`problem_of` logs what is a bug; refusals are no news."""
 
     def on_finish(self) -> None:
+        self.services.in_flight.discard(self)
         log_request(self)
+
+    def on_connection_close(self) -> None:
+        self.services.in_flight.discard(self)
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -20,8 +20,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.work import Stopping, WorkType
-from tornado_app.files.for_work import LocalFilesForWork
+from holdfast.work import FilesForWork, Stopping, WorkType
 from tornado_app.processes import code
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
 from tornado_app.processes.lent import LentServices
@@ -66,21 +65,21 @@ class Task(msgspec.Struct):
     durable: bool
 
 
-def main(channel: socket.socket, task: Task, settings: Settings) -> None:
+def main(channel: socket.socket, task: Task, settings: Settings, files: FilesForWork) -> None:
     """Run one attempt and report to `channel`. The process ends with it."""
     os.setsid()  # a group of its own, so that kill takes what the work started, too
     _die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Child(channel, task, settings).run()
+    _Child(channel, task, LentServices(settings, files)).run()
     os._exit(0)  # not through the forked interpreter's own exit handlers
 
 
 class _Child:
-    def __init__(self, channel: socket.socket, task: Task, settings: Settings) -> None:
+    def __init__(self, channel: socket.socket, task: Task, services: LentServices) -> None:
         self._channel = channel
         self._task = task
-        self._settings = settings
+        self._services = services
         self._control = Control()
         self._control.on_log = self._lines_append
         if task.durable:
@@ -103,9 +102,7 @@ class _Child:
             work = load_work(self._task)
         except BaseException as error:
             return Failed(type(error).__name__, f"its code can't be loaded in a process of its own: {error}")
-        files = LocalFilesForWork(self._settings.files_dir)
-        services = LentServices(self._settings, files)
-        return Drive(work, self._task.attempt, self._control, services).run()
+        return Drive(work, self._task.attempt, self._control, self._services).run()
 
     def _lines_append(self, message: str) -> None:
         self._lines.append(message)

@@ -71,7 +71,7 @@ class Engine:
         self._places = {
             "thread": ThreadPlace(self._services),
             "loop": LoopPlace(self._services),
-            "process": ProcessPlace(self._settings, self.registry.module_of),
+            "process": ProcessPlace(self._settings, self._services.files, self.registry.module_of),
         }
         self._attempts = Attempts(self._settings, self.registry, self._journal, self._book, self.hub, self._places)
         self._journal.last = self._book.finish_batch
@@ -89,12 +89,15 @@ class Engine:
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
 
-    async def close(self, grace: float) -> None:
-        """Stop taking work, let what runs stop at its next checkpoint (`grace` seconds at most), and close."""
+    async def stop(self, grace: float) -> None:
+        """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""
         self._closing = True
         self.hub.close()
         self._book.close_queue()
         await self._attempts.close(grace)
+
+    async def close(self) -> None:
+        """After `stop`: let go of the places and the journal."""
         for place in self._places.values():
             await place.close()
         await asyncio.get_running_loop().run_in_executor(None, self._journal.close)

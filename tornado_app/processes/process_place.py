@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from holdfast.work import Stopping, WorkType
+from holdfast.work import FilesForWork, Stopping, WorkType
 from tornado_app.processes import child
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
 from tornado_app.processes.places import Ended, Handle
@@ -30,11 +30,11 @@ _decode = msgspec.msgpack.Decoder(child.Report).decode
 class ProcessPlace:
     """Forks each attempt from multiprocessing's fork server, which holds no threads, sockets or journal of ours."""
 
-    def __init__(self, settings: Settings, module_of: Callable[[str], str]) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, files: FilesForWork, module_of: Callable[[str], str]) -> None:
+        self._lent = (settings, files)
         self._module_of = module_of
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tornado_app.processes.child", *settings.import_])
+        self._context.set_forkserver_preload(["tornado_app.processes.child", type(files).__module__, *settings.import_])
         # One thread starts children: the fork server is asked by one at a time, and the loop never waits for it.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")
         self._handles: set[_ProcessHandle] = set()
@@ -47,7 +47,7 @@ class ProcessPlace:
 
         async def run() -> None:
             try:
-                outcome = await handle.run(task, self._settings)
+                outcome = await handle.run(task, *self._lent)
             except Exception as error:
                 log.exception("process %s: its OS process can't be handled", attempt.id)
                 outcome = Failed(type(error).__name__, f"its OS process can't be started: {error}", retry=True)
@@ -81,12 +81,12 @@ class _ProcessHandle:
         self._over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    async def run(self, task: child.Task, settings: Settings) -> Outcome:
+    async def run(self, task: child.Task, settings: Settings, files: FilesForWork) -> Outcome:
         """Start the child, take its reports, and say how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         try:
-            process = self._context.Process(target=child.main, args=(theirs, task, settings), daemon=False)
+            process = self._context.Process(target=child.main, args=(theirs, task, settings, files), daemon=False)
             await loop.run_in_executor(self._starter, process.start)
             self._process = process
             reader, self._writer = await asyncio.open_connection(sock=ours)
