@@ -25,7 +25,9 @@ def test_the_tour_runs_and_shows_what_it_says(kernel_home: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
-    tail = nbformat.v4.new_code_cell("print([p.bar.value for p in (up, panel, down)], panel.text.value)")
+    tail = nbformat.v4.new_code_cell(
+        "for p in (up, panel, down): p.watcher.join(10)\nprint([p.bar.value for p in (up, panel, down)], panel.text.value)"
+    )
     notebook.cells.insert(-1, tail)  # before the server stops
     NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": kernel_home}}).execute()
 
