@@ -65,6 +65,11 @@ class Connection:
         return httpx.create_ssl_context() if self.base_url.startswith("https:") else False
 
 
+def plain_client() -> httpx.Client:
+    """A client as a server lends it to work."""
+    return httpx.Client(timeout=30.0)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """httpx's exceptions as ours, so that no caller has to import httpx."""

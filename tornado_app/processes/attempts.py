@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.wire import Event, Process, ProgressInfo, State
+from holdfast.wire import ENDED, Event, Process, ProgressInfo, State
 from holdfast.work import WorkType
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
@@ -21,6 +22,7 @@ from tornado_app.processes.code import code
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Stopped
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
+from tornado_app.processes.lent import LentServices
 from tornado_app.processes.places import Handle, Place
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.rows import Record
@@ -31,6 +33,7 @@ log = logging.getLogger("holdfast.processes")
 _TICK = 0.1  # progress is told at most ten times a second
 _MOST_LOG_BACKLOG = 10_000
 _LONGEST_LOG_LINE = 8192
+_LOG_PATIENCE = 5.0  # seconds that a line waits for room; then the oldest goes
 
 
 class Run:
@@ -82,6 +85,7 @@ class Attempts:
         book: Book,
         hub: Hub,
         places: Mapping[str, Place],
+        services: LentServices,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -89,7 +93,9 @@ class Attempts:
         self._book = book
         self._hub = hub
         self._places = places
+        self._services = services
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._runs: dict[str, Run] = {}
         self._undoing = asyncio.Semaphore(settings.max_running)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -169,6 +175,8 @@ class Attempts:
                 run.row = row
                 if row.state not in ATTEMPTING:
                     self._forget(run)
+            if row.state in ENDED and self._services.keeps(row.id):
+                self.spawn(asyncio.to_thread(self._services.forget, row.id))
             self._set_timers(row, deadline=event.before is None)
         for row, sent in batch.claimed:
             self._launch(row, sent)
@@ -214,7 +222,7 @@ class Attempts:
     def _run_in_place(self, run: Run, sent: bytes | None) -> None:
         row = run.row
         control = run.control
-        control.on_log = lambda message: run.lines.append((time.time(), message[:_LONGEST_LOG_LINE]))
+        control.on_log = lambda message: self._take_line(run, message)
         if self._settings.journal_interval == 0 and not run.undo:
             control.on_yield = lambda control: self._keep_now(run)
         attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent)
@@ -344,6 +352,14 @@ class Attempts:
         entry = (run.row.id, run.row.attempt, latest)
         self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
         run.journaled = run.control.yields
+
+    def _take_line(self, run: Run, message: str) -> None:
+        """From any thread. Work that logs quicker than the journal writes waits a little, so that no line is lost."""
+        if len(run.lines) >= _MOST_LOG_BACKLOG and threading.get_ident() != self._thread:
+            patience = time.monotonic() + _LOG_PATIENCE
+            while len(run.lines) >= _MOST_LOG_BACKLOG and time.monotonic() < patience:
+                time.sleep(_TICK / 10)
+        run.lines.append((time.time(), message[:_LONGEST_LOG_LINE]))
 
     async def keep_lines(self, run: Run | None = None) -> None:
         """Write the log lines that wait, and tell them."""

@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from holdfast.work import Job, Progress, Services, Stopping, WorkError, WorkType
-
-MAX_CHECKPOINT = 256 * 1024
-"""Most bytes of a checkpoint as JSON: it is written to the journal many times."""
+from holdfast.work import MAX_CHECKPOINT, Job, Progress, Services, Stopping, WorkError, WorkType
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
@@ -76,12 +73,13 @@ class Control:
     Plain attributes, each written by one side and read by the other; the interpreter makes each access atomic.
     """
 
-    __slots__ = ("latest", "on_log", "on_yield", "stopping", "yields")
+    __slots__ = ("latest", "on_kill", "on_log", "on_yield", "stopping", "yields")
 
     def __init__(
         self, on_yield: Callable[[Control], None] | None = None, on_log: Callable[[str], None] = lambda message: None
     ) -> None:
         self.stopping: Stopping | None = None
+        self.on_kill: Callable[[], None] | None = None
         self.latest: Yielded | None = None
         self.yields = 0
         self.on_yield = on_yield
@@ -160,6 +158,10 @@ class Drive:
 
     def _job(self) -> Job[Any]:
         attempt, control = self.attempt, self.control
+
+        def when_killed(end: Callable[[], None]) -> None:
+            control.on_kill = end
+
         try:
             params = msgspec.json.decode(attempt.params, type=self.work.params)
         except msgspec.ValidationError as error:
@@ -177,6 +179,7 @@ class Drive:
             attempt=attempt.attempt,
             log=control.on_log,
             stopping=lambda: control.stopping,
+            when_killed=when_killed,
             services=self._services,
         )
 

@@ -73,7 +73,9 @@ class Engine:
             "loop": LoopPlace(self._services),
             "process": ProcessPlace(self._settings, self._services.files, self.registry.module_of),
         }
-        self._attempts = Attempts(self._settings, self.registry, self._journal, self._book, self.hub, self._places)
+        self._attempts = Attempts(
+            self._settings, self.registry, self._journal, self._book, self.hub, self._places, self._services
+        )
         self._journal.last = self._book.finish_batch
         self._journal.aborted = self._book.aborted
 
@@ -101,7 +103,7 @@ class Engine:
         for place in self._places.values():
             await place.close()
         await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
-        self._services.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._services.close)
 
     # -- asked for by people
 
@@ -148,7 +150,7 @@ class Engine:
         return New(
             id=id,
             work_type=work.name,
-            params=validate(work, request.params, strict=strict),
+            params=validate(work, request.params, self._services.setting, strict=strict),
             place=place,
             priority=request.priority,
             labels=request.labels,

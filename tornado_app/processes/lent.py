@@ -9,7 +9,7 @@ import httpx
 import sqlalchemy
 from sqlalchemy import event
 
-from holdfast.work import FilesForWork, WorkError
+from holdfast.work import FilesForWork, LeftAlive, WorkError
 from tornado_app.settings import Settings
 
 
@@ -22,6 +22,7 @@ class LentServices:
         self._lock = threading.Lock()
         self._engines: dict[str, sqlalchemy.Engine] = {}
         self._http: httpx.Client | None = None
+        self._alive: dict[str, LeftAlive] = {}
 
     @property
     def http(self) -> httpx.Client:
@@ -47,8 +48,33 @@ class LentServices:
             raise WorkError(f"the setting {name!r} is not for work")
         return getattr(self._settings, name)
 
+    def leave(self, id: str, thing: LeftAlive) -> None:
+        """Keep `thing` for the next attempt of that process."""
+        with self._lock:
+            before = self._alive.pop(id, None)
+            self._alive[id] = thing
+        if before is not None:
+            before.close()
+
+    def take(self, id: str) -> LeftAlive | None:
+        """What was left for that process, or None."""
+        with self._lock:
+            return self._alive.pop(id, None)
+
+    def keeps(self, id: str) -> bool:
+        """Whether something was left for that process."""
+        return id in self._alive
+
+    def forget(self, id: str) -> None:
+        """That process has ended: close what was left for it. May take as long as that takes."""
+        thing = self.take(id)
+        if thing is not None:
+            thing.close()
+
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections, and of what was left alive."""
+        for id in list(self._alive):
+            self.forget(id)
         with self._lock:
             for engine in self._engines.values():
                 engine.dispose()

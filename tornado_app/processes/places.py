@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -43,7 +44,7 @@ class Place(Protocol):
 
 
 class ThreadPlace:
-    """A daemon thread for each attempt, kept for the next one. A thread can't be killed."""
+    """A daemon thread for each attempt, kept for the next one. A thread can't be killed, what it waits for perhaps."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -55,11 +56,12 @@ class ThreadPlace:
 
     def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
         """Run a plain generator."""
+        handle = _ThreadHandle(control, ended)
 
         def run() -> None:
             outcome = Drive(work, attempt, control, self._services).run()
             try:
-                self._loop.call_soon_threadsafe(ended, outcome)
+                self._loop.call_soon_threadsafe(handle.over, outcome)
             except RuntimeError:  # the loop is closed: the server has gone, and what was durable is what counts
                 log.info("process %s ended after the server had stopped", attempt.id)
 
@@ -72,7 +74,7 @@ class ThreadPlace:
         self._work.put(run)
         if fresh:
             threading.Thread(target=self._serve, name=f"work-{self._threads}", daemon=True).start()
-        return _ThreadHandle(control)
+        return handle
 
     def _serve(self) -> None:
         while (run := self._work.get()) is not None:
@@ -88,14 +90,32 @@ class ThreadPlace:
 
 
 class _ThreadHandle:
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, ended: Ended) -> None:
         self._control = control
+        self._ended = ended
+        self._over = asyncio.Event()
+        self._killed = False
+
+    def over(self, outcome: Outcome) -> None:
+        """On the loop: the attempt is over."""
+        self._over.set()
+        self._ended(Failed("Killed", "it was killed") if self._killed and isinstance(outcome, Failed) else outcome)
 
     def stop(self, why: Stopping | None) -> None:
         self._control.stopping = why
 
     async def kill(self, grace: float) -> str | None:
-        return "a thread can't be killed: start it with place=process, or cancel it and wait for its next yield"
+        if self._control.on_kill is None:
+            return "a thread can't be killed: start it with place=process, or cancel it and wait for its next yield"
+        self._killed = True
+        for _ in range(2):
+            await asyncio.to_thread(self._control.on_kill)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._over.wait()
+                return None
+        self._killed = False
+        return "what it waits for was ended, but it does not go on: cancel it and wait for its next yield"
 
 
 class LoopPlace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from holdfast.wire import WorkTypeInfo
-from holdfast.work import WorkType
+from holdfast.work import WorkError, WorkType
 from tornado_app import problems
 from tornado_app.processes.code import code
 from tornado_app.settings import Settings, SettingsError
@@ -112,10 +112,13 @@ def describe(work: WorkType) -> WorkTypeInfo:
     )
 
 
-def validate(work: WorkType, params: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
+def validate(
+    work: WorkType, params: Mapping[str, Any], setting: Callable[[str], Any], *, strict: bool = True
+) -> dict[str, Any]:
     """The parameters, checked and with defaults filled in, as JSON-like values.
 
-    `strict=False` is for query strings, whose values are all text.
+    `setting` reads a server setting for the work type's own check. `strict=False` is for query strings, whose values
+    are all text.
 
     Raises:
         ProblemError: BAD_PARAMETERS naming the field and what would be right.
@@ -135,5 +138,10 @@ def validate(work: WorkType, params: Mapping[str, Any], *, strict: bool = True) 
         field = path.rstrip("`") or None
         where = f"parameter {field!r} of {work.name}" if field else f"the parameters of {work.name}"
         raise problems.BAD_PARAMETERS(f"{where}: {message}", field=field) from None
+    if work.look_over is not None:
+        try:
+            work.look_over(value, setting)
+        except WorkError as error:
+            raise problems.BAD_PARAMETERS(f"{work.name}: {error}") from None
     builtins: dict[str, Any] = msgspec.to_builtins(value)
     return builtins

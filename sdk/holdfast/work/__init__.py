@@ -8,6 +8,8 @@ and yields a new checkpoint, with progress, at every safe point. Resuming is the
         for i in range((job.checkpoint or {"i": 0})["i"], job.params.to):
             yield Progress(done=i + 1, total=job.params.to, checkpoint={"i": i + 1})
         return {"counted": job.params.to}
+
+`holdfast.work.testing` holds such a function to its promises.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = [
+    "MAX_CHECKPOINT",
     "FilesForWork",
     "Job",
+    "LeftAlive",
     "NoParams",
     "Progress",
     "Services",
@@ -36,6 +40,9 @@ __all__ = [
 ]
 
 Stopping = Literal["pause", "cancel", "shutdown"]
+
+MAX_CHECKPOINT = 256 * 1024
+"""Most bytes of a checkpoint as JSON: it is written to the journal many times."""
 
 
 class WorkError(Exception):
@@ -103,6 +110,14 @@ class FilesForWork(Protocol):
         ...
 
 
+class LeftAlive(Protocol):
+    """What lives on between two attempts of a process: a program that is stopped, a kernel that waits."""
+
+    def close(self) -> None:
+        """End it. Called from any thread, when the process has ended without taking it back, or the server ends."""
+        ...
+
+
 class Services(Protocol):
     """What a place lends to the work that runs in it."""
 
@@ -116,6 +131,10 @@ class Services(Protocol):
 
     def setting(self, name: str) -> Any: ...
 
+    def leave(self, id: str, thing: LeftAlive) -> None: ...
+
+    def take(self, id: str) -> LeftAlive | None: ...
+
 
 P = TypeVar("P")
 
@@ -127,7 +146,7 @@ class Job(Generic[P]):
     An async generator can't return a value: it sets `result` instead.
     """
 
-    __slots__ = ("_log", "_services", "_stopping", "attempt", "checkpoint", "id", "params", "result")
+    __slots__ = ("_log", "_services", "_stopping", "_when_killed", "attempt", "checkpoint", "id", "params", "result")
 
     def __init__(
         self,
@@ -138,6 +157,7 @@ class Job(Generic[P]):
         attempt: int = 1,
         log: Callable[[str], None] = lambda message: None,
         stopping: Callable[[], Stopping | None] = lambda: None,
+        when_killed: Callable[[Callable[[], None]], None] = lambda end: None,
         services: Services | None = None,
     ) -> None:
         self.id = id
@@ -147,6 +167,7 @@ class Job(Generic[P]):
         self.result: Any = None
         self._log = log
         self._stopping = stopping
+        self._when_killed = when_killed
         self._services = services
 
     @property
@@ -157,6 +178,25 @@ class Job(Generic[P]):
     def log(self, message: str) -> None:
         """Write one line to the process's log, kept by the server and shown to whoever watches."""
         self._log(message)
+
+    def when_killed(self, end: Callable[[], None]) -> None:
+        """Name what the verb `kill` does to this attempt where its place can't end it, as a thread can't.
+
+        `end` is called in another thread, perhaps twice, and ends what the work waits for; the work should then raise.
+        """
+        self._when_killed(end)
+
+    def leave(self, thing: LeftAlive) -> None:
+        """Leave something alive for the next attempt of this process, as a paused one does.
+
+        It is closed when the process ends without taking it back, and with the server (or the OS process of the
+        attempt, with `place="process"`); so a checkpoint can't count on it.
+        """
+        self._lent().leave(self.id, thing)
+
+    def take(self) -> LeftAlive | None:
+        """What the last attempt left, now the caller's again; None when it left nothing, or when that is gone."""
+        return self._lent().take(self.id)
 
     @property
     def files(self) -> FilesForWork:
@@ -185,6 +225,7 @@ class Job(Generic[P]):
 SyncWork = Callable[[Job[Any]], Generator[Progress, None, Any]]
 AsyncWork = Callable[[Job[Any]], AsyncGenerator[Progress, None]]
 Rollback = Callable[[Job[Any]], Any]
+Check = Callable[[Any, Callable[[str], Any]], None]
 
 
 class WorkType(msgspec.Struct, eq=False):
@@ -199,6 +240,7 @@ class WorkType(msgspec.Struct, eq=False):
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     limit: int | None = None
     undo: Rollback | None = None
+    look_over: Check | None = None
 
     @property
     def doc(self) -> str:
@@ -213,6 +255,15 @@ class WorkType(msgspec.Struct, eq=False):
     def rollback(self, function: Rollback) -> Rollback:
         """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice."""
         self.undo = function
+        return function
+
+    def check(self, function: Check) -> Check:
+        """Decorator: what refuses parameters before anything starts, where their types alone can't.
+
+        Gets the parameters and a function that reads a server setting by its field name; raises `WorkError` with what
+        was wrong and what would be right. It is quick and does no I/O.
+        """
+        self.look_over = function
         return function
 
     def __call__(self, job: Job[Any]) -> Any:

@@ -1,0 +1,336 @@
+"""For authors of work: hold a work type to its promises, without a server.
+
+    from holdfast.work.testing import check
+
+    def test_counting_can_be_stopped_anywhere():
+        check(count, {"to": 5})
+
+`check` runs the work uninterrupted, then paused after every single yield and resumed from the checkpoint's JSON, then
+cut off at every yield with the newest checkpoint lost, as a crash does, then cancelled at every yield; each time the
+result and what the work has done to the world must be what they should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+
+from holdfast.work import MAX_CHECKPOINT, Job, Progress, Stopping, WorkType
+from holdfast.work._workshop import MemoryFiles, Workshop
+
+__all__ = ["Checked", "MemoryFiles", "Workshop", "check"]
+
+_MOST_IN_PLACE = 1000
+_encode = msgspec.json.Encoder().encode
+
+
+class Checked(NamedTuple):
+    """What `check` saw in the uninterrupted run."""
+
+    result: Any
+    yields: int
+    snapshot: Any
+
+
+def check(
+    work: WorkType,
+    params: Any = None,
+    *,
+    prepare: Callable[[Workshop], object] = lambda workshop: None,
+    snapshot: Callable[[Workshop], Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    cut_off: bool = True,
+    rollback: bool | None = None,
+    most: int = 25,
+) -> Checked:
+    """Drive `work` in every way that a server may, and compare.
+
+    Args:
+        work: what `@work_type` made; a plain or an async generator function.
+        params: an instance of its struct, or a mapping that fits it.
+        prepare: puts into a fresh `Workshop` what the work needs; called before each run.
+        snapshot: what to compare after each run, beside the result; by default all files and all rows of databases.
+        settings: server settings that the work reads by `job.setting`.
+        cut_off: whether to resume from a checkpoint older than what was done. Only for work whose side effects can't
+            be made again-proof (it sends a mail) should this be False.
+        rollback: whether to cancel at every yield and compare with the world before; by default when it has a rollback.
+        most: of more yields than that, only so many, evenly spread, are cut off and cancelled at.
+
+    Raises:
+        AssertionError: it broke a promise; the message says which, and at which yield.
+        msgspec.ValidationError: the parameters do not fit.
+    """
+    values = {} if params is None else params
+    bench = _Bench(work, _encode(values), prepare, snapshot or Workshop.contents, dict(settings or {}))
+    reference = bench.uninterrupted()
+    bench.paused_after_every_yield(reference)
+    points = _spread(reference.yields, most)
+    if cut_off:
+        for point in points:
+            bench.cut_off_after(point, reference)
+    if rollback if rollback is not None else work.undo is not None:
+        for point in points:
+            bench.cancelled_after(point, behind=False)
+            bench.cancelled_after(point, behind=True)
+    return reference
+
+
+class _Attempt:
+    """One attempt of one process, step by step."""
+
+    def __init__(
+        self, work: WorkType, params: bytes, workshop: Workshop, checkpoint: bytes | None, number: int
+    ) -> None:
+        self.result: Any = None
+        self._work = work
+        self._stopping: Stopping | None = None
+        self.job = Job(
+            "check",
+            msgspec.json.decode(params, type=work.params),
+            None if checkpoint is None else _fitting(work, checkpoint),
+            attempt=number,
+            log=workshop.log.append,
+            stopping=lambda: self._stopping,
+            services=workshop,
+        )
+        self._generator = _steps(work, self.job)
+
+    def step(self) -> bytes | None:
+        """The checkpoint of the next yield, as JSON; None when the work has returned."""
+        try:
+            item = next(self._generator)
+        except StopIteration as end:
+            self.result = msgspec.json.decode(_json(self._work, "returned a result", end.value))
+            return None
+        if not isinstance(item, Progress):
+            raise AssertionError(f"{self._work.name} yielded {type(item).__name__}; yield holdfast.work.Progress")
+        checkpoint = _json(self._work, "yielded a checkpoint", item.checkpoint)
+        if len(checkpoint) > MAX_CHECKPOINT:
+            raise AssertionError(
+                f"{self._work.name} yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept"
+            )
+        return checkpoint
+
+    def stop(self, why: Stopping) -> None:
+        """What the server does at a yield."""
+        self._stopping = why
+        self._generator.close()
+
+    def close(self) -> None:
+        """After an error."""
+        self._generator.close()
+
+
+class _Bench:
+    """The runs of one `check`."""
+
+    def __init__(
+        self,
+        work: WorkType,
+        params: bytes,
+        prepare: Callable[[Workshop], object],
+        snapshot: Callable[[Workshop], Any],
+        settings: dict[str, Any],
+    ) -> None:
+        self._work = work
+        self._params = params
+        self._prepare = prepare
+        self._snapshot = snapshot
+        self._settings = settings
+
+    @contextmanager
+    def _fresh(self) -> Iterator[Workshop]:
+        with Workshop(self._settings) as workshop:
+            self._prepare(workshop)
+            yield workshop
+
+    def _begin(self, workshop: Workshop, checkpoint: bytes | None = None, number: int = 1) -> _Attempt:
+        return _Attempt(self._work, self._params, workshop, checkpoint, number)
+
+    def uninterrupted(self) -> Checked:
+        """One run from start to end; what it raises is the author's to see as it is."""
+        with self._fresh() as workshop:
+            if self._work.look_over is not None:
+                self._work.look_over(msgspec.json.decode(self._params, type=self._work.params), workshop.setting)
+            attempt = self._begin(workshop)
+            yields = 0
+            try:
+                while attempt.step() is not None:
+                    yields += 1
+            finally:
+                attempt.close()
+            if yields == 0:
+                raise AssertionError(
+                    f"{self._work.name} never yielded: with these parameters it can't be stopped at all"
+                )
+            return Checked(attempt.result, yields, self._snapshot(workshop))
+
+    def paused_after_every_yield(self, reference: Checked) -> None:
+        """One run of as many attempts as it has yields."""
+        checkpoint: bytes | None = None
+        number = in_place = 0
+        with self._fresh() as workshop:
+            while True:
+                number += 1
+                how = f"paused after every yield, at attempt {number} from the checkpoint {_shown(checkpoint)}"
+                with self._told(how):
+                    attempt = self._begin(workshop, checkpoint, number)
+                    following = attempt.step()
+                    if following is None:
+                        break
+                    attempt.stop("pause")
+                in_place = in_place + 1 if following == checkpoint else 0
+                if in_place == _MOST_IN_PLACE:
+                    raise AssertionError(
+                        f"{self._work.name} was resumed {in_place} times from the checkpoint {_shown(checkpoint)} and "
+                        "yielded the same one again: does it go on from job.checkpoint?"
+                    )
+                checkpoint = following
+            self._compare("paused after every yield", attempt.result, workshop, reference)
+
+    def cut_off_after(self, kept: int, reference: Checked) -> None:
+        """The work does one yield more than the newest checkpoint that is kept, or ends unheard."""
+        how = f"cut off with the checkpoint of yield {kept} as the newest one that was kept"
+        with self._fresh() as workshop, self._told(how):
+            checkpoints = self._run_to(workshop, kept + 1, "shutdown")
+            workshop.lose()
+            attempt = self._begin(workshop, checkpoints[min(kept, len(checkpoints) - 1)], 2)
+            while attempt.step() is not None:
+                pass
+            self._compare(how, attempt.result, workshop, reference)
+
+    def cancelled_after(self, yields: int, *, behind: bool) -> None:
+        """Cancelled at a yield; or cut off there with its checkpoint lost, then cancelled. A rollback may run twice."""
+        how = f"cancelled after yield {yields}" + (", whose checkpoint was lost," if behind else "")
+        with self._fresh() as workshop, self._told(how):
+            before = self._snapshot(workshop)
+            checkpoints = self._run_to(workshop, yields, "shutdown" if behind else "cancel")
+            if behind:
+                workshop.lose()
+            kept = checkpoints[max(0, len(checkpoints) - 1 - behind)]
+            for again in ("", " twice"):
+                self._undo(workshop, kept)
+                difference = _difference("", before, self._snapshot(workshop))
+                if difference:
+                    raise AssertionError(
+                        f"{self._work.name}, {how} and rolled back{again}: the world is not as before: {difference}"
+                    )
+
+    def _run_to(self, workshop: Workshop, yields: int, why: Stopping) -> list[bytes | None]:
+        """Run until that many yields and stop, or to the end; every checkpoint, with None in front."""
+        checkpoints: list[bytes | None] = [None]
+        attempt = self._begin(workshop)
+        while len(checkpoints) <= yields:
+            checkpoint = attempt.step()
+            if checkpoint is None:
+                return checkpoints
+            checkpoints.append(checkpoint)
+        attempt.stop(why)
+        return checkpoints
+
+    def _undo(self, workshop: Workshop, checkpoint: bytes | None) -> None:
+        undone = self._work.undo(self._begin(workshop, checkpoint).job) if self._work.undo is not None else None
+        if inspect.isawaitable(undone):
+
+            async def wait() -> None:
+                await undone
+
+            asyncio.run(wait())
+
+    @contextmanager
+    def _told(self, how: str) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"{self._work.name}, {how}: it raised {type(error).__name__}: {error}; uninterrupted it did not"
+            ) from error
+
+    def _compare(self, how: str, result: Any, workshop: Workshop, reference: Checked) -> None:
+        difference = _difference("the result", reference.result, result)
+        difference = difference or _difference("", reference.snapshot, self._snapshot(workshop))
+        if difference:
+            raise AssertionError(f"{self._work.name}, {how}: not as in an uninterrupted run: {difference}")
+
+
+def _steps(work: WorkType, job: Job[Any]) -> Generator[Any, None, Any]:
+    """The work as a plain generator that returns its result; an async one on a loop of its own."""
+    if not work.is_async:
+        return work.function(job)  # type: ignore[no-any-return] # a generator function, as @work_type saw to
+
+    def drive() -> Generator[Any, None, Any]:
+        running = work.function(job)
+        end = object()
+
+        async def step() -> Any:
+            return await anext(running, end)
+
+        with asyncio.Runner() as runner:
+            try:
+                while (item := runner.run(step())) is not end:
+                    yield item
+                return job.result
+            finally:
+                runner.run(running.aclose())
+
+    return drive()
+
+
+def _fitting(work: WorkType, checkpoint: bytes) -> Any:
+    try:
+        return msgspec.json.decode(checkpoint, type=work.checkpoint or Any)
+    except msgspec.ValidationError as error:
+        raise AssertionError(
+            f"{work.name} yielded the checkpoint {_shown(checkpoint)}, which does not fit the type it declares: {error}"
+        ) from None
+
+
+def _json(work: WorkType, what: str, value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise AssertionError(f"{work.name} {what} that is not JSON: {error}") from None
+
+
+def _spread(last: int, most: int) -> list[int]:
+    """0 to `last`; of more than `most` some between, evenly, with both ends."""
+    if last < most:
+        return list(range(last + 1))
+    return sorted({round(i * last / (most - 1)) for i in range(most)})
+
+
+def _shown(checkpoint: bytes | None) -> str:
+    return "null" if checkpoint is None else checkpoint.decode()[:200]
+
+
+def _difference(where: str, wanted: Any, found: Any) -> str:
+    """Where two values differ first, as a phrase; "" when they are equal."""
+    if wanted == found:
+        return ""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key in [*wanted, *found]:
+            if key not in found:
+                return f"{where} {key} is missing".strip()
+            if key not in wanted:
+                return f"{where} {key} should not be there: {_brief(found[key])}".strip()
+            if wanted[key] != found[key]:
+                return _difference(f"{where} {key}".strip(), wanted[key], found[key])
+    if isinstance(wanted, list) and isinstance(found, list):
+        for index, (a, b) in enumerate(zip(wanted, found, strict=False)):
+            if a != b:
+                return _difference(f"{where}[{index}]", a, b)
+        return f"{where} has {len(found)} entries, not {len(wanted)}"
+    return f"{where} is {_brief(found)}, not {_brief(wanted)}".strip()
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    size = f" ({len(value)} bytes)" if isinstance(value, bytes) else ""
+    return (text if len(text) <= 120 else text[:117] + "...") + size
