@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -10,8 +11,10 @@ import httpx
 import msgspec
 import pytest
 
+from holdfast.wire import StartRequest
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.app import App
+from tornado_app.settings import Settings
 
 
 class Count(msgspec.Struct):
@@ -42,7 +45,7 @@ class Bench:
             try:
                 while True:
                     yield Progress(checkpoint=1)
-                    job.log("on")
+                    time.sleep(0.01)
             finally:
                 job.leave(bench.left)
 
@@ -103,11 +106,16 @@ async def test_what_a_paused_process_left_alive_is_taken_when_it_goes_on(http: h
     assert bench.left.closed.wait(5)
 
 
-async def test_what_was_left_alive_ends_with_the_server(app: App, http: httpx.AsyncClient, bench: Bench) -> None:
-    await start(http, "leaves")
-    await http.post("/v1/processes/a/pause")
-    await until(http, "paused")
-    await app.services.processes.close(1)
+async def test_what_was_left_alive_ends_with_the_server(settings: Settings) -> None:
+    app, bench = await App.open(settings), Bench()
+    processes = app.services.processes
+    processes.registry.add(bench.work_types[0], __name__)
+    await processes.start(StartRequest(id="a", work_type="leaves"))
+    await processes.pause("a")
+    while (await processes.get("a")).state != "paused":
+        await processes.wait("a", None, 10)
+    assert not bench.left.closed.is_set()
+    await app.close()
     assert bench.left.closed.is_set()
 
 
@@ -137,13 +145,38 @@ async def test_kill_ends_what_a_thread_waits_for_when_the_work_says_how(
 
 @pytest.mark.slow
 async def test_a_kill_that_does_not_help_says_so(app: App, http: httpx.AsyncClient, bench: Bench) -> None:
+    object.__setattr__(app.settings, "kill_grace", 0.1)
     bench.killed = 2
     await start(http, "waits")
     await until(http, "running")
     while app.services.processes._attempts.get("a").control.on_kill is None:  # type: ignore[union-attr]
         await until(http, "running")
-    answer = await http.post("/v1/processes/a/kill", params={"grace": 0.1})
+    answer = await http.post(
+        "/v1/processes/a/kill",
+    )
     assert answer.status_code == 409
     assert "does not go on" in answer.json()["detail"]
     bench.waits.set()
     assert (await until(http, "failed"))["error"]["type"] == "WorkError"
+
+
+@pytest.mark.slow
+async def test_a_flood_of_log_lines_keeps_no_long_poll_waiting(app: App, http: httpx.AsyncClient) -> None:
+    @work_type("floods")
+    def floods(job: Job[Any]) -> Generator[Progress, None, None]:
+        for n in range(30_000):
+            job.log(str(n))
+        yield Progress()
+
+    app.services.processes.registry.add(floods, __name__)
+    await start(http, "floods")
+    begun = time.monotonic()
+    await until(http, "succeeded")
+    assert time.monotonic() - begun < 9, "a long poll of 10 s was not woken"
+    lines = []
+    while True:
+        page = (await http.get("/v1/processes/a/log", params={"limit": 5000, "after": len(lines)})).json()
+        lines += page["items"]
+        if not page["items"]:
+            break
+    assert [line["message"] for line in lines] == [str(n) for n in range(30_000)]

@@ -169,7 +169,7 @@ class Engine:
 
     async def wait(self, id: str, after: int | None, timeout: float) -> Process:
         """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
-        watcher = self.hub.watch(id)
+        watcher = self.hub.watch(id, lambda event: event.type != "log")  # a flood of lines would drop it as too slow
         try:
             process = await self.get(id)
             after = process.version if after is None else after
