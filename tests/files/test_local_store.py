@@ -1,0 +1,230 @@
+"""The local store: it conforms, links can't lead out of it, and what is changed by hand is noticed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.files.conformance import StoreConformance, content, put, sha256
+from tornado_app import problems
+from tornado_app.files.local import LocalStore
+from tornado_app.files.store import ABSENT, FileStore
+
+
+class TestLocalStore(StoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[LocalStore]:
+        self.root = tmp_path / "files"
+        self.opened = [LocalStore(self.root)]
+        self.opened[0].start()
+        yield self.opened[0]
+        for store in self.opened:
+            store.close()
+            store.close()
+
+    def reopened(self, store: FileStore) -> LocalStore:
+        self.opened.append(LocalStore(self.root))
+        self.opened[-1].start()
+        return self.opened[-1]
+
+
+class TestDurableLocalStore(TestLocalStore):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[LocalStore]:
+        self.root = tmp_path / "files"
+        self.opened = [LocalStore(self.root, durable=True)]
+        self.opened[0].start()
+        yield self.opened[0]
+        for store in self.opened:
+            store.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "files").mkdir()
+    return tmp_path / "files"
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[LocalStore]:
+    store = LocalStore(root)
+    store.start()
+    yield store
+    store.close()
+
+
+def refused(call: object, *arguments: object) -> problems.ProblemError:
+    with pytest.raises(problems.ProblemError) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value
+
+
+class TestLinks:
+    def test_a_link_that_stays_inside_is_followed(self, root: Path, store: LocalStore) -> None:
+        (root / "real/deep").mkdir(parents=True)
+        (root / "real/deep/data").write_text("data")
+        (root / "file").symlink_to("real/deep/data")
+        (root / "folder").symlink_to(root / "real")
+        (root / "real/up").symlink_to("../real/deep/../deep")
+        (root / "chain").symlink_to("folder/up/data")
+        (root / "self").symlink_to(root)
+        for name in ("file", "folder/deep/data", "real/up/data", "chain", "self/file", "self/self/chain"):
+            assert content(store, name) == b"data", name
+
+    def test_a_link_that_leaves_is_refused_even_if_it_comes_back(self, root: Path, store: LocalStore) -> None:
+        (root.parent / "secret").write_text("secret")
+        (root / "a").mkdir()
+        (root / "a/relative").symlink_to("../../secret")
+        (root / "absolute").symlink_to(root.parent / "secret")
+        (root / "folder").symlink_to("..")
+        (root / "back").symlink_to("../files/a")
+        (root / "etc").symlink_to("/etc")
+        (root / "lookalike").symlink_to(str(root) + "x")
+        for name in ("a/relative", "absolute", "folder/secret", "back/x", "etc/passwd", "folder/files/a", "lookalike"):
+            error = refused(store.open, name)
+            assert error.kind is problems.BAD_NAME, name
+            assert "leaves the files directory" in error.detail
+        for name in ("folder/new", "etc/new", "back/new"):
+            assert "leaves" in refused(store.check_target, name).detail
+            assert "leaves" in refused(put, store, name, b"").detail
+
+    def test_links_to_hidden_places_and_endless_links_are_refused(self, root: Path, store: LocalStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"in the making"])
+        (root / "peek").symlink_to(".uploads/up/data")
+        (root / "x").symlink_to("y")
+        (root / "y").symlink_to("x")
+        assert "hidden" in refused(store.open, "peek").detail
+        assert "too many links" in refused(store.open, "x").detail
+        assert store.listing() == []
+
+    def test_replacing_and_deleting_a_link_leave_its_target_alone(self, root: Path, store: LocalStore) -> None:
+        (root / "target").write_text("target")
+        for link in ("one", "two", "dangling"):
+            (root / link).symlink_to("target" if link != "dangling" else "nowhere")
+        assert refused(put, store, "one", b"new", ABSENT).kind is problems.FILE_EXISTS
+        put(store, "one", b"new")
+        store.delete("two")
+        assert refused(put, store, "dangling", b"new", ABSENT).kind is problems.FILE_EXISTS
+        put(store, "dangling", b"new")
+        assert (root / "target").read_text() == "target"
+        assert [found.name for found in store.listing()] == ["dangling", "one", "target"]
+        assert not (root / "one").is_symlink()
+
+    def test_a_link_to_a_folder_is_not_listed(self, root: Path, store: LocalStore) -> None:
+        put(store, "real/a", b"")
+        (root / "link").symlink_to("real")
+        (root / "file").symlink_to("real/a")
+        assert [found.name for found in store.listing()] == ["file", "real/a"]
+
+
+class TestByHand:
+    def test_a_changed_file_gets_another_etag_and_loses_its_digest(self, root: Path, store: LocalStore) -> None:
+        put(store, "a", b"12345")
+        before = store.stat("a")
+        (root / "a").write_text("54321")
+        after = store.stat("a")
+        assert before.sha256 == sha256(b"12345")
+        assert after.sha256 is None
+        assert after.etag != before.etag
+
+    def test_digests_survive_a_restart(self, root: Path, store: LocalStore) -> None:
+        put(store, "a", b"12345")
+        again = LocalStore(root)
+        assert again.stat("a") == store.stat("a")
+        again.close()
+
+    def test_a_spoilt_digest_note_counts_for_nothing(self, root: Path, store: LocalStore) -> None:
+        put(store, "a", b"12345")
+        note = root / ".digests" / f"{(root / 'a').stat().st_ino:x}"
+        for spoilt in (b"", b"5 6", b"\xff\xfe", note.read_bytes()[:30]):
+            note.write_bytes(spoilt)
+            again = LocalStore(root)
+            assert again.stat("a").sha256 is None
+            again.close()
+
+    def test_no_digest_note_outlives_its_file(self, root: Path, store: LocalStore) -> None:
+        for number in range(5):
+            put(store, "a", b"%d" % number)
+        assert len(os.listdir(root / ".digests")) == 1
+        store.delete("a")
+        assert os.listdir(root / ".digests") == []
+
+    @pytest.mark.parametrize("kind", ["fifo", "socket", "folder"])
+    def test_what_is_no_file_is_refused_without_waiting(self, root: Path, store: LocalStore, kind: str) -> None:
+        if kind == "fifo":
+            os.mkfifo(root / "a")
+        elif kind == "folder":
+            (root / "a").mkdir()
+        else:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(root / "a"))
+        for call in (store.open, store.stat, store.delete, store.check_target):
+            assert refused(call, "a").kind is problems.BAD_NAME
+        assert store.listing() == []
+
+    def test_names_that_nobody_can_ask_for_are_not_listed(self, root: Path, store: LocalStore) -> None:
+        for raw in (b".hidden", b"bad\xff", b"new\nline", b"back\\slash", b"good"):
+            (Path(os.fsdecode(os.fsencode(root) + b"/" + raw))).write_bytes(b"")
+        assert [found.name for found in store.listing()] == ["good"]
+
+
+class TestPublishing:
+    def test_of_many_at_once_the_first_wins(self, store: LocalStore) -> None:
+        won: list[int] = []
+        lost: list[tuple[int, problems.Kind]] = []
+        barrier = threading.Barrier(8)
+
+        def publish(number: int) -> None:
+            staged = store.create(f"u{number}", b"")
+            staged.write([b"%d" % number])
+            barrier.wait()
+            try:
+                staged.publish("folder/a", None, ABSENT)
+                won.append(number)
+            except problems.ProblemError as error:
+                lost.append((number, error.kind))
+
+        threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert content(store, "folder/a") == b"%d" % won[0]
+        assert [kind for _, kind in lost] == [problems.FILE_EXISTS] * 7
+        assert all(store.load(f"u{number}").offset == 1 for number, _ in lost)
+
+    def test_a_file_system_without_links_publishes_by_renaming(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_links(*args: object, **kwargs: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", no_links)
+        put(store, "a", b"1", ABSENT)
+        assert refused(put, store, "a", b"2", ABSENT).kind is problems.FILE_EXISTS
+        assert content(store, "a") == b"1"
+
+    def test_another_error_of_the_disk_is_told_as_it_is(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*args: object, **kwargs: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "link", broken)
+        with pytest.raises(OSError, match="Input/output error"):
+            put(store, "a", b"1", ABSENT)
+        assert store.listing() == []
+
+    def test_what_a_crash_left_half_made_is_swept(self, root: Path, store: LocalStore) -> None:
+        for name in (".new-a", ".gone-b"):
+            (root / ".uploads" / name).mkdir()
+            (root / ".uploads" / name / "data").write_text("x")
+        store.start()
+        assert os.listdir(root / ".uploads") == []
