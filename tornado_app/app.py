@@ -71,6 +71,7 @@ class App:
             await files.open()
             engine = Engine(settings, registry, files.for_work())
             await engine.open()
+            files.on_event = engine.hub.tell
         except BaseException:
             lock.release()
             raise

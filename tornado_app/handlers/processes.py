@@ -19,10 +19,13 @@ class WorkTypesHandler(BaseHandler):
 
 
 class ProcessesHandler(BaseHandler):
-    """`POST /v1/processes`: start. `GET /v1/processes`: list."""
+    """`POST /v1/processes`: start, and with `wait` seconds answer once it has ended. `GET /v1/processes`: list."""
 
     async def post(self) -> None:
+        seconds = self.number("wait", 0.0, 0.0, MOST_WAIT)
         process, created = await self.services.processes.start(self.body_as(StartRequest))
+        if seconds:
+            process = await self.services.processes.wait_ended(process.id, seconds)
         self.set_header("Location", f"/v1/processes/{process.id}")
         self.answer(process, 201 if created else 200)
 

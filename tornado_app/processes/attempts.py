@@ -193,7 +193,7 @@ class Attempts:
 
     def _wake(self) -> None:
         if not self._closing:
-            self._journal.write_soon(self._book.wake)
+            self.spawn(self._journal.write(self._book.wake))
 
     def _spawn_overdue(self) -> None:
         if not self._closing:

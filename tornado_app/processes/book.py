@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, text, update
 
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
 from tornado_app import faults, problems
@@ -40,6 +40,29 @@ _CHECKPOINT = (
         processes.c.state.in_([state.value for state in ATTEMPTING]),
     )
     .values({name: bindparam(name) for name in ("done", "total", "note", "checkpoint")})
+)
+# Statements are built once: building one costs more than running it.
+_CHANGING = (
+    "state", "attempt", "version", "failures", "started", "ended", "retry_at", "deadline",
+    "done", "total", "note", "checkpoint", "result", "error",
+)  # fmt: skip
+_CHANGE = (
+    update(processes)
+    .where(
+        processes.c.n == bindparam("of_n"),
+        processes.c.attempt == bindparam("of_attempt"),
+        processes.c.state == bindparam("of_state"),
+    )
+    .values({name: bindparam(name) for name in _CHANGING})
+)
+_CLAIMABLE = (
+    select(*COLUMNS, processes.c.code)
+    .where(
+        processes.c.state == State.QUEUED.value,
+        or_(processes.c.retry_at.is_(None), processes.c.retry_at <= bindparam("now")),
+    )
+    .order_by(processes.c.priority.desc(), processes.c.n)
+    .limit(bindparam("most"))
 )
 _INSERT = insert(processes)
 _INSERT_EVENTS = insert(events)
@@ -106,13 +129,14 @@ class Book:
         """Claim no more: the server is stopping."""
         self._open = False
 
-    def finish_batch(self, connection: Connection) -> Batch:
+    def finish_batch(self, connection: Connection) -> Batch | None:
         """The journal's `last`: claim what fits into free slots and write the events of the whole transaction."""
         claimed = self._claim(connection) if self._queued and self._open else []
         for seq, (_, event) in enumerate(self._told, self._next_event):
             event["seq"] = seq
-        if self._told:
-            connection.execute(_INSERT_EVENTS, [event for _, event in self._told])
+        if not self._told:
+            return None
+        connection.execute(_INSERT_EVENTS, [event for _, event in self._told])
         return Batch(claimed, [(row, event_of(**event)) for row, event in self._told])
 
     def landed(self) -> None:
@@ -142,17 +166,13 @@ class Book:
         now = time.time()
         while free > 0:
             full = [name for name, limit in self._limits.items() if count[name] >= limit]
-            query = (
-                select(*COLUMNS, processes.c.code)
-                .where(processes.c.state == State.QUEUED.value)
-                .where(or_(processes.c.retry_at.is_(None), processes.c.retry_at <= now))
-                .order_by(processes.c.priority.desc(), processes.c.n)
-                .limit(free)
-            )
-            rows = connection.execute(query.where(processes.c.work_type.not_in(full)) if full else query).all()
+            query = _CLAIMABLE.where(processes.c.work_type.not_in(full)) if full else _CLAIMABLE
+            rows = connection.execute(query, {"now": now, "most": free}).all()
+            drained = len(rows) < free
             for row in rows:
                 was = record(row[:-1])
                 if count[was.work_type] >= self._limits.get(was.work_type, self._max_running):
+                    drained = False
                     continue
                 count[was.work_type] += 1
                 free -= 1
@@ -162,7 +182,7 @@ class Book:
                 )
                 self._taken[was.id] = was.work_type
                 claimed.append((after, row[-1]))
-            if not rows:
+            if drained:
                 self._queued = bool(full)
                 break
         return claimed
@@ -386,22 +406,19 @@ class Book:
 
     def _move(self, connection: Connection, row: Record, cause: Cause, **changes: Any) -> Record:
         before = row.state
-        changes |= {"state": step(before, cause).value, "version": row.version + 1}
+        changes |= {"state": step(before, cause), "version": row.version + 1}
         row = self._change(connection, row, changes)
         self._tell(row, before)
         return row
 
     def _change(self, connection: Connection, row: Record, changes: dict[str, Any]) -> Record:
         """Compare-and-set on (id, attempt, state)."""
-        if not changes:
-            return row
-        mine = and_(processes.c.n == row.n, processes.c.attempt == row.attempt, processes.c.state == row.state.value)
-        landed = connection.execute(update(processes).where(mine).values(changes)).rowcount
-        if landed != 1:
+        after = msgspec.structs.replace(row, **changes)
+        values = {name: getattr(after, name) for name in _CHANGING}
+        mine = {"of_n": row.n, "of_attempt": row.attempt, "of_state": row.state.value}
+        if connection.execute(_CHANGE, values | mine).rowcount != 1:
             raise problems.CONFLICT(f"process {row.id!r} changed meanwhile; look at it again", id=row.id)
-        if "state" in changes:
-            changes = {**changes, "state": State(changes["state"])}
-        return msgspec.structs.replace(row, **changes)
+        return after
 
     def _tell(self, row: Record, before: State | None) -> None:
         event = {

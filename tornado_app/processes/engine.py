@@ -30,7 +30,7 @@ from holdfast.work import FilesForWork
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.attempts import Attempts
-from tornado_app.processes.book import Batch, Book, New
+from tornado_app.processes.book import Book, New
 from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
 from tornado_app.processes.hub import Hub
@@ -77,16 +77,11 @@ class Engine:
             self._settings, self.registry, self._journal, self._book, self.hub, self._places, self._services
         )
         self._journal.last = self._book.finish_batch
+        self._journal.landed = self._book.landed
         self._journal.aborted = self._book.aborted
-
-        def committed(batch: Batch) -> None:
-            self._book.landed()
-            if batch.claimed or batch.changed:
-                loop.call_soon_threadsafe(self._attempts.landed, batch)
-
-        self._journal.committed = committed
+        self._journal.committed = self._attempts.landed
         self._journal.observe = metrics.COMMIT.observe
-        await loop.run_in_executor(None, self._journal.open)
+        await loop.run_in_executor(None, self._journal.open, loop)
         self._attempts.begin(await self._journal.write(self._book.recover))
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
@@ -180,6 +175,14 @@ class Engine:
             return process
         finally:
             self.hub.leave(id, watcher)
+
+    async def wait_ended(self, id: str, timeout: float) -> Process:
+        """The process once it has ended, or as it stands after `timeout` seconds."""
+        until = time.monotonic() + timeout
+        process = await self.get(id)
+        while not process.has_ended and (left := until - time.monotonic()) > 0:
+            process = await self.wait(id, process.version, left)
+        return process
 
     async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:
         """A page of processes, newest first. Raises BAD_PARAMETERS for a cursor that is none."""

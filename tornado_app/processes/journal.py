@@ -32,19 +32,23 @@ T = TypeVar("T")
 Decision = Callable[[Connection], T]
 
 _MOST_TOGETHER = 256
-_Job = tuple[Decision[Any], "Future[Any]"]
+_Waiting = Future[Any] | asyncio.Future[Any]
+_Job = tuple[Decision[Any], _Waiting]
+_Answer = tuple[_Waiting, Any, Exception | None]
 
 
 class Journal:
     """Open with `open`, then `write` and `read` from the loop and `write_here` from other threads.
 
-    `last` is a decision that closes every batch (the queue's claims); `committed` is called on the writer thread with
-    its answer after each commit.
+    `last` is a decision that closes every batch (the queue's claims). Once the transaction is on disk, `landed` is
+    called on the writer thread, and `committed` with the answer of `last`, unless that is None, on the loop. When it
+    failed, `aborted` is called on the writer thread.
     """
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
         self.last: Decision[Any] | None = None
+        self.landed: Callable[[], None] = lambda: None
         self.committed: Callable[[Any], None] = lambda answer: None
         self.aborted: Callable[[], None] = lambda: None
         self.observe: Callable[[float], None] = lambda seconds: None
@@ -55,8 +59,9 @@ class Journal:
         self._engine = _connect(path, durable, writer=True)
         self._read_engine = _connect(path, durable, writer=False)
 
-    def open(self) -> None:
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bring the schema up to date and start writing. Blocks. Raises `SettingsError` when the file is no good."""
+        self._loop = loop
         try:
             with self._engine.begin() as connection:
                 migrate(connection)
@@ -70,17 +75,15 @@ class Journal:
 
     async def write(self, decision: Decision[T]) -> T:
         """Run a decision; its answer, once it is on disk. Raises UNAVAILABLE when the disk or database won't."""
-        return await asyncio.wrap_future(self.write_soon(decision))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((decision, future))
+        return await future
 
     def write_here(self, decision: Decision[T]) -> T:
         """The same from a worker thread: blocks."""
-        return self.write_soon(decision).result()
-
-    def write_soon(self, decision: Decision[T]) -> Future[T]:
-        """Queue a decision, from any thread."""
         future: Future[T] = Future()
         self._jobs.put((decision, future))
-        return future
+        return future.result()
 
     async def read(self, decision: Decision[T]) -> T:
         """Run a function that only reads, on a reader thread, in one snapshot."""
@@ -128,8 +131,7 @@ class Journal:
         job = self._jobs.get()
         jobs: list[_Job] = []
         while job is not None:
-            if job[1].set_running_or_notify_cancel():  # nobody waits for a cancelled one; from here on none can be
-                jobs.append(job)
+            jobs.append(job)
             if len(jobs) >= _MOST_TOGETHER:
                 return jobs, True
             try:
@@ -140,7 +142,7 @@ class Journal:
 
     def _commit(self, connection: Connection, jobs: list[_Job]) -> None:
         """One transaction for all of `jobs`; a refusal is the answer of its own job alone."""
-        answers: list[tuple[Future[Any], Any, ProblemError | None]] = []
+        answers: list[_Answer] = []
         try:
             with connection.begin():
                 for decision, future in jobs:
@@ -154,12 +156,28 @@ class Journal:
             self.aborted()
             raise
         faults.point("journal.after-commit")
-        self.committed(last)
-        for future, answer, refusal in answers:
-            if refusal is not None:
-                future.set_exception(refusal)
+        self.landed()
+        self._tell(answers, last)
+
+    def _tell(self, answers: list[_Answer], last: Any) -> None:
+        """Answers go to where they are waited for; all of those on the loop in one call, which wakes it once."""
+        on_loop = []
+        for answer in answers:
+            if isinstance(answer[0], asyncio.Future):
+                on_loop.append(answer)
             else:
-                future.set_result(answer)
+                _settle(*answer)
+        if on_loop or last is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._told, on_loop, last)
+            except RuntimeError:  # the loop is closed: nobody waits
+                log.debug("journal: written after the loop had closed")
+
+    def _told(self, answers: list[_Answer], last: Any) -> None:
+        for answer in answers:
+            _settle(*answer)
+        if last is not None:
+            self._loop.call_soon(self.committed, last)  # after those who were just answered
 
     def _one_by_one(self, jobs: list[_Job]) -> Connection | None:
         """After a batch failed: each job alone, so that one can't spoil the others."""
@@ -173,7 +191,8 @@ class Journal:
                 log.error("journal: a write failed: %s", error)
                 self._discard(connection)
                 connection = None
-                job[1].set_exception(self._unavailable(error) if isinstance(error, DatabaseError) else error)
+                failure = self._unavailable(error) if isinstance(error, DatabaseError) else error
+                self._tell([(job[1], None, failure)], None)
         return connection
 
     def _discard(self, connection: Connection | None) -> None:
@@ -188,6 +207,15 @@ class Journal:
         return problems.UNAVAILABLE(
             f"the journal can't be used now ({error.orig}); nothing was changed; try again later"
         )
+
+
+def _settle(future: _Waiting, answer: Any, failure: Exception | None) -> None:
+    if future.done():  # cancelled: nobody waits any more
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(answer)
 
 
 def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:
