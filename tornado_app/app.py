@@ -69,12 +69,16 @@ class App:
             registry = Registry.load(settings)
             files = FileService(settings)
             await files.open()
-            engine = Engine(settings, registry, files.for_work())
-            await engine.open()
-            files.on_event = engine.hub.tell
+            try:
+                engine = Engine(settings, registry, files.for_work())
+                await engine.open()
+            except BaseException:
+                await files.close()
+                raise
         except BaseException:
             lock.release()
             raise
+        files.on_event = engine.hub.tell
         return cls(settings, Services(settings, settings.auth_token, engine, files), lock)
 
     def application(self) -> Application:

@@ -12,6 +12,8 @@ from holdfast.wire import Event
 MOST_WAITING = 1000
 """State changes and log lines that wait for one watcher before it is dropped as too slow."""
 
+_OF_PROCESSES = frozenset({"state", "progress", "log"})
+
 
 class Watcher:
     """One who watches. Progress that is not fetched yet is replaced by newer progress of the same process."""
@@ -87,8 +89,9 @@ class Hub:
 
     def tell(self, event: Event) -> None:
         """Tell everyone whom it concerns."""
-        for watcher in self._by_id.get(event.id, ()):
-            watcher.put(event)
+        if event.type in _OF_PROCESSES:
+            for watcher in self._by_id.get(event.id, ()):
+                watcher.put(event)
         for watcher in self._all:
             watcher.put(event)
 
