@@ -71,7 +71,7 @@ def holdfast(folder: Path, *flags: str) -> Server:
     return Server("holdfast", [*command, *flags], port, folder, cwd=ROOT)
 
 
-def peer(module: str, folder: Path, *arguments: int) -> Any:
+def peer(module: str, folder: Path, *arguments: object) -> Any:
     """Run a peer in a process of its own; what it measured."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{module}", str(folder), *map(str, arguments)]
