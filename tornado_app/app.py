@@ -14,6 +14,7 @@ from tornado.web import Application, RequestHandler
 
 from tornado_app.files.service import FileService
 from tornado_app.handlers import events as event_handlers
+from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import health, seed_files, seed_processes
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers.base import NotFoundHandler, Services
@@ -38,6 +39,9 @@ def routes(services: Services) -> list[Route]:
         (r"/health/live", health.LiveHandler),
         (r"/health/ready", health.ReadyHandler),
         (r"/metrics", health.MetricsHandler),
+        # files
+        (r"/v1/files/?", file_handlers.FilesHandler),
+        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
         (r"/v1/processes", process_handlers.ProcessesHandler),

@@ -6,6 +6,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RECEIVED = Counter("holdfast_upload_bytes", "Bytes of uploads written to the store.")
 SENT = Counter("holdfast_download_bytes", "Bytes of files sent.")
+DOWNLOADS = Counter("holdfast_downloads", "Downloads by how they ended.", ["end"])
+DOWNLOAD_SECONDS = Histogram(
+    "holdfast_download_seconds",
+    "From a download's request to its last byte, for those that ended well.",
+    buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
+)
 IN_THE_MAKING = Gauge("holdfast_uploads_in_the_making", "Uploads that are not complete.")
 CREATED = Counter("holdfast_uploads_created", "Uploads created.", ["kind"])
 PUBLISHED = Counter("holdfast_uploads_published", "Uploads that became files.", ["kind"])

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from holdfast.wire import Event
 from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.files.local import LocalStore
+from tornado_app.files.published import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store import FileStore
 from tornado_app.files.uploads import Uploads
@@ -27,6 +28,7 @@ class FileService:
     store: FileStore
     uploads: Uploads
     seed: SeedFiles
+    published: PublishedFiles
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -43,6 +45,7 @@ class FileService:
         self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
         await self.uploads.open()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
+        self.published = PublishedFiles(self.store, self.uploads)
 
     async def close(self) -> None:
         """Let writers put down what they have, and let go of everything."""

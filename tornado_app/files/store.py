@@ -66,6 +66,10 @@ class FileReader(Protocol):
         """At most `count` bytes from `offset`; fewer only at the end. Safe from several threads at once."""
         ...
 
+    def changed(self) -> bool:
+        """Whether somebody has written to this very version since it was opened, so that reads may mix old and new."""
+        ...
+
     def close(self) -> None:
         """Let go. May be called twice."""
         ...

@@ -31,7 +31,7 @@ log = logging.getLogger("holdfast.files")
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
 _PROGRESS_S = 0.5
 
-Kind = Literal["seed", "tus", "draft", "plain"]
+Kind = Literal["seed", "tus", "draft", "plain", "put"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -41,7 +41,8 @@ class Record(msgspec.Struct, omit_defaults=True):
 
     `name` is None for a tus partial upload, which never becomes a file. `length` is None while it is not known.
     `in_view`: shown under its name as it grows. `sha256` is what the sender says the digest will be; `metadata` is as
-    it was sent (tus).
+    it was sent (tus). `only` and `present`: it may replace a file with one of these entity tags, or any file, but not
+    come to be where there is none.
     """
 
     kind: Kind
@@ -53,11 +54,17 @@ class Record(msgspec.Struct, omit_defaults=True):
     sha256: str = ""
     metadata: str = ""
     content_type: str = ""
+    only: list[str] | None = None
+    present: bool = False
 
     @property
     def expect(self) -> Expect:
         """What may stand under the name at the end."""
-        return ANYTHING if self.overwrite else ABSENT
+        if not self.overwrite:
+            return ABSENT
+        if self.only is None and not self.present:
+            return ANYTHING
+        return Expect(etags=None if self.only is None else frozenset(self.only), present=self.present)
 
 
 class Upload:
@@ -153,7 +160,11 @@ class Uploads:
                 continue
             staged = self._store.load(id)
             staged.close()
-            found.append((id, msgspec.json.decode(staged.info, type=Record), staged))
+            record = msgspec.json.decode(staged.info, type=Record)
+            if record.kind == "put":
+                staged.discard()  # nobody can come back to it
+            else:
+                found.append((id, record, staged))
         return found
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -360,7 +371,7 @@ class Uploads:
         metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
         self._tell(upload, "finished", sha256=stat.sha256, etag=stat.etag)
         self.tell_file(name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
-        if upload.record.kind == "seed":  # its status is the file's own
+        if upload.record.kind in ("seed", "put"):  # its status is the file's own
             await self.run(upload.staged.discard)
             self._forget(upload)
 
@@ -385,6 +396,11 @@ class Uploads:
             metrics.RECEIVED.inc(upload.offset - before)
         if upload.modified - upload.told > _PROGRESS_S:
             self._tell(upload, "progress")
+
+    def left(self, upload: Upload) -> None:
+        """A request was cut; nobody can come back to the bytes of a PUT."""
+        if upload.record.kind == "put":
+            self.spawn(self.cancel(upload))
 
     def check_space(self, size: int) -> None:
         """Refuse before the disk is full; blocks. Raises NO_SPACE."""

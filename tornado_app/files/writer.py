@@ -125,6 +125,7 @@ class Writer:
         elif self._failure is None:
             await self._attempt(self._settle)
         self.release()
+        self._uploads.left(self.upload)
 
     async def roll_back(self) -> None:
         """Take back what this request brought, and release."""

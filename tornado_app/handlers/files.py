@@ -1,0 +1,223 @@
+"""`/v1/files`: published files, by the standard methods and headers of HTTP (RFC 9110, RFC 9530)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from functools import lru_cache
+from typing import cast
+
+from tornado.httputil import HTTPConnection
+from tornado.iostream import StreamClosedError
+from tornado.web import stream_request_body
+
+from tornado_app import problems
+from tornado_app.files import metrics
+from tornado_app.files.published import Answer, Put
+from tornado_app.files.send import FileChangedError, Transmission
+from tornado_app.files.store import FileReader, FileStat
+from tornado_app.handlers.cors import CrossOriginHandler
+from tornado_app.handlers.streaming import StreamingHandler
+from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types
+from tornado_app.protocols.ranges import Multipart
+
+_EXPOSED = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Length",
+    "Content-Range",
+    "ETag",
+    "Last-Modified",
+    "Location",
+    "Repr-Digest",
+)
+_ACCEPTED = (
+    "Content-Digest",
+    "Content-Type",
+    "If-Match",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "If-Unmodified-Since",
+    "Range",
+    "Repr-Digest",
+    "Want-Repr-Digest",
+)
+
+
+class FilesHandler(CrossOriginHandler):
+    """`GET /v1/files`: a page of them by name."""
+
+    EXPOSED = _EXPOSED
+    ACCEPTED = _ACCEPTED
+
+    async def get(self) -> None:
+        prefix, cursor = self.one("prefix") or "", self.one("cursor") or ""
+        limit = self.whole("limit", 100, 1, 1000)
+        self.answer(await self.services.files.published.page(prefix, cursor, limit))
+
+
+@stream_request_body
+class FileHandler(StreamingHandler, CrossOriginHandler):
+    """`GET`, `HEAD`, `PUT` and `DELETE` of one file."""
+
+    EXPOSED = _EXPOSED
+    ACCEPTED = _ACCEPTED
+
+    _sending: Transmission | None = None
+    _put: Put
+
+    # -- out
+
+    async def get(self, name: str) -> None:
+        answer = await self.services.files.published.fetch(name, self.request.headers)
+        multipart = self._describe(answer)
+        if answer.reader is None:
+            self.finish(answer.content)
+            metrics.SENT.inc(len(answer.content or b""))
+            self._count("not modified" if answer.content is None else "complete")
+        else:
+            await self._send(answer, answer.reader, multipart)
+
+    async def head(self, name: str) -> None:
+        self._describe(await self.services.files.published.look(name, self.request.headers))
+        self.finish()
+
+    def _describe(self, answer: Answer) -> Multipart | None:
+        """Status and headers; how the body is framed when it has several parts."""
+        stat, spans = answer.stat, answer.spans
+        self.set_status(answer.status)
+        self.set_header("ETag", conditionals.quoted(stat.etag))
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("Last-Modified", _date(min(stat.modified_ns // 1_000_000_000, int(time.time()))))
+        if answer.status == 304:
+            return None
+        self.set_header("Accept-Ranges", "bytes")
+        self.set_header("Content-Disposition", _disposition(stat.name))
+        digest = self._digest(stat)
+        if digest is not None:
+            self.set_header("Repr-Digest", digest)
+        kind = media_types.of(stat.name)
+        if spans is not None and len(spans) > 1:
+            multipart = Multipart(secrets.token_hex(16), spans, stat.size, kind)
+            self.set_header("Content-Type", multipart.content_type)
+            self.set_header("Content-Length", multipart.content_length)
+            return multipart
+        self.set_header("Content-Type", kind)
+        if spans is None:
+            self.set_header("Content-Length", stat.size)
+        else:
+            self.set_header("Content-Range", spans[0].content_range(stat.size))
+            self.set_header("Content-Length", spans[0].length)
+        return None
+
+    def _digest(self, stat: FileStat) -> str | None:
+        if stat.sha256 is None:
+            return None
+        wanted = digests.preferred(self.request.headers.get("Want-Repr-Digest"), ("sha-256",))
+        return None if wanted is None else digests.write(wanted, bytes.fromhex(stat.sha256))
+
+    async def _send(self, answer: Answer, reader: FileReader, multipart: Multipart | None) -> None:
+        files = self.services.files
+        sending = self._sending = Transmission(cast(HTTPConnection, self.request.connection), reader, files.run)
+        end = "complete"
+        try:
+            if self._lost:
+                raise StreamClosedError
+            self.flush()
+            if multipart is None:
+                first, count = (
+                    (0, answer.stat.size) if answer.spans is None else (answer.spans[0].first, answer.spans[0].length)
+                )
+                await sending.send(first, count, last=True)
+            else:
+                for index, span in enumerate(multipart.spans):
+                    await sending.write(multipart.head(index))
+                    await sending.send(span.first, span.length, last=index == len(multipart.spans) - 1)
+                await sending.write(multipart.tail)
+        except StreamClosedError:
+            end = "cut"
+        except FileChangedError:
+            end = "changed"
+            self._end("the file was written to")
+        finally:
+            self._sending = None
+            await files.run(reader.close)
+        self._count(end)
+
+    def _count(self, end: str) -> None:
+        metrics.DOWNLOADS.labels(end).inc()
+        if end == "complete":
+            metrics.DOWNLOAD_SECONDS.observe(self.request.request_time())
+
+    # -- in
+
+    async def begin(self) -> None:
+        if self.request.method != "PUT":
+            return
+        self._check_whole()
+        expected: dict[str, bytes] = {}
+        for field in ("Content-Digest", "Repr-Digest"):
+            expected |= self._given_digests(field)
+        self._put = await self.services.files.published.put(
+            self.path_kwargs["name"],
+            self.request.headers,
+            length=self.body_size,
+            digests=expected,
+            let_go=self.let_go,
+        )
+        self.writer = self._put.writer
+
+    def _check_whole(self) -> None:
+        """A PUT is of a whole file (RFC 9110, section 14.5); curl -C - says so in a Content-Range."""
+        given, size = self.request.headers.get("Content-Range"), self.body_size
+        if given is not None and (not size or given != f"bytes 0-{size - 1}/{size}"):
+            raise problems.BAD_REQUEST(
+                f"a PUT brings a whole file, not the part {given!r}; POST /v1/uploads begins one that can be resumed"
+            )
+
+    def _given_digests(self, field: str) -> dict[str, bytes]:
+        value = self.request.headers.get(field)
+        if value is None:
+            return {}
+        given = digests.read(value)
+        if given is None:
+            raise problems.BAD_REQUEST(f"{field} can't be read; it looks like sha-256=:BASE64:, not {value!r}")
+        return {digests.HASHLIB[algorithm]: digest for algorithm, digest in given.items()}
+
+    async def put(self, name: str) -> None:
+        if self.refused or self.writer is None:
+            return
+        await self.body_ended()
+        file = await self.services.files.published.finish_put(self._put)
+        self.set_header("ETag", conditionals.quoted(file.etag))
+        if not self._put.replaces:
+            self.set_header("Location", self.request.path)
+        self.answer(file, 200 if self._put.replaces else 201)
+
+    async def delete(self, name: str) -> None:
+        await self.services.files.published.delete(name, self.request.headers)
+        self.set_status(204)
+
+    # -- ends
+
+    def on_connection_close(self) -> None:
+        if self._sending is not None:
+            self._sending.abort()
+        super().on_connection_close()
+
+    def compute_etag(self) -> None:
+        """The file has its own; Tornado would hash the body."""
+
+    def check_etag_header(self) -> bool:
+        return False  # preconditions have been decided on
+
+
+@lru_cache(maxsize=1024)
+def _date(seconds: int) -> str:
+    return dates.write(seconds)
+
+
+@lru_cache(maxsize=4096)
+def _disposition(name: str) -> str:
+    return content_disposition.attachment(name.rpartition("/")[2])
