@@ -156,14 +156,11 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         if self.request.method != "PUT":
             return
         self._check_whole()
-        expected: dict[str, bytes] = {}
-        for field in ("Content-Digest", "Repr-Digest"):
-            expected |= self._given_digests(field)
         self._put = await self.services.files.published.put(
             self.path_kwargs["name"],
             self.request.headers,
             length=self.body_size,
-            digests=expected,
+            digests=self._given_digests(),
             let_go=self.let_go,
         )
         self.writer = self._put.writer
@@ -176,14 +173,18 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
                 f"a PUT brings a whole file, not the part {given!r}; POST /v1/uploads begins one that can be resumed"
             )
 
-    def _given_digests(self, field: str) -> dict[str, bytes]:
-        value = self.request.headers.get(field)
-        if value is None:
-            return {}
-        given = digests.read(value)
-        if given is None:
-            raise problems.BAD_REQUEST(f"{field} can't be read; it looks like sha-256=:BASE64:, not {value!r}")
-        return {digests.HASHLIB[algorithm]: digest for algorithm, digest in given.items()}
+    def _given_digests(self) -> dict[str, bytes]:
+        """By hashlib name. Of a whole file in a PUT the two fields say the same."""
+        found: dict[str, bytes] = {}
+        for field in ("Content-Digest", "Repr-Digest"):
+            value = self.request.headers.get(field)
+            given = {} if value is None else digests.read(value)
+            if given is None:
+                raise problems.BAD_REQUEST(f"{field} can't be read; it looks like sha-256=:BASE64:, not {value!r}")
+            for algorithm, digest in given.items():
+                if found.setdefault(digests.HASHLIB[algorithm], digest) != digest:
+                    raise problems.DIGEST_MISMATCH(f"Content-Digest and Repr-Digest have two values for {algorithm}")
+        return found
 
     async def put(self, name: str) -> None:
         if self.refused or self.writer is None:
