@@ -11,7 +11,7 @@ help:
 	@echo "make test       every test, with coverage, on this Python; the fast ones on each later Python found"
 	@echo "make test-fast  the tests that take less than a quarter of a second each"
 	@echo "make lint       ruff, ruff format, mypy --strict, import rules"
-	@echo "make bench      the benchmarks, with their peers in the same run"
+	@echo "make bench      the benchmarks, with their peers in the same run (BENCH=--quick for a glance)"
 	@echo "make clean      remove what these make, but for Files/ and .holdfast/"
 
 run: $(VENV)/.has-demo
@@ -37,7 +37,8 @@ format: $(VENV)/.has-dev
 	$(PYTHON) -m ruff format .
 
 bench: $(VENV)/.has-bench
-	for figure in $(filter-out %/__init__.py %/harness.py,$(wildcard benchmarks/*.py)); do $(PYTHON) -m "$$(echo "$${figure%.py}" | tr / .)" || exit 1; done
+	for figures in $$(grep -l 'main(__name__' benchmarks/*.py | sed 's,.*/\(.*\)\.py,\1,'); do \
+		$(PYTHON) -m benchmarks.$$figures $(BENCH) || exit 1; done
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info sdk/*.egg-info .coverage .coverage.* \
