@@ -21,7 +21,7 @@ import httpx
 
 from holdfast import errors, plans
 from holdfast.calls import Answer, Call
-from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Retries, Sleep, Stop
+from holdfast.plans import STUBBORN, Close, Do, Emit, Open, Plan, Read, Retries, Sleep, Stop
 
 T = TypeVar("T")
 
@@ -33,12 +33,17 @@ Token = str | Callable[[], str | None] | None
 
 @dataclass
 class Connection:
-    """Where the server is and how to talk to it. `token` may be changed at any time, or be a function that gives it."""
+    """Where the server is and how to talk to it.
+
+    `token` may be changed at any time, or be a function that gives it. `patience` is the policy of what runs on for
+    itself, transfers and event streams; `retries` is that of everything else.
+    """
 
     base_url: str
     token: Token = None
     timeout: float = 30.0
     retries: Retries = field(default_factory=Retries)
+    patience: Retries = STUBBORN
 
     @classmethod
     def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
@@ -49,7 +54,8 @@ class Connection:
             raise ValueError(f"{url!r} is not the URL of a server; it should look like {DEFAULT_URL}")
         if token is None:
             token = os.environ.get("HOLDFAST_TOKEN") or None
-        return cls(url.rstrip("/"), token, timeout, Retries.of(retries, Retries()))
+        policies = Retries.of(retries, Retries()), Retries.of(retries, STUBBORN)
+        return cls(url.rstrip("/"), token, timeout, *policies)
 
     def headers(self) -> dict[str, str]:
         """What every request carries."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypedDict
 
-from holdfast import wire
+from holdfast import calls, wire
 from holdfast.wire import State
 
 
@@ -66,3 +67,38 @@ def states(names: Iterable[State | str] | State | str) -> list[State]:
     """States as users name them. Raises `ValueError` for one that there is not."""
     listed = [names] if isinstance(names, str) else names
     return [State(name) for name in listed]
+
+
+class Which(TypedDict, total=False):
+    """Filters of the bulk verbs, joined by "and"."""
+
+    ids: Iterable[str]
+    work_type: str
+    state: Iterable[State | str] | State | str
+    labels: Mapping[str, str]
+
+
+def bulk(which: Which) -> wire.BulkRequest:
+    """The filters as the wire has them."""
+    return wire.BulkRequest(
+        ids=list(which["ids"]) if "ids" in which else None,
+        work_type=which.get("work_type"),
+        state=states(which["state"]) if "state" in which else None,
+        label=dict(which["labels"]) if "labels" in which else None,
+    )
+
+
+def listing(
+    state: Iterable[State | str] | State | str | None,
+    work_type: str | None,
+    labels: Mapping[str, str] | None,
+    page_size: int | None,
+) -> Callable[[str | None], calls.Call[wire.ProcessPage]]:
+    """What makes the call for a page of processes from its cursor."""
+    return lambda cursor: calls.list_processes(
+        state=None if state is None else [str(name) for name in states(state)],
+        work_type=work_type,
+        label=[f"{name}={value}" for name, value in (labels or {}).items()] or None,
+        cursor=cursor,
+        limit=page_size,
+    )

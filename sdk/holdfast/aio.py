@@ -8,18 +8,19 @@ async with holdfast.AsyncClient("http://127.0.0.1:8000") as client:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from holdfast import calls, plans, wire
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._local import LocalFile
-from holdfast._views import ProcessView, new_id, states
+from holdfast._views import ProcessView, Which, bulk, listing, new_id, states
 from holdfast.client import target_of
 from holdfast.plans import Retries
-from holdfast.transfers import STUBBORN, AsyncTransfer, SeedDownload, SeedUpload
+from holdfast.transfers import AsyncTransfer, Job, R, SeedDownload, SeedUpload
 from holdfast.wire import ENDED, State
 
 __all__ = ["AsyncClient", "AsyncProcess"]
@@ -33,7 +34,7 @@ class AsyncClient:
         token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
         timeout: seconds without a byte after which a request is given up.
         retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
-        transport: an httpx transport in place of the network.
+        transport: an async httpx transport in place of the network.
 
     Raises:
         ValueError: `base_url` is not an http or https URL.
@@ -72,6 +73,13 @@ class AsyncClient:
         """What this server can run."""
         return (await self._request(calls.list_work_types())).items
 
+    def events(self, *, after: int | None = None) -> AsyncIterator[wire.Event]:
+        """What happens on the server, without end: processes, files and uploads. Reconnects by itself.
+
+        `after` is the `seq` of the last event that is known already; None begins with the next.
+        """
+        return self._iterate(plans.events(partial(calls.all_events), after, frozenset(), self._patience))
+
     async def close(self) -> None:
         """Close every connection; transfers that run are not waited for."""
         await self._driver.close()
@@ -87,8 +95,19 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"
 
+    @property
+    def _retries(self) -> Retries:
+        return self._connection.retries
+
+    @property
+    def _patience(self) -> Retries:
+        return self._connection.patience
+
     async def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
         return await self._driver.run(plan)
+
+    def _iterate(self, plan: plans.Plan[None]) -> AsyncIterator[Any]:
+        return self._driver.iterate(plan)
 
     async def _request(self, call: calls.Call[calls.T]) -> calls.T:
         return await self._driver.run(plans.request(call, self._connection.retries))
@@ -103,20 +122,28 @@ class AsyncProcess(ProcessView):
 
     async def refresh(self) -> Self:
         """Ask how it stands now."""
-        self._info = await self._client._request(calls.seed_start(self.id))
+        self._info = await self._client._request(calls.get_process(self.id))
         return self
 
     async def pause(self) -> Self:
         """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
-        return await self._verb("pause", calls.seed_pause(self.id))
+        return await self._verb("pause", calls.pause_process(self.id))
 
     async def resume(self) -> Self:
         """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
-        return await self._verb("resume", calls.seed_resume(self.id))
+        return await self._verb("resume", calls.resume_process(self.id))
 
     async def cancel(self) -> Self:
         """Stop at the next yield, then roll back. Raises `IllegalState`."""
-        return await self._verb("cancel", calls.seed_cancel(self.id))
+        return await self._verb("cancel", calls.cancel_process(self.id))
+
+    async def kill(self) -> Self:
+        """End what does not yield. Raises `Conflict` where its place can't be killed (a thread)."""
+        return await self._verb("kill", calls.kill_process(self.id))
+
+    async def forget(self) -> None:
+        """Remove it from the server; it must have ended. Raises `IllegalState`."""
+        await self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
 
     async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
         """Return once it has ended, or is in one of the states of `until`.
@@ -124,8 +151,7 @@ class AsyncProcess(ProcessView):
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process goes on.
         """
-        plan = plans.wait(self._info, states(until), timeout, self._client._connection.retries)
-        self._info = await self._client._run(plan)
+        self._info = await self._client._run(plans.wait(self._info, states(until), timeout, self._client._retries))
         return self
 
     async def result(self, timeout: float | None = None) -> Any:
@@ -137,9 +163,23 @@ class AsyncProcess(ProcessView):
         """
         return plans.result_of((await self.wait(timeout)).info)
 
+    def log(self, *, after: int = 0) -> AsyncIterator[wire.LogLine]:
+        """The lines that it has logged so far, past line number `after`."""
+        return self._client._iterate(plans.log(self.id, after, self._client._retries))
+
+    def events(self, *, after: int | None = 0) -> AsyncIterator[wire.Event]:
+        """What happens to it, until it has ended: every state change, and progress and log lines as they come.
+
+        Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
+        0 begins with the first there was, None with the next.
+        """
+        return self._client._iterate(
+            plans.events(partial(calls.process_events, self.id), after, ENDED, self._client._patience)
+        )
+
     async def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
-        get = calls.seed_start(self.id)
-        self._info = await self._client._run(plans.verb(name, call, get, self._client._connection.retries))
+        get = calls.get_process(self.id)
+        self._info = await self._client._run(plans.verb(name, call, get, self._client._retries))
         return self
 
 
@@ -149,35 +189,96 @@ class AsyncProcesses:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    async def start(self, work_type: str, *, id: str | None = None, **params: Any) -> AsyncProcess:
+    async def start(
+        self,
+        work_type: str,
+        /,
+        *,
+        id: str | None = None,
+        place: wire.Place | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **params: Any,
+    ) -> AsyncProcess:
         """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+
+        Args:
+            work_type: what to run; `client.work_types()` lists what there is.
+            id: what it is found by; one is made up when left out.
+            place: where it runs, in place of the work type's own choice.
+            priority: higher ones leave the queue first.
+            labels: for filters of `list` and the bulk verbs.
+            retries: how often a failed attempt is tried again, in place of the work type's own number.
+            deadline: seconds from now after which it fails.
+            params: the work type's parameters.
 
         Raises:
             BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
             IdTaken: the id belongs to another request.
         """
-        call = calls.seed_start(id or new_id(work_type), work_type, params)
-        return AsyncProcess(self._client, await self._client._request(call))
+        request = wire.StartRequest(
+            work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
+        )
+        return AsyncProcess(self._client, await self._client._request(calls.start_process(request)))
 
     async def get(self, id: str) -> AsyncProcess:
         """The process of this id. Raises `NotFound`."""
-        return AsyncProcess(self._client, await self._client._request(calls.seed_start(id)))
+        return AsyncProcess(self._client, await self._client._request(calls.get_process(id)))
+
+    async def list(
+        self,
+        *,
+        state: Iterable[State | str] | State | str | None = None,
+        work_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[AsyncProcess]:
+        """Processes that match, newest first; pages are fetched as the iteration reaches them."""
+        page = listing(state, work_type, labels, page_size)
+        async for info in self._client._iterate(plans.pages(page, self._client._retries)):
+            yield AsyncProcess(self._client, info)
 
     async def pause(self, id: str) -> AsyncProcess:
-        """As `Process.pause`, by id."""
-        return await (await self.get(id)).pause()
+        """As `AsyncProcess.pause`, by id."""
+        return await self._verb("pause", id, calls.pause_process(id))
 
     async def resume(self, id: str) -> AsyncProcess:
-        """As `Process.resume`, by id."""
-        return await (await self.get(id)).resume()
+        """As `AsyncProcess.resume`, by id."""
+        return await self._verb("resume", id, calls.resume_process(id))
 
     async def cancel(self, id: str) -> AsyncProcess:
-        """As `Process.cancel`, by id."""
-        return await (await self.get(id)).cancel()
+        """As `AsyncProcess.cancel`, by id."""
+        return await self._verb("cancel", id, calls.cancel_process(id))
+
+    async def kill(self, id: str) -> AsyncProcess:
+        """As `AsyncProcess.kill`, by id."""
+        return await self._verb("kill", id, calls.kill_process(id))
 
     async def wait(self, id: str, timeout: float | None = None) -> AsyncProcess:
-        """As `Process.wait`, by id."""
+        """As `AsyncProcess.wait`, by id."""
         return await (await self.get(id)).wait(timeout)
+
+    async def forget(self, id: str) -> None:
+        """As `AsyncProcess.forget`, by id."""
+        await self._client._run(plans.forget(calls.forget_process(id), self._client._retries))
+
+    async def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Pause all that match. Raises `BadRequest` when there is no filter at all."""
+        return await self._client._request(calls.pause_processes(bulk(which)))
+
+    async def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Resume all that match."""
+        return await self._client._request(calls.resume_processes(bulk(which)))
+
+    async def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Cancel all that match."""
+        return await self._client._request(calls.cancel_processes(bulk(which)))
+
+    async def _verb(self, name: str, id: str, call: calls.Call[wire.Process]) -> AsyncProcess:
+        plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
+        return AsyncProcess(self._client, await self._client._run(plan))
 
 
 class AsyncFiles:
@@ -194,18 +295,17 @@ class AsyncFiles:
         `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
         """
         source = LocalFile(path)
-        transfer = AsyncTransfer(
-            SeedUpload(source, name or source.path.name, overwrite, STUBBORN), self._client._driver
-        )
-        transfer.resume()
-        return transfer
+        return self._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> AsyncTransfer[Path]:
         """Fetch a file in the background; awaiting it gives the path.
 
         `to` is a file or a folder that is there, else the working directory is used.
         """
-        transfer = AsyncTransfer(SeedDownload(name, target_of(name, to), STUBBORN), self._client._driver)
+        return self._begin(SeedDownload(name, target_of(name, to), self._client._patience))
+
+    def _begin(self, job: Job[R]) -> AsyncTransfer[R]:
+        transfer = AsyncTransfer(job, self._client._driver)
         transfer.resume()
         return transfer
 

@@ -274,7 +274,8 @@ def list_processes(
     limit: int | None = None,
 ) -> Parts:
     """A page of processes, newest first. `label` is a list of NAME=VALUE, all of which must hold."""
-    return Parts(query={"state": state, "work_type": work_type, "label": label, "cursor": cursor, "limit": limit})
+    states = ",".join(state) if state else None
+    return Parts(query={"state": states, "work_type": work_type, "label": label, "cursor": cursor, "limit": limit})
 
 
 @endpoint("GET", "/v1/processes/{id}", wire.Process)

@@ -8,17 +8,18 @@ with holdfast.Client("http://127.0.0.1:8000") as client:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from holdfast import calls, plans, wire
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._local import LocalFile
-from holdfast._views import ProcessView, new_id, states
+from holdfast._views import ProcessView, Which, bulk, listing, new_id, states
 from holdfast.plans import Retries
-from holdfast.transfers import STUBBORN, SeedDownload, SeedUpload, Transfer
+from holdfast.transfers import Job, R, SeedDownload, SeedUpload, Transfer
 from holdfast.wire import ENDED, State
 
 __all__ = ["Client", "Process"]
@@ -71,6 +72,13 @@ class Client:
         """What this server can run."""
         return self._request(calls.list_work_types()).items
 
+    def events(self, *, after: int | None = None) -> Iterator[wire.Event]:
+        """What happens on the server, without end: processes, files and uploads. Reconnects by itself.
+
+        `after` is the `seq` of the last event that is known already; None begins with the next.
+        """
+        return self._iterate(plans.events(partial(calls.all_events), after, frozenset(), self._patience))
+
     def close(self) -> None:
         """Close every connection; transfers that run are not waited for."""
         self._driver.close()
@@ -86,8 +94,19 @@ class Client:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"
 
+    @property
+    def _retries(self) -> Retries:
+        return self._connection.retries
+
+    @property
+    def _patience(self) -> Retries:
+        return self._connection.patience
+
     def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
         return self._driver.run(plan)
+
+    def _iterate(self, plan: plans.Plan[None]) -> Iterator[Any]:
+        return self._driver.iterate(plan)
 
     def _request(self, call: calls.Call[calls.T]) -> calls.T:
         return self._driver.run(plans.request(call, self._connection.retries))
@@ -102,20 +121,28 @@ class Process(ProcessView):
 
     def refresh(self) -> Self:
         """Ask how it stands now."""
-        self._info = self._client._request(calls.seed_start(self.id))
+        self._info = self._client._request(calls.get_process(self.id))
         return self
 
     def pause(self) -> Self:
         """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
-        return self._verb("pause", calls.seed_pause(self.id))
+        return self._verb("pause", calls.pause_process(self.id))
 
     def resume(self) -> Self:
         """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
-        return self._verb("resume", calls.seed_resume(self.id))
+        return self._verb("resume", calls.resume_process(self.id))
 
     def cancel(self) -> Self:
         """Stop at the next yield, then roll back. Raises `IllegalState`."""
-        return self._verb("cancel", calls.seed_cancel(self.id))
+        return self._verb("cancel", calls.cancel_process(self.id))
+
+    def kill(self) -> Self:
+        """End what does not yield. Raises `Conflict` where its place can't be killed (a thread)."""
+        return self._verb("kill", calls.kill_process(self.id))
+
+    def forget(self) -> None:
+        """Remove it from the server; it must have ended. Raises `IllegalState`."""
+        self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
 
     def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
         """Return once it has ended, or is in one of the states of `until`.
@@ -123,8 +150,7 @@ class Process(ProcessView):
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process goes on.
         """
-        plan = plans.wait(self._info, states(until), timeout, self._client._connection.retries)
-        self._info = self._client._run(plan)
+        self._info = self._client._run(plans.wait(self._info, states(until), timeout, self._client._retries))
         return self
 
     def result(self, timeout: float | None = None) -> Any:
@@ -136,9 +162,23 @@ class Process(ProcessView):
         """
         return plans.result_of(self.wait(timeout).info)
 
+    def log(self, *, after: int = 0) -> Iterator[wire.LogLine]:
+        """The lines that it has logged so far, past line number `after`."""
+        return self._client._iterate(plans.log(self.id, after, self._client._retries))
+
+    def events(self, *, after: int | None = 0) -> Iterator[wire.Event]:
+        """What happens to it, until it has ended: every state change, and progress and log lines as they come.
+
+        Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
+        0 begins with the first there was, None with the next.
+        """
+        return self._client._iterate(
+            plans.events(partial(calls.process_events, self.id), after, ENDED, self._client._patience)
+        )
+
     def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
-        get = calls.seed_start(self.id)
-        self._info = self._client._run(plans.verb(name, call, get, self._client._connection.retries))
+        get = calls.get_process(self.id)
+        self._info = self._client._run(plans.verb(name, call, get, self._client._retries))
         return self
 
 
@@ -148,35 +188,96 @@ class Processes:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def start(self, work_type: str, *, id: str | None = None, **params: Any) -> Process:
+    def start(
+        self,
+        work_type: str,
+        /,
+        *,
+        id: str | None = None,
+        place: wire.Place | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **params: Any,
+    ) -> Process:
         """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+
+        Args:
+            work_type: what to run; `client.work_types()` lists what there is.
+            id: what it is found by; one is made up when left out.
+            place: where it runs, in place of the work type's own choice.
+            priority: higher ones leave the queue first.
+            labels: for filters of `list` and the bulk verbs.
+            retries: how often a failed attempt is tried again, in place of the work type's own number.
+            deadline: seconds from now after which it fails.
+            params: the work type's parameters.
 
         Raises:
             BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
             IdTaken: the id belongs to another request.
         """
-        call = calls.seed_start(id or new_id(work_type), work_type, params)
-        return Process(self._client, self._client._request(call))
+        request = wire.StartRequest(
+            work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
+        )
+        return Process(self._client, self._client._request(calls.start_process(request)))
 
     def get(self, id: str) -> Process:
         """The process of this id. Raises `NotFound`."""
-        return Process(self._client, self._client._request(calls.seed_start(id)))
+        return Process(self._client, self._client._request(calls.get_process(id)))
+
+    def list(
+        self,
+        *,
+        state: Iterable[State | str] | State | str | None = None,
+        work_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[Process]:
+        """Processes that match, newest first; pages are fetched as the iteration reaches them."""
+        page = listing(state, work_type, labels, page_size)
+        for info in self._client._iterate(plans.pages(page, self._client._retries)):
+            yield Process(self._client, info)
 
     def pause(self, id: str) -> Process:
         """As `Process.pause`, by id."""
-        return self.get(id).pause()
+        return self._verb("pause", id, calls.pause_process(id))
 
     def resume(self, id: str) -> Process:
         """As `Process.resume`, by id."""
-        return self.get(id).resume()
+        return self._verb("resume", id, calls.resume_process(id))
 
     def cancel(self, id: str) -> Process:
         """As `Process.cancel`, by id."""
-        return self.get(id).cancel()
+        return self._verb("cancel", id, calls.cancel_process(id))
+
+    def kill(self, id: str) -> Process:
+        """As `Process.kill`, by id."""
+        return self._verb("kill", id, calls.kill_process(id))
 
     def wait(self, id: str, timeout: float | None = None) -> Process:
         """As `Process.wait`, by id."""
         return self.get(id).wait(timeout)
+
+    def forget(self, id: str) -> None:
+        """As `Process.forget`, by id."""
+        self._client._run(plans.forget(calls.forget_process(id), self._client._retries))
+
+    def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Pause all that match. Raises `BadRequest` when there is no filter at all."""
+        return self._client._request(calls.pause_processes(bulk(which)))
+
+    def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Resume all that match."""
+        return self._client._request(calls.resume_processes(bulk(which)))
+
+    def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Cancel all that match."""
+        return self._client._request(calls.cancel_processes(bulk(which)))
+
+    def _verb(self, name: str, id: str, call: calls.Call[wire.Process]) -> Process:
+        plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
+        return Process(self._client, self._client._run(plan))
 
 
 class Files:
@@ -193,16 +294,17 @@ class Files:
         `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
         """
         source = LocalFile(path)
-        transfer = Transfer(SeedUpload(source, name or source.path.name, overwrite, STUBBORN), self._client._driver)
-        transfer.resume()
-        return transfer
+        return self._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> Transfer[Path]:
         """Fetch a file in the background; `wait()` gives the path.
 
         `to` is a file or a folder that is there, else the working directory is used.
         """
-        transfer = Transfer(SeedDownload(name, target_of(name, to), STUBBORN), self._client._driver)
+        return self._begin(SeedDownload(name, target_of(name, to), self._client._patience))
+
+    def _begin(self, job: Job[R]) -> Transfer[R]:
+        transfer = Transfer(job, self._client._driver)
         transfer.resume()
         return transfer
 

@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from holdfast import calls, wire
 from holdfast._local import LocalFile, PartFile
+from holdfast._sse import Parser, ServerSent
 from holdfast.calls import Answer, Call
 from holdfast.errors import (
     APIError,
     ConnectFailed,
+    ConnectionBroken,
     DigestMismatch,
     FileChanged,
     HoldfastError,
@@ -29,6 +33,7 @@ from holdfast.errors import (
     OffsetMismatch,
     ProcessCancelled,
     ProcessFailed,
+    ProtocolError,
     RemoteChanged,
     TooLarge,
     TransportError,
@@ -147,6 +152,8 @@ class Retries:
         return value if isinstance(value, Retries) else cls(attempts=value)
 
 
+# A transfer or a watcher outlives a server's restart: given up after two or three minutes without a single byte.
+STUBBORN = Retries(attempts=100, cap=3.0)
 REFUSED_FOR_NOW = frozenset({408, 423, 429, 503})  # not carried out, so anything may be sent again
 NEVER = frozenset({501, 505, 507})  # 5xx that another attempt won't change
 
@@ -246,22 +253,77 @@ def wait(
     retries: Retries,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[wire.Process]:
-    """The process once it is in one of `states` or has ended.
+    """The process once it is in one of `states` or has ended, by long polls.
 
     Raises:
         WaitTimeout: neither happened within `timeout` seconds.
     """
     wanted = frozenset(states) | ENDED
     deadline = None if timeout is None else clock() + timeout
-    pause = 0.02
     while process.state not in wanted:
         left = LONG_POLL if deadline is None else deadline - clock()
         if left <= 0:
             raise WaitTimeout(f"process {process.id} is still {process.state} after {timeout} s")
-        yield Sleep(min(pause, left))
-        pause = min(pause * 1.5, 1.0)
-        process = yield from request(calls.seed_start(process.id), retries)
+        call = calls.get_process(process.id, wait=round(min(LONG_POLL, left), 3), after=process.version)
+        process = yield from request(call, retries)
     return process
+
+
+def pages(page: Callable[[str | None], Call[Any]], retries: Retries) -> Plan[None]:
+    """Emit every item of a listing, page after page; `page` makes the call for a cursor."""
+    cursor: str | None = None
+    while True:
+        answer = yield from request(page(cursor), retries)
+        for item in answer.items:
+            yield Emit(item)
+        cursor = answer.next
+        if cursor is None:
+            return
+
+
+def log(id: str, after: int, retries: Retries) -> Plan[None]:
+    """Emit every line that the work has logged so far."""
+    while True:
+        page: wire.LogPage = yield from request(calls.process_log(id, after=after), retries)
+        for line in page.items:
+            yield Emit(line)
+        if page.next is None or not page.items:
+            return
+        after = page.items[-1].seq
+
+
+def events(
+    call: Callable[[int | None], Call[Any]], last: int | None, until: frozenset[State], retries: Retries
+) -> Plan[None]:
+    """Emit events as they come. A cut stream goes on after the last numbered event, so no state change is missed.
+
+    Ends at a change to one of the states of `until`; with none, never.
+    """
+    backoff = Backoff(retries)
+    while True:
+        parser = Parser()
+        try:
+            stream = yield Open(call(last))
+            while data := (yield Read(stream)):
+                for sent in parser.feed(bytes(data)):
+                    backoff.gained()
+                    event = _event(sent)
+                    last = event.seq if event.seq is not None else last
+                    yield Emit(event)
+                    if event.type == "state" and event.state in until:
+                        yield Close(stream)
+                        return
+            error: HoldfastError = ConnectionBroken("the event stream ended")
+        except (TransportError, APIError) as failure:
+            error = failure
+        yield backoff.after(error, repeatable=True)
+
+
+def _event(sent: ServerSent) -> wire.Event:
+    try:
+        return msgspec.json.decode(sent.data, type=wire.Event)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"an event that no Holdfast server sends: {error}") from None
 
 
 def result_of(process: wire.Process) -> Any:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# A transfer outlives a server's restart: it is given up after two or three minutes without a single byte.
-STUBBORN = Retries(attempts=100, cap=3.0)
-
 
 class TransferState(StrEnum):
     """Where a transfer stands; `failed` and `paused` can be resumed."""
