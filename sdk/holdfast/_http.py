@@ -9,22 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
+import socket
 import ssl
+import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 
 from holdfast import errors, plans
 from holdfast.calls import Answer, Call
-from holdfast.plans import STUBBORN, Close, Do, Emit, Open, Plan, Read, Retries, Sleep, Stop
+from holdfast.plans import STUBBORN, Close, Do, Emit, Open, Plan, Read, Retries, Sleep, Together
 
 T = TypeVar("T")
 
+BUFFER = 1 << 20
+WORTH_IT = 256 << 10  # bytes; a new connection costs about as much as reading so many through h11
+CONNECT = 10.0  # seconds: who does not take a connection within so many won't take it at all
+NEW_WIRE = frozenset(
+    {"connection.connect_tcp.complete", "connection.connect_unix_socket.complete", "connection.start_tls.complete"}
+)
 DEFAULT_URL = "http://127.0.0.1:8000"
 SyncTransport = httpx.BaseTransport
 AsyncTransport = httpx.AsyncBaseTransport
@@ -120,7 +131,8 @@ class _Requests:
         headers = self.connection.headers() | call.headers
         if call.content is not None and not isinstance(call.content, bytes) and call.content.length is not None:
             headers["Content-Length"] = str(call.content.length)
-        timeout = httpx.Timeout(self.connection.timeout, read=self.connection.timeout + call.wait)
+        seconds = self.connection.timeout
+        timeout = httpx.Timeout(seconds, read=seconds + call.wait, connect=min(seconds, CONNECT))
         return {"params": call.query, "headers": headers, "timeout": timeout}
 
     def _client_options(self) -> dict[str, Any]:
@@ -131,6 +143,28 @@ class _Requests:
         return self.connection.base_url + call.path
 
 
+class _Body:
+    """How much of a body of known length is still to come, and whether it may be read past h11.
+
+    h11 hands out all that it holds with the first piece of a body (`h11._readers.ContentLengthReader`), so after it the
+    rest of a long body can be taken from the socket as it is. The connection can't be used again afterwards.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        length = response.headers.get("content-length")
+        self.left = int(length) if length is not None and length.isdigit() else None
+        self._plain = response.http_version == "HTTP/1.1" and "transfer-encoding" not in response.headers
+
+    def took(self, data: bytes | memoryview) -> None:
+        """So much more has come."""
+        if self.left is not None:
+            self.left -= len(data)
+
+    def worth_it(self) -> bool:
+        """Whether the rest is long enough to pay for another connection later."""
+        return self._plain and self.left is not None and self.left >= WORTH_IT
+
+
 # -- sync
 
 
@@ -139,27 +173,85 @@ class _SyncStream(plans.Stream):
         self.answer = _answer(response)
         self._response = response
         self._chunks = response.iter_raw()
+        self._body = _Body(response)
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(b"")
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes | memoryview:
+        if self._socket is not None:
+            return self._receive(self._socket, size)
         with _translated():
-            return next(self._chunks, b"")
+            chunk = next(self._chunks, b"")
+        self._body.took(chunk)
+        if chunk and self._body.worth_it() and (network := self._response.extensions.get("network_stream")):
+            self._socket = network.get_extra_info("socket")
+            self._buffer = memoryview(bytearray(BUFFER))
+        return chunk
+
+    def _receive(self, connection: socket.socket, size: int) -> memoryview:
+        """Straight from the socket, whose timeout httpcore has set."""
+        left = self._body.left or 0
+        try:
+            count = connection.recv_into(self._buffer, min(size, left, BUFFER))
+        except TimeoutError as error:
+            raise errors.RequestTimeout("nothing came for as long as the timeout") from error
+        except OSError as error:
+            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+        if not count and left:
+            raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
+        data = self._buffer[:count]
+        self._body.took(data)
+        return data
 
     def close(self) -> None:
         self._response.close()
 
 
 class SyncDriver(_Requests):
-    """Runs plans in the calling thread."""
+    """Runs plans in the calling thread; `Together` starts further ones."""
 
     def __init__(self, connection: Connection, transport: SyncTransport | None = None) -> None:
         super().__init__(connection)
+        self._transport = transport
         self._client = httpx.Client(transport=transport, **self._client_options())
+        self._wires: weakref.WeakSet[Any] | None = None
 
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
 
-    def run(self, plan: Plan[T], stop: Stop | None = None) -> T:
+    @contextmanager
+    def session(self, stop: plans.Stop) -> Iterator[SyncDriver]:
+        """A driver with connections of its own, which `stop` cuts whatever they are doing.
+
+        A transport that the user gave is shared, and left alone.
+        """
+        if self._transport is not None:
+            yield self
+            return
+        driver = SyncDriver(self.connection)
+        driver._wires = weakref.WeakSet()
+        stop.then(driver.cut)
+        try:
+            yield driver
+        finally:
+            driver.close()
+
+    def cut(self) -> None:
+        """Shut down every connection of a session: whoever waits on one wakes up with an error."""
+        for wire in list(self._wires or ()):
+            connection = wire.get_extra_info("socket")
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # closed already
+                pass
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore tells of each new connection (its `trace` extension)."""
+        if event in NEW_WIRE and self._wires is not None:
+            self._wires.add(info["return_value"])
+
+    def run(self, plan: Plan[T], stop: plans.Stop | None = None) -> T:
         """The plan's result. Raises what the plan raises, and `Stopped`."""
         steps = self.iterate(plan, stop)
         while True:
@@ -168,7 +260,7 @@ class SyncDriver(_Requests):
             except StopIteration as end:
                 return cast("T", end.value)
 
-    def iterate(self, plan: Plan[T], stop: Stop | None = None) -> Generator[Any, None, T]:
+    def iterate(self, plan: Plan[T], stop: plans.Stop | None = None) -> Generator[Any, None, T]:
         """The values that the plan emits; closing the iterator closes the plan."""
         streams: set[_SyncStream] = set()
         value: Any = None
@@ -188,35 +280,77 @@ class SyncDriver(_Requests):
                         stop.check()
                     value = self._carry_out(effect, streams, stop)
                 except BaseException as error:
-                    failure = error
+                    # A connection that `stop` has cut is no failure.
+                    failure = plans.Stopped() if stop is not None and stop.is_set() else error
         finally:
             for stream in streams:
                 stream.close()
             plan.close()
 
-    def _carry_out(self, effect: plans.Effect, streams: set[_SyncStream], stop: Stop | None) -> Any:
-        if isinstance(effect, Call):
-            return self._send(effect)
-        if isinstance(effect, Do):
-            return effect.function()
-        if isinstance(effect, Read):
-            return cast("_SyncStream", effect.stream).read(effect.size)
-        if isinstance(effect, Sleep):
-            return stop.sleep(effect.seconds) if stop else time.sleep(effect.seconds)
-        if isinstance(effect, Open):
-            stream = self._open(effect.call)
-            streams.add(stream)
-            return stream
-        if isinstance(effect, Close):
-            stream = cast("_SyncStream", effect.stream)
-            streams.discard(stream)
-            return stream.close()
-        raise TypeError(f"not an effect: {effect!r}")
+    def _carry_out(self, effect: plans.Effect, streams: set[_SyncStream], stop: plans.Stop | None) -> Any:
+        match effect:
+            case Read(stream, size):
+                return cast("_SyncStream", stream).read(size)
+            case Do(function):
+                return function()
+            case Call():
+                return self._send(effect)
+            case Open(call):
+                opened = self._open(call)
+                streams.add(opened)
+                return opened
+            case Close(stream):
+                cast("_SyncStream", stream).close()
+                streams.discard(cast("_SyncStream", stream))
+            case Sleep(seconds):
+                stop.sleep(seconds) if stop is not None else time.sleep(seconds)
+            case Together():
+                self._together(effect, stop)
+            case _:
+                raise TypeError(f"not an effect: {effect!r}")
+        return None
+
+    def _together(self, effect: Together, stop: plans.Stop | None) -> None:
+        """A thread a plan. The first failure stops the others and is raised once they have ended."""
+        inner = plans.Stop()
+        if stop is not None:
+            stop.then(inner.set)
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def work(plan: Plan[Any]) -> None:
+            try:
+                self.run(plan, inner)
+                ended.put(None)
+            except BaseException as error:
+                ended.put(error)
+
+        running = 0
+        failure: BaseException | None = None
+        fresh = list(effect.plans)
+        while fresh or running:
+            for plan in fresh:
+                threading.Thread(target=work, args=(plan,), name="holdfast-worker", daemon=True).start()
+                running += 1
+            try:
+                outcome = ended.get(timeout=effect.every)
+                running -= 1
+                if outcome is not None:
+                    failure = failure or outcome
+                    inner.set()
+                    self.cut()
+            except queue.Empty:
+                pass
+            fresh = [] if inner.is_set() else list(effect.more())
+        if failure is not None:
+            raise failure
 
     def _request(self, call: Call[Any]) -> httpx.Request:
         body = call.content
         content = body if body is None or isinstance(body, bytes) else body.pieces()
-        return self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
+        request = self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
+        if self._wires is not None:
+            request.extensions["trace"] = self._trace
+        return request
 
     def _send(self, call: Call[T]) -> T:
         with _translated():
@@ -242,10 +376,33 @@ class _AsyncStream(plans.Stream):
         self.answer = _answer(response)
         self._response = response
         self._chunks = response.aiter_raw()
+        self._body = _Body(response)
+        self._network: Any = None
+        self._timeout: float = response.request.extensions["timeout"]["read"]
 
     async def read(self, size: int) -> bytes:
+        if self._network is not None:
+            return await self._receive(size)
         with _translated():
-            return await anext(self._chunks, b"")
+            chunk = await anext(self._chunks, b"")
+        self._body.took(chunk)
+        if chunk and self._body.worth_it():
+            self._network = self._response.extensions.get("network_stream")
+        return chunk
+
+    async def _receive(self, size: int) -> bytes:
+        """Past h11 through httpcore's stream: the socket itself belongs to the loop's transport."""
+        left = self._body.left or 0
+        if not left:
+            return b""
+        try:
+            data: bytes = await self._network.read(min(size, left), self._timeout)
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+        if not data:
+            raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
+        self._body.took(data)
+        return data
 
     async def close(self) -> None:
         await self._response.aclose()
@@ -295,23 +452,41 @@ class AsyncDriver(_Requests):
             plan.close()
 
     async def _carry_out(self, effect: plans.Effect, streams: set[_AsyncStream]) -> Any:
-        if isinstance(effect, Call):
-            return await self._send(effect)
-        if isinstance(effect, Do):
-            return await asyncio.to_thread(effect.function)
-        if isinstance(effect, Read):
-            return await cast("_AsyncStream", effect.stream).read(effect.size)
-        if isinstance(effect, Sleep):
-            return await asyncio.sleep(effect.seconds)
-        if isinstance(effect, Open):
-            stream = await self._open(effect.call)
-            streams.add(stream)
-            return stream
-        if isinstance(effect, Close):
-            stream = cast("_AsyncStream", effect.stream)
-            streams.discard(stream)
-            return await stream.close()
-        raise TypeError(f"not an effect: {effect!r}")
+        match effect:
+            case Read(stream, size):
+                return await cast("_AsyncStream", stream).read(size)
+            case Do(function):
+                return await asyncio.to_thread(function)
+            case Call():
+                return await self._send(effect)
+            case Open(call):
+                opened = await self._open(call)
+                streams.add(opened)
+                return opened
+            case Close(stream):
+                await cast("_AsyncStream", stream).close()
+                streams.discard(cast("_AsyncStream", stream))
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case Together():
+                await self._together(effect)
+            case _:
+                raise TypeError(f"not an effect: {effect!r}")
+        return None
+
+    async def _together(self, effect: Together) -> None:
+        """A task a plan. The first failure cancels the others and is raised once they have ended."""
+        running = {asyncio.create_task(self.run(plan)) for plan in effect.plans}
+        try:
+            while running:
+                ended, running = await asyncio.wait(running, timeout=effect.every, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+                running |= {asyncio.create_task(self.run(plan)) for plan in effect.more()}
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _request(self, call: Call[Any]) -> httpx.Request:
         body = call.content

@@ -10,7 +10,7 @@ import base64
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -64,7 +64,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The next bytes of a stream, at most `size`; empty at the end of the body."""
+    """The next bytes of a stream, at most `size` or so; empty at the end of the body.
+
+    What comes back may be a view that is valid until the next `Read` of the same stream.
+    """
 
     stream: Stream
     size: int = 1 << 20
@@ -98,7 +101,19 @@ class Emit:
     value: Any
 
 
-Effect = Call[Any] | Open | Read | Close | Sleep | Do[Any] | Emit
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Run plans at the same time, until all have ended; their results are dropped.
+
+    Every `every` seconds `more` is asked for further plans. The first failure ends all of them and is thrown in.
+    """
+
+    plans: Sequence[Plan[Any]]
+    more: Callable[[], Sequence[Plan[Any]]] = lambda: ()
+    every: float = 0.25
+
+
+Effect = Call[Any] | Open | Read | Close | Sleep | Do[Any] | Emit | Together
 Plan = Generator[Effect, Any, T]
 
 
@@ -111,10 +126,28 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._then: list[Callable[[], None]] = []
 
     def set(self) -> None:
         """Ask."""
-        self._event.set()
+        with self._lock:
+            self._event.set()
+            then, self._then = self._then, []
+        for function in then:
+            function()
+
+    def is_set(self) -> bool:
+        """Whether it was asked."""
+        return self._event.is_set()
+
+    def then(self, function: Callable[[], None]) -> None:
+        """Call `function` when it is asked; now, when it has been."""
+        with self._lock:
+            if not self._event.is_set():
+                self._then.append(function)
+                return
+        function()
 
     def check(self) -> None:
         """Raises `Stopped` when it was asked."""

@@ -211,7 +211,8 @@ class Transfer(TransferView[R]):
         result: R | None = None
         state, error = TransferState.SUCCEEDED, None
         try:
-            result = self._driver.run(self._job.run(), stop)
+            with self._driver.session(stop) as driver:
+                result = driver.run(self._job.run(), stop)
         except Stopped:
             state = TransferState.PAUSED
         except BaseException as failure:
