@@ -15,14 +15,17 @@ class ServerSent:
 
 
 class Parser:
-    """Feed it bytes, get events. What is not finished by a blank line is kept for the next bytes."""
+    """Feed it bytes, get events. What is not finished by a blank line is kept for the next bytes.
+
+    `last_id` is what `Last-Event-ID` says when the stream is taken up again.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
         self._after_cr = False
         self._type = ""
         self._data: list[str] = []
-        self._id = ""
+        self.last_id = ""
 
     def feed(self, data: bytes) -> list[ServerSent]:
         """The events that `data` completes."""
@@ -35,7 +38,7 @@ class Parser:
 
     def _line(self, line: str) -> ServerSent | None:
         if not line:
-            event = ServerSent(self._type or "message", "\n".join(self._data), self._id) if self._data else None
+            event = ServerSent(self._type or "message", "\n".join(self._data), self.last_id) if self._data else None
             self._type, self._data = "", []
             return event
         name, _, value = line.partition(":")
@@ -45,5 +48,5 @@ class Parser:
         elif name == "event":
             self._type = value
         elif name == "id" and "\0" not in value:
-            self._id = value
+            self.last_id = value
         return None

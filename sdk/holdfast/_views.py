@@ -102,3 +102,13 @@ def listing(
         cursor=cursor,
         limit=page_size,
     )
+
+
+def process_events(id: str, last: int | None) -> calls.Call[wire.Event]:
+    """The stream of one process, from the event after number `last`."""
+    return calls.process_events(id, last_event_id=last)
+
+
+def all_events(last: int | None) -> calls.Call[wire.Event]:
+    """The stream of everything, from the event after number `last`."""
+    return calls.all_events(last_event_id=last)

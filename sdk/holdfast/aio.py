@@ -17,7 +17,7 @@ from typing import Any, Self, Unpack
 from holdfast import calls, plans, wire
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._local import LocalFile
-from holdfast._views import ProcessView, Which, bulk, listing, new_id, states
+from holdfast._views import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast.client import target_of
 from holdfast.plans import Retries
 from holdfast.transfers import AsyncTransfer, Job, R, SeedDownload, SeedUpload
@@ -78,7 +78,7 @@ class AsyncClient:
 
         `after` is the `seq` of the last event that is known already; None begins with the next.
         """
-        return self._iterate(plans.events(partial(calls.all_events), after, frozenset(), self._patience))
+        return self._iterate(plans.events(all_events, after, None, self._patience))
 
     async def close(self) -> None:
         """Close every connection; transfers that run are not waited for."""
@@ -173,9 +173,8 @@ class AsyncProcess(ProcessView):
         Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
         0 begins with the first there was, None with the next.
         """
-        return self._client._iterate(
-            plans.events(partial(calls.process_events, self.id), after, ENDED, self._client._patience)
-        )
+        plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
+        return self._client._iterate(plan)
 
     async def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
         get = calls.get_process(self.id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
@@ -356,3 +357,172 @@ def _event_headers(last_event_id: int | None) -> dict[str, str | None]:
         "Cache-Control": "no-cache",
         "Last-Event-ID": None if last_event_id is None else str(last_event_id),
     }
+
+
+# -- files
+
+
+@dataclass(frozen=True, slots=True)
+class FileHead:
+    """What the headers say of a file: `size` in bytes, `etag` without quotes, `sha256` as hex where it is known."""
+
+    size: int
+    etag: str | None
+    sha256: str | None
+    content_type: str
+    modified: str | None
+
+
+@endpoint("GET", "/v1/files", wire.FilePage)
+def list_files(*, prefix: str | None = None, cursor: str | None = None, limit: int | None = None) -> Parts:
+    """A page of published files, by name."""
+    return Parts(query={"prefix": prefix, "cursor": cursor, "limit": limit})
+
+
+def file_head(answer: Answer) -> FileHead:
+    """The headers of a 200 or 206. Raises `ProtocolError` where they don't say how long the file is."""
+    whole = answer.headers.get("content-length")
+    if answer.status == 206:
+        _, _, whole = content_range(answer)
+    if whole is None or not whole.isdigit():
+        raise ProtocolError("the answer does not say how long the file is")
+    etag = answer.headers.get("etag")
+    strong = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
+    return FileHead(
+        int(whole),
+        etag[1:-1] if etag is not None and strong else None,
+        _sha256(answer.headers.get("repr-digest", "")),
+        answer.headers.get("content-type", "application/octet-stream"),
+        answer.headers.get("last-modified"),
+    )
+
+
+def content_range(answer: Answer) -> tuple[int, int, str]:
+    """First byte, byte after the last, and size of the whole as text ("*" when it is not told) of a 206."""
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", ""))
+    if match is None:
+        raise ProtocolError(f"a 206 without a usable Content-Range: {answer.headers.get('content-range')!r}")
+    return int(match[1]), int(match[2]) + 1, match[3]
+
+
+def _sha256(repr_digest: str) -> str | None:
+    """The SHA-256 of a Repr-Digest field (RFC 9530, section 3) as hex."""
+    match = re.search(r"(?:^|[\s,])sha-256=:([A-Za-z0-9+/]{43}=):", repr_digest)
+    return base64.b64decode(match[1]).hex() if match else None
+
+
+def _whole_body(answer: Answer) -> bytes:
+    return answer.body
+
+
+@endpoint("GET", "/v1/files/{name}", bytes, read=_whole_body)
+def get_file(name: str, *, begin: int | None = None, end: int | None = None, etag: str | None = None) -> Parts:
+    """A file, or its bytes from `begin` up to, not including, `end`; refused with 412 when it is not `etag` any more."""
+    return Parts(
+        path={"name": name},
+        headers={
+            "Range": None if begin is None else f"bytes={begin}-{'' if end is None else end - 1}",
+            "If-Match": None if etag is None else f'"{etag}"',
+            "Want-Repr-Digest": "sha-256=1",
+        },
+    )
+
+
+@endpoint("HEAD", "/v1/files/{name}", FileHead, read=file_head)
+def head_file(name: str) -> Parts:
+    """What there is to know of a file."""
+    return Parts(path={"name": name}, headers={"Want-Repr-Digest": "sha-256=1"})
+
+
+@endpoint("DELETE", "/v1/files/{name}", type(None), read=_read_nothing)
+def delete_file(name: str, *, etag: str | None = None) -> Parts:
+    """Remove a published file; with `etag`, only while it is that version."""
+    return Parts(path={"name": name}, headers={"If-Match": None if etag is None else f'"{etag}"'})
+
+
+# -- uploads (tus 1.0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadHead:
+    """Where an upload stands; `length` is None while it is deferred. `location` is set by creation."""
+
+    offset: int
+    length: int | None
+    location: str = ""
+
+    @property
+    def id(self) -> str:
+        """The last part of the location: what the other calls go by."""
+        return self.location.rstrip("/").rpartition("/")[2]
+
+
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+def _upload_head(answer: Answer) -> UploadHead:
+    length = answer.headers.get("upload-length")
+    offset = answer.headers.get("upload-offset", "0" if answer.status == 201 else "")
+    if not offset.isdigit():
+        raise ProtocolError("an answer without Upload-Offset: is there a tus server at this URL?")
+    known = int(length) if length is not None and length.isdigit() else None
+    return UploadHead(int(offset), known, answer.headers.get("location", ""))
+
+
+def tus_metadata(**values: str | None) -> str:
+    """`Upload-Metadata` (tus 1.0.0, creation): keys with base64 of UTF-8."""
+    pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items() if value is not None)
+    return ",".join(pairs)
+
+
+@endpoint("POST", "/v1/uploads", UploadHead, read=_upload_head, repeatable=True)
+def create_upload(
+    *, length: int | None = None, metadata: str | None = None, partial: bool = False, parts: list[str] | None = None
+) -> Parts:
+    """Begin an upload of `length` bytes (None: not known yet); `parts` joins finished partial ones, by their locations.
+
+    Repeatable: what a lost answer leaves behind has no bytes and expires.
+    """
+    concat = "partial" if partial else f"final;{' '.join(parts)}" if parts is not None else None
+    headers = {**TUS, "Upload-Concat": concat, "Upload-Metadata": metadata}
+    if parts is None:
+        headers |= {"Upload-Length": str(length)} if length is not None else {"Upload-Defer-Length": "1"}
+    return Parts(headers=headers)
+
+
+@endpoint("HEAD", "/v1/uploads/{id}", UploadHead, read=_upload_head)
+def upload_head(id: str) -> Parts:
+    """Where an upload stands. The server tells an older request for it to let go."""
+    return Parts(path={"id": id}, headers=TUS)
+
+
+@endpoint("PATCH", "/v1/uploads/{id}", UploadHead, read=_upload_head)
+def append(id: str, offset: int, data: bytes | Source, *, length: int | None = None) -> Parts:
+    """Append `data` at `offset`; `length` tells how long the whole is, once, when that was deferred.
+
+    Not repeatable: after a lost answer, ask where the upload stands.
+    """
+    headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+    return Parts(
+        path={"id": id},
+        headers=headers | ({} if length is None else {"Upload-Length": str(length)}),
+        content=data,
+    )
+
+
+@endpoint("DELETE", "/v1/uploads/{id}", type(None), read=_read_nothing)
+def delete_upload(id: str) -> Parts:
+    """Give up an upload; of a finished one only what is known of it goes, never the published file."""
+    return Parts(path={"id": id}, headers=TUS)
+
+
+@endpoint("GET", "/v1/uploads", wire.UploadPage)
+def list_uploads(*, cursor: str | None = None, limit: int | None = None) -> Parts:
+    """A page of uploads."""
+    return Parts(query={"cursor": cursor, "limit": limit})
+
+
+@endpoint("GET", "/v1/uploads/{id}", wire.UploadInfo)
+def get_upload(id: str) -> Parts:
+    """An upload as it stands."""
+    return Parts(path={"id": id})

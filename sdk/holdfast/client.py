@@ -17,7 +17,7 @@ from typing import Any, Self, Unpack
 from holdfast import calls, plans, wire
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._local import LocalFile
-from holdfast._views import ProcessView, Which, bulk, listing, new_id, states
+from holdfast._views import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast.plans import Retries
 from holdfast.transfers import Job, R, SeedDownload, SeedUpload, Transfer
 from holdfast.wire import ENDED, State
@@ -77,7 +77,7 @@ class Client:
 
         `after` is the `seq` of the last event that is known already; None begins with the next.
         """
-        return self._iterate(plans.events(partial(calls.all_events), after, frozenset(), self._patience))
+        return self._iterate(plans.events(all_events, after, None, self._patience))
 
     def close(self) -> None:
         """Close every connection; transfers that run are not waited for."""
@@ -172,9 +172,8 @@ class Process(ProcessView):
         Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
         0 begins with the first there was, None with the next.
         """
-        return self._client._iterate(
-            plans.events(partial(calls.process_events, self.id), after, ENDED, self._client._patience)
-        )
+        plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
+        return self._client._iterate(plan)
 
     def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
         get = calls.get_process(self.id)

@@ -325,31 +325,37 @@ def log(id: str, after: int, retries: Retries) -> Plan[None]:
         after = page.items[-1].seq
 
 
-def events(
-    call: Callable[[int | None], Call[Any]], last: int | None, until: frozenset[State], retries: Retries
-) -> Plan[None]:
-    """Emit events as they come. A cut stream goes on after the last numbered event, so no state change is missed.
+def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | None, retries: Retries) -> Plan[None]:
+    """Emit events as they come. A cut stream goes on after the last numbered one, so no state change is missed.
 
-    Ends at a change to one of the states of `until`; with none, never.
+    With the `id` of a process it ends once that has ended; without, never.
     """
     backoff = Backoff(retries)
     while True:
         parser = Parser()
+        error: HoldfastError = ConnectionBroken("the event stream ended")
         try:
             stream = yield Open(call(last))
             while data := (yield Read(stream)):
                 for sent in parser.feed(bytes(data)):
                     backoff.gained()
                     event = _event(sent)
-                    last = event.seq if event.seq is not None else last
+                    if event.type == "dropped":  # too slow: it says so and ends the stream
+                        continue
                     yield Emit(event)
-                    if event.type == "state" and event.state in until:
+                    if id is not None and event.state in ENDED and (yield from _is_the_end(id, event, retries)):
                         yield Close(stream)
                         return
-            error: HoldfastError = ConnectionBroken("the event stream ended")
+                last = int(parser.last_id) if parser.last_id.isdigit() else last
         except (TransportError, APIError) as failure:
             error = failure
         yield backoff.after(error, repeatable=True)
+
+
+def _is_the_end(id: str, event: wire.Event, retries: Retries) -> Plan[bool]:
+    """A process that had ended may have been resumed: is it the event of the end that it has come to?"""
+    process: wire.Process = yield from request(calls.get_process(id), retries)
+    return process.has_ended and (process.state, process.attempt) == (event.state, event.attempt)
 
 
 def _event(sent: ServerSent) -> wire.Event:
