@@ -4,47 +4,143 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from holdfast.errors import LocalChanged
+from holdfast.errors import LocalChanged, TransferError
 
 PIECE = 1 << 20
+HEAD = 64 << 10  # bytes whose digest tells whether a file is still the one that a record means
 
 
-class LocalFile:
-    """A file that goes up. It is noticed when it changes on the way."""
+class LocalSource(ABC):
+    """What goes up. `size` is None while it is not known. Reads may come from several threads."""
+
+    size: int | None
+
+    @abstractmethod
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer only at the end."""
+
+    def forget(self, offset: int) -> None:  # noqa: B027 - most have nothing to do
+        """The server has everything before `offset`: it won't be asked for again."""
+
+    def close(self) -> None:  # noqa: B027 - likewise
+        """Give back what is held; reading may take it again."""
+
+
+class FileSource(LocalSource):
+    """A file by its path. It is noticed when it changes on the way."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
         status = self.path.stat()
-        self.size = status.st_size
-        self._identity = (status.st_size, status.st_mtime_ns)
+        self.size: int = status.st_size
+        self.modified_ns = status.st_mtime_ns
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes from `offset`; fewer only at the end. Raises `LocalChanged`."""
-        if self._file is None:
-            self._file = self.path.open("rb")
-        status = os.fstat(self._file.fileno())
-        if (status.st_size, status.st_mtime_ns) != self._identity:
-            raise LocalChanged(f"{self.path} has changed since its upload began; start it again with restart=True")
-        return os.pread(self._file.fileno(), size, offset)
+        """As promised. Raises `LocalChanged`."""
+        with self._lock:
+            if self._file is None:
+                self._file = self.path.open("rb")
+            number = self._file.fileno()
+        status = os.fstat(number)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+            raise LocalChanged(f"{self.path} has changed since its upload began; restart=True sends it as it is now")
+        return os.pread(number, size, offset)
 
-    def sha256(self) -> str:
-        """The digest of the whole, as hex."""
-        digest = hashlib.sha256()
-        offset = 0
-        while piece := self.read(offset, PIECE):
-            digest.update(piece)
-            offset += len(piece)
-        return digest.hexdigest()
+    def head_digest(self) -> str:
+        """SHA-256 of the beginning, as hex."""
+        return hashlib.sha256(self.read(0, HEAD)).hexdigest()
 
     def close(self) -> None:
-        """Close the file; reading opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+class BytesSource(LocalSource):
+    """Bytes that are in memory."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data).cast("B")
+        self.size = len(self._data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self._data[offset : offset + size])
+
+
+class SeekableSource(LocalSource):
+    """An open binary file that can be sought, from where it stands to its end. It stays open: it is the caller's."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._begin = file.tell()
+        self.size: int = file.seek(0, os.SEEK_END) - self._begin
+
+    def read(self, offset: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(self._begin + offset)
+            return self._file.read(size)
+
+
+class StreamSource(LocalSource):
+    """Bytes that come only once. What the server has not confirmed is kept in memory."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.size = None
+        self._pieces = iter(pieces)
+        self._begin = 0
+        self._window = bytearray()
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset < self._begin:
+            raise TransferError(
+                f"the server asks for byte {offset} again, but what was sent before {self._begin} is gone; "
+                "an upload from an iterator can't go back"
+            )
+        while len(self._window) < offset - self._begin + size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._window += piece
+        return bytes(self._window[offset - self._begin : offset - self._begin + size])
+
+    def forget(self, offset: int) -> None:
+        del self._window[: max(0, offset - self._begin)]
+        self._begin = max(self._begin, offset)
+
+
+def source_of(
+    content: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes],
+) -> LocalSource:
+    """What a user gives to upload. Raises `OSError` for an unreadable path, `TypeError` for what has no bytes."""
+    if isinstance(content, (str, os.PathLike)):
+        return FileSource(content)
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return BytesSource(content)
+    read = getattr(content, "read", None)
+    if read is not None:
+        seekable = getattr(content, "seekable", None)
+        if seekable is not None and seekable():
+            return SeekableSource(content)  # type: ignore[arg-type]  # it reads and seeks, which is all that is needed
+        return StreamSource(_pieces_of(read))
+    if isinstance(content, Iterable):
+        return StreamSource(content)
+    raise TypeError(f"upload takes a path, bytes, a binary file or an iterable of bytes, not {type(content).__name__}")
+
+
+def _pieces_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    while piece := read(PIECE):
+        yield piece
 
 
 class PartFile:
@@ -53,26 +149,137 @@ class PartFile:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = target.with_name(target.name + ".part")
-        self.etag: str | None = None  # of the version whose bytes are in it
+        self._number: int | None = None
 
-    def start(self) -> None:
-        """Begin with an empty one. Raises `OSError`."""
+    def open(self, *, fresh: bool) -> None:
+        """Open it for writing, empty if `fresh`. Raises `OSError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if fresh else 0)
+        self._number = os.open(self.path, flags, 0o666)
+
+    @property
+    def number(self) -> int:
+        """The file descriptor, between `open` and `close`."""
+        if self._number is None:
+            raise ValueError(f"{self.path} is not open")
+        return self._number
+
+    def holds(self, ranges: list[tuple[int, int]]) -> bool:
+        """Whether it is there and long enough to have these bytes."""
+        try:
+            return self.path.stat().st_size >= max((end for _, end in ranges), default=0)
+        except OSError:
+            return False
+
+    def sync(self) -> None:
+        """Bring what was written to the disk itself."""
+        os.fsync(self.number)
+
+    def check_space(self, wanted: int) -> None:
+        """Raises `TransferError` when the disk does not have so many bytes."""
+        free = shutil.disk_usage(self.path.parent).free
+        if free < wanted:
+            raise TransferError(f"{self.path.parent} has {free} bytes free, and {wanted} are still to come")
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset`; all of it is written when this returns."""
-        with self.path.open("r+b") as file:
-            file.seek(offset)
-            file.write(data)
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self.number, view, offset)
+            view, offset = view[count:], offset + count
 
-    def publish(self) -> Path:
+    def read(self, offset: int, size: int) -> bytes:
+        """What was written."""
+        return os.pread(self.number, size, offset)
+
+    def publish(self, size: int) -> Path:
         """Give it its name, durably, in one step."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
+        os.ftruncate(self.number, size)
+        os.fsync(self.number)
+        self.close()
         self.path.replace(self.target)
         return self.target
 
+    def close(self) -> None:
+        """Close it; what was written stays."""
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
+
     def discard(self) -> None:
         """Remove what there is of it."""
+        self.close()
         self.path.unlink(missing_ok=True)
+
+
+class Follower:
+    """Takes the SHA-256 of a file while it grows, on a thread of its own: hashing overlaps the transfer.
+
+    It reads back what was written; that comes from the page cache, and so works for segments that arrive in any order
+    and for what an earlier run has left.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
+        self._digest = hashlib.sha256()
+        self._at = 0
+        self._limit = 0
+        self._stopped = False
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def advance(self, limit: int) -> None:
+        """Everything before `limit` may be read."""
+        with self._changed:
+            self._limit = max(self._limit, limit)
+            if self._limit - self._at < PIECE:
+                return
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="holdfast-digest", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopped or self._limit - self._at >= PIECE)
+                    limit = self._limit
+                    if self._stopped:
+                        return
+                self._hash(limit)
+        except BaseException as error:
+            self._failure = error
+
+    def _hash(self, limit: int) -> None:
+        while self._at < limit and not self._stopped:
+            piece = self._read(self._at, min(PIECE, limit - self._at))
+            if not piece:
+                raise TransferError(f"the file ends at {self._at}, before byte {limit}")
+            self._digest.update(piece)
+            self._at += len(piece)
+
+    def finish(self, size: int) -> str:
+        """The digest of all `size` bytes, as hex, once they are there."""
+        self.stop()
+        if self._failure is not None:
+            raise self._failure
+        self._stopped = False
+        self._hash(size)
+        return self._digest.hexdigest()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

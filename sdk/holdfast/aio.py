@@ -16,11 +16,13 @@ from typing import Any, Self, Unpack
 
 from holdfast import calls, plans, wire
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
-from holdfast._local import LocalFile
+from holdfast._job import Job, R
+from holdfast._local import FileSource
+from holdfast._seed import SeedDownload, SeedUpload
 from holdfast._views import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast.client import target_of
 from holdfast.plans import Retries
-from holdfast.transfers import AsyncTransfer, Job, R, SeedDownload, SeedUpload
+from holdfast.transfers import AsyncTransfer
 from holdfast.wire import ENDED, State
 
 __all__ = ["AsyncClient", "AsyncProcess"]
@@ -293,7 +295,7 @@ class AsyncFiles:
 
         `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
         """
-        source = LocalFile(path)
+        source = FileSource(path)
         return self._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> AsyncTransfer[Path]:

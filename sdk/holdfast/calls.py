@@ -417,7 +417,7 @@ def _whole_body(answer: Answer) -> bytes:
 
 @endpoint("GET", "/v1/files/{name}", bytes, read=_whole_body)
 def get_file(name: str, *, begin: int | None = None, end: int | None = None, etag: str | None = None) -> Parts:
-    """A file, or its bytes from `begin` up to, not including, `end`; refused with 412 when it is not `etag` any more."""
+    """A file, or its bytes from `begin` up to, not including, `end`; refused with 412 when it is no longer `etag`."""
     return Parts(
         path={"name": name},
         headers={

@@ -16,10 +16,12 @@ from typing import Any, Self, Unpack
 
 from holdfast import calls, plans, wire
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
-from holdfast._local import LocalFile
+from holdfast._job import Job, R
+from holdfast._local import FileSource
+from holdfast._seed import SeedDownload, SeedUpload
 from holdfast._views import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast.plans import Retries
-from holdfast.transfers import Job, R, SeedDownload, SeedUpload, Transfer
+from holdfast.transfers import Transfer
 from holdfast.wire import ENDED, State
 
 __all__ = ["Client", "Process"]
@@ -292,7 +294,7 @@ class Files:
 
         `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
         """
-        source = LocalFile(path)
+        source = FileSource(path)
         return self._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
 
     def download(self, name: str, to: str | os.PathLike[str] | None = None) -> Transfer[Path]:

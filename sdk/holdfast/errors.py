@@ -23,7 +23,9 @@ HoldfastError
 └── TransferError               a transfer that can't go on as it is
     ├── RemoteChanged           the file on the server is another one now
     ├── LocalChanged            the local file is another one now
+    ├── LocalExists             another file is where the download should land
     ├── DigestMismatch          the bytes arrived, but they are not the right ones
+    ├── TransferBusy            the same transfer runs already
     └── TransferCancelled
 
 Every one of them can be pickled. An `APIError` is chosen by the problem's `type` (RFC 9457) first, then by the status.
@@ -57,6 +59,7 @@ __all__ = [
     "IdTaken",
     "IllegalState",
     "LocalChanged",
+    "LocalExists",
     "NoSpace",
     "NotFound",
     "OffsetMismatch",
@@ -71,6 +74,7 @@ __all__ = [
     "ServerError",
     "TooLarge",
     "TooMany",
+    "TransferBusy",
     "TransferCancelled",
     "TransferError",
     "TransportError",
@@ -277,8 +281,16 @@ class LocalChanged(TransferError):
     """The local file is another one than the one that was begun."""
 
 
+class LocalExists(TransferError):
+    """Another file is where the download should land; `overwrite=True` replaces it."""
+
+
 class DigestMismatch(TransferError):
     """All bytes are there, but their SHA-256 is not the one that it should be."""
+
+
+class TransferBusy(TransferError):
+    """The same transfer is running already, here or in another process."""
 
 
 class TransferCancelled(TransferError):

@@ -6,36 +6,28 @@ each loop is written once for sync and async, and is tested without a socket.
 
 from __future__ import annotations
 
-import base64
 import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from holdfast import calls, wire
-from holdfast._local import LocalFile, PartFile
 from holdfast._sse import Parser, ServerSent
 from holdfast.calls import Answer, Call
 from holdfast.errors import (
     APIError,
     ConnectFailed,
     ConnectionBroken,
-    DigestMismatch,
-    FileChanged,
     HoldfastError,
     IllegalState,
     NotFound,
-    OffsetMismatch,
     ProcessCancelled,
     ProcessFailed,
     ProtocolError,
-    RemoteChanged,
-    TooLarge,
     TransportError,
     WaitTimeout,
 )
@@ -337,8 +329,8 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
         try:
             stream = yield Open(call(last))
             while data := (yield Read(stream)):
+                backoff.gained()
                 for sent in parser.feed(bytes(data)):
-                    backoff.gained()
                     event = _event(sent)
                     if event.type == "dropped":  # too slow: it says so and ends the stream
                         continue
@@ -374,108 +366,3 @@ def result_of(process: wire.Process) -> Any:
     error = process.error
     what = f"{error.type}: {error.message}" if error else "it does not say why"
     raise ProcessFailed(f"process {process.id} failed: {what}", process)
-
-
-# -- transfers through the seed's endpoints
-
-
-SEED_PIECE = 8 << 20
-SMALLEST_PIECE = 64 << 10
-NOT_BEGUN = wire.UploadStatus(bytes_read=0, is_complete=False)
-
-
-class Meter:
-    """How far a transfer is, in bytes."""
-
-    def __init__(self, total: int | None = None) -> None:
-        self.done = 0
-        self.total = total
-
-    def at(self, done: int, total: int | None = None) -> None:
-        """Stand at `done`."""
-        self.done = done
-        if total is not None:
-            self.total = total
-
-
-def seed_upload(
-    name: str, source: LocalFile, meter: Meter, retries: Retries, *, overwrite: bool, go_on: bool
-) -> Plan[wire.UploadStatus]:
-    """Send `source` in pieces; after any error the server's offset decides where to go on.
-
-    `go_on` continues what an earlier run of the same transfer left on the server; without it a left-over is
-    dropped first.
-
-    Raises:
-        DigestMismatch: the server published other bytes than the source has.
-    """
-    backoff = Backoff(retries)
-    piece = SEED_PIECE
-    unsure = False
-    status = NOT_BEGUN
-    meter.at(0, source.size)
-    if go_on:
-        status = yield from _seed_status(name, source, retries)
-    else:
-        try:
-            yield from forget(calls.seed_upload_cancel(name), retries)
-        except NotFound:
-            pass
-    while not status.is_complete:
-        meter.at(status.bytes_read)
-        data = yield Do(partial(source.read, status.bytes_read, piece))
-        try:
-            status = yield calls.seed_upload(name, status.bytes_read, data, file_size=source.size, overwrite=overwrite)
-            backoff.gained()
-        except TooLarge:
-            if piece <= SMALLEST_PIECE:
-                raise
-            piece //= 2
-        except OffsetMismatch as error:
-            if not unsure:
-                raise
-            unsure = False
-            status = wire.UploadStatus(error.offset, is_complete=False)
-        except (TransportError, APIError) as error:
-            unsure = True
-            yield backoff.after(error, repeatable=True)
-            before = status.bytes_read
-            status = yield from _seed_status(name, source, retries)
-            if status.bytes_read > before:
-                backoff.gained()
-    meter.at(status.bytes_read)
-    if status.sha256 is not None and status.sha256 != (yield Do(source.sha256)):
-        raise DigestMismatch(f"the server has published other bytes as {name!r} than the source has")
-    return status
-
-
-def _seed_status(name: str, source: LocalFile, retries: Retries) -> Plan[wire.UploadStatus]:
-    """Where the upload stands: at 0 when there is none, or when what is published is not what goes up."""
-    try:
-        status: wire.UploadStatus = yield from request(calls.seed_upload_status(name), retries)
-    except NotFound:
-        return NOT_BEGUN
-    if status.is_complete and (status.bytes_read != source.size or status.sha256 != (yield Do(source.sha256))):
-        return NOT_BEGUN
-    return status
-
-
-def seed_download(name: str, part: PartFile, meter: Meter, retries: Retries) -> Plan[None]:
-    """Fetch `name` piece by piece into `part`, going on where an earlier run of the same part stopped.
-
-    Raises:
-        RemoteChanged: the file was replaced on the way.
-    """
-    if part.etag is None:
-        yield Do(part.start)
-        meter.at(0)
-    complete = False
-    while not complete:
-        call = calls.seed_download(name, meter.done, encoding="base64", etag=part.etag)
-        try:
-            piece: wire.DownloadPiece = yield from request(call, retries)
-        except FileChanged as error:
-            raise RemoteChanged(f"{name!r} was replaced on the server while it came down; start it again") from error
-        yield Do(partial(part.write, meter.done, base64.b64decode(piece.file_content)))
-        part.etag, complete = piece.etag, piece.is_complete
-        meter.at(piece.bytes_read, piece.file_size)

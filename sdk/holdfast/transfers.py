@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
-from holdfast import calls, plans, wire
-from holdfast._local import LocalFile, PartFile
-from holdfast.errors import NotFound, TransferCancelled, WaitTimeout
-from holdfast.plans import Meter, Plan, Retries, Stop, Stopped
+from holdfast._job import Job, R
+from holdfast._pace import Rate
+from holdfast.errors import TransferCancelled, WaitTimeout
+from holdfast.plans import Stop, Stopped
 
 if TYPE_CHECKING:
     from holdfast._http import AsyncDriver, SyncDriver
-
-R = TypeVar("R")
 
 
 class TransferState(StrEnum):
@@ -55,91 +49,12 @@ class TransferProgress:
         return self.done / self.total if self.total else 1.0
 
 
-class Job(ABC, Generic[R]):
-    """What a transfer does, for either face. `run` may be called again after any end and goes on."""
-
-    def __init__(self, kind: str, name: str, meter: Meter, retries: Retries) -> None:
-        self.kind = kind
-        self.name = name
-        self.meter = meter
-        self.retries = retries
-
-    @abstractmethod
-    def run(self) -> Plan[R]:
-        """Bring it to its end."""
-
-    @abstractmethod
-    def discard(self) -> Plan[None]:
-        """Remove what there is of it on both sides."""
-
-
-class SeedUpload(Job[wire.UploadStatus]):
-    """A file through `POST /upload/`."""
-
-    def __init__(self, source: LocalFile, name: str, overwrite: bool, retries: Retries) -> None:
-        super().__init__("upload", name, Meter(source.size), retries)
-        self._source = source
-        self._overwrite = overwrite
-        self._begun = False
-
-    def run(self) -> Plan[wire.UploadStatus]:
-        go_on, self._begun = self._begun, True
-        try:
-            return (
-                yield from plans.seed_upload(
-                    self.name, self._source, self.meter, self.retries, overwrite=self._overwrite, go_on=go_on
-                )
-            )
-        finally:
-            self._source.close()
-
-    def discard(self) -> Plan[None]:
-        try:
-            yield from plans.request(calls.seed_upload_cancel(self.name), self.retries)
-        except NotFound:
-            pass
-
-
-class SeedDownload(Job[Path]):
-    """A file through `GET /download/`."""
-
-    def __init__(self, name: str, target: Path, retries: Retries) -> None:
-        super().__init__("download", name, Meter(), retries)
-        self._part = PartFile(target)
-
-    def run(self) -> Plan[Path]:
-        yield from plans.seed_download(self.name, self._part, self.meter, self.retries)
-        path: Path = yield plans.Do(self._part.publish)
-        return path
-
-    def discard(self) -> Plan[None]:
-        yield plans.Do(self._part.discard)
-
-
-class _Rate:
-    """Bytes a second over the last few seconds, from samples taken when asked."""
-
-    WINDOW = 5.0
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque()
-
-    def at(self, done: int) -> float:
-        now = time.monotonic()
-        if not self._samples or now - self._samples[-1][0] >= 0.1:
-            self._samples.append((now, done))
-        while len(self._samples) > 2 and now - self._samples[0][0] > self.WINDOW:
-            self._samples.popleft()
-        then, before = self._samples[0]
-        return max(0.0, (done - before) / (now - then)) if now > then else 0.0
-
-
 class TransferView(Generic[R]):
     """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
 
     def __init__(self, job: Job[R]) -> None:
         self._job = job
-        self._rate = _Rate()
+        self._rate = Rate()
         self._state = TransferState.PAUSED
         self._error: BaseException | None = None
         self._result: R | None = None
@@ -167,7 +82,7 @@ class TransferView(Generic[R]):
     @property
     def progress(self) -> TransferProgress:
         """How far it is."""
-        done, total = self._job.meter.done, self._job.meter.total
+        done, total = self._job.done, self._job.total
         rate = self._rate.at(done)
         left = (total - done) / rate if total is not None and rate > 0 else None
         return TransferProgress(done, total, rate, left)
@@ -211,8 +126,7 @@ class Transfer(TransferView[R]):
         result: R | None = None
         state, error = TransferState.SUCCEEDED, None
         try:
-            with self._driver.session(stop) as driver:
-                result = driver.run(self._job.run(), stop)
+            result = self._run(stop)
         except Stopped:
             state = TransferState.PAUSED
         except BaseException as failure:
@@ -220,6 +134,14 @@ class Transfer(TransferView[R]):
         with self._changed:
             self._state, self._error, self._result = state, error, result
             self._changed.notify_all()
+
+    def _run(self, stop: Stop) -> R:
+        try:
+            self._job.begin()
+            with self._driver.session(stop) as driver:
+                return driver.run(self._job.run(), stop)
+        finally:
+            self._job.settle()
 
     def pause(self) -> None:
         """Stop, and keep everything; returns once it stands still."""
@@ -276,7 +198,7 @@ class AsyncTransfer(TransferView[R]):
 
     async def _work(self) -> None:
         try:
-            self._result = await self._driver.run(self._job.run())
+            self._result = await self._run()
             self._state = TransferState.SUCCEEDED
         except asyncio.CancelledError:
             self._state = TransferState.PAUSED
@@ -284,6 +206,13 @@ class AsyncTransfer(TransferView[R]):
         except BaseException as failure:
             self._state, self._error = TransferState.FAILED, failure
         self._ended.set()
+
+    async def _run(self) -> R:
+        try:
+            await asyncio.to_thread(self._job.begin)
+            return await self._driver.run(self._job.run())
+        finally:
+            await asyncio.to_thread(self._job.settle)
 
     async def pause(self) -> None:
         """Stop, and keep everything; returns once it stands still."""

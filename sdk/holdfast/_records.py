@@ -1,0 +1,145 @@
+"""Resume records: what a new kernel or process needs to go on with a transfer where an old one stopped. They block."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from holdfast.errors import TransferBusy
+
+__all__ = ["PartUpload", "Record", "RecordFile", "records_dir"]
+
+
+class PartUpload(msgspec.Struct):
+    """An upload on the server that takes the bytes from `begin` to `end`; `id` is empty until it was created."""
+
+    begin: int
+    end: int
+    id: str = ""
+
+
+class Record(msgspec.Struct):
+    """A transfer that has begun. Says nothing that is secret: no token, no credentials in the URL."""
+
+    kind: Literal["upload", "download"]
+    server: str
+    name: str
+    path: str
+    created: datetime
+    size: int | None = None
+    modified_ns: int | None = None
+    head: str = ""
+    overwrite: bool = False
+    etag: str = ""
+    sha256: str = ""
+    done: list[tuple[int, int]] = []
+    parts: list[PartUpload] = []
+    version: int = 1
+
+    @property
+    def key(self) -> str:
+        """What it is found by: the same server, name and path again mean the same transfer."""
+        return key_of(self.kind, self.server, self.name, self.path)
+
+
+def key_of(kind: str, server: str, name: str, path: str) -> str:
+    """The key of a record."""
+    text = "\0".join((kind, server_of(server), name, path))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def server_of(base_url: str) -> str:
+    """A server's URL without credentials."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str) -> Record:
+    """A record of a transfer that begins now."""
+    return Record(kind, server_of(base_url), name, path, datetime.now(UTC))
+
+
+def records_dir() -> Path:
+    """Where records are kept: `HOLDFAST_STATE_DIR`, else the user's own folder for state."""
+    if folder := os.environ.get("HOLDFAST_STATE_DIR"):
+        return Path(folder) / "transfers"
+    import platformdirs  # only transfers need it
+
+    return platformdirs.user_state_path("holdfast", appauthor=False) / "transfers"
+
+
+class RecordFile:
+    """One record on disk, held by one transfer at a time."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.path = folder / f"{key}.json"
+        self._lock_path = folder / f"{key}.lock"
+        self._lock: int | None = None
+
+    def take(self) -> Record | None:
+        """Hold it, and what it says; None when there is none or it can't be read.
+
+        Raises:
+            TransferBusy: another transfer, here or in another process, holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while self._lock is None:
+            number = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(number)
+                raise TransferBusy("the same transfer is running already, here or in another process") from None
+            if _is_at(number, self._lock_path):
+                self._lock = number
+            else:  # its last holder has removed it since it was opened
+                os.close(number)
+        return read(self.path)
+
+    def save(self, record: Record) -> None:
+        """Write it, whole or not at all."""
+        fresh = self.path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(record))
+        fresh.replace(self.path)
+
+    def remove(self) -> None:
+        """The transfer is over: forget it."""
+        self.path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Hold it no more."""
+        if self._lock is not None:
+            if not self.path.exists():
+                self._lock_path.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+def _is_at(number: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def read(path: Path) -> Record | None:
+    """The record in a file; None for what is none, such as one of a later version."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return record if record.version == 1 else None
+
+
+def pending(folder: Path, base_url: str) -> Iterator[Record]:
+    """Every record of a server, oldest first."""
+    found = [record for path in folder.glob("*.json") if (record := read(path)) is not None]
+    yield from sorted((r for r in found if r.server == server_of(base_url)), key=lambda record: record.created)
