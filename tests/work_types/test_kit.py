@@ -14,6 +14,7 @@ from holdfast.work import Job, Progress, Services, WorkError, WorkType, work_typ
 from holdfast.work.testing import Workshop, check
 from tornado_app.processes.registry import BUILT_IN, Registry
 from tornado_app.settings import Settings
+from tornado_app.work_types.export_csv import export_csv
 from tornado_app.work_types.import_csv import import_csv
 from tornado_app.work_types.manifest import manifest
 
@@ -229,9 +230,15 @@ def upload_csv(workshop: Workshop) -> None:
     workshop.files.put("b/c.csv", b"x" * 3_000_000)
 
 
+NUMBERS = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20) SELECT * FROM n"
+
 CASES: dict[str, Callable[[], Any]] = {
     "manifest": lambda: check(manifest, prepare=upload_csv),
     "import-csv": lambda: check(import_csv, {"file_name": "a.csv", "table": "t", "batch_rows": 7}, prepare=upload_csv),
+    "export-csv": lambda: check(
+        export_csv,
+        {"query": NUMBERS, "key": "value", "file_name": "o.csv", "batch_rows": 6},
+    ),
 }
 
 

@@ -18,7 +18,11 @@ from tornado_app.processes.code import code
 from tornado_app.settings import Settings, SettingsError
 
 ENTRY_POINTS = "holdfast.work_types"
-BUILT_IN = ("tornado_app.work_types.manifest", "tornado_app.work_types.import_csv")
+BUILT_IN = (
+    "tornado_app.work_types.manifest",
+    "tornado_app.work_types.import_csv",
+    "tornado_app.work_types.export_csv",
+)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

@@ -27,7 +27,11 @@ class Workshop:
         self.folder = Path(self._temporary.name)
         self.files = MemoryFiles()
         self.log: list[str] = []
-        self._settings: dict[str, Any] = {"files_dir": self.folder, **(settings or {})}
+        self._settings: dict[str, Any] = {
+            "files_dir": self.folder,
+            "databases": {"default": f"sqlite:///{self.folder}/default.sqlite"},
+            **(settings or {}),
+        }
         self._engines: dict[str, Engine] = {}
         self._http: httpx.Client | None = None
         self._alive: dict[str, LeftAlive] = {}
