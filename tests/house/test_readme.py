@@ -49,7 +49,7 @@ COMMANDS = list(commands())
 
 
 def test_every_block_has_a_language_that_is_tested() -> None:
-    assert {block.language for block in blocks()} <= {"sh", "python", "json", "text"}
+    assert {block.language for block in blocks()} <= {"sh", "python", "json", "text", "toml"}
 
 
 @pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith("make ")}))
@@ -60,7 +60,16 @@ def test_every_make_target_is_there(command: str) -> None:
 
 
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    known = ("make ", "curl ", "python -m tornado_app", "holdfast ", "pip install ", "aria2c ", "wget ")
+    known = (
+        "make ",
+        "curl ",
+        "python -m tornado_app",
+        "python -m pytest",
+        "holdfast ",
+        "pip install ",
+        "aria2c ",
+        "wget ",
+    )
     assert [c for _, c in COMMANDS if not c.startswith(known)] == []
 
 
