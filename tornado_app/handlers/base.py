@@ -167,6 +167,13 @@ class BaseHandler(RequestHandler):
 
     # -- reading
 
+    def only(self, *known: str) -> None:
+        """Refuse a query argument that is not among `known`. Raises BAD_PARAMETERS."""
+        for name in self.request.query_arguments:
+            if name not in known:
+                takes = f"this endpoint knows {', '.join(known)}" if known else "this endpoint has none"
+                raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name)
+
     def one(self, name: str, default: str | None = None) -> str | None:
         """A query argument, at most once. Raises BAD_PARAMETERS."""
         values = self.request.query_arguments.get(name, [])
@@ -184,7 +191,7 @@ class BaseHandler(RequestHandler):
         text = self.one(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+        if not (text.isascii() and text.isdigit() and len(text) <= 20 and least <= int(text) <= most):
             raise problems.BAD_PARAMETERS(f"{name} is a whole number from {least} to {most}, not {text!r}", field=name)
         return int(text)
 

@@ -25,6 +25,7 @@ class EventsHandler(BaseHandler):
     """`GET /v1/events` and `GET /v1/processes/{id}/events`; `Last-Event-ID` (or `?after=`) continues."""
 
     async def get(self, id: str | None = None) -> None:
+        self.only("after")
         processes = self.services.processes
         if id is not None:
             check_id(id)
@@ -57,7 +58,7 @@ class EventsHandler(BaseHandler):
         text = self.request.headers.get("Last-Event-ID") or self.one("after")
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) < 19):  # what the journal's 64 bits hold
             raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text!r}")
         return int(text)
 

@@ -30,6 +30,7 @@ class ProcessesHandler(BaseHandler):
         self.answer(process, 201 if created else 200)
 
     async def get(self) -> None:
+        self.only("state", "work_type", "label", "limit", "cursor")
         limit = self.whole("limit", 100, 1, MOST_A_PAGE)
         self.answer(await self.services.processes.page(self._filter(), self.one("cursor"), limit))
 
@@ -55,6 +56,7 @@ class ProcessHandler(BaseHandler):
     """`GET /v1/processes/{id}`: as it stands, or with `wait` and `after` when it changes. `DELETE`: forget it."""
 
     async def get(self, id: str) -> None:
+        self.only("wait", "after")
         seconds = self.number("wait", 0.0, 0.0, MOST_WAIT)
         processes = self.services.processes
         if seconds == 0:
@@ -75,9 +77,10 @@ class VerbHandler(BaseHandler):
     """`POST /v1/processes/{id}/pause`, `resume`, `cancel`, `kill`."""
 
     async def post(self, id: str, verb: str) -> None:
+        self.only()
         processes = self.services.processes
         if verb == "kill":
-            process = await processes.kill(id, self.services.settings.kill_grace)
+            process = await processes.kill(id)
         elif verb == "pause":
             process = await processes.pause(id)
         elif verb == "resume":
@@ -87,17 +90,22 @@ class VerbHandler(BaseHandler):
         self.answer(process)
 
 
-class BulkHandler(BaseHandler):
-    """`POST /v1/processes/pause`, `resume`, `cancel`: all that match the filter in the body."""
+class BulkHandler(ProcessHandler):
+    """`POST /v1/processes/pause`, `resume`, `cancel`: all that match the filter in the body.
 
-    async def post(self, verb: str) -> None:
-        self.answer(await self.services.processes.ask_all(self.body_as(BulkRequest), Cause(verb)))
+    `GET` and `DELETE` are for a process whose id is that word.
+    """
+
+    async def post(self, id: str) -> None:
+        self.only()
+        self.answer(await self.services.processes.ask_all(self.body_as(BulkRequest), Cause(id)))
 
 
 class LogHandler(BaseHandler):
     """`GET /v1/processes/{id}/log`: what the work logged, after line number `after`."""
 
     async def get(self, id: str) -> None:
+        self.only("after", "limit")
         after = self.whole("after", 0, 0, (1 << 63) - 1)
         limit = self.whole("limit", MOST_A_PAGE, 1, 10 * MOST_A_PAGE)
         self.answer(await self.services.processes.log(id, after, limit))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import Connection
 
 from holdfast.wire import ENDED, Event, Process, ProgressInfo, State
 from holdfast.work import WorkType
@@ -19,7 +21,7 @@ from tornado_app import problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book
 from tornado_app.processes.code import code
-from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Stopped
+from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Succeeded
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import LentServices
@@ -30,9 +32,10 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
+T = TypeVar("T")
+
 _TICK = 0.1  # progress is told at most ten times a second
 _MOST_LOG_BACKLOG = 10_000
-_LONGEST_LOG_LINE = 8192
 _LOG_PATIENCE = 5.0  # seconds that a line waits for room; then the oldest goes
 
 
@@ -44,6 +47,7 @@ class Run:
         "handle",
         "journaled",
         "lines",
+        "over",
         "overdue",
         "published",
         "row",
@@ -64,6 +68,7 @@ class Run:
         self.seen = 0  # yields that the last tick saw
         self.journaled = 0  # yields that the journal has
         self.touched = time.monotonic()  # when a yield was last seen
+        self.over = asyncio.Event()  # its end is in the journal
         self.overdue = False
 
     def current(self) -> Record:
@@ -97,9 +102,11 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._runs: dict[str, Run] = {}
-        self._undoing = asyncio.Semaphore(settings.max_running)
+        self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
+        self._undo_slots = asyncio.Semaphore(settings.max_running)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._closed = False
         self._idle = asyncio.Event()
 
     def begin(self, recovered: list[Record]) -> None:
@@ -123,7 +130,9 @@ class Attempts:
             except TimeoutError:
                 names = ", ".join(self._runs)
                 log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
+        self._closed = True
         try:
+            await self.keep_lines()
             await self._keep_newest()
         except problems.ProblemError as error:
             log.error("the newest checkpoints can't be kept: %s", error.detail)
@@ -143,7 +152,7 @@ class Attempts:
         run = self._runs.get(row.id)
         if run is not None and run.row.attempt == row.attempt and not run.undo:
             run.row = row
-            if run.handle is not None:
+            if run.handle is not None and not run.overdue:
                 wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state)
                 run.handle.stop(wish)  # type: ignore[arg-type] # the two words are two of Stopping
         elif row.state is State.CANCELLING and run is None:
@@ -187,7 +196,7 @@ class Attempts:
     def _set_timers(self, row: Record, *, deadline: bool) -> None:
         """Look again when a retry is due, and when a deadline is that has no timer yet."""
         if row.retry_at is not None and row.state is State.QUEUED:
-            self._loop.call_later(max(0.0, row.retry_at - time.time()), self._wake)
+            self._loop.call_later(max(0.0, row.retry_at - time.time()) + 0.01, self._wake)
         if deadline and row.deadline is not None:
             self._loop.call_later(max(0.0, row.deadline - time.time()) + 0.01, self._spawn_overdue)
 
@@ -200,12 +209,26 @@ class Attempts:
             self.spawn(self._stop_overdue())
 
     async def _stop_overdue(self) -> None:
-        for row in await self._journal.write(self._book.overdue):
+        for row in await self._insist("a deadline", lambda: self._journal.write(self._book.overdue)):
             run = self._runs.get(row.id)
-            if run is not None and run.row.attempt == row.attempt and run.handle is not None and not run.overdue:
+            if run is not None and run.row.attempt == row.attempt and not run.overdue:
                 run.overdue = True
-                run.handle.stop("cancel")
+                self.spawn(self._end(run))
+
+    async def _end(self, run: Run) -> None:
+        """Stop an attempt at its next yield, or else kill it where that can be done."""
+        if run.handle is not None:
+            run.handle.stop("cancel")
+            if not await self.wait_over(run, self._settings.kill_grace):
                 await run.handle.kill(self._settings.kill_grace)
+
+    async def wait_over(self, run: Run, timeout: float) -> bool:
+        """Whether the end of that attempt is in the journal, after `timeout` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await run.over.wait()
+        except TimeoutError:
+            return False
 
     def _launch(self, row: Record, sent: bytes | None) -> None:
         work = self._registry.get(row.work_type)
@@ -226,76 +249,96 @@ class Attempts:
         if self._settings.journal_interval == 0 and not run.undo:
             control.on_yield = lambda control: self._keep_now(run)
         attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent)
-        place = self._places[row.place]
-        run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
+        try:
+            place = self._places[row.place]
+            run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
+        except Exception as error:
+            log.exception("process %s can't be launched", row.id)
+            self._ended(run, Failed(type(error).__name__, f"it can't be launched: {error}", retry=True))
 
     def _stop(self, run: Run) -> None:
         if run.handle is not None:
             run.handle.stop("shutdown")
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
+        if self._closed:  # cut off by the end of the server: it goes on from its last checkpoint at the next start
+            return
         self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
 
     async def _finish(self, run: Run, outcome: Outcome) -> None:
         metrics.YIELDS.inc(run.control.yields - run.seen)
-        if run.overdue and isinstance(outcome, Stopped):
+        if run.overdue and not isinstance(outcome, Succeeded):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
             run.control.on_log(outcome.trace)
-        await self.keep_lines(run)
+        await self._insist(f"the log of process {run.row.id}", lambda: self.keep_lines(run))
         row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
         if row is not None and row.state is State.CANCELLING and not self._closing:
             self.spawn(self._roll_back(row))
 
     async def _write_end(self, id: str, attempt: int, outcome: Outcome, run: Run | None) -> Record | None:
-        """Write the end down, however long the journal won't: what is not written is not so."""
+        """Write the end of an attempt down, which frees its slot."""
         latest = run.control.latest if run is not None else None
         shutdown = self._closing
 
-        pause = 0.1
-        while True:
-            try:
-                row = await self._journal.write(
-                    lambda connection: self._book.ended(connection, id, attempt, outcome, latest, shutdown)
-                )
-                break
-            except problems.ProblemError as error:
-                log.error("process %s: its end can't be written yet: %s", id, error.detail)
-                await asyncio.sleep(pause)
-                pause = min(5.0, pause * 2)
+        def end(connection: Connection) -> Record | None:
+            return self._book.ended(connection, id, attempt, outcome, latest, shutdown)
+
+        row = await self._insist(f"the end of process {id}", lambda: self._journal.write(end))
         if run is not None:
             self._forget(run)
         return row
 
+    async def _insist(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
+        """Write, however long the journal won't: what is not written is not so."""
+        pause = 0.1
+        while True:
+            try:
+                return await write()
+            except problems.ProblemError as error:
+                log.error("%s can't be written yet: %s", what, error.detail)
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+
     def _forget(self, run: Run) -> None:
+        run.over.set()
         if self._runs.get(run.row.id) is run:
             del self._runs[run.row.id]
         if not self._runs:
             self._idle.set()
 
     async def _roll_back(self, row: Record) -> None:
-        """Undo a process that was cancelled, in its place."""
+        """Undo a process that was cancelled, in its place, once at a time."""
+        if row.id in self._undoing:
+            return
+        self._undoing.add(row.id)
         work = self._registry.get(row.work_type)
         if work is None:
-            error = _gone(row.work_type)
-            await self._journal.write(lambda connection: self._book.undone(connection, row.id, row.attempt, error))
+            await self._write_undone(row, _gone(row.work_type))
             return
-        await self._undoing.acquire()
-        sent = await self._journal.read(lambda connection: rows.code(connection, row.id)) if work is code else None
+        await self._undo_slots.acquire()
+        sent: bytes | None = None
+        if work is code:
+            read = functools.partial(self._journal.read, lambda connection: rows.code(connection, row.id))
+            sent = await self._insist(f"the rollback of process {row.id}", read)
         run = Run(row, work, undo=True)
         self._runs[row.id] = run
         self._run_in_place(run, sent)
 
     async def _undone(self, run: Run, outcome: Outcome) -> None:
-        self._undoing.release()
+        self._undo_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
             run.control.on_log(outcome.trace)
-        await self.keep_lines(run)
-        row = run.row
-        try:
-            await self._journal.write(lambda connection: self._book.undone(connection, row.id, row.attempt, outcome))
-        finally:
-            self._forget(run)
+        await self._insist(f"the log of process {run.row.id}", lambda: self.keep_lines(run))
+        await self._write_undone(run.row, outcome)
+        self._forget(run)
+
+    async def _write_undone(self, row: Record, outcome: Outcome) -> None:
+        def undone(connection: Connection) -> Record | None:
+            return self._book.undone(connection, row.id, row.attempt, outcome)
+
+        await self._insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
+        self._undoing.discard(row.id)
 
     # -- keeping what attempts report
 
@@ -313,6 +356,8 @@ class Attempts:
                     await self._keep_newest()
             except problems.ProblemError as error:
                 log.error("checkpoints can't be kept now: %s", error.detail)
+            except Exception:  # a bug in one report must not end the reports of all
+                log.exception("checkpoints can't be kept now")
 
     def _publish(self) -> None:
         """Tell the progress that came since the last tick."""
@@ -346,12 +391,21 @@ class Attempts:
             run.journaled = yields
 
     def _keep_now(self, run: Run) -> None:
-        """In the worker's thread, with a journal interval of 0: durable before the work goes on."""
+        """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
         latest = run.control.latest
         assert latest is not None  # noqa: S101 - called by a yield
         entry = (run.row.id, run.row.attempt, latest)
-        self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
-        run.journaled = run.control.yields
+        pause = 0.1
+        while run.control.stopping is None:  # a wish to stop ends the wait: its answer writes this checkpoint, too
+            try:
+                self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
+            except problems.ProblemError as error:
+                log.error("process %s waits: its checkpoint can't be kept: %s", run.row.id, error.detail)
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)
+            else:
+                run.journaled = run.control.yields
+                return
 
     def _take_line(self, run: Run, message: str) -> None:
         """From any thread. Work that logs quicker than the journal writes waits a little, so that no line is lost."""
@@ -359,18 +413,23 @@ class Attempts:
             patience = time.monotonic() + _LOG_PATIENCE
             while len(run.lines) >= _MOST_LOG_BACKLOG and time.monotonic() < patience:
                 time.sleep(_TICK / 10)
-        run.lines.append((time.time(), message[:_LONGEST_LOG_LINE]))
+        run.lines.append((time.time(), message))
 
     async def keep_lines(self, run: Run | None = None) -> None:
-        """Write the log lines that wait, and tell them."""
-        lines: list[tuple[str, float, int, str]] = []
+        """Write the log lines that wait, and tell them. What can't be written goes on waiting."""
+        taken: list[tuple[Run, tuple[float, str]]] = []
         for each in [run] if run is not None else list(self._runs.values()):
             while each.lines:
-                at, message = each.lines.popleft()
-                lines.append((each.row.id, at, each.row.attempt, message))
-        if not lines:
+                taken.append((each, each.lines.popleft()))
+        if not taken:
             return
-        seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, lines))
+        lines = [(each.row.id, at, each.row.attempt, message) for each, (at, message) in taken]
+        try:
+            seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, lines))
+        except problems.ProblemError:
+            for each, line in reversed(taken):
+                each.lines.appendleft(line)
+            raise
         if self._hub.anyone:
             for seq, (id, at, attempt, message) in zip(seqs, lines, strict=True):
                 data = {"seq": seq}

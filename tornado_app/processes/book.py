@@ -121,6 +121,7 @@ class Book:
         for state in (State.RUNNING, State.PAUSING):
             for row in self._all(connection, processes.c.state == state.value):
                 self._move(connection, row, Cause.INTERRUPTED)
+                faults.point("recover.written")
         timed = or_(processes.c.retry_at.is_not(None), processes.c.deadline.is_not(None))
         waiting = self._all(connection, processes.c.state.in_([State.QUEUED, State.PAUSED]), timed)
         return [*self._all(connection, processes.c.state == State.CANCELLING.value), *waiting]
@@ -182,6 +183,7 @@ class Book:
                 )
                 self._taken[was.id] = was.work_type
                 claimed.append((after, row[-1]))
+                faults.point("claim.written")
             if drained:
                 self._queued = bool(full)
                 break
@@ -239,7 +241,7 @@ class Book:
         return row, True
 
     def ask(self, connection: Connection, id: str, cause: Cause) -> Record:
-        """Pause, resume or cancel. Asking again for what is already so answers with the process as it stands.
+        """Pause, resume, cancel or kill, where the transition table has it.
 
         Raises:
             ProblemError: NO_SUCH_PROCESS, ILLEGAL_STATE.
@@ -308,6 +310,7 @@ class Book:
             for i, (id, at, attempt, message) in enumerate(lines, 1)
         ]
         connection.execute(_INSERT_LOGS, rows)
+        faults.point("log.written")
         return list(range(last + 1, last + 1 + len(rows)))
 
     def ended(
@@ -358,8 +361,11 @@ class Book:
         if isinstance(outcome, Failed):
             before = _decode(row.error, type=ErrorInfo) if row.error else ErrorInfo("Cancelled", "it was cancelled")
             both = ErrorInfo(before.type, before.message, f"{outcome.type}: {outcome.message}")
-            return self._move(connection, row, Cause.ROLLBACK_FAILED, error=_encode(both), ended=time.time())
-        return self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
+            row = self._move(connection, row, Cause.ROLLBACK_FAILED, error=_encode(both), ended=time.time())
+        else:
+            row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
+        faults.point("undone.written")
+        return row
 
     def overdue(self, connection: Connection) -> list[Record]:
         """Fail what waits past its deadline; the running ones among the answer are for their places to stop."""
@@ -372,6 +378,7 @@ class Book:
         for row in found:
             if row.state in (State.QUEUED, State.PAUSED):
                 self._move(connection, row, Cause.FAILED, error=error, ended=time.time())
+                faults.point("overdue.written")
         return [row for row in found if row.state in (State.RUNNING, State.PAUSING)]
 
     def delete(self, connection: Connection, id: str) -> None:
@@ -398,6 +405,7 @@ class Book:
         connection.execute(delete(logs).where(logs.c.id.in_(ids)))
         connection.execute(delete(events).where(events.c.id.in_(ids)))
         connection.execute(delete(processes).where(processes.c.id.in_(ids)))
+        faults.point("delete.written")
 
     # -- rows
 

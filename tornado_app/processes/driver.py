@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
+import time
 import traceback
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,12 @@ from holdfast.work import MAX_CHECKPOINT, Job, Progress, Services, Stopping, Wor
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
+
+LONGEST_NOTE = 1000
+LONGEST_LINE = 8192
+"""Most characters of a note, and of a log line, an error message or a traceback; what is longer loses its middle."""
+
+_TURN = 0.005  # seconds that an async generator may hold the loop by yielding without awaiting
 
 _encode = msgspec.json.Encoder().encode
 
@@ -140,9 +147,13 @@ class Drive:
                     await undone
                 return self._succeeded(None)
             generator = self.work.function(job)
+            turn = time.monotonic()
             try:
                 async for item in generator:
                     self._take(item)
+                    if time.monotonic() - turn > _TURN:  # it may never await anything itself
+                        await asyncio.sleep(0)
+                        turn = time.monotonic()
                     if control.on_yield is not None:  # it may wait for the disk
                         await asyncio.to_thread(control.on_yield, control)
                     if control.stopping is not None:
@@ -177,7 +188,7 @@ class Drive:
             params,
             checkpoint,
             attempt=attempt.attempt,
-            log=control.on_log,
+            log=lambda message: control.on_log(text_of(message, LONGEST_LINE)),
             stopping=lambda: control.stopping,
             when_killed=when_killed,
             services=self._services,
@@ -190,9 +201,10 @@ class Drive:
         """What was yielded is the newest safe point."""
         if not isinstance(item, Progress):
             raise _Fault(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
-        for number in (item.done, item.total):
-            if not isinstance(number, (int, float, NoneType)):
-                raise _Fault(f"it yielded a Progress whose done or total is {number!r}; give a number or None")
+        done, total = _number(item.done), _number(item.total)
+        note = item.note
+        if type(note) is not str or len(note) > LONGEST_NOTE or not note.isascii():
+            note = text_of(note, LONGEST_NOTE)
         try:
             checkpoint = _encode(item.checkpoint)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -201,7 +213,7 @@ class Drive:
             raise _Fault(f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
         self._check_fork()
         control = self.control
-        control.latest = Yielded(item.done, item.total, item.note, checkpoint)
+        control.latest = Yielded(done, total, note, checkpoint)
         control.yields += 1
 
     def _check_fork(self) -> None:
@@ -222,18 +234,51 @@ class Drive:
 
     def _failed(self, error: BaseException) -> Failed:
         self._check_fork()
+        try:
+            return self._failure(error)
+        except Exception:  # an error so broken, or memory so short, that it can't be told in full
+            return Failed(type(error).__name__, "it failed, and its error can't be told")
+
+    def _failure(self, error: BaseException) -> Failed:
         name = type(error).__name__
         if isinstance(error, _Fault):
-            return Failed("BadWork", str(error))
+            return Failed("BadWork", text_of(error, LONGEST_LINE))
         if isinstance(error, SystemExit):
-            return Failed(name, f"the work called sys.exit({error.code!r}); return, or raise an error")
+            said = text_of(error.code, LONGEST_LINE)
+            return Failed(name, f"the work called sys.exit({said}); return, or raise an error")
+        message = text_of(error, LONGEST_LINE)
         retry_on = self.work.retry_on
         if isinstance(error, WorkError):  # "cannot go on", so worth another attempt only where its type says so by name
             retry_on = tuple(kind for kind in retry_on if issubclass(kind, WorkError))
-            return Failed(name, str(error), isinstance(error, retry_on))
+            return Failed(name, message, isinstance(error, retry_on))
         retry = isinstance(error, Exception) and isinstance(error, retry_on)
         frames = traceback.format_exception(error.with_traceback(_own_frames(error)))
-        return Failed(name, str(error) or name, retry, "".join(frames))
+        return Failed(name, message or name, retry, text_of("".join(frames), LONGEST_LINE))
+
+
+def text_of(value: object, most: int) -> str:
+    """A value as text that UTF-8 can carry, lone surrogates escaped; what is longer than `most` loses its middle."""
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"a {type(value).__name__} whose text can't be made: {type(error).__name__}"
+    if len(text) > most:
+        text = f"{text[: most // 2]} [...] {text[-(most // 2) :]}"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _number(value: object) -> float | None:
+    """What `done` and `total` may be; what is not finite is not known. Raises `_Fault`."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type] # numpy's numbers, Decimal and Fraction can, others raise
+    except (TypeError, ValueError, OverflowError):
+        shown = text_of(repr(value), 100)
+        raise _Fault(f"it yielded a Progress whose done or total is {shown}; give a number or None") from None
+    return number if math.isfinite(number) else None
 
 
 def _own_frames(error: BaseException) -> Any:

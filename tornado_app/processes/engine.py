@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -44,6 +45,13 @@ from tornado_app.processes.schema import probe
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
+
+_EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
+_MOST_LABELS = 64
+_MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
+_MOST_RETRIES = 1_000_000
+_LONGEST_DEADLINE = 100 * 366 * 86400.0
+_PRIORITIES = range(-(1 << 31), 1 << 31)
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -88,6 +96,8 @@ class Engine:
 
     async def stop(self, grace: float) -> None:
         """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""
+        if self._closing:
+            return
         self._closing = True
         self.hub.close()
         self._book.close_queue()
@@ -131,17 +141,7 @@ class Engine:
             raise problems.BAD_PARAMETERS(
                 f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
             )
-        if request.deadline_s is not None and request.deadline_s <= 0:
-            raise problems.BAD_PARAMETERS(
-                f"deadline_s must be more than 0 seconds, not {request.deadline_s}", field="deadline_s"
-            )
-        if request.retries is not None and request.retries < 0:
-            raise problems.BAD_PARAMETERS(f"retries must be 0 or more, not {request.retries}", field="retries")
-        for key, value in request.labels.items():
-            if not (0 < len(key) <= 128 and len(value) <= 256):
-                raise problems.BAD_PARAMETERS(
-                    "a label's key has 1 to 128 characters, its value at most 256", field="labels"
-                )
+        _check_options(request)
         return New(
             id=id,
             work_type=work.name,
@@ -169,7 +169,7 @@ class Engine:
             process = await self.get(id)
             after = process.version if after is None else after
             until = time.monotonic() + timeout
-            while process.version == after and (left := until - time.monotonic()) > 0:
+            while process.version == after and not watcher.dropped and (left := until - time.monotonic()) > 0:
                 await watcher.next(left)
                 process = await self.get(id)
             return process
@@ -210,14 +210,16 @@ class Engine:
         """Stop at the next yield, then undo what was done."""
         return await self._ask(id, Cause.CANCEL)
 
-    async def kill(self, id: str, grace: float) -> Process:
+    async def kill(self, id: str) -> Process:
         """End an attempt that does not yield. Raises ILLEGAL_STATE, saying why, where that can't be done."""
+        grace = self._settings.kill_grace
         await self._ask(id, Cause.KILL)
         run = self._attempts.get(id)
         if run is not None and run.handle is not None:
             refusal = await run.handle.kill(grace)
             if refusal is not None:
                 raise problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
+            await self._attempts.wait_over(run, grace)
         return await self.get(id)
 
     async def _ask(self, id: str, cause: Cause) -> Process:
@@ -228,8 +230,11 @@ class Engine:
 
     async def ask_all(self, wanted: BulkRequest, cause: Cause) -> BulkAnswer:
         """A verb for all that match the filter. Raises BAD_PARAMETERS for no filter at all."""
-        if wanted == BulkRequest():
+        if wanted.ids is None and wanted.work_type is None and wanted.state is None and not wanted.label:
             raise problems.BAD_PARAMETERS("name what is meant: ids, work_type, state or label")
+        if len(wanted.ids or ()) > _MOST_IDS:
+            raise problems.BAD_PARAMETERS(f"name at most {_MOST_IDS} ids at once", field="ids")
+        _check_labels(wanted.label or {}, "label")
         if wanted.state is None and wanted.ids is None:
             live = LIVE if cause is not Cause.RESUME else {State.PAUSED, State.PAUSING}
             wanted = msgspec.structs.replace(wanted, state=sorted(live))
@@ -278,7 +283,7 @@ class Engine:
             expired = 0
             with contextlib.suppress(problems.ProblemError):
                 expired = await self._journal.write(self._expire)
-            await asyncio.sleep(0 if expired else 60)
+            await asyncio.sleep(0 if expired else _EXPIRE_EVERY)
 
     def _expire(self, connection: Connection) -> int:
         return self._book.expire(connection, time.time() - self._settings.keep_ended)
@@ -286,6 +291,31 @@ class Engine:
     def _has_undo(self, name: str) -> bool:
         work = self.registry.get(name)
         return work is None or work.undo is not None
+
+
+def _check_options(request: StartRequest) -> None:
+    """Raises BAD_PARAMETERS for what the journal can't hold or the engine can't keep."""
+    if request.priority not in _PRIORITIES:
+        raise problems.BAD_PARAMETERS(
+            f"priority is a whole number from {_PRIORITIES[0]} to {_PRIORITIES[-1]}, not {request.priority}",
+            field="priority",
+        )
+    if request.retries is not None and not 0 <= request.retries <= _MOST_RETRIES:
+        raise problems.BAD_PARAMETERS(f"retries is from 0 to {_MOST_RETRIES}, not {request.retries}", field="retries")
+    if request.deadline_s is not None and not 0 < request.deadline_s <= _LONGEST_DEADLINE:
+        raise problems.BAD_PARAMETERS(
+            f"deadline_s is more than 0 seconds and less than a hundred years, not {request.deadline_s:g}",
+            field="deadline_s",
+        )
+    _check_labels(request.labels, "labels")
+
+
+def _check_labels(labels: Mapping[str, str], field: str) -> None:
+    if len(labels) > _MOST_LABELS:
+        raise problems.BAD_PARAMETERS(f"give at most {_MOST_LABELS} labels, not {len(labels)}", field=field)
+    for key, value in labels.items():
+        if not (0 < len(key) <= 128 and len(value) <= 256):
+            raise problems.BAD_PARAMETERS("a label's key has 1 to 128 characters, its value at most 256", field=field)
 
 
 def check_id(id: str) -> None:

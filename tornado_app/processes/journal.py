@@ -32,6 +32,18 @@ T = TypeVar("T")
 Decision = Callable[[Connection], T]
 
 _MOST_TOGETHER = 256
+# What is wrong with the file or its disk, not with one decision: trying each decision alone would only take longer.
+_OF_THE_FILE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 _Waiting = Future[Any] | asyncio.Future[Any]
 _Job = tuple[Decision[Any], _Waiting]
 _Answer = tuple[_Waiting, Any, Exception | None]
@@ -54,6 +66,8 @@ class Journal:
         self.observe: Callable[[float], None] = lambda seconds: None
         self._durable = durable
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
         self._writer = threading.Thread(target=self._write_all, name="journal-writer", daemon=True)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="journal-reader")
         self._engine = _connect(path, durable, writer=True)
@@ -76,14 +90,21 @@ class Journal:
     async def write(self, decision: Decision[T]) -> T:
         """Run a decision; its answer, once it is on disk. Raises UNAVAILABLE when the disk or database won't."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put((decision, future))
+        self._put(decision, future)
         return await future
 
     def write_here(self, decision: Decision[T]) -> T:
         """The same from a worker thread: blocks."""
         future: Future[T] = Future()
-        self._jobs.put((decision, future))
+        self._put(decision, future)
         return future.result()
+
+    def _put(self, decision: Decision[Any], future: _Waiting) -> None:
+        with self._closing:  # so that nothing is queued behind the end
+            if self._closed:
+                future.set_exception(problems.UNAVAILABLE("the server is stopping; start it again in a moment"))
+            else:
+                self._jobs.put((decision, future))
 
     async def read(self, decision: Decision[T]) -> T:
         """Run a function that only reads, on a reader thread, in one snapshot."""
@@ -98,8 +119,10 @@ class Journal:
 
     def close(self) -> None:
         """Write what is queued and close the files. Blocks."""
-        if self._writer.is_alive():
+        with self._closing:
+            self._closed = True
             self._jobs.put(None)
+        if self._writer.is_alive():
             self._writer.join()
         self._readers.shutdown()
         self._read_engine.dispose()
@@ -120,9 +143,13 @@ class Journal:
                     connection = self._engine.connect()
                 self._commit(connection, jobs)
             except Exception as error:
-                log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
                 self._discard(connection)
-                connection = self._one_by_one(jobs)
+                connection = None
+                if len(jobs) == 1 or _is_of_the_file(error):
+                    self._refuse(jobs, error)
+                else:
+                    log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
+                    connection = self._one_by_one(jobs)
             self.observe(time.perf_counter() - began)
         if connection is not None:
             connection.close()
@@ -188,12 +215,15 @@ class Journal:
                     connection = self._engine.connect()
                 self._commit(connection, [job])
             except Exception as error:
-                log.error("journal: a write failed: %s", error)
                 self._discard(connection)
                 connection = None
-                failure = self._unavailable(error) if isinstance(error, DatabaseError) else error
-                self._tell([(job[1], None, failure)], None)
+                self._refuse([job], error)
         return connection
+
+    def _refuse(self, jobs: list[_Job], error: Exception) -> None:
+        log.error("journal: %d writes failed: %s", len(jobs), error)
+        failure = self._unavailable(error) if isinstance(error, DatabaseError) else error
+        self._tell([(future, None, failure) for _, future in jobs], None)
 
     def _discard(self, connection: Connection | None) -> None:
         if connection is not None:
@@ -216,6 +246,12 @@ def _settle(future: _Waiting, answer: Any, failure: Exception | None) -> None:
         future.set_exception(failure)
     else:
         future.set_result(answer)
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Whether every other write would fail in the same way now (SQLite's primary result codes)."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) if isinstance(error, DatabaseError) else 0
+    return (code & 0xFF) in _OF_THE_FILE
 
 
 def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:

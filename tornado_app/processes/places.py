@@ -66,21 +66,21 @@ class ThreadPlace:
                 log.info("process %s ended after the server had stopped", attempt.id)
 
         with self._lock:
-            fresh = self._idle == 0
-            if fresh:
+            if self._idle == 0:
+                threading.Thread(target=self._serve, args=(run,), name=f"work-{self._threads + 1}", daemon=True).start()
                 self._threads += 1
             else:
                 self._idle -= 1
-        self._work.put(run)
-        if fresh:
-            threading.Thread(target=self._serve, name=f"work-{self._threads}", daemon=True).start()
+                self._work.put(run)
         return handle
 
-    def _serve(self) -> None:
-        while (run := self._work.get()) is not None:
+    def _serve(self, first: Callable[[], None]) -> None:
+        run: Callable[[], None] | None = first
+        while run is not None:
             run()
             with self._lock:
                 self._idle += 1
+            run = self._work.get()
 
     async def close(self) -> None:
         """Idle threads end; a busy one ends after its work, or with the server."""

@@ -98,7 +98,12 @@ class _ProcessHandle:
         if self._killed_by is not None:  # asked for while it started
             self.signal(self._killed_by)
         self.stop(self._wish)
-        outcome = await self._take_reports(reader)
+        try:
+            outcome = await self._take_reports(reader)
+        except Exception:  # nothing more of it may count, so it must not go on
+            log.exception("process %s sent a report that can't be read", task.attempt.id)
+            self.signal(signal.SIGKILL)
+            outcome = Failed("BadWork", "its process sent a report that can't be read")
         self._writer.close()
         await loop.run_in_executor(None, process.join)
         self._over.set()
@@ -140,7 +145,7 @@ class _ProcessHandle:
         return Failed("ProcessDied", f"its process ended by itself with exit status {code}", retry=True)
 
     def stop(self, why: Stopping | None) -> None:
-        self._wish = why
+        self._wish = self._control.stopping = why
         self._say(_WISH[why])
 
     def _say(self, letter: bytes) -> None:

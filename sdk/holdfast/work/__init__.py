@@ -253,7 +253,15 @@ class WorkType(msgspec.Struct, eq=False):
         return inspect.isasyncgenfunction(self.function)
 
     def rollback(self, function: Rollback) -> Rollback:
-        """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice."""
+        """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice.
+
+        Raises `TypeError` for a generator function, and for an `async def` where the work itself is not async: calling
+        one would do nothing.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{self.name}: a rollback is a plain function, it does not yield")
+        if inspect.iscoroutinefunction(function) and not self.is_async:
+            raise TypeError(f"{self.name}: a rollback can only be async where the work is an async generator")
         self.undo = function
         return function
 

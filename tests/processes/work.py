@@ -1,0 +1,452 @@
+"""Work types for the tests: well behaved ones that leave a trail, and every kind of bad one.
+
+Importable by child processes, and by a server with `--import tests.processes.work`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from holdfast.work import Job, Progress, WorkError, work_type
+
+RELEASE = threading.Event()
+"""Lets go of work that never yields, in this process."""
+
+
+class Steps(msgspec.Struct, forbid_unknown_fields=True):
+    """Count to `to`, `every` seconds a step; `trail` is a file that tells what was done, `undo_fails` how often."""
+
+    to: int = 1_000_000
+    every: float = 0.001
+    trail: str = ""
+    undo_fails: int = 0
+    fails: int = 0
+    error: str = "ValueError"
+
+
+def note(trail: str, *words: object) -> None:
+    """Append one line."""
+    if trail:
+        fd = os.open(trail, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, (" ".join(map(str, words)) + "\n").encode())
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def alone(trail: str) -> Iterator[None]:
+    """Notes `twice` when another attempt of the same process runs; the kernel frees the lock of a killed one."""
+    if not trail:
+        yield
+        return
+    with Path(trail + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(trail, "twice")
+        yield
+
+
+def _begin(job: Job[Steps]) -> int:
+    params = job.params
+    at = int((job.checkpoint or {"at": 0})["at"])
+    note(params.trail, "run", job.attempt, at)
+    if job.attempt <= params.fails:
+        raise {"ValueError": ValueError, "WorkError": WorkError, "KeyError": KeyError}[params.error]("not yet")
+    return at
+
+
+def _undo(job: Job[Steps]) -> None:
+    with alone(job.params.trail):
+        note(job.params.trail, "undo", job.attempt, (job.checkpoint or {"at": 0})["at"])
+        tried = Path(job.params.trail).read_text().count("undo ") if job.params.trail else 1
+        if tried <= job.params.undo_fails:
+            raise RuntimeError("can't undo it yet")
+
+
+def _steps(job: Job[Steps]) -> Generator[Progress, None, dict[str, int]]:
+    params = job.params
+    with alone(params.trail):
+        at = _begin(job)
+        try:
+            while at < params.to:
+                at += 1
+                if params.every:
+                    time.sleep(params.every)
+                yield Progress(at, params.to, {"at": at}, f"step {at}")
+        finally:
+            note(params.trail, "stop", job.attempt, at, job.stopping)
+    return {"at": at}
+
+
+async def _steps_async(job: Job[Steps]) -> AsyncGenerator[Progress, None]:
+    params = job.params
+    with alone(params.trail):
+        at = _begin(job)
+        try:
+            while at < params.to:
+                at += 1
+                if params.every:
+                    await asyncio.sleep(params.every)
+                yield Progress(at, params.to, {"at": at}, f"step {at}")
+        finally:
+            note(params.trail, "stop", job.attempt, at, job.stopping)
+    job.result = {"at": at}
+
+
+def _named(function: Callable[..., Any], doc: str) -> Any:
+    function.__doc__ = doc
+    return function
+
+
+steps = work_type("steps", params=Steps)(_named(_steps, "Count, and tell a trail."))
+steps.rollback(_undo)
+
+steps_async = work_type("steps-async", params=Steps)(_named(_steps_async, "Count on the loop."))
+
+
+@steps_async.rollback
+async def undo_async(job: Job[Steps]) -> None:
+    await asyncio.sleep(0)
+    _undo(job)
+
+
+limited = work_type("limited", params=Steps, limit=2)(_steps)
+stubborn = work_type("stubborn", params=Steps, retries=3, retry_on=(ValueError,))(_steps)
+stubborn.rollback(_undo)
+particular = work_type("particular", params=Steps, retries=3, retry_on=(WorkError,))(_steps)
+
+
+@work_type("empty")
+def empty(job: Job[Any]) -> Generator[Progress, None, None]:
+    """Nothing at all."""
+    yield from ()
+
+
+class Place(msgspec.Struct):
+    at: int
+
+
+@work_type("typed", params=Steps, checkpoint=Place)
+def typed(job: Job[Steps]) -> Generator[Progress, None, int]:
+    """Its checkpoints are of a declared type."""
+    at: Place = job.checkpoint or Place(0)
+    while at.at < job.params.to:
+        at = Place(at.at + 1)
+        time.sleep(job.params.every)
+        yield Progress(checkpoint=at)
+    return at.at
+
+
+@work_type("talker", params=Steps)
+def talker(job: Job[Steps]) -> Generator[Progress, None, None]:
+    """Logs a line a step."""
+    for i in range((job.checkpoint or 0), job.params.to):
+        job.log(f"line {i}")
+        time.sleep(job.params.every)
+        yield Progress(checkpoint=i + 1)
+
+
+# -- bad work
+
+
+class Bad(msgspec.Struct):
+    """`how` names a function below; `path` is a file it may use."""
+
+    how: str
+    path: str = ""
+
+
+Misdeed = Generator[Progress, None, Any]
+
+
+def raises(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint=1)
+    raise ValueError("no such luck")
+
+
+def raises_at_once(job: Job[Bad]) -> Misdeed:
+    raise WorkError("it can't be done: give it something that can")
+    yield
+
+
+def raises_unspeakable(job: Job[Bad]) -> Misdeed:
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("not even this")
+
+    yield Progress()
+    raise UnspeakableError
+
+
+def raises_bytes_of_a_name(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    raise FileNotFoundError(os.fsdecode(b"caf\xe9.csv"))
+
+
+def raises_at_length(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    raise ValueError("x" * 5_000_000)
+
+
+def raises_in_finally(job: Job[Bad]) -> Misdeed:
+    try:
+        while True:
+            time.sleep(0.001)
+            yield Progress(checkpoint=1)
+    finally:
+        raise OSError("could not tidy up")
+
+
+def exits(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    sys.exit(3)
+
+
+def interrupts(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    raise KeyboardInterrupt
+
+
+def yields_a_number(job: Job[Bad]) -> Misdeed:
+    yield 17  # type: ignore[misc]
+
+
+def yields_no_json(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint={"lock": threading.Lock()})
+
+
+def yields_a_loop(job: Job[Bad]) -> Misdeed:
+    endless: list[Any] = []
+    endless.append(endless)
+    yield Progress(checkpoint=endless)
+
+
+def yields_too_much(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint="x" * 300_000)
+
+
+def yields_a_word_as_done(job: Job[Bad]) -> Misdeed:
+    yield Progress(done="half")  # type: ignore[arg-type]
+
+
+def yields_a_number_beyond_all(job: Job[Bad]) -> Misdeed:
+    yield Progress(done=10**400)
+
+
+def yields_a_note_that_is_none(job: Job[Bad]) -> Misdeed:
+    yield Progress(note=object())  # type: ignore[arg-type]
+
+
+def returns_no_json(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    return threading.Lock()
+
+
+def returns_too_much(job: Job[Bad]) -> Misdeed:
+    yield Progress()
+    return "x" * 5_000_000
+
+
+def eats_generator_exit(job: Job[Bad]) -> Misdeed:
+    while True:
+        with contextlib.suppress(GeneratorExit):
+            time.sleep(0.001)
+            yield Progress(checkpoint=1)
+
+
+def eats_everything(job: Job[Bad]) -> Misdeed:
+    """Yields on whatever happens, a hundred times: it can be told to stop, and does not."""
+    for i in range(1, 100):
+        try:
+            time.sleep(0.001)
+            yield Progress(checkpoint=i)
+        except BaseException:
+            job.log("eaten")
+
+
+def spins(job: Job[Bad]) -> Misdeed:
+    """Does not yield, until released."""
+    yield Progress(checkpoint=1)
+    until = time.monotonic() + 60
+    while not RELEASE.is_set() and time.monotonic() < until:
+        time.sleep(0.001)
+    yield Progress(checkpoint=2)
+
+
+def spins_deaf(job: Job[Bad]) -> Misdeed:
+    """Does not yield, and does not end by SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(job.params.path, os.getpid())
+    yield from spins(job)
+
+
+def forks(job: Job[Bad]) -> Misdeed:
+    """Comes back twice; only one of the two may report."""
+    yield Progress(checkpoint=1)
+    pid = os.fork()
+    note(job.params.path, "parent" if pid else "child")
+    if pid:
+        os.waitpid(pid, 0)
+    yield Progress(checkpoint=2)
+    note(job.params.path, "went on")
+    return "parent" if pid else "child"
+
+
+def leaves_a_child(job: Job[Bad]) -> Misdeed:
+    """Starts a program that outlives it, in its own process group."""
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    note(job.params.path, os.getpid(), pid)
+    while True:
+        time.sleep(0.001)
+        yield Progress(checkpoint=1)
+
+
+def kills_itself(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint=1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crashes(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint=1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leaves_without_a_word(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint=1)
+    os._exit(3)
+
+
+def runs_out_of_memory(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint=1)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    hoard = []
+    while True:
+        hoard.append(bytearray(64 << 20))
+
+
+def recurses(job: Job[Bad]) -> Misdeed:
+    def deeper(n: int) -> int:
+        return deeper(n + 1) + 1
+
+    yield Progress(checkpoint=1)
+    deeper(0)
+
+
+def logs_anything(job: Job[Bad]) -> Misdeed:
+    """Logs what is no text, what UTF-8 can't say, and what is too long."""
+    job.log(42)  # type: ignore[arg-type]
+    job.log("caf\udce9")
+    job.log("x" * 100_000)
+    yield Progress(note="caf\udce9 " + "y" * 100_000, done=float("nan"), total=2**70)
+    return "fine"
+
+
+@work_type("bad", params=Bad)
+def bad(job: Job[Bad]) -> Misdeed:
+    """Whatever goes wrong."""
+    return (yield from globals()[job.params.how](job))
+
+
+def _shut(job: Job[Any]) -> NoReturn:
+    raise SystemExit("not even the rollback")
+
+
+@work_type("bad-undo", params=Steps)
+def bad_undo(job: Job[Steps]) -> Generator[Progress, None, dict[str, int]]:
+    """Its rollback calls sys.exit."""
+    return (yield from _steps(job))
+
+
+bad_undo.rollback(_shut)
+
+
+class BadAsync(msgspec.Struct):
+    how: str
+
+
+async def _greedy(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    """Yields and never awaits."""
+    for i in range(1_000_000):
+        yield Progress(checkpoint=i)
+
+
+async def _deaf(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    """Does not end when its task is cancelled."""
+    yield Progress(checkpoint=1)
+    while not RELEASE.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.002)
+
+
+async def _waits(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    """Awaits what never comes."""
+    yield Progress(checkpoint=1)
+    await asyncio.get_running_loop().create_future()
+
+
+async def _raises(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    yield Progress(checkpoint=1)
+    raise ValueError("no such luck")
+
+
+async def _exits(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    yield Progress(checkpoint=1)
+    sys.exit(3)
+
+
+async def _clings(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    while True:
+        try:
+            await asyncio.sleep(0.001)
+            yield Progress(checkpoint=1)
+        except GeneratorExit:
+            pass
+
+
+_ASYNC = {f.__name__[1:]: f for f in (_greedy, _deaf, _waits, _raises, _exits, _clings)}
+
+
+@work_type("bad-async", params=BadAsync)
+async def bad_async(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    """Whatever goes wrong on the loop."""
+    generator = _ASYNC[job.params.how](job)
+    try:
+        async for progress in generator:
+            yield progress
+    finally:
+        await generator.aclose()
+
+
+@work_type("lends")
+def lends(job: Job[Any]) -> Generator[Progress, None, dict[str, Any]]:
+    """Uses everything that a place lends."""
+    from sqlalchemy import text
+
+    staged = job.files.stage("out.txt", "key")
+    staged.write(b"hello")
+    yield Progress(note="staged")
+    staged.publish()
+    with job.database().connect() as connection:
+        one = connection.execute(text("SELECT 1")).scalar()
+    refused = []
+    for name, ask in (("moon", job.database), ("token", job.setting)):
+        try:
+            ask(name)
+        except WorkError:
+            refused.append(name)
+    assert job.http is job.http
+    return {"files": job.files.list(), "one": one, "port": job.setting("port"), "refused": refused}
