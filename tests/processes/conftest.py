@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.processes import work
-from tests.processes.helpers import quick
+from tests.processes.helpers import quick, shut
 from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
@@ -60,7 +60,7 @@ async def make_engine(settings: Settings, registry: Registry) -> AsyncIterator[M
     yield make
     work.RELEASE.set()
     for engine in opened:
-        await engine.close(0.5)
+        await shut(engine, 0.5)
     work.RELEASE.clear()
 
 

@@ -45,6 +45,12 @@ async def start_in(engine: Engine, place: str, id: str, **options: Any) -> Proce
     return await start(engine, id, WORK_OF_PLACE[place], place=place, **options)
 
 
+async def shut(engine: Engine, grace: float = 5) -> None:
+    """Stop and close it, as the server does; twice is once."""
+    await engine.stop(grace)
+    await engine.close()
+
+
 async def reaches(engine: Engine, id: str, *states: str, within: float = 10) -> Process:
     """The process once it is in one of `states`."""
     return await until(engine, id, lambda process: process.state in states, within)

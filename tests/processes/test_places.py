@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.wire import State
 from tests.processes.conftest import Make
-from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, start, start_in, told, until
+from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told, until
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
 from tornado_app.processes.engine import Engine
 
@@ -119,7 +119,7 @@ async def test_the_work_goes_on_after_a_restart_of_the_server(make_engine: Make,
     first = await make_engine()
     await start_in(first, place, "p", trail=trail)
     await makes_progress(first, "p", 2)
-    await first.close(5.0)
+    await shut(first)
     kind, attempt, at, why = told(trail)[-1].split()
     assert (kind, attempt, why) == ("stop", "1", "shutdown")
     second = await make_engine()
@@ -140,7 +140,7 @@ async def test_what_does_not_stop_in_time_for_a_shutdown_goes_on_from_its_last_c
         await start(first, "p", "bad", how="spins", place=place)
     await until(first, "p", lambda p: p.state == State.RUNNING and p.version & 0xFFFFFF > 0)
     await asyncio.sleep(0.05)
-    await first.close(0.05)
+    await shut(first, 0.05)
     second = await make_engine()
     again = await until(second, "p", lambda p: p.attempt == 2)
     assert again.error is None
