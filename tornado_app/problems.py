@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """A catalogue line: the `type` is a relative reference that the documentation explains."""
+    """A catalogue line: the `type` is explained by the documentation, or is a URI that is registered."""
 
     type: str
     title: str
@@ -32,13 +32,15 @@ class ProblemError(Exception):
     def body(self, status: int | None = None) -> dict[str, Any]:
         """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500)."""
         return {
-            "type": f"/problems/{self.kind.type}",
+            "type": self.kind.type if ":" in self.kind.type else f"/problems/{self.kind.type}",
             "title": self.kind.title,
             "status": status or self.kind.status,
             "detail": self.detail,
             **self.members,
         }
 
+
+_IANA = "https://iana.org/assignments/http-problem-types"
 
 BAD_REQUEST = Kind("bad-request", "The request is not valid", 400)
 BAD_PARAMETERS = Kind("bad-parameters", "The parameters do not fit", 400)
@@ -58,6 +60,8 @@ CONFLICT = Kind("conflict", "In conflict with what is there", 409)
 ILLEGAL_STATE = Kind("illegal-state", "Not possible in this state", 409)
 ID_TAKEN = Kind("id-taken", "The id belongs to another request", 409)
 OFFSET_MISMATCH = Kind("offset-mismatch", "The upload stands elsewhere", 409)
+INCONSISTENT_LENGTH = Kind(f"{_IANA}#inconsistent-upload-length", "Inconsistent Upload Length Values", 400)
+MISMATCHING_OFFSET = Kind(f"{_IANA}#mismatching-upload-offset", "Mismatching Upload Offset", 409)
 FILE_EXISTS = Kind("file-exists", "The file exists", 409)
 FILE_CHANGED = Kind("file-changed", "The file has changed", 409)
 GONE = Kind("gone", "No longer there", 410)

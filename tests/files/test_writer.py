@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tornado_app.files.uploads import Record, Uploads
+from tornado_app.files.upload import Record
+from tornado_app.files.uploads import Uploads
 from tornado_app.files.writer import PIECE
 from tornado_app.settings import Settings
 

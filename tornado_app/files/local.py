@@ -59,6 +59,10 @@ class LocalStore:
         self.lock = threading.Lock()
         self._staging = Staging(self, durable)
 
+    def claim(self) -> None:
+        """Be the one server of this directory, until closed. Raises `OSError` when there is another."""
+        self._staging.claim()
+
     def start(self) -> None:
         """Clear away what a crash left half made."""
         self._staging.sweep()

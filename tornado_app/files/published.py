@@ -12,7 +12,8 @@ from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
 from tornado_app.files.checks import DigestCheck
 from tornado_app.files.store import ANYTHING, Expect, FileReader, FileStat, FileStore
-from tornado_app.files.uploads import Record, Uploads
+from tornado_app.files.upload import Record
+from tornado_app.files.uploads import Uploads
 from tornado_app.files.writer import Writer
 from tornado_app.protocols import conditionals, media_types, ranges
 from tornado_app.protocols.conditionals import Validators, Verdict
@@ -139,7 +140,6 @@ class PublishedFiles:
         try:
             await self._uploads.finish(put.writer, last=True)
         except problems.ProblemError as error:
-            await self._uploads.cancel(upload)
             if error.kind is problems.FILE_EXISTS:
                 raise _failed(f"{upload.record.name!r} has come to be in the meantime", **error.members) from None
             raise

@@ -14,7 +14,8 @@ from holdfast.wire import DownloadPiece, UploadCancelled, UploadStatus
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store import FileStat, FileStore
-from tornado_app.files.uploads import Record, Upload, Uploads, mismatch
+from tornado_app.files.upload import Record, Upload
+from tornado_app.files.uploads import Uploads
 from tornado_app.files.writer import Writer
 from tornado_app.settings import Settings
 
@@ -128,12 +129,6 @@ class SeedFiles:
     async def finish(self, writer: Writer, *, is_complete: bool = False) -> UploadStatus:
         """The piece is whole: where the upload stands now, or the file that it became."""
         upload = await self._uploads.finish(writer, last=is_complete)
-        if is_complete and not upload.complete:
-            raise problems.BAD_PARAMETERS(
-                f"is_complete=true, but the upload has {upload.offset} of {upload.record.length} bytes; send the rest",
-                field="is_complete",
-                bytes_read=upload.offset,
-            )
         return _status(upload)
 
     async def cancel(self, name: str) -> UploadCancelled:
@@ -159,7 +154,9 @@ class SeedFiles:
                     bytes_read=stat.size,
                     is_complete=True,
                 )
-            raise mismatch(bytes_read, 0)
+            raise problems.OFFSET_MISMATCH(
+                f"no upload of {name!r} is in the making: it stands at byte 0, not at {bytes_read}", bytes_read=0
+            )
         if stat is not None and not overwrite:
             raise problems.FILE_EXISTS(
                 f"{name!r} is published already, with {stat.size} bytes; say overwrite=true to replace it",

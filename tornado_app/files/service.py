@@ -13,6 +13,7 @@ from tornado_app.files.local import LocalStore
 from tornado_app.files.published import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store import FileStore
+from tornado_app.files.upkeep import Upkeep
 from tornado_app.files.uploads import Uploads
 from tornado_app.settings import Settings, SettingsError
 
@@ -38,17 +39,29 @@ class FileService:
     async def open(self) -> None:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
         try:
-            self.store = await self.run(LocalStore, self.settings.files_dir, durable=self.settings.durable)
+            self.store = await self.run(self._open_store)
         except OSError as error:
             self._executor.shutdown()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
         self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
         await self.uploads.open()
+        self._upkeep = Upkeep(self.uploads, self.settings.upload_expiry)
+        self._upkeep.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads)
 
+    def _open_store(self) -> LocalStore:
+        store = LocalStore(self.settings.files_dir, durable=self.settings.durable)
+        try:
+            store.claim()
+        except OSError:
+            store.close()
+            raise
+        return store
+
     async def close(self) -> None:
         """Let writers put down what they have, and let go of everything."""
+        await self._upkeep.stop()
         await self.uploads.close()
         await self.run(self.store.close)
         self._executor.shutdown()

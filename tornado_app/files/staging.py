@@ -13,6 +13,7 @@ A directory appears under its id by a rename once it is whole, and goes by a ren
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,13 @@ class Staging:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def claim(self) -> None:
+        """Lock the directory against other servers. Raises `OSError`."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, "another server uses it; stop that one, or use another directory") from None
 
     def ids(self) -> list[str]:
         """Every id, in order."""

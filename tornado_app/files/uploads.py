@@ -7,105 +7,35 @@ and the newest request wins: it tells the older one to let go, waits until that 
 from __future__ import annotations
 
 import asyncio
-import logging
+import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from datetime import UTC, datetime
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
 from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.files import for_work, metrics
-from tornado_app.files.running_digest import RunningDigest
-from tornado_app.files.store import ABSENT, ANYTHING, Expect, FileStat, FileStore, GrowsInView, StagedData
+from tornado_app.files.concatenation import Concatenation
+from tornado_app.files.store import FileStat, FileStore, GrowsInView, StagedData
+from tornado_app.files.upload import Record, Upload
 from tornado_app.files.writer import Check, Writer
+from tornado_app.protocols import digests
 from tornado_app.settings import Settings
 
-log = logging.getLogger("holdfast.files")
-
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
+_EXPIRED = 10_000  # ids of expired uploads that are remembered
 _PROGRESS_S = 0.5
+JOINED_EXPIRY_S = 3600.0
+"""What a part is kept at most, once it has become part of a file: a client may use it again."""
 
-Kind = Literal["seed", "tus", "draft", "plain", "put"]
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Record(msgspec.Struct, omit_defaults=True):
-    """What is known of an upload besides its bytes; kept on disk beside them.
-
-    `name` is None for a tus partial upload, which never becomes a file. `length` is None while it is not known.
-    `in_view`: shown under its name as it grows. `sha256` is what the sender says the digest will be; `metadata` is as
-    it was sent (tus). `only` and `present`: it may replace a file with one of these entity tags, or any file, but not
-    come to be where there is none.
-    """
-
-    kind: Kind
-    name: str | None
-    created: float
-    length: int | None = None
-    overwrite: bool = False
-    in_view: bool = False
-    sha256: str = ""
-    metadata: str = ""
-    content_type: str = ""
-    only: list[str] | None = None
-    present: bool = False
-
-    @property
-    def expect(self) -> Expect:
-        """What may stand under the name at the end."""
-        if not self.overwrite:
-            return ABSENT
-        if self.only is None and not self.present:
-            return ANYTHING
-        return Expect(etags=None if self.only is None else frozenset(self.only), present=self.present)
-
-
-class Upload:
-    """One upload, as the event loop knows it."""
-
-    def __init__(self, id: str, record: Record, staged: StagedData, *, digest: bool, limit: int | None) -> None:
-        self.id = id
-        self.record = record
-        self.staged = staged
-        self.digest = RunningDigest(staged) if digest else None
-        self.writer: Writer | None = None
-        self.ticket = 0
-        self.gone = False
-        self.modified = max(staged.modified, record.created)
-        self.told = 0.0
-        self._limit = limit
-
-    @property
-    def offset(self) -> int:
-        """Bytes that are down."""
-        return self.staged.offset
-
-    @property
-    def limit(self) -> int | None:
-        """Where it has to end: its length, or what the server takes at most."""
-        return self.record.length if self.record.length is not None else self._limit
-
-    @property
-    def published(self) -> FileStat | None:
-        """The file that it became."""
-        return self.staged.published
-
-    @property
-    def has_all(self) -> bool:
-        """Every byte is there, whether it is a file yet or not."""
-        return self.record.length is not None and self.offset >= self.record.length
-
-    @property
-    def complete(self) -> bool:
-        """Nothing is left to do."""
-        return self.published is not None or (self.record.name is None and self.has_all)
 
 
 class Uploads:
@@ -124,20 +54,21 @@ class Uploads:
         self._executor = executor
         self._emit = emit
         self._all: dict[str, Upload] = {}
-        self._making = 0
+        self._making: set[str] = set()
         self._open: OrderedDict[str, Upload] = OrderedDict()
+        self._expired: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.concatenation = Concatenation(self)
 
     # -- life of the service
 
     async def open(self) -> None:
-        """Find the uploads that an earlier server left, and finish those that only lacked the last step."""
+        """Find the uploads that an earlier server left."""
         for id, record, staged in await self.run(self._find):
-            if not self._add(id, record, staged).complete:
-                self._count(1)
-        for upload in [*self._all.values()]:
-            if upload.has_all and not upload.complete:
-                self.spawn(self._finish_quietly(upload))
+            self._add(id, record, staged)
+        for upload in self:
+            if upload.record.parts and not upload.complete:
+                self.concatenation.wait(upload)
 
     async def close(self) -> None:
         """Wait until every writer has let go; what they brought is kept."""
@@ -180,32 +111,28 @@ class Uploads:
     # -- making and finding
 
     async def create(self, record: Record, id: str | None = None) -> Upload:
-        """A new, empty upload.
+        """A new, empty upload. Without a name it will be published under its id, unless it is a part.
 
         Raises:
             ProblemError: BAD_NAME, FILE_EXISTS, TOO_LARGE, TOO_MANY, NO_SPACE; then nothing was made.
         """
         id = id or secrets.token_hex(16)
+        if record.name == "":
+            record = msgspec.structs.replace(record, name=id)
         if id in self._all:
             raise problems.CONFLICT(f"there is an upload {id!r} already")
-        limit = self._settings.max_upload_size
-        if record.length is not None and limit and record.length > limit:
-            raise problems.TOO_LARGE(
-                f"{record.length} bytes are more than the {limit} that this server takes (--max-upload-size)",
-                max_size=limit,
-            )
-        if self._making >= self._settings.max_uploads:
+        self.check_length(record.length)
+        if len(self._making) >= self._settings.max_uploads:
             raise problems.TOO_MANY(
-                f"{self._making} uploads are in the making, as many as this server takes (--max-uploads); "
+                f"{len(self._making)} uploads are in the making, as many as this server takes (--max-uploads); "
                 "finish or cancel one, or try again later"
             )
-        self._count(1)
+        self._making.add(id)
         try:
-            staged = await self.run(self._make, id, record)
+            upload = self._add(id, record, await self.run(self._make, id, record))
         except BaseException:
-            self._count(-1)
+            self._making.discard(id)
             raise
-        upload = self._add(id, record, staged)
         metrics.CREATED.labels(record.kind).inc()
         self._tell(upload, "created")
         return upload
@@ -217,38 +144,41 @@ class Uploads:
         return self._store.create(id, msgspec.json.encode(record))
 
     def _add(self, id: str, record: Record, staged: StagedData) -> Upload:
-        upload = Upload(
-            id, record, staged, digest=self._settings.digest_uploads, limit=self._settings.max_upload_size or None
-        )
+        most = self._settings.max_upload_size or None
+        upload = Upload(id, record, staged, digest=self._settings.digest_uploads, most=most)
         self._all[id] = upload
+        self._recount(upload)
         return upload
 
     def get(self, id: str) -> Upload:
-        """Raises NO_SUCH_UPLOAD."""
+        """Raises NO_SUCH_UPLOAD, or GONE for one that expired."""
         upload = self._all.get(id)
-        if upload is None:
-            raise problems.NO_SUCH_UPLOAD(
-                f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was"
-            )
-        return upload
+        if upload is not None:
+            return upload
+        if id in self._expired:
+            raise problems.GONE(f"the upload {id!r} has expired: create another")
+        raise problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
 
     def find(self, id: str) -> Upload | None:
         """The upload of this id, or None."""
         return self._all.get(id)
 
+    def __iter__(self) -> Iterator[Upload]:
+        return iter([*self._all.values()])
+
     def expires(self, upload: Upload) -> float:
         """When it will be removed unless bytes come, in seconds since the epoch."""
-        return upload.modified + self._settings.upload_expiry
+        expires = upload.modified + self._settings.upload_expiry
+        return min(expires, upload.record.joined + JOINED_EXPIRY_S) if upload.record.joined else expires
 
     def info(self, upload: Upload) -> UploadInfo:
         """As it crosses the wire."""
-        record = upload.record
         return UploadInfo(
             id=upload.id,
-            name=record.name or "",
+            name=upload.record.name or "",
             offset=upload.offset,
-            length=record.length,
-            created=datetime.fromtimestamp(record.created, UTC),
+            length=upload.record.length,
+            created=datetime.fromtimestamp(upload.record.created, UTC),
             expires=datetime.fromtimestamp(self.expires(upload), UTC),
             complete=upload.complete,
         )
@@ -264,7 +194,7 @@ class Uploads:
     async def write(
         self, upload: Upload, offset: int, let_go: Callable[[], None] = lambda: None, check: Check | None = None
     ) -> Writer:
-        """The right to append at `offset`, taken from whoever had it; release it after use.
+        """The right to append at `offset`, taken from whoever had it; `finish` or `abandon` it after use.
 
         Raises:
             ProblemError: OFFSET_MISMATCH, with where it stands; CONFLICT when a still newer request took over.
@@ -272,7 +202,11 @@ class Uploads:
         writer = await self.hold(upload, let_go, check)
         if offset != upload.offset:
             writer.release()
-            raise mismatch(offset, upload.offset)
+            raise problems.OFFSET_MISMATCH(
+                f"the upload stands at byte {upload.offset}, not at {offset}; go on from there",
+                bytes_read=upload.offset,
+                **{"expected-offset": upload.offset, "provided-offset": offset},  # type: ignore[arg-type]
+            )
         if offset:
             metrics.RESUMES.inc()
         return writer
@@ -284,7 +218,7 @@ class Uploads:
         upload.ticket = ticket = upload.ticket + 1
         while upload.writer is not None:
             upload.writer.oust()
-            await upload.writer.released.wait()
+            await upload.writer.released()
             if ticket != upload.ticket:
                 raise problems.CONFLICT("a newer request for this upload took over")
         if upload.gone:
@@ -293,57 +227,98 @@ class Uploads:
         self._keep_open(upload)
         return writer
 
-    async def settled(self, upload: Upload) -> Upload:
-        """The upload, with nobody writing: its offset is true until the next request writes.
+    async def settled(self, upload: Upload) -> None:
+        """Return when nobody writes: the offset is then true until the next request writes.
 
-        One that has every byte is finished first. Raises what `finish` raises.
+        An upload that lacked only its publication is published first; raises what `finish` raises.
         """
-        if upload.writer is not None or (upload.has_all and not upload.complete):
-            writer = await self.hold(upload)
-            await self.finish(writer)
-        return upload
+        if upload.writer is not None or upload.lacks_only_publishing:
+            await self.finish(await self.hold(upload))
 
     async def finish(self, writer: Writer, *, last: bool = False) -> Upload:
         """The body of a request is whole: write it down, and publish the upload if nothing is missing. Releases.
 
-        `last` says that an upload of unknown length ends here.
+        `last` says that the upload ends here.
 
         Raises:
-            ProblemError: what `Writer.finish` and `StagedData.publish` raise; the bytes are kept.
+            ProblemError: what `Writer.finish` and `StagedData.publish` raise, or INCONSISTENT_LENGTH when it can't end
+                here; the bytes are kept.
         """
         upload = writer.upload
         try:
             await writer.finish()
             if last and upload.record.length is None:
                 await self.declare(upload, upload.offset)
-            if upload.has_all and not upload.complete:
+            if upload.lacks_only_publishing or (last and upload.has_all and not upload.complete):
                 await self._publish(upload)
             elif upload.record.in_view and upload.published is None:
                 await self._show(upload)
+            if last and not upload.has_all:
+                raise problems.INCONSISTENT_LENGTH(
+                    f"the upload can't end at byte {upload.offset} of {upload.record.length}; send the rest",
+                    bytes_read=upload.offset,
+                )
         finally:
             writer.release()
+            self._recount(upload)
+            await self._tidy(upload)
+        if upload.record.name is None and upload.complete:
+            self.concatenation.part_is_complete(upload)
         return upload
 
+    async def abandon(self, writer: Writer, why: str) -> None:
+        """The body of a request was cut: what came is kept, unless nobody could go on with it. Releases."""
+        await writer.abandon(why)
+        await self._tidy(writer.upload)
+
+    async def _tidy(self, upload: Upload) -> None:
+        """What nobody can go on with ends with its request."""
+        if upload.record.is_one_request and not upload.gone:
+            await self.cancel(upload)
+
+    def check_length(self, length: int | None) -> None:
+        """Raises TOO_LARGE for more than this server takes."""
+        limit = self._settings.max_upload_size
+        if length is not None and limit and length > limit:
+            raise problems.TOO_LARGE(
+                f"{length} bytes are more than the {limit} that this server takes (--max-upload-size)", max_size=limit
+            )
+
     async def declare(self, upload: Upload, length: int) -> None:
-        """The length of an upload is known now. Raises BAD_REQUEST for one that can't be, TOO_LARGE."""
+        """The length of an upload is known now. Raises INCONSISTENT_LENGTH for one that can't be, TOO_LARGE."""
         if upload.record.length == length:
             return
         if upload.record.length is not None or length < upload.offset:
-            known = upload.record.length if upload.record.length is not None else f"at least {upload.offset}"
-            raise problems.BAD_REQUEST(f"the length can't be {length}: it is {known}", length=upload.record.length)
-        record = msgspec.structs.replace(upload.record, length=length)
+            stands = f"{upload.record.length}" if upload.record.length is not None else f"at least {upload.offset}"
+            raise problems.INCONSISTENT_LENGTH(
+                f"the length can't be {length}: it is {stands}", bytes_read=upload.offset
+            )
+        self.check_length(length)
+        await self.note(upload, length=length)
+
+    async def note(self, upload: Upload, **changes: Any) -> None:
+        """Change an upload's record, durably as everything about it."""
+        record = msgspec.structs.replace(upload.record, **changes)
         await self.run(upload.staged.set_info, msgspec.json.encode(record))
         upload.record = record
 
-    async def cancel(self, upload: Upload) -> None:
+    async def cancel(self, upload: Upload, *, expired: bool = False) -> None:
         """Forget an upload and its bytes; a file that it became stays."""
+        was_complete = upload.complete
         writer = await self.hold(upload)
         try:
             await self.run(self._discard, upload)
             self._forget(upload)
         finally:
             writer.release()
-        self._tell(upload, "cancelled")
+        if expired:
+            self._expired[upload.id] = None
+            if len(self._expired) > _EXPIRED:
+                self._expired.popitem(last=False)
+        if not was_complete:
+            self._tell(upload, "expired" if expired else "cancelled")
+            if expired:
+                metrics.EXPIRED.inc()
 
     def _discard(self, upload: Upload) -> None:
         staged, name = upload.staged, upload.record.name
@@ -352,40 +327,34 @@ class Uploads:
         staged.discard()
 
     async def _publish(self, upload: Upload) -> None:
-        name = upload.record.name
-        if name is None:
-            return
-
-        def publish() -> FileStat:
-            sha256 = upload.digest.result() if upload.digest is not None else None
-            if sha256 is not None and upload.record.sha256 not in ("", sha256):
-                metrics.DIGEST_FAILURES.inc()
-                raise problems.CHECKSUM_MISMATCH(
-                    f"the upload should have SHA-256 {upload.record.sha256} and has {sha256}; cancel it, send it again"
-                )
-            return upload.staged.publish(name, sha256, upload.record.expect)
-
-        stat = await self.run(publish)
-        self._count(-1)
+        stat = await self.run(self._publish_now, upload)
         metrics.PUBLISHED.labels(upload.record.kind).inc()
         metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
         self._tell(upload, "finished", sha256=stat.sha256, etag=stat.etag)
-        self.tell_file(name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
-        if upload.record.kind in ("seed", "put"):  # its status is the file's own
+        self.tell_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
+        if not upload.record.is_kept:  # its status is the file's own
             await self.run(upload.staged.discard)
             self._forget(upload)
+
+    def _publish_now(self, upload: Upload) -> FileStat:
+        name = upload.record.name
+        if name is None:
+            raise ValueError(f"{upload.id} is a part and never becomes a file")
+        sha256 = upload.digest.result() if upload.digest is not None else None
+        for algorithm, digest in upload.record.digests.items():
+            known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else _digest(upload.staged, algorithm)
+            if known != digest:
+                metrics.DIGEST_FAILURES.inc()
+                raise problems.CHECKSUM_MISMATCH(
+                    f"the {algorithm} of the whole upload is {known.hex()} and was to be {digest.hex()}: nothing was "
+                    "published; cancel it and send it again"
+                )
+        return upload.staged.publish(name, sha256, upload.record.expect)
 
     async def _show(self, upload: Upload) -> None:
         staged, name = upload.staged, upload.record.name
         if isinstance(staged, GrowsInView) and name is not None:
             await self.run(staged.expose, name, upload.record.expect)
-
-    async def _finish_quietly(self, upload: Upload) -> None:
-        """Finish what a crash kept from being finished; a refusal is told to the client when it asks."""
-        try:
-            await self.settled(upload)
-        except problems.ProblemError as error:
-            log.warning("upload %s can't be published as %r: %s", upload.id, upload.record.name, error.detail)
 
     # -- what the writers report
 
@@ -397,17 +366,13 @@ class Uploads:
         if upload.modified - upload.told > _PROGRESS_S:
             self._tell(upload, "progress")
 
-    def left(self, upload: Upload) -> None:
-        """A request was cut; nobody can come back to the bytes of a PUT."""
-        if upload.record.kind == "put":
-            self.spawn(self.cancel(upload))
-
     def check_space(self, size: int) -> None:
         """Refuse before the disk is full; blocks. Raises NO_SPACE."""
         free = self._store.free_space()
-        if free is not None and free < size + self._settings.reserve_space:
+        reserve = self._settings.reserve_space
+        if free is not None and free < size + reserve:
             raise problems.NO_SPACE(
-                f"{free} bytes are free, and {self._settings.reserve_space} of them stay so (--reserve-space); "
+                f"{free} bytes are free, and {reserve} of them stay so (--reserve-space); "
                 "make room, then go on from where the upload stands"
             )
 
@@ -417,34 +382,47 @@ class Uploads:
 
     def _tell(self, upload: Upload, what: str, **data: Any) -> None:
         upload.told = time.time()
-        data = {
-            "what": what,
-            "name": upload.record.name,
-            "offset": upload.offset,
-            "length": upload.record.length,
-            **data,
-        }
+        record = upload.record
+        data = {"what": what, "name": record.name, "offset": upload.offset, "length": record.length, **data}
         self._emit(Event(type="upload", id=upload.id, time=datetime.now(UTC), data=data))
 
-    def _count(self, change: int) -> None:
-        self._making += change
-        metrics.IN_THE_MAKING.set(self._making)
+    def _recount(self, upload: Upload) -> None:
+        if upload.complete or upload.gone:
+            self._making.discard(upload.id)
+        else:
+            self._making.add(upload.id)
+        metrics.IN_THE_MAKING.set(len(self._making))
 
     def _forget(self, upload: Upload) -> None:
         upload.gone = True
-        if self._all.pop(upload.id, None) is not None and not upload.complete:
-            self._count(-1)
+        self._all.pop(upload.id, None)
         self._open.pop(upload.id, None)
+        self._recount(upload)
 
     def _keep_open(self, upload: Upload) -> None:
         """Descriptors of the uploads written to last stay open; older ones are closed."""
         self._open[upload.id] = upload
         self._open.move_to_end(upload.id)
-        for id in [id for id, other in self._open.items() if other.writer is None][: max(0, len(self._open) - _OPEN)]:
-            self._executor.submit(self._open.pop(id).staged.close)
+        if len(self._open) > _OPEN:
+            idle = next((other for other in self._open.values() if other.writer is None), None)
+            if idle is not None:
+                del self._open[idle.id]
+                # Held meanwhile: a descriptor must not be closed, and its number given away, while one writes to it.
+                idle.writer = Writer(self, idle, lambda: None)
+                self.spawn(self._close(idle.writer))
+
+    async def _close(self, writer: Writer) -> None:
+        try:
+            await self.run(writer.upload.staged.close)
+        finally:
+            writer.release()
 
 
-def mismatch(given: int, stands: int) -> problems.ProblemError:
-    """Not where the upload stands."""
-    members: dict[str, Any] = {"bytes_read": stands, "expected-offset": stands, "provided-offset": given}
-    return problems.OFFSET_MISMATCH(f"the upload stands at byte {stands}, not at {given}; go on from there", **members)
+def _digest(staged: StagedData, algorithm: str) -> bytes:
+    """The digest of all that is staged, by an algorithm's name in RFC 9530."""
+    made = hashlib.new(digests.HASHLIB[algorithm])
+    offset = 0
+    while piece := staged.read(offset, 1 << 20):
+        made.update(piece)
+        offset += len(piece)
+    return made.digest()

@@ -10,7 +10,8 @@ from tornado_app import problems
 from tornado_app.files import metrics
 
 if TYPE_CHECKING:
-    from tornado_app.files.uploads import Upload, Uploads
+    from tornado_app.files.upload import Upload
+    from tornado_app.files.uploads import Uploads
 
 PIECE = 1 << 20
 QUEUED = 2 * PIECE
@@ -41,7 +42,7 @@ class Writer:
         self.upload = upload
         self.ousted = False
         self.ended = False
-        self.released = asyncio.Event()
+        self._released: asyncio.Event | None = None
         self._uploads = uploads
         self._let_go = let_go
         self._check = check
@@ -125,7 +126,6 @@ class Writer:
         elif self._failure is None:
             await self._attempt(self._settle)
         self.release()
-        self._uploads.left(self.upload)
 
     async def roll_back(self) -> None:
         """Take back what this request brought, and release."""
@@ -139,7 +139,14 @@ class Writer:
         self.ended = True
         if self.upload.writer is self:
             self.upload.writer = None
-        self.released.set()
+        if self._released is not None:
+            self._released.set()
+
+    async def released(self) -> None:
+        """Return once another may write."""
+        if self.upload.writer is self:
+            self._released = self._released or asyncio.Event()
+            await self._released.wait()
 
     async def _drained(self) -> None:
         if self._draining is not None:

@@ -282,6 +282,7 @@ class BaseHandler(RequestHandler):
         log_request(self)
 
     def on_connection_close(self) -> None:
+        super().on_connection_close()
         self.services.in_flight.discard(self)
 
 

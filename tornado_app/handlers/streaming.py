@@ -101,7 +101,7 @@ class StreamingHandler(BaseHandler):
             if isinstance(error, BodyError):
                 error = await self._taken_back(writer, error)
             else:
-                await writer.abandon("failed")
+                await self.services.files.uploads.abandon(writer, "failed")
         await self._refuse(error)
 
     @staticmethod
@@ -156,7 +156,8 @@ class StreamingHandler(BaseHandler):
             return
         self._lost = True
         if self.writer is not None:
-            self.services.files.uploads.spawn(self.writer.abandon(self._cut_because))
+            uploads = self.services.files.uploads
+            uploads.spawn(uploads.abandon(self.writer, self._cut_because))
         if not self.refused:
             self.set_status(499, "Client Closed Request")
         log_request(self)

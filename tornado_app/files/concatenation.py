@@ -1,0 +1,120 @@
+"""Uploads made of others: parts that came in parallel are joined, in order, into one file (tus, concatenation)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tornado_app import problems
+from tornado_app.files.store import Joins, StagedData
+from tornado_app.files.upload import Upload
+
+if TYPE_CHECKING:
+    from tornado_app.files.uploads import Uploads
+
+log = logging.getLogger("holdfast.files")
+
+_PIECE = 1 << 20
+
+
+class Concatenation:
+    """Knows which uploads wait for which parts. A whole is joined once its last part is there."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
+
+    def check(self, parts: Sequence[str]) -> None:
+        """Raises BAD_REQUEST unless every id is one of a part, TOO_LARGE for too much."""
+        if not parts:
+            raise problems.BAD_REQUEST("a final upload names at least one partial upload")
+        for id in parts:
+            part = self._uploads.find(id)
+            if part is None or part.record.name is not None:
+                raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
+        self._uploads.check_length(self.length(parts))
+
+    def length(self, parts: Sequence[str]) -> int | None:
+        """How long the whole will be; None while the length of a part is not known."""
+        total = 0
+        for id in parts:
+            part = self._uploads.find(id)
+            if part is None or part.record.length is None:
+                return None
+            total += part.record.length
+        return total
+
+    def wait(self, whole: Upload) -> None:
+        """Join a whole as soon as its parts are complete."""
+        for id in whole.record.parts:
+            self._waiting[id].add(whole.id)
+        if self._is_ready(whole):
+            self._uploads.spawn(self._join_quietly(whole))
+
+    def part_is_complete(self, part: Upload) -> None:
+        """Join what waited for this part alone."""
+        for id in self._waiting.get(part.id, ()):
+            whole = self._uploads.find(id)
+            if whole is not None and self._is_ready(whole):
+                self._uploads.spawn(self._join_quietly(whole))
+
+    def _is_ready(self, whole: Upload) -> bool:
+        parts = [self._uploads.find(id) for id in whole.record.parts]
+        return whole.record.length is None and all(part is not None and part.complete for part in parts)
+
+    async def _join_quietly(self, whole: Upload) -> None:
+        """A refusal is told to the client when it asks."""
+        try:
+            await self.join(whole)
+        except problems.ProblemError as error:
+            log.warning("upload %s can't be joined: %s", whole.id, error.detail)
+
+    async def join(self, whole: Upload) -> None:
+        """Put the parts together, if they are all there, and publish.
+
+        Raises:
+            ProblemError: NO_SPACE, and what `Uploads.finish` raises; the parts are kept.
+        """
+        if not self._is_ready(whole):
+            return
+        uploads = self._uploads
+        held = []
+        try:
+            for id in sorted({whole.id, *whole.record.parts}):  # in one order: two joins can't wait for each other
+                held.append(await uploads.hold(uploads.get(id)))  # noqa: PERF401 - those held so far are released below
+            parts = [uploads.get(id) for id in whole.record.parts]
+            await uploads.run(self._join, whole, parts)
+            await uploads.note(whole, length=whole.offset)
+        finally:
+            for writer in held:
+                writer.release()
+        await uploads.settled(whole)
+        for part in {part.id: part for part in parts}.values():
+            if not part.gone:
+                await uploads.note(part, joined=time.time())
+        for id in whole.record.parts:
+            self._waiting[id].discard(whole.id)
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    def _join(self, whole: Upload, parts: Sequence[Upload]) -> None:
+        staged = whole.staged
+        self._uploads.check_space(sum(part.offset for part in parts))
+        staged.truncate(0)  # what an earlier server had joined when it died
+        if whole.digest is not None:
+            whole.digest.cut(0)
+        if isinstance(staged, Joins):
+            staged.join([part.staged for part in parts])
+        else:
+            for part in parts:
+                _copy(part.staged, staged)
+
+
+def _copy(part: StagedData, whole: StagedData) -> None:
+    offset = 0
+    while piece := part.read(offset, _PIECE):
+        whole.write([piece])
+        offset += len(piece)
