@@ -68,7 +68,9 @@ def test_ranges_outside_the_file_are_refused() -> None:
             Segments(10, done)
 
 
-@given(st.integers(0, 400), st.integers(1, 20), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=200))
+@given(
+    st.integers(0, 400), st.integers(1, 20), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=200)
+)
 def test_every_byte_is_brought_exactly_once(size: int, least: int, steps: list[tuple[int, int]]) -> None:
     segments = Segments(size)
     workers = [segments.take(least) for _ in range(4)]
