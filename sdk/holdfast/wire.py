@@ -6,6 +6,8 @@ The server imports these from here, so the two sides can't drift. Times are UTC,
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -38,6 +40,7 @@ __all__ = [
     "UploadStatus",
     "WorkTypeInfo",
     "WorkTypeList",
+    "link_signature",
 ]
 
 Place = Literal["loop", "thread", "process"]
@@ -271,6 +274,15 @@ class UploadPage(msgspec.Struct, frozen=True):
 
     items: list[UploadInfo]
     next: str | None = None
+
+
+def link_signature(token: str, name: str, expires: int) -> str:
+    """What a link to a file carries in place of the token: `?expires=...&signature=...` on `/v1/files/{name}`.
+
+    HMAC-SHA-256 as hex, by the server's token, over the name and the time (seconds since the epoch) it is good until.
+    Whoever has the token can make one; it lets its bearer read that one file, and nothing else.
+    """
+    return hmac.new(token.encode(), f"GET\n{expires}\n{name}".encode(), hashlib.sha256).hexdigest()
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

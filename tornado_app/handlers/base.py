@@ -96,6 +96,9 @@ class BaseHandler(RequestHandler):
 
     services: Services
 
+    MAY_BE_VISITED = False
+    """A link on any page may lead here: a GET changes nothing, and the page that links gets nothing to read."""
+
     def initialize(self, services: Services) -> None:
         self.services = services
         self._allowed_origin: str | None = None
@@ -135,7 +138,8 @@ class BaseHandler(RequestHandler):
             raise problems.CROSS_SITE(
                 f"origin {origin} may not call this server; --allow-origin {origin} would allow it"
             )
-        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        visit = self.MAY_BE_VISITED and self.request.headers.get("Sec-Fetch-Mode") == "navigate"
+        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not visit:
             raise problems.CROSS_SITE("a page of another site may not call this server; --allow-origin would allow it")
 
     def allow_cross_origin(self, origin: str) -> None:
@@ -146,7 +150,7 @@ class BaseHandler(RequestHandler):
 
     def _check_token(self) -> None:
         token = self.services.token
-        if not token or self.is_preflight:
+        if not token or self.is_preflight or self.is_signed():
             return
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
@@ -155,6 +159,10 @@ class BaseHandler(RequestHandler):
             "send the server's token as Authorization: Bearer TOKEN",
             headers={"WWW-Authenticate": 'Bearer realm="holdfast"'},
         )
+
+    def is_signed(self) -> bool:
+        """Whether the URL itself shows that someone with the token made it. Raises UNAUTHORIZED for a bad signature."""
+        return False
 
     @property
     def is_preflight(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import time
 from functools import lru_cache
@@ -11,6 +12,7 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
+from holdfast.wire import link_signature
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.published import Answer, Put
@@ -64,8 +66,23 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
     EXPOSED = _EXPOSED
     ACCEPTED = _ACCEPTED
 
+    MAY_BE_VISITED = True
+
     _sending: Transmission | None = None
     _put: Put
+
+    def is_signed(self) -> bool:
+        expires, signature = self.one("expires"), self.one("signature")
+        if signature is None or self.request.method not in ("GET", "HEAD"):
+            return False
+        if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
+            raise problems.UNAUTHORIZED("a signed link carries expires=, seconds since the epoch; ask for a new link")
+        good = link_signature(self.services.token, self.path_kwargs["name"], int(expires))
+        if not hmac.compare_digest(signature.encode(), good.encode()):
+            raise problems.UNAUTHORIZED("the link's signature is not for this file and time; ask for a new link")
+        if int(expires) < time.time():
+            raise problems.UNAUTHORIZED("the link has expired; ask for a new one")
+        return True
 
     # -- out
 
