@@ -15,6 +15,7 @@ DEV = [
     "pytest-tornado>=0.8.1",
     "pytest-cov>=6.0",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.110",
     "mypy>=1.14",
     "ruff>=0.9",
