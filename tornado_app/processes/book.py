@@ -37,7 +37,7 @@ _CHECKPOINT = (
     .where(
         processes.c.id == bindparam("wanted"),
         processes.c.attempt == bindparam("of_attempt"),
-        processes.c.state.in_([state.value for state in ATTEMPTING]),
+        or_(*(processes.c.state == state.value for state in ATTEMPTING)),  # IN can't be used with executemany
     )
     .values({name: bindparam(name) for name in ("done", "total", "note", "checkpoint")})
 )
