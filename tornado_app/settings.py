@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 MIB = 1 << 20
 
@@ -60,6 +61,9 @@ class Settings:
     reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads leave free")
     digest_uploads: bool = _setting(True, "make the SHA-256 of uploads as they arrive")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
+
+    fetch_allow: tuple[str, ...] = _setting((), "beginning of URLs that fetch may get; may be repeated", metavar="URL")
+    fetch_private: bool = _setting(False, "let fetch connect to addresses that are not public")
 
     @property
     def auth_token(self) -> str:
@@ -129,6 +133,7 @@ def check(settings: Settings) -> None:
     for name in ("journal_interval", "max_upload_size", "reserve_space"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
+    _check_work(settings)
     if settings.token_file is not None and settings.token:
         raise SettingsError("give --token or --token-file, not both")
     try:
@@ -142,6 +147,20 @@ def check(settings: Settings) -> None:
             f"without a token the server listens on loopback only, not on {settings.address}: "
             "give --token (or HOLDFAST_TOKEN, or --token-file), or --address 127.0.0.1"
         )
+
+
+def _check_work(settings: Settings) -> None:
+    """What the work types that come with the server are allowed to do."""
+    for prefix in settings.fetch_allow:
+        try:
+            parts = urlsplit(prefix)
+            fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            fits = False
+        if not fits or "@" in parts.netloc or "?" in prefix or "#" in prefix:
+            raise SettingsError(
+                f"--fetch-allow {prefix}: give the beginning of a URL, such as https://data.example/sets/"
+            )
 
 
 def is_loopback(address: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tornado_app.protocols.ranges import MOST_RANGES, Multipart, Span, select, unsatisfied
+from tornado_app.protocols.ranges import MOST_RANGES, Multipart, Span, read_content_range, select, unsatisfied
 
 SIZE = 10_000
 
@@ -174,3 +174,23 @@ def test_a_multipart_body_has_the_length_it_says_and_reads_back(content: bytes, 
 def test_a_span_says_its_length_and_place() -> None:
     assert Span(3, 5).length == 3
     assert Span(3, 5).content_range(10) == "bytes 3-5/10"
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("bytes 0-9/10", (0, 9, 10)),
+        (" bytes 5-5/*", (5, 5, None)),
+        ("BYTES */10", (None, None, 10)),
+        ("bytes */*", None),
+        ("bytes 5-4/10", None),
+        ("bytes 5-10/10", None),
+        ("bytes 5-/10", None),
+        ("bytes=5-6/10", None),
+        ("items 5-6/10", None),
+        ("bytes 5-6", None),
+        ("", None),
+    ],
+)
+def test_a_content_range_is_read_as_it_was_written(field: str, part: tuple[int, int, int] | None) -> None:
+    assert read_content_range(field) == part

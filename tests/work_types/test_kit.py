@@ -12,9 +12,11 @@ import sqlalchemy
 
 from holdfast.work import Job, Progress, Services, WorkError, WorkType, work_type
 from holdfast.work.testing import Workshop, check
+from tests.work_types.origin import Origin
 from tornado_app.processes.registry import BUILT_IN, Registry
 from tornado_app.settings import Settings
 from tornado_app.work_types.export_csv import export_csv
+from tornado_app.work_types.fetch import fetch
 from tornado_app.work_types.import_csv import import_csv
 from tornado_app.work_types.manifest import manifest
 
@@ -232,6 +234,13 @@ def upload_csv(workshop: Workshop) -> None:
 
 NUMBERS = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20) SELECT * FROM n"
 
+
+def fetched() -> Any:
+    with Origin(bytes(3_000_000)) as origin:
+        settings = {"fetch_allow": (origin.url,), "fetch_private": True}
+        return check(fetch, {"url": origin.url + "/zeros"}, settings=settings)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "manifest": lambda: check(manifest, prepare=upload_csv),
     "import-csv": lambda: check(import_csv, {"file_name": "a.csv", "table": "t", "batch_rows": 7}, prepare=upload_csv),
@@ -239,6 +248,7 @@ CASES: dict[str, Callable[[], Any]] = {
         export_csv,
         {"query": NUMBERS, "key": "value", "file_name": "o.csv", "batch_rows": 6},
     ),
+    "fetch": fetched,
 }
 
 

@@ -105,12 +105,19 @@ class WorkFile:
             self._sha256.update(data)
         return len(data)
 
+    def sha256(self) -> str:
+        """See `StagedFile`."""
+        if self._staged.published is not None:
+            return self._staged.published.sha256 or ""
+        if self._sha256 is None:
+            self._sha256 = self._digest()
+        return self._sha256.hexdigest()
+
     def publish(self) -> str:
         """See `StagedFile`."""
         if self._staged.published is not None:
             return self._staged.published.sha256 or ""
-        sha256 = self._sha256 or self._digest()
-        return self._staged.publish(self._name, sha256.hexdigest()).sha256 or ""
+        return self._staged.publish(self._name, self.sha256()).sha256 or ""
 
     def discard(self) -> None:
         """See `StagedFile`."""

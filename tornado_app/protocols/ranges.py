@@ -11,6 +11,7 @@ MOST_RANGES = 50
 MOST_HEADER = 4096
 
 _SPEC = re.compile(r"(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+)")
+_CONTENT_RANGE = re.compile(r"bytes +(?:(?P<first>[0-9]+)-(?P<last>[0-9]+)|\*)/(?P<size>[0-9]+|\*)", re.IGNORECASE)
 _HUGE = 1 << 63
 
 
@@ -28,6 +29,28 @@ class Span(NamedTuple):
     def content_range(self, size: int) -> str:
         """The Content-Range field (section 14.4)."""
         return f"bytes {self.first}-{self.last}/{size}"
+
+
+class Part(NamedTuple):
+    """What a Content-Range says: the range of a 206 (None in a 416) and the size of the whole (None when not known)."""
+
+    first: int | None
+    last: int | None
+    size: int | None
+
+
+def read_content_range(field: str) -> Part | None:
+    """A Content-Range as a client reads it (section 14.4); None when it is malformed or of another unit."""
+    match = _CONTENT_RANGE.fullmatch(field.strip(" \t"))
+    if match is None:
+        return None
+    size = None if match["size"] == "*" else _number(match["size"])
+    if match["first"] is None:
+        return None if size is None else Part(None, None, size)
+    first, last = _number(match["first"]), _number(match["last"])
+    if last < first or (size is not None and last >= size):
+        return None
+    return Part(first, last, size)
 
 
 def unsatisfied(size: int) -> str:

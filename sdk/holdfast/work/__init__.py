@@ -81,6 +81,10 @@ class StagedFile(Protocol):
         """Append `data`; all of it is written when this returns."""
         ...
 
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes that are there, as hex. They may have to be read again."""
+        ...
+
     def publish(self) -> str:
         """Digest, fsync and rename into place in one step; the SHA-256 as hex."""
         ...

@@ -181,10 +181,13 @@ class _MemoryStaged:
         self.data += data
         return len(data)
 
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
     def publish(self) -> str:
         self.published = True
         self._files.put(self.name, bytes(self.data))
-        return hashlib.sha256(self.data).hexdigest()
+        return self.sha256()
 
     def discard(self) -> None:
         self.data.clear()

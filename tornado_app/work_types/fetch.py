@@ -1,0 +1,179 @@
+"""`fetch`: a URL into the files directory, going on where it was cut."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import httpcore
+import msgspec
+
+from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
+from tornado_app.files import names
+from tornado_app.protocols import dates
+from tornado_app.protocols.ranges import read_content_range
+from tornado_app.work_types.reach import Answer, Reach, ToStop, allowed_url
+
+_SAFE_POINT_BYTES = 1 << 20
+_SAFE_POINT_SECONDS = 0.2
+_STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+_DATES_APART = 60  # seconds by which a file must be older than its answer for its date to tell versions apart
+_LATER = (408, 425, 429)
+
+
+class Fetch(msgspec.Struct):
+    """`url` must begin as the setting `fetch_allow` says. `file_name` is by default the last part of its path.
+
+    With `sha256` (hexadecimal) the file is published only when that is its digest.
+    """
+
+    url: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+    file_name: str = ""
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
+
+
+class TryAgain(WorkError):
+    """It may go better later."""
+
+
+class _At(msgspec.Struct, frozen=True):
+    """`byte` bytes of `total` (None: unknown) are staged; `validator` is what If-Range needs, "" when there is none."""
+
+    byte: int = 0
+    total: int | None = None
+    validator: str = ""
+    whole: bool = False
+
+    def progress(self) -> Progress:
+        of = "" if self.total is None else f" of {self.total}"
+        return Progress(self.byte, self.total, self, f"{self.byte}{of} bytes")
+
+
+@work_type("fetch", params=Fetch, checkpoint=_At, retries=8, retry_on=(TryAgain,))
+def fetch(job: Job[Fetch]) -> Generator[Progress, None, dict[str, Any]]:
+    """Download a URL into the files directory. The file appears under its name when it is whole.
+
+    A cut connection, a pause or a crash is gone on from by Range and If-Range, as long as the server names a version
+    of the file that compares strongly; when there is none, or another one, it starts over and the log says so.
+    """
+    name = _file_name(job.params)
+    staged = job.files.stage(name, f"fetch-{job.id}")
+    at: _At = job.checkpoint or _At()
+    if staged.tell() < at.byte:
+        job.log(f"the {at.byte} bytes that were fetched before are gone; starting over")
+        at = _At()
+    staged.truncate(at.byte)
+    if not at.whole:
+        at = yield from _all(job, staged, at)
+    if job.params.sha256 and staged.sha256() != job.params.sha256.lower():
+        found = staged.sha256()
+        staged.truncate(0)
+        raise WorkError(f"{job.params.url} has the SHA-256 {found}, not {job.params.sha256}: nothing was published")
+    return {"file_name": name, "bytes": at.byte, "sha256": staged.publish()}
+
+
+@fetch.rollback
+def discard(job: Job[Fetch]) -> None:
+    """What was staged goes; an older file of that name stays."""
+    job.files.stage(_file_name(job.params), f"fetch-{job.id}").discard()
+
+
+@fetch.check
+def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
+    """Refuse a URL that the settings do not allow, and one that names no file."""
+    allowed_url(params.url, setting("fetch_allow"))
+    names.check(_file_name(params))
+
+
+def _file_name(params: Fetch) -> str:
+    name = params.file_name or unquote(params.url.partition("#")[0].partition("?")[0].rpartition("/")[2])
+    if not name:
+        raise WorkError("the URL's path names no file: give file_name")
+    return name
+
+
+def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
+    """Request after request until the file is whole."""
+    allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
+    with closing(Reach(allowed, private=private, stopping=lambda: job.stopping)) as reach:
+        while True:
+            at = yield from _request(job, reach, staged, at)
+            if at.whole:
+                yield at.progress()
+                return at
+
+
+def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
+    """One request, from where it stands; where it stands afterwards, be the answer whole or cut."""
+    if at.byte and not at.validator:
+        job.log(f"the server names no version of the file to continue at byte {at.byte}; starting over")
+        staged.truncate(0)
+        at = _At()
+    before = at.byte
+    headers = {"Range": f"bytes={at.byte}-", "If-Range": at.validator} if at.byte else {}
+    try:
+        with reach.get(job.params.url, headers) as answer:
+            at, wanted = _begin(job, answer, staged, at)
+            if not wanted:
+                return at
+            told, when = at.byte, time.monotonic()
+            for piece in answer.pieces():
+                staged.write(piece)
+                at = msgspec.structs.replace(at, byte=at.byte + len(piece))
+                now = time.monotonic()
+                if at.byte - told >= _SAFE_POINT_BYTES or now - when >= _SAFE_POINT_SECONDS:
+                    told, when = at.byte, now
+                    yield at.progress()
+            return msgspec.structs.replace(at, whole=at.total is None or at.byte >= at.total)
+    except ToStop:
+        yield at.progress()
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        said = str(error) or type(error).__name__
+        if at.byte <= before or not at.validator:  # nothing was gained by this request
+            raise TryAgain(f"{job.params.url} can't be fetched now: {said}") from error
+        job.log(f"cut at byte {at.byte} ({said}); going on from there")
+    return at
+
+
+def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tuple[_At, bool]:
+    """Where the answer's body belongs, and whether it is wanted at all. Raises `WorkError` when there is no file."""
+    headers = answer.headers
+    validator = _validator(headers)
+    if answer.status in (206, 416) and at.byte:
+        part = read_content_range(headers.get("content-range", ""))
+        if answer.status == 416 and part is not None and part.size == at.byte:
+            return msgspec.structs.replace(at, total=at.byte, whole=True), False
+        if answer.status == 206 and part is not None and part.first == at.byte and _same(at, validator, part.size):
+            return msgspec.structs.replace(at, total=at.total if part.size is None else part.size), True
+        job.log(f"the file has changed since its first {at.byte} bytes were fetched; starting over")
+        staged.truncate(0)
+        return _At(), False
+    if answer.status != 200:
+        kind = TryAgain if answer.status >= 500 or answer.status in _LATER else WorkError
+        raise kind(f"{answer.url} answered with status {answer.status}")
+    if at.byte:
+        why = "the server sends no ranges" if validator == at.validator else "the file has changed"
+        job.log(f"{why}; starting over at byte 0")
+        staged.truncate(0)
+    length = headers.get("content-length", "")
+    return _At(0, int(length) if length.isascii() and length.isdigit() else None, validator), True
+
+
+def _same(at: _At, validator: str, size: int | None) -> bool:
+    """Whether a part is of the version that is here. It need not repeat a date (RFC 9110, section 15.3.7)."""
+    other_tag = validator.startswith('"') and at.validator.startswith('"') and validator != at.validator
+    return not other_tag and (size is None or at.total is None or size == at.total)
+
+
+def _validator(headers: dict[str, str]) -> str:
+    """What If-Range may carry (RFC 9110, section 13.1.5): a strong entity tag, else a date that is old enough."""
+    tag = headers.get("etag", "")
+    if tag:
+        return tag if _STRONG_TAG.fullmatch(tag) else ""
+    modified, date = dates.read(headers.get("last-modified", "")), dates.read(headers.get("date", ""))
+    strong = modified is not None and date is not None and date - modified >= _DATES_APART
+    return headers["last-modified"] if strong else ""

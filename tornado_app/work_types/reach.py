@@ -1,0 +1,194 @@
+"""What a fetch may reach: URLs that the settings allow, at addresses that were checked before they are connected to."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import unquote
+
+import httpcore
+import httpx
+
+from holdfast.work import WorkError
+
+MOST_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
+_TIMEOUTS = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
+_HEADERS = ((b"Accept-Encoding", b"identity"), (b"User-Agent", b"holdfast"))
+_LOOK_UP = 0.2  # seconds between looks whether the work is to stop, while nothing arrives
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class ToStop(Exception):
+    """The work is asked to stop while it waits for bytes."""
+
+
+class Answer:
+    """The head of an answer, and its body as it comes."""
+
+    def __init__(self, url: httpx.URL, response: httpcore.Response) -> None:
+        self.url = url
+        self.status = response.status
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        self._response = response
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it was sent. Raises httpcore's errors when it ends before its length."""
+        return self._response.iter_stream()
+
+
+class Reach:
+    """An HTTP client for one attempt. It connects directly: proxies of the environment would resolve for themselves."""
+
+    def __init__(self, allowed: Sequence[str], *, private: bool, stopping: Callable[[], object]) -> None:
+        self._allowed = allowed
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(), network_backend=_Checked(private, stopping)
+        )
+
+    @contextmanager
+    def get(self, url: str, headers: dict[str, str]) -> Iterator[Answer]:
+        """GET, following redirects; every URL on the way must be allowed.
+
+        Raises:
+            WorkError: a URL or an address that is not allowed, or too many redirects.
+            ToStop: while nothing arrived.
+        """
+        target = allowed_url(url, self._allowed)
+        for _ in range(MOST_REDIRECTS + 1):
+            with self._pool.stream(
+                "GET",
+                httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path),
+                headers=[*_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())],
+                extensions={"timeout": _TIMEOUTS},
+            ) as response:
+                answer = Answer(target, response)
+                location = answer.headers.get("location")
+                if answer.status not in _REDIRECTS or location is None:
+                    yield answer
+                    return
+            target = allowed_url(str(target.join(location)), self._allowed)
+        raise WorkError(f"{url} redirects more than {MOST_REDIRECTS} times")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+
+def allowed_url(url: str, allowed: Sequence[str]) -> httpx.URL:
+    """The URL, when the settings allow it. Raises `WorkError` with what they do allow."""
+    wanted = _url(url)
+    if any(_begins(_url(prefix), wanted) for prefix in allowed):
+        return wanted
+    may = f"URLs that begin with {', '.join(allowed)}" if allowed else "nothing: start it with --fetch-allow URL"
+    raise WorkError(f"{wanted} may not be fetched; this server fetches {may}")
+
+
+def _url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise WorkError(f"{text!r} is not a URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise WorkError(f"{text!r} is not a URL that can be fetched; it should begin with https:// or http://")
+    if url.userinfo:
+        raise WorkError("a URL with a user name or password in it is not fetched: it would be kept and shown")
+    segments = unquote(url.path).replace("\\", "/").split("/")
+    if "." in segments or ".." in segments:
+        raise WorkError(f"{text!r} has the segment . or .. in its path; give it without")
+    return url.copy_with(fragment=None)
+
+
+def _begins(prefix: httpx.URL, url: httpx.URL) -> bool:
+    """The same scheme, host and port, and the beginning of the path; an empty path begins all."""
+    same = (prefix.scheme, prefix.raw_host, prefix.port) == (url.scheme, url.raw_host, url.port)
+    return same and url.raw_path.startswith(prefix.raw_path)
+
+
+def is_public(address: str) -> bool:
+    """True for addresses of the internet at large, looking through the ways in which IPv6 can carry IPv4."""
+    ip = ip_address(address.partition("%")[0])
+    inner: IPv4Address | None = None
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+    reached = inner if inner is not None else ip
+    return reached.is_global and not reached.is_multicast
+
+
+class _Checked(httpcore.NetworkBackend):
+    """Resolves a name once, checks what it stands for, and connects to just that."""
+
+    def __init__(self, private: bool, stopping: Callable[[], object]) -> None:
+        self._private = private
+        self._stopping = stopping
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        failure: Exception | None = None
+        for address in self._resolve(host, port):
+            try:
+                stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return _Waiting(stream, self._stopping)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} can't be resolved: {error}") from error
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        public = [address for address in addresses if self._private or is_public(address)]
+        if not public:
+            raise WorkError(
+                f"{host} is at {', '.join(addresses)}, which is not a public address; "
+                "this server fetches from those only with --fetch-private"
+            )
+        return public
+
+
+class _Waiting(httpcore.NetworkStream):
+    """A connection whose reads end when the work is to stop."""
+
+    def __init__(self, inner: httpcore.NetworkStream, stopping: Callable[[], object]) -> None:
+        self._inner = inner
+        self._stopping = stopping
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return self._inner.read(max_bytes, _LOOK_UP)
+            except httpcore.ReadTimeout:
+                if self._stopping():
+                    raise ToStop from None
+                if until is not None and time.monotonic() > until:
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Waiting(self._inner.start_tls(ssl_context, server_hostname, timeout), self._stopping)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
