@@ -1,0 +1,182 @@
+"""Many at once: lists and their cursors, bulk verbs, and what is kept of those that ended."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.wire import BulkRequest, State
+from tests.processes.conftest import Make
+from tests.processes.helpers import eventually, makes_progress, reaches, shut, start
+from tornado_app import problems
+from tornado_app.problems import ProblemError
+from tornado_app.processes.engine import Engine
+from tornado_app.processes.lifecycle import Cause
+
+
+async def test_lists_go_by_state_work_type_and_label(engine: Engine) -> None:
+    await start(engine, "a", labels={"who": "ann", "what": "x"})
+    await start(engine, "b", labels={"who": "bob", "what": "x"})
+    await start(engine, "c", "empty", labels={"who": "ann"})
+    await makes_progress(engine, "a")
+    await reaches(engine, "c", State.SUCCEEDED)
+    await engine.pause("b")
+    await reaches(engine, "b", State.PAUSED)
+
+    async def listed(**wanted: Any) -> list[str]:
+        return [process.id for process in (await engine.page(BulkRequest(**wanted), None, 10)).items]
+
+    assert await listed() == ["c", "b", "a"]
+    assert await listed(state=[State.RUNNING]) == ["a"]
+    assert await listed(state=[State.PAUSED, State.SUCCEEDED]) == ["c", "b"]
+    assert await listed(work_type="empty") == ["c"]
+    assert await listed(label={"who": "ann"}) == ["c", "a"]
+    assert await listed(label={"who": "ann", "what": "x"}) == ["a"]
+    assert await listed(label={"who": "ann"}, state=[State.RUNNING], work_type="steps") == ["a"]
+    assert await listed(label={"who": "eve"}) == []
+    assert (await engine.get("a")).labels == {"who": "ann", "what": "x"}
+
+
+async def test_a_cursor_stays_right_while_rows_come_and_go(engine: Engine) -> None:
+    for n in range(10):
+        await start(engine, f"p{n}", "empty")
+    for n in range(10):
+        await reaches(engine, f"p{n}", State.SUCCEEDED)
+    seen = []
+    cursor = None
+    for page_number in itertools.count():
+        page = await engine.page(BulkRequest(), cursor, 3)
+        seen += [process.id for process in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+        await start(engine, f"new{page_number}", "empty")  # newer than what is left to see
+        await engine.delete(page.items[-1].id)  # the very row that the cursor came from
+        if page_number == 0:
+            await engine.delete("p3")
+    assert seen == ["p9", "p8", "p7", "p6", "p5", "p4", "p2", "p1", "p0"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "bm9wZQ", "ünïcode", "bjk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"])
+async def test_a_cursor_that_was_never_given_is_refused(engine: Engine, cursor: str) -> None:
+    with pytest.raises(ProblemError, match="not one that this server gave"):
+        await engine.page(BulkRequest(), cursor, 3)
+
+
+async def test_a_bulk_verb_changes_what_matches_and_says_what_it_left_alone(engine: Engine) -> None:
+    await start(engine, "a", labels={"job": "x"})
+    await start(engine, "b", labels={"job": "x"})
+    await start(engine, "c")
+    await start(engine, "d", "empty", labels={"job": "x"})
+    await reaches(engine, "d", State.SUCCEEDED)
+    for id in "abc":
+        await makes_progress(engine, id)
+    paused = await engine.ask_all(BulkRequest(label={"job": "x"}), Cause.PAUSE)
+    assert (paused.changed, paused.refused) == (["a", "b"], {}), "what has ended is not meant"
+    await reaches(engine, "a", State.PAUSED)
+    await reaches(engine, "b", State.PAUSED)
+    resumed = await engine.ask_all(BulkRequest(ids=["a", "c", "d", "moon"]), Cause.RESUME)
+    assert resumed.changed == ["a"]
+    assert resumed.refused == {
+        "c": "cannot resume a process that is running; possible now: pause, cancel, kill",
+        "d": "cannot resume a process that is succeeded; it has ended",
+        "moon": "there is no process 'moon', or it does not match",
+    }
+    cancelled = await engine.ask_all(BulkRequest(work_type="steps"), Cause.CANCEL)
+    assert cancelled.changed == ["a", "b", "c"]
+    for id in "abc":
+        await reaches(engine, id, State.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        (BulkRequest(), "name what is meant"),
+        (BulkRequest(label={}), "name what is meant"),
+        (BulkRequest(ids=["x"] * 10_001), "at most 10000 ids"),
+        (BulkRequest(label={str(n): "" for n in range(65)}), "at most 64 labels"),
+    ],
+)
+async def test_a_bulk_verb_without_a_filter_or_with_too_much_of_one_is_refused(
+    engine: Engine, wanted: BulkRequest, words: str
+) -> None:
+    await start(engine, "p")
+    with pytest.raises(ProblemError, match=words):
+        await engine.ask_all(wanted, Cause.CANCEL)
+    assert (await engine.get("p")).state in (State.QUEUED, State.RUNNING)
+
+
+async def test_a_bulk_verb_takes_as_many_ids_as_it_says(engine: Engine) -> None:
+    answer = await engine.ask_all(BulkRequest(ids=[f"x{n}" for n in range(10_000)]), Cause.CANCEL)
+    assert len(answer.refused) == 10_000
+
+
+# -- what is kept
+
+
+async def test_delete_forgets_what_has_ended_and_nothing_else(engine: Engine) -> None:
+    await start(engine, "p", "talker", to=2, labels={"a": "b"})
+    await reaches(engine, "p", State.SUCCEEDED)
+    await start(engine, "q", labels={"a": "b"})
+    await makes_progress(engine, "q")
+    with pytest.raises(ProblemError, match="cancel it and wait until it has ended") as refusal:
+        await engine.delete("q")
+    assert refusal.value.kind is problems.ILLEGAL_STATE
+    await engine.delete("p")
+    for ask in (engine.get("p"), engine.delete("p"), engine.log("p", 0, 10)):
+        with pytest.raises(ProblemError) as gone:
+            await ask
+        assert gone.value.kind is problems.NO_SUCH_PROCESS
+    assert {event.id for event in await engine.events_after(0, None)} == {"q"}
+    assert [p.id for p in (await engine.page(BulkRequest(label={"a": "b"}), None, 9)).items] == ["q"]
+    again = await start(engine, "p", to=1)
+    assert again.attempt <= 1
+    assert (await engine.log("p", 0, 10)).items == []
+    await reaches(engine, "p", State.SUCCEEDED)
+
+
+async def test_numbers_of_events_are_never_used_again(make_engine: Make) -> None:
+    first = await make_engine()
+    await start(first, "p", "empty")
+    await reaches(first, "p", State.SUCCEEDED)
+    last = (await first.events_after(0, None))[-1].seq or 0
+    await first.delete("p")
+    await shut(first)
+    second = await make_engine()
+    await start(second, "p", "empty")
+    await reaches(second, "p", State.SUCCEEDED)
+    assert [event.seq for event in await second.events_after(0, None)] == [last + 1, last + 2, last + 3]
+
+
+async def test_ended_processes_expire_and_others_stay(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch, trail: Path
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.engine._EXPIRE_EVERY", 0.02)
+    engine = await make_engine(keep_ended=0.05)
+    await start(engine, "kept")
+    await makes_progress(engine, "kept")
+    await engine.pause("kept")
+    for n in range(3):
+        await start(engine, f"p{n}", "empty")
+    await start(engine, "failed", fails=1)
+
+    async def left() -> list[str]:
+        return [process.id for process in (await engine.page(BulkRequest(), None, 10)).items]
+
+    async def only_kept() -> bool:
+        return await left() == ["kept"]
+
+    await eventually(only_kept)
+
+
+async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tornado_app.processes.engine._EXPIRE_EVERY", 0.01)
+    engine = await make_engine(keep_ended=0)
+    await start(engine, "p", "empty")
+    await reaches(engine, "p", State.SUCCEEDED)
+    await asyncio.sleep(0.05)
+    assert (await engine.get("p")).state == State.SUCCEEDED
