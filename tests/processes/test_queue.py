@@ -215,14 +215,14 @@ async def test_what_waits_past_its_deadline_fails_without_ever_running(make_engi
     assert last.attempt == 0
 
 
-async def test_a_deadline_holds_over_a_restart_and_resume_after_it_goes_on_without(
-    make_engine: Make, trail: Path
-) -> None:
-    first = await make_engine()
-    await start(first, "p", to=3, deadline_s=0.15)
-    await first.pause("p")
+async def test_a_deadline_holds_over_a_restart_and_resume_after_it_goes_on_without(make_engine: Make) -> None:
+    first = await make_engine(max_running=1)
+    await start(first, "first")
+    await makes_progress(first, "first")
+    await start(first, "p", to=3, deadline_s=0.2)
+    assert (await first.pause("p")).state == State.PAUSED
     await shut(first)
-    second = await make_engine()
+    second = await make_engine(max_running=2)
     await reaches(second, "p", State.FAILED)
     resumed = await second.resume("p")
     assert resumed.deadline is None

@@ -450,3 +450,15 @@ def lends(job: Job[Any]) -> Generator[Progress, None, dict[str, Any]]:
             refused.append(name)
     assert job.http is job.http
     return {"files": job.files.list(), "one": one, "port": job.setting("port"), "refused": refused}
+
+
+@work_type("slow-undo", params=Steps)
+def slow_undo(job: Job[Steps]) -> Generator[Progress, None, dict[str, int]]:
+    """Its rollback takes its time."""
+    return (yield from _steps(job))
+
+
+@slow_undo.rollback
+def undo_slowly(job: Job[Steps]) -> None:
+    note(job.params.trail, "undoing")
+    time.sleep(60)
