@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -250,6 +251,10 @@ def yields_a_note_that_is_none(job: Job[Bad]) -> Misdeed:
     yield Progress(note=object())  # type: ignore[arg-type]
 
 
+def yields_numbers_of_other_kinds(job: Job[Bad]) -> Misdeed:
+    yield Progress(done=Fraction(1, 2), total=True)  # type: ignore[arg-type]
+
+
 def returns_no_json(job: Job[Bad]) -> Misdeed:
     yield Progress()
     return threading.Lock()
@@ -268,8 +273,8 @@ def eats_generator_exit(job: Job[Bad]) -> Misdeed:
 
 
 def eats_everything(job: Job[Bad]) -> Misdeed:
-    """Yields on whatever happens, a hundred times: it can be told to stop, and does not."""
-    for i in range(1, 100):
+    """Yields on whatever happens, ten thousand times: it can be told to stop, and does not."""
+    for i in range(1, 10_000):
         try:
             time.sleep(0.001)
             yield Progress(checkpoint=i)
@@ -303,6 +308,15 @@ def forks(job: Job[Bad]) -> Misdeed:
     yield Progress(checkpoint=2)
     note(job.params.path, "went on")
     return "parent" if pid else "child"
+
+
+def forks_and_raises(job: Job[Bad]) -> Misdeed:
+    """The child raises where the parent does: only the parent may report."""
+    yield Progress(checkpoint=1)
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    raise ValueError("the parent's own" if pid else "the child's")
 
 
 def leaves_a_child(job: Job[Bad]) -> Misdeed:

@@ -263,7 +263,7 @@ class Book:
         was = row.state
         row = self._move(connection, row, cause, **changes)
         if cause is Cause.CANCEL and was not in (State.RUNNING, State.PAUSING) and not self._must_undo(row):
-            row = self._move(connection, row, Cause.ROLLED_BACK, ended=time.time())
+            row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         faults.point(f"{cause}.written")
         return row
 
@@ -333,7 +333,7 @@ class Book:
                 changes["error"] = _encode(ErrorInfo(outcome.type, outcome.message))
             row = self._change(connection, row, changes)
             if not self._must_undo(row):
-                row = self._move(connection, row, Cause.ROLLED_BACK, ended=time.time())
+                row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         elif isinstance(outcome, Succeeded):
             row = self._move(connection, row, Cause.SUCCEEDED, **changes, result=outcome.result, ended=time.time())
         elif isinstance(outcome, Stopped):
