@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,4 +110,4 @@ def test_merged_ranges_cover_the_same_bytes(ranges: list[tuple[int, int]]) -> No
     covered = {at for begin, end in ordered for at in range(begin, end)}
     result = merged(ordered)
     assert {at for begin, end in result for at in range(begin, end)} == covered
-    assert all(a[1] < b[0] for a, b in zip(result, result[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(result))
