@@ -17,6 +17,7 @@ from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import health, seed_files, seed_processes
 from tornado_app.handlers import processes as process_handlers
+from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import NotFoundHandler, Services
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
@@ -42,6 +43,8 @@ def routes(services: Services) -> list[Route]:
         # files
         (r"/v1/files/?", file_handlers.FilesHandler),
         (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
+        (r"/v1/uploads/?", upload_handlers.UploadsHandler),
+        (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
         (r"/v1/processes", process_handlers.ProcessesHandler),

@@ -48,11 +48,18 @@ class Concatenation:
         return total
 
     def wait(self, whole: Upload) -> None:
-        """Join a whole as soon as its parts are complete."""
+        """Join a whole, in the background, as soon as its parts are complete."""
         for id in whole.record.parts:
             self._waiting[id].add(whole.id)
         if self._is_ready(whole):
             self._uploads.spawn(self._join_quietly(whole))
+
+    async def begin(self, whole: Upload) -> None:
+        """Join a whole now if its parts are complete, else as soon as they are. Raises what `join` raises."""
+        if self._is_ready(whole):
+            await self.join(whole)
+        else:
+            self.wait(whole)
 
     def part_is_complete(self, part: Upload) -> None:
         """Join what waited for this part alone."""

@@ -42,6 +42,7 @@ class Writer:
         self.upload = upload
         self.ousted = False
         self.ended = False
+        self.on_progress: Callable[[int], None] | None = None
         self._released: asyncio.Event | None = None
         self._uploads = uploads
         self._let_go = let_go
@@ -178,6 +179,8 @@ class Writer:
         self._queued -= size
         if self.upload.offset != before:
             self._uploads.moved(self.upload, before)
+            if self.on_progress is not None and not self.ended:
+                self.on_progress(self.upload.offset)
 
     # -- in a worker thread
 

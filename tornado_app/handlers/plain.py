@@ -1,0 +1,32 @@
+"""A POST without a resumable protocol: the whole body, in one request or not at all."""
+
+from __future__ import annotations
+
+from typing import NoReturn, cast
+
+from tornado_app import problems
+from tornado_app.files.store import FileStat
+from tornado_app.files.writer import Writer
+from tornado_app.handlers.dialects import Dialect
+
+
+class Plain(Dialect):
+    """The name comes from Content-Disposition; without one the file is named by its upload's id."""
+
+    async def begin_creation(self) -> Writer:
+        record = self.record("plain", length=self.handler.body_size)
+        self.upload = await self.uploads.create(record)
+        return await self.uploads.write(self.upload, 0, self.handler.let_go, self.content_check())
+
+    async def created(self) -> None:
+        upload = await self.uploads.finish(cast(Writer, self.handler.writer), last=True)
+        self.answer_file(cast(FileStat, upload.published))
+
+    async def begin_append(self, id: str) -> NoReturn:
+        raise problems.UNSUPPORTED_MEDIA_TYPE("an append needs a protocol's media type")
+
+    async def appended(self) -> None:
+        """`begin_append` has refused."""
+
+    async def head(self, id: str) -> None:
+        """A HEAD is always the draft's."""
