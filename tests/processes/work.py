@@ -369,6 +369,13 @@ def logs_anything(job: Job[Bad]) -> Misdeed:
     return "fine"
 
 
+def logs_at_length(job: Job[Bad]) -> Misdeed:
+    """A megabyte of log."""
+    for _ in range(128):
+        job.log("x" * 8000)
+    yield Progress()
+
+
 @work_type("bad", params=Bad)
 def bad(job: Job[Bad]) -> Misdeed:
     """Whatever goes wrong."""

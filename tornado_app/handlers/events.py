@@ -42,7 +42,7 @@ class EventsHandler(BaseHandler):
                 events = await watcher.next(HEARTBEAT)
                 fresh = [event for event in events if event.seq is None or event.seq > seen]
                 self.write(b"".join(map(line_of, fresh)) if fresh else b": alive\n\n")
-                await asyncio.wait_for(self.flush(), _WRITE_TIMEOUT)
+                await self._flush_in_time()
                 if fresh and fresh[-1].type == "progress":
                     await asyncio.sleep(_PROGRESS_PAUSE)
             self.write(line_of(Event("dropped", id or "", datetime.now(UTC), message=watcher.dropped)))
@@ -51,6 +51,7 @@ class EventsHandler(BaseHandler):
             return
         except TimeoutError:  # it takes nothing at all: it can come back with Last-Event-ID
             self.detach().close()
+            self.on_finish()  # Tornado takes no more notice of what is detached
         finally:
             processes.hub.leave(id, watcher)
 
@@ -62,13 +63,22 @@ class EventsHandler(BaseHandler):
             raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text!r}")
         return int(text)
 
+    async def _flush_in_time(self) -> None:
+        """Raises `TimeoutError` when the watcher does not take what it was sent."""
+        flushed = self.flush()
+        if flushed.done():
+            flushed.result()
+        else:
+            async with asyncio.timeout(_WRITE_TIMEOUT):
+                await flushed
+
     async def _replay(self, id: str | None, after: int | None) -> int:
         """Send what happened after event number `after`; the number of the last one sent."""
         if after is None:
             return 0
         while events := await self.services.processes.events_after(after, id):
             self.write(b"".join(map(line_of, events)))
-            await asyncio.wait_for(self.flush(), _WRITE_TIMEOUT)
+            await self._flush_in_time()
             after = events[-1].seq or after
         return after
 
