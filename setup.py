@@ -51,7 +51,7 @@ setup(
         *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
     ],
     package_data={"holdfast": ["py.typed"], "tornado_app": ["py.typed"]},
-    install_requires=["httpx>=0.28", "msgspec>=0.19"],
+    install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0"],
     extras_require={
         "server": SERVER,
         "cli": CLI,

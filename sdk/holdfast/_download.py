@@ -99,7 +99,9 @@ class Download(Job[Path]):
         self._file.release()
 
     def discard(self) -> Plan[None]:
+        yield Do(self._file.take)
         yield Do(self._remove)
+        yield Do(self._file.release)
 
     def _remove(self) -> None:
         self._part.discard()
@@ -234,6 +236,7 @@ class Download(Job[Path]):
             yield Do(partial(self._part.write, segment.at, data))
             segments.advance(segment, len(data))
             backoff.gained()
+            self.moved()
             if self._follower is not None and self._record.sha256:
                 self._follower.advance(segments.frontier)
             if self._record.etag and time.monotonic() - self._saved > SAVE_EVERY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -28,6 +29,7 @@ class Job(ABC, Generic[R]):
     kind: str
     name: str
     throttle: Throttle
+    moved: Callable[[], None] = staticmethod(lambda: None)  # called when `done` has changed
 
     @property
     @abstractmethod

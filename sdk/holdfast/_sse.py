@@ -25,6 +25,7 @@ class Parser:
         self._after_cr = False
         self._type = ""
         self._data: list[str] = []
+        self._id = ""
         self.last_id = ""
 
     def feed(self, data: bytes) -> list[ServerSent]:
@@ -38,7 +39,8 @@ class Parser:
 
     def _line(self, line: str) -> ServerSent | None:
         if not line:
-            event = ServerSent(self._type or "message", "\n".join(self._data), self.last_id) if self._data else None
+            self.last_id = self._id  # not before: an event that was cut off has not been seen
+            event = ServerSent(self._type or "message", "\n".join(self._data), self._id) if self._data else None
             self._type, self._data = "", []
             return event
         name, _, value = line.partition(":")
@@ -48,5 +50,5 @@ class Parser:
         elif name == "event":
             self._type = value
         elif name == "id" and "\0" not in value:
-            self.last_id = value
+            self._id = value
         return None

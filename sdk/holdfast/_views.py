@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
 
 from holdfast import calls, wire
+from holdfast._download import Download
+from holdfast._job import Job, Surroundings
+from holdfast._records import Record
 from holdfast.wire import State
 
 
@@ -112,3 +116,13 @@ def process_events(id: str, last: int | None) -> calls.Call[wire.Event]:
 def all_events(last: int | None) -> calls.Call[wire.Event]:
     """The stream of everything, from the event after number `last`."""
     return calls.all_events(last_event_id=last)
+
+
+def file_page(prefix: str, page_size: int | None, cursor: str | None) -> calls.Call[wire.FilePage]:
+    """A page of files from its cursor."""
+    return calls.list_files(prefix=prefix or None, cursor=cursor, limit=page_size)
+
+
+def job_of(record: Record, around: Surroundings) -> Job[Any]:
+    """What goes on with the transfer of a record."""
+    return Download(around, record.name, Path(record.path), overwrite=record.overwrite)

@@ -11,6 +11,8 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -370,7 +372,13 @@ class FileHead:
     etag: str | None
     sha256: str | None
     content_type: str
-    modified: str | None
+    modified: datetime | None
+
+    def info(self, name: str) -> wire.FileInfo:
+        """The same as listings have it. Raises `ProtocolError` where a header is missing."""
+        if self.etag is None or self.modified is None:
+            raise ProtocolError(f"the answer lacks a strong ETag or a Last-Modified for {name!r}")
+        return wire.FileInfo(name, self.size, self.modified, self.etag, self.content_type, self.sha256)
 
 
 @endpoint("GET", "/v1/files", wire.FilePage)
@@ -393,8 +401,15 @@ def file_head(answer: Answer) -> FileHead:
         etag[1:-1] if etag is not None and strong else None,
         _sha256(answer.headers.get("repr-digest", "")),
         answer.headers.get("content-type", "application/octet-stream"),
-        answer.headers.get("last-modified"),
+        _date(answer.headers.get("last-modified")),
     )
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text)
+    except ValueError:
+        return None
 
 
 def content_range(answer: Answer) -> tuple[int, int, str]:
@@ -432,6 +447,20 @@ def get_file(name: str, *, begin: int | None = None, end: int | None = None, eta
 def head_file(name: str) -> Parts:
     """What there is to know of a file."""
     return Parts(path={"name": name}, headers={"Want-Repr-Digest": "sha-256=1"})
+
+
+@endpoint("PUT", "/v1/files/{name}", wire.FileInfo)
+def put_file(name: str, data: bytes | Source, *, etag: str | None = None, absent: bool = False) -> Parts:
+    """Publish a whole file; with `absent` only where there is none, with `etag` only over that version."""
+    return Parts(
+        path={"name": name},
+        headers={
+            "Content-Type": "application/octet-stream",
+            "If-Match": None if etag is None else f'"{etag}"',
+            "If-None-Match": "*" if absent else None,
+        },
+        content=data,
+    )
 
 
 @endpoint("DELETE", "/v1/files/{name}", type(None), read=_read_nothing)

@@ -15,11 +15,24 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from holdfast import calls, plans, wire
+from holdfast._download import Download
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
-from holdfast._job import Job, R
+from holdfast._job import Job, R, Surroundings
 from holdfast._local import FileSource
-from holdfast._seed import SeedDownload, SeedUpload
-from holdfast._views import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
+from holdfast._records import Record, pending, records_dir
+from holdfast._seed import SeedUpload
+from holdfast._views import (
+    ProcessView,
+    Which,
+    all_events,
+    bulk,
+    file_page,
+    job_of,
+    listing,
+    new_id,
+    process_events,
+    states,
+)
 from holdfast.plans import Retries
 from holdfast.transfers import Transfer
 from holdfast.wire import ENDED, State
@@ -54,6 +67,7 @@ class Client:
         self._driver = SyncDriver(self._connection, transport)
         self.processes = Processes(self)
         self.files = Files(self)
+        self.transfers = Transfers(self)
         self.seed = Seed(self)
 
     @property
@@ -95,6 +109,15 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"
+
+    def _begin(self, job: Job[R]) -> Transfer[R]:
+        transfer = Transfer(job, self._driver)
+        transfer.resume()
+        return transfer
+
+    @property
+    def _around(self) -> Surroundings:
+        return Surroundings(self.base_url, self._patience, records_dir())
 
     @property
     def _retries(self) -> Retries:
@@ -295,25 +318,99 @@ class Files:
         `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
         """
         source = FileSource(path)
-        return self._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
+        return self._client._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
 
-    def download(self, name: str, to: str | os.PathLike[str] | None = None) -> Transfer[Path]:
+    def download(
+        self,
+        name: str,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        segments: int | None = None,
+        limit: float | None = None,
+    ) -> Transfer[Path]:
         """Fetch a file in the background; `wait()` gives the path.
 
-        `to` is a file or a folder that is there, else the working directory is used.
-        """
-        return self._begin(SeedDownload(name, target_of(name, to), self._client._patience))
+        What an earlier kernel or process left of the same download is gone on with. A target that is the same file
+        already is done at once.
 
-    def _begin(self, job: Job[R]) -> Transfer[R]:
-        transfer = Transfer(job, self._client._driver)
-        transfer.resume()
-        return transfer
+        Args:
+            name: the file's name on the server.
+            to: a file, or a folder that is there; else the working directory.
+            overwrite: replace another file that is there; else that is `LocalExists`.
+            restart: begin at byte 0, whatever there is.
+            segments: connections at once; as many as pay, found out by measuring, when left out.
+            limit: bytes a second at most.
+        """
+        return self._client._begin(
+            Download(
+                self._client._around,
+                name,
+                target_of(name, to),
+                overwrite=overwrite,
+                restart=restart,
+                segments=segments,
+                limit=limit,
+            )
+        )
+
+    def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
+        """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
+        page = partial(file_page, prefix, page_size)
+        return self._client._iterate(plans.pages(page, self._client._retries))
+
+    def info(self, name: str) -> wire.FileInfo:
+        """Size, entity tag, digest and type of a file. Raises `NotFound`."""
+        return self._client._run(plans.info(name, self._client._retries))
+
+    def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
+        """The bytes of a file from `begin` up to, not including, `end`, in memory.
+
+        Raises:
+            PreconditionFailed: `etag` is given and the file is another version.
+            RangeNotSatisfiable: `begin` is at or past the end.
+        """
+        whole = begin == 0 and end is None
+        call = calls.get_file(name, begin=None if whole else begin, end=end, etag=etag)
+        return self._client._request(call)
+
+    def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
+        """Publish `data` as a file in one request. Bigger ones go better by `upload`.
+
+        Raises:
+            PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
+        """
+        absent = not overwrite and etag is None
+        return self._client._run(plans.put(name, data, etag, absent, self._client._retries))
+
+    def delete(self, name: str, *, etag: str | None = None) -> None:
+        """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
+        self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
 
 
 def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
     """Where a download of `name` lands."""
     path = Path(to) if to is not None else Path()
     return path / name.rpartition("/")[2] if path.is_dir() else path
+
+
+class Transfers:
+    """`client.transfers`: what was begun with this server from this machine and is not over."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def pending(self) -> list[Record]:
+        """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
+
+        Those that are running now are among them.
+        """
+        return [*pending(records_dir(), self._client.base_url)]
+
+    def resume(self, record: Record) -> Transfer[Any]:
+        """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
+        return self._client._begin(job_of(record, self._client._around))
 
 
 class Seed:

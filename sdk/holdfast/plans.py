@@ -6,6 +6,7 @@ each loop is written once for sync and async, and is tested without a socket.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from holdfast.errors import (
     HoldfastError,
     IllegalState,
     NotFound,
+    PreconditionFailed,
     ProcessCancelled,
     ProcessFailed,
     ProtocolError,
@@ -240,6 +242,31 @@ def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
             if not backoff.failures:
                 raise
             return None
+        except (TransportError, APIError) as error:
+            wait = backoff.after(error, repeatable=True)
+        yield wait
+
+
+def info(name: str, retries: Retries) -> Plan[wire.FileInfo]:
+    """What there is to know of a file. Raises `NotFound`."""
+    head: calls.FileHead = yield from request(calls.head_file(name), retries)
+    return head.info(name)
+
+
+def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries) -> Plan[wire.FileInfo]:
+    """A file in one request. Where an answer was lost, a precondition that fails because of this very file holds."""
+    backoff = Backoff(retries)
+    while True:
+        try:
+            file: wire.FileInfo = yield calls.put_file(name, data, etag=etag, absent=absent)
+            return file
+        except PreconditionFailed:
+            if not backoff.failures:
+                raise
+            file = yield from info(name, retries)
+            if file.sha256 != (yield Do(lambda: hashlib.sha256(data).hexdigest())):
+                raise
+            return file
         except (TransportError, APIError) as error:
             wait = backoff.after(error, repeatable=True)
         yield wait

@@ -7,11 +7,13 @@ local file say. Pausing ends the run.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._job import Job, R
 from holdfast._pace import Rate
@@ -20,6 +22,11 @@ from holdfast.plans import Stop, Stopped
 
 if TYPE_CHECKING:
     from holdfast._http import AsyncDriver, SyncDriver
+
+
+log = logging.getLogger("holdfast")
+
+EVERY = 0.1  # seconds between calls of a listener
 
 
 class TransferState(StrEnum):
@@ -55,6 +62,9 @@ class TransferView(Generic[R]):
     def __init__(self, job: Job[R]) -> None:
         self._job = job
         self._rate = Rate()
+        self._listeners: list[Callable[[Any], None]] = []
+        self._told = 0.0
+        job.moved = self._moved
         self._state = TransferState.PAUSED
         self._error: BaseException | None = None
         self._result: R | None = None
@@ -86,6 +96,46 @@ class TransferView(Generic[R]):
         rate = self._rate.at(done)
         left = (total - done) / rate if total is not None and rate > 0 else None
         return TransferProgress(done, total, rate, left)
+
+    @property
+    def limit(self) -> float | None:
+        """Bytes a second at most; may be changed while it runs."""
+        return self._job.throttle.rate
+
+    @limit.setter
+    def limit(self, rate: float | None) -> None:
+        self._job.throttle.rate = rate
+
+    def on_change(self, listener: Callable[[Self], None]) -> Callable[[], None]:
+        """Call `listener` with this transfer now, whenever its state changes, and up to ten times a second as it moves.
+
+        It is called by whoever brings the change, mostly a thread of the transfer's own (in async: the loop), so it has
+        to be quick. What it raises is logged and stops nothing. The function that comes back ends it.
+        """
+        self._listeners.append(listener)
+        self._call(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def _moved(self) -> None:
+        now = time.monotonic()
+        if self._listeners and now - self._told >= EVERY:
+            self._told = now
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in [*self._listeners]:
+            self._call(listener)
+
+    def _call(self, listener: Callable[[Self], None]) -> None:
+        try:
+            listener(self)
+        except Exception:
+            log.exception("a listener of the %s of %r failed", self.kind, self.name)
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -121,6 +171,7 @@ class Transfer(TransferView[R]):
                 target=self._work, args=(self._stop,), name=f"holdfast-{self.kind}", daemon=True
             )
             self._thread.start()
+        self._tell()
 
     def _work(self, stop: Stop) -> None:
         result: R | None = None
@@ -134,6 +185,7 @@ class Transfer(TransferView[R]):
         with self._changed:
             self._state, self._error, self._result = state, error, result
             self._changed.notify_all()
+        self._tell()
 
     def _run(self, stop: Stop) -> R:
         try:
@@ -161,6 +213,7 @@ class Transfer(TransferView[R]):
             self._state, self._error = TransferState.CANCELLED, None
             self._changed.notify_all()
         self._driver.run(self._job.discard())
+        self._tell()
 
     def wait(self, timeout: float | None = None) -> R:
         """What came of it: for an upload the status on the server, for a download the path.
@@ -195,6 +248,7 @@ class AsyncTransfer(TransferView[R]):
         self._state, self._error = TransferState.RUNNING, None
         self._ended.clear()
         self._task = asyncio.create_task(self._work(), name=f"holdfast-{self.kind}")
+        self._tell()
 
     async def _work(self) -> None:
         try:
@@ -202,10 +256,11 @@ class AsyncTransfer(TransferView[R]):
             self._state = TransferState.SUCCEEDED
         except asyncio.CancelledError:
             self._state = TransferState.PAUSED
-            return
         except BaseException as failure:
             self._state, self._error = TransferState.FAILED, failure
-        self._ended.set()
+        if self._state is not TransferState.PAUSED:
+            self._ended.set()
+        self._tell()
 
     async def _run(self) -> R:
         try:
@@ -228,6 +283,7 @@ class AsyncTransfer(TransferView[R]):
         self._state, self._error = TransferState.CANCELLED, None
         self._ended.set()
         await self._driver.run(self._job.discard())
+        self._tell()
 
     async def wait(self, timeout: float | None = None) -> R:
         """What came of it: for an upload the status on the server, for a download the path.

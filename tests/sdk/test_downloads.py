@@ -1,0 +1,372 @@
+"""`client.files.download` against a real server, through a line that breaks."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast import errors
+from holdfast._download import Download
+from holdfast.transfers import Transfer, TransferState
+from tests.proxy import Fault, FaultyProxy
+from tests.servers import ServerProcess, wait_until
+
+MIB = 1 << 20
+
+pytestmark = pytest.mark.slow
+
+Faulty = Callable[..., FaultyProxy]
+
+
+class Published:
+    """A file on the server, put there through it (so that its digest is known) or by hand."""
+
+    def __init__(self, served: ServerProcess, client: holdfast.Client, size: int, *, by_hand: bool = False) -> None:
+        self.name = f"{uuid.uuid4().hex}.bin"
+        self.data = random.Random(size).randbytes(size)
+        self.path = served.files_dir / self.name
+        if by_hand:
+            self.path.write_bytes(self.data)
+        else:
+            client.files.write(self.name, self.data)
+
+    def replace(self, client: holdfast.Client) -> None:
+        self.data = random.Random(self.name).randbytes(len(self.data))
+        client.files.write(self.name, self.data, overwrite=True)
+
+
+@pytest.fixture
+def publish(served: ServerProcess, client: holdfast.Client) -> Callable[..., Published]:
+    return lambda size, **options: Published(served, client, size, **options)
+
+
+Publish = Callable[..., Published]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 70_000, 3 * MIB])
+def test_a_file_comes_down_whole(client: holdfast.Client, publish: Publish, tmp_path: Path, size: int) -> None:
+    file = publish(size)
+    transfer = client.files.download(file.name, tmp_path)
+    assert transfer.wait(30) == tmp_path / file.name
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert transfer.state is TransferState.SUCCEEDED
+    assert (transfer.progress.done, transfer.progress.total, transfer.progress.fraction) == (size, size, 1.0)
+    assert os.listdir(tmp_path / "state" / "transfers") == []
+    assert not (tmp_path / f"{file.name}.part").exists()
+
+
+def test_a_missing_file_is_not_found_and_leaves_nothing(client: holdfast.Client, tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFound, match=r"nowhere\.bin"):
+        client.files.download("nowhere.bin", tmp_path / "x").wait(30)
+    assert not list(tmp_path.glob("x*"))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_cuts_cost_no_byte_twice(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path, by_hand: bool
+) -> None:
+    file = publish(8 * MIB, by_hand=by_hand)
+    # Orderly ends: a reset takes with it what is still in the buffers of the line, whoever reads.
+    sizes = (100, 1000, 70_000, MIB, 2 * MIB, 100_000)
+    proxy = faulty(*[Fault(cut_down=size, reset=False) for size in sizes])
+    with holdfast.Client(proxy.url) as through:
+        through.files.download(file.name, tmp_path, segments=1).wait(60)
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.happened == 6
+    assert proxy.bytes_down < len(file.data) * 1.05
+
+
+def test_segments_come_at_the_same_time_and_fit(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(40 * MIB)
+    proxy = faulty(*[Fault(cut_down=size) for size in (3 * MIB, MIB, 5 * MIB, 10_000)])
+    with holdfast.Client(proxy.url) as through:
+        through.files.download(file.name, tmp_path, segments=4).wait(60)
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.connections >= 8
+
+
+def test_a_pause_is_at_once_even_on_a_line_that_stalls(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(4 * MIB)
+    proxy = faulty(Fault(stall_down=MIB))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.download(file.name, tmp_path)
+        proxy.wait_for(lambda p: p.happened == 1)
+        wait_until(lambda: transfer.progress.done > MIB // 2)
+        start = time.monotonic()
+        transfer.pause()
+        assert time.monotonic() - start < 1
+        assert transfer.state is TransferState.PAUSED
+        stood = transfer.progress.done
+        assert (tmp_path / f"{file.name}.part").exists()
+        with pytest.raises(errors.WaitTimeout):
+            transfer.wait(0.05)
+        transfer.resume()
+        transfer.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.bytes_down < len(file.data) + MIB
+    assert stood < len(file.data)
+
+
+def test_cancel_leaves_nothing(client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path) -> None:
+    file = publish(4 * MIB)
+    proxy = faulty(Fault(stall_down=MIB))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.download(file.name, tmp_path)
+        wait_until(lambda: transfer.progress.done > 0)
+        transfer.cancel()
+    assert transfer.state is TransferState.CANCELLED
+    with pytest.raises(errors.TransferCancelled):
+        transfer.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert list((tmp_path / "state" / "transfers").iterdir()) == []
+    transfer.cancel()
+    transfer.resume()
+    assert transfer.state is TransferState.CANCELLED
+
+
+def test_a_new_process_goes_on_where_a_killed_one_stopped(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(16 * MIB)
+    proxy = faulty(Fault(rate_down=6 * MIB))
+    code = (
+        "import sys, holdfast; c = holdfast.Client(sys.argv[1]); t = c.files.download(sys.argv[2], sys.argv[3]);"
+        "print(flush=True); t.wait()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, proxy.url, file.name, str(tmp_path)])
+    try:
+        records = tmp_path / "state" / "transfers"
+        wait_until(lambda: list(records.glob("*.json")))
+    finally:
+        child.kill()
+        child.wait()
+    proxy.wait_for(lambda p: p.bytes_down > 0)
+    with holdfast.Client(proxy.url) as through:
+        [pending] = through.transfers.pending()
+        assert (pending.kind, pending.name, pending.size) == ("download", file.name, len(file.data))
+        before = proxy.bytes_down
+        transfer = through.transfers.resume(pending)
+        assert isinstance(transfer, Transfer)
+        transfer.wait(60)
+        assert through.transfers.pending() == []
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.bytes_down - before < len(file.data) - 3 * MIB
+
+
+def test_a_file_that_was_replaced_on_the_way_is_never_spliced(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(8 * MIB)
+    proxy = faulty(Fault(stall_down=3 * MIB))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.download(file.name, tmp_path)
+        proxy.wait_for(lambda p: p.happened == 1)
+        transfer.pause()
+        file.replace(client)
+        transfer.resume()
+        with pytest.raises(errors.RemoteChanged, match="restart=True"):
+            transfer.wait(30)
+        with pytest.raises(errors.RemoteChanged):
+            through.files.download(file.name, tmp_path).wait(30)
+        assert not (tmp_path / file.name).exists()
+        through.files.download(file.name, tmp_path, restart=True).wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+def test_the_same_file_is_there_already_and_another_one_is_not_touched(
+    client: holdfast.Client, publish: Publish, tmp_path: Path
+) -> None:
+    file = publish(MIB)
+    target = tmp_path / "here.bin"
+    client.files.download(file.name, target).wait(30)
+    inode = target.stat().st_ino
+    assert client.files.download(file.name, target).wait(30) == target
+    assert target.stat().st_ino == inode
+    target.write_bytes(b"mine")
+    with pytest.raises(errors.LocalExists, match="overwrite=True"):
+        client.files.download(file.name, target).wait(30)
+    assert target.read_bytes() == b"mine"
+    client.files.download(file.name, target, overwrite=True).wait(30)
+    assert target.read_bytes() == file.data
+
+
+def test_two_downloads_to_one_place_do_not_meet(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(2 * MIB)
+    proxy = faulty(Fault(stall_down=MIB))
+    with holdfast.Client(proxy.url) as through:
+        first = through.files.download(file.name, tmp_path)
+        proxy.wait_for(lambda p: p.happened == 1)
+        with pytest.raises(errors.TransferBusy):
+            through.files.download(file.name, tmp_path).wait(30)
+        first.pause()
+        first.resume()
+        first.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+def test_wrong_bytes_are_noticed_and_removed(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = publish(2 * MIB)
+    write = holdfast._local.PartFile.write  # type: ignore[attr-defined]
+
+    def flip(self: object, offset: int, data: bytes) -> None:
+        write(self, offset, bytes([data[0] ^ 1]) + bytes(data[1:]) if offset else data)
+
+    monkeypatch.setattr("holdfast._local.PartFile.write", flip)
+    transfer = client.files.download(file.name, tmp_path)
+    with pytest.raises(errors.DigestMismatch, match="SHA-256"):
+        transfer.wait(30)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    monkeypatch.undo()
+    os.environ["HOLDFAST_STATE_DIR"] = str(tmp_path / "state")
+    transfer.resume()
+    transfer.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+def test_a_rate_limit_holds(client: holdfast.Client, publish: Publish, tmp_path: Path) -> None:
+    file = publish(2 * MIB)
+    start = time.monotonic()
+    client.files.download(file.name, tmp_path, limit=4 * MIB).wait(30)
+    assert 0.35 < time.monotonic() - start < 5
+
+
+def test_a_restarted_server_is_waited_for(
+    spawn_server: Callable[..., ServerProcess], tmp_path: Path, faulty: Faulty
+) -> None:
+    server = spawn_server()
+    data = random.Random(1).randbytes(6 * MIB)
+    (server.files_dir / "x.bin").write_bytes(data)
+    proxy = faulty(Fault(stall_down=2 * MIB), upstream=int(server.url.rpartition(":")[2]))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.download("x.bin", tmp_path / "y.bin")
+        proxy.wait_for(lambda p: p.happened == 1)
+        server.kill()
+        proxy.cut_all()
+        server.restart()
+        transfer.wait(60)
+    assert (tmp_path / "y.bin").read_bytes() == data
+
+
+def test_a_changed_token_goes_on(spawn_server: Callable[..., ServerProcess], tmp_path: Path, faulty: Faulty) -> None:
+    server = spawn_server(HOLDFAST_TOKEN="first")
+    data = random.Random(2).randbytes(4 * MIB)
+    (server.files_dir / "x.bin").write_bytes(data)
+    proxy = faulty(Fault(stall_down=MIB), upstream=int(server.url.rpartition(":")[2]))
+    with holdfast.Client(proxy.url, "first") as through:
+        transfer = through.files.download("x.bin", tmp_path / "y.bin")
+        proxy.wait_for(lambda p: p.happened == 1)
+        server.stop()
+        server.environment["HOLDFAST_TOKEN"] = "second"
+        server.restart()
+        proxy.cut_all()
+        with pytest.raises(errors.Unauthorized):
+            transfer.wait(30)
+        through.token = "second"
+        transfer.resume()
+        transfer.wait(30)
+    assert (tmp_path / "y.bin").read_bytes() == data
+
+
+def test_callbacks_hear_of_progress_and_of_the_end(client: holdfast.Client, publish: Publish, tmp_path: Path) -> None:
+    file = publish(3 * MIB)
+    ended = threading.Event()
+    heard: list[tuple[TransferState, int]] = []
+
+    def listen(transfer: Transfer[Path]) -> None:
+        heard.append((transfer.state, transfer.progress.done))
+        if transfer.state is TransferState.SUCCEEDED:
+            ended.set()
+
+    transfer = client.files.download(file.name, tmp_path, limit=6 * MIB)
+    transfer.on_change(listen)
+    transfer.wait(30)
+    assert ended.wait(10)
+    assert heard[-1] == (TransferState.SUCCEEDED, len(file.data))
+    assert any(state is TransferState.RUNNING for state, _ in heard)
+
+
+async def test_the_async_face_does_the_same(
+    aclient: holdfast.AsyncClient, client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(24 * MIB)
+    assert await aclient.files.download(file.name, tmp_path / "plain") == tmp_path / "plain"
+    assert (tmp_path / "plain").read_bytes() == file.data
+    proxy = faulty(*[Fault(cut_down=size) for size in (MIB, 100)], Fault(stall_down=2 * MIB))
+    async with holdfast.AsyncClient(proxy.url) as through:
+        transfer = through.files.download(file.name, tmp_path / "again", segments=3)
+        while proxy.happened < 3:
+            with pytest.raises(errors.WaitTimeout):
+                await transfer.wait(0.05)
+        await transfer.pause()
+        assert transfer.state is TransferState.PAUSED
+        transfer.resume()
+        await transfer
+        assert (tmp_path / "again").read_bytes() == file.data
+        with pytest.raises(errors.NotFound):
+            await through.files.download("nowhere", tmp_path / "x")
+        proxy.add(Fault(stall_down=MIB))
+        third = through.files.download(file.name, tmp_path / "third")
+        await third.cancel()
+        assert third.state is TransferState.CANCELLED
+        assert not list(tmp_path.glob("third*"))  # noqa: ASYNC240 - a test
+
+
+def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard of the fast path: another h11 or httpcore that keeps bytes back would show here."""
+    file = publish(6 * MIB)
+    raw: list[int] = []
+    receive = holdfast._http._SyncStream._receive  # type: ignore[attr-defined]
+
+    def counted(self: object, connection: object, size: int) -> object:
+        data = receive(self, connection, size)
+        raw.append(len(data))
+        return data
+
+    monkeypatch.setattr("holdfast._http._SyncStream._receive", counted)
+    client.files.download(file.name, tmp_path / "fast", segments=1).wait(30)
+    assert sum(raw) > 5 * MIB
+    raw.clear()
+    monkeypatch.setattr("holdfast._http._Body.worth_it", lambda self: False)
+    client.files.download(file.name, tmp_path / "slow", segments=1).wait(30)
+    assert not raw
+    assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes() == file.data
+
+
+def test_without_an_entity_tag_a_broken_download_is_an_error(tmp_path: Path) -> None:
+    """Nothing would tell whether the rest belongs to the same version."""
+    import httpx
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Length": "10"}, stream=Broken())
+
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield b"half"
+            raise httpx.ReadError("cut")
+
+    with holdfast.Client("http://x", transport=httpx.MockTransport(answer), retries=3) as client:
+        transfer = client.files.download("x", tmp_path / "x")
+        with pytest.raises(errors.ConnectionBroken):
+            transfer.wait(30)
+    assert not list(tmp_path.glob("x*"))
+    assert Download.kind == "download"
