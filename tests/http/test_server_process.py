@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -138,6 +139,49 @@ class TestStop:
         assert answer.startswith(b"HTTP/1.1 200")
         server.wait_for_clean_end()
         assert (server.files_dir / "f.bin").read_bytes() == body
+
+    def test_work_that_never_yields_does_not_hold_it_up_longer_than_the_grace(
+        self, spawn_server: Spawn, tmp_path: Path
+    ) -> None:
+        (tmp_path / "stubborn.py").write_text(STUBBORN, encoding="utf-8")
+        server = spawn_server("--import", "stubborn", "--shutdown-grace", "1", PYTHONPATH=str(tmp_path))
+        httpx.get(f"{server.url}/s/process/?work_type=stubborn")
+        wait_until(lambda: httpx.get(f"{server.url}/s/process/").json()["progress"]["done"])
+        assert server.stop() < 5
+        server.restart()
+        again = wait_until(lambda: (p := httpx.get(f"{server.url}/s/process/").json())["attempt"] == 2 and p)
+        assert again["state"] == "running"
+        assert server.stop() < 5
+
+    def test_clients_that_wait_or_stall_do_not_hold_it_up(self, spawn_server: Spawn, tmp_path: Path) -> None:
+        (tmp_path / "stubborn.py").write_text(STUBBORN, encoding="utf-8")
+        server = spawn_server("--import", "stubborn", "--shutdown-grace", "2", PYTHONPATH=str(tmp_path))
+        process = httpx.get(f"{server.url}/s/process/?work_type=stubborn").json()
+        requests = [
+            f"GET /v1/processes/s?wait=60&after={process['version'] + (1 << 40)} HTTP/1.1\r\n\r\n",
+            "GET /v1/events HTTP/1.1\r\n\r\n",
+            "POST /upload/?file_name=stalled.txt&bytes_read=0 HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf",
+            "GET /v1/work-types HTTP/1.1\r\nHost: local",
+            "",
+        ]
+        host, port = server.url.removeprefix("http://").split(":")
+        with contextlib.ExitStack() as stack:
+            for request in requests:
+                connection = stack.enter_context(socket.create_connection((host, int(port))))
+                connection.sendall(request.replace("\r\n", f"\r\nHost: {host}\r\n", 1).encode())
+            wait_until(lambda: any(server.files_dir.glob(".uploads/seed-*")))
+            assert server.stop() < 6
+
+
+STUBBORN = """
+import time
+from holdfast.work import Progress, work_type
+
+@work_type("stubborn")
+def stubborn(job):
+    yield Progress(done=1)
+    time.sleep(3600)
+"""
 
 
 class TestLog:

@@ -33,7 +33,7 @@ def shown(files: Path) -> dict[str, bytes]:
 async def until(condition: Callable[[], Awaitable[Any]], within: float = 10) -> Any:
     """The first true value of an async condition."""
     async with asyncio.timeout(within):
-        while not (value := await condition()):  # noqa: ASYNC110 - no event tells of it
+        while not (value := await condition()):
             await asyncio.sleep(0.005)
         return value
 
