@@ -110,6 +110,7 @@ class Server:
         self.name = name
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.folder = folder
         self._command = list(command)
         self._log = folder / f"{name.replace('/', '-')}.log"
         self._environment = {**os.environ, **(environment or {})}

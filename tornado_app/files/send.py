@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1Connection
@@ -20,10 +20,15 @@ from tornado_app.files import metrics
 from tornado_app.files.store import FileReader, HasDescriptor
 
 PIECE = 1 << 20
-"""Most bytes that one turn of the loop moves, and that one download holds in memory."""
+"""Most bytes that one download holds in memory."""
 
-WINDOW = 8 << 20
-"""What is brought into memory before sendfile gets it, so that the loop never waits for the disk."""
+STEP = 4 << 20
+"""Most bytes that one call of sendfile moves, about half a millisecond: then the loop serves others."""
+
+WINDOW = 16 << 20
+"""Most bytes that are brought into memory before sendfile gets them, so that the loop never waits for the disk."""
+
+_FIRST_WINDOW = 1 << 20  # the first bytes should not wait for those that follow
 
 
 class Run(Protocol):
@@ -84,10 +89,12 @@ class Transmission:
             raise FileChangedError
         return data
 
-    def _make_ready(self, fd: int, offset: int, count: int, last: bool) -> None:
+    def _make_ready(self, fd: int, offset: int, count: int, last: bool) -> bool:
+        """Whether all of the file is in memory for good, so that no further window needs this."""
         bring_into_memory(fd, offset, count)
         if last and self._reader.changed():
             raise FileChangedError
+        return lives_in_memory(os.fstat(fd).st_dev)
 
     async def _zero_copy(self, stream: IOStream, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
         """Send by sendfile what can be sent so; what is left, offset and count, is for somebody else."""
@@ -96,47 +103,54 @@ class Transmission:
         # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
         with stream.socket.dup() as sock:
             sock.setblocking(False)
+            limit, ready = _FIRST_WINDOW, False
             while count:
-                window = min(count, WINDOW)
+                window = min(count, limit)
                 ends = last and window == count
-                if ends or not in_memory(fd, offset, window):
-                    await self._run(self._make_ready, fd, offset, window, ends)
-                sent = await self._send_window(sock, fd, offset, window)
+                if ends or not (ready or in_memory(fd, offset, window)):
+                    ready = await self._run(self._make_ready, fd, offset, window, ends)
+                sent = await self._send_window(sock.fileno(), fd, offset, window)
                 _account(self._connection, sent)
                 metrics.SENT.inc(sent)
                 offset += sent
                 count -= sent
                 if sent < window:
-                    break
+                    break  # no sendfile between these two: read and write do it
+                limit = min(2 * limit, WINDOW)
         return offset, count
 
-    async def _send_window(self, sock: socket.socket, fd: int, offset: int, count: int) -> int:
-        """The bytes that were sent: fewer only where this file or socket can't do it."""
+    async def _send_window(self, sock: int, fd: int, offset: int, count: int) -> int:
+        """The bytes that were sent: fewer only where this file and socket can't do it."""
         sent = 0
-        watching = False
-        try:
-            while sent < count:
-                try:
-                    step = os.sendfile(sock.fileno(), fd, offset + sent, min(PIECE, count - sent))
-                except BlockingIOError:
-                    step = -1
-                except OSError as error:
-                    if isinstance(error, ConnectionError):
-                        raise StreamClosedError(error) from error
-                    return sent  # no sendfile between these two: read and write does it
-                if step == 0:
-                    raise FileChangedError
-                sent += max(0, step)
-                if sent == count:
-                    break
-                if not watching:
-                    self._loop.add_writer(sock.fileno(), self._wake)
-                    watching = True
-                # After every piece the loop serves others, though the socket may take more.
+        failure: OSError | None = None
+
+        def step() -> None:
+            nonlocal sent, failure
+            try:
+                moved = os.sendfile(sock, fd, offset + sent, min(STEP, count - sent))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                failure = error
+                self._wake()
+                return
+            sent += moved
+            if not moved or sent == count:
+                self._wake()
+
+        if self._gone:
+            raise StreamClosedError
+        step()
+        if sent < count and failure is None:
+            self._loop.add_writer(sock, step)
+            try:
                 await self._wait()
-        finally:
-            if watching:
-                self._loop.remove_writer(sock.fileno())
+            finally:
+                self._loop.remove_writer(sock)
+        if isinstance(failure, ConnectionError):
+            raise StreamClosedError(failure) from failure
+        if sent < count and failure is None:
+            raise FileChangedError
         return sent
 
     async def _written(self, written: asyncio.Future[None]) -> None:
@@ -196,3 +210,18 @@ def bring_into_memory(fd: int, offset: int, count: int) -> None:
         # Twice the window: the next one comes while this one goes.
         os.posix_fadvise(fd, offset, 2 * count, os.POSIX_FADV_WILLNEED)
     os.pread(fd, 1, offset + count - 1)
+
+
+@lru_cache(maxsize=64)
+def lives_in_memory(device: int) -> bool:
+    """Whether a device is a file system without a disk, which `in_memory` can't see. Blocks the first time."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for mount in mounts:
+                fields, _, kind = mount.partition(" - ")
+                if fields.split()[2] == wanted:
+                    return kind.split()[0] in ("tmpfs", "ramfs")
+    except OSError:
+        pass  # no Linux: there is no telling
+    return False
