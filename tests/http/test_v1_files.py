@@ -450,7 +450,7 @@ async def test_many_bytes_go_by_sendfile_on_a_plain_socket(
     monkeypatch.setattr(os, "sendfile", sendfile)
     assert (await get(http, "big.bin")).content == BIG
     assert sum(sent) == len(BIG)
-    assert max(sent) <= send.PIECE
+    assert max(sent) <= send.STEP
 
 
 async def test_tornado_still_counts_a_body_where_sendfile_tells_it_to(http: httpx.AsyncClient, files: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ WINDOW = 16 << 20
 """Most bytes that are brought into memory before sendfile gets them, so that the loop never waits for the disk."""
 
 _FIRST_WINDOW = 1 << 20  # the first bytes should not wait for those that follow
+_WIDE = 4 << 20
+_FAST = WINDOW / 0.1  # bytes a second
 
 
 class Run(Protocol):
@@ -103,13 +106,17 @@ class Transmission:
         # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
         with stream.socket.dup() as sock:
             sock.setblocking(False)
-            limit, ready = _FIRST_WINDOW, False
+            limit, ready, wide = _FIRST_WINDOW, False, False
             while count:
                 window = min(count, limit)
                 ends = last and window == count
                 if ends or not (ready or in_memory(fd, offset, window)):
                     ready = await self._run(self._make_ready, fd, offset, window, ends)
+                begun = self._loop.time()
                 sent = await self._send_window(sock.fileno(), fd, offset, window)
+                if sent == WINDOW and not wide and self._loop.time() - begun < sent / _FAST:
+                    wide = True
+                    widen(sock)
                 _account(self._connection, sent)
                 metrics.SENT.inc(sent)
                 offset += sent
@@ -191,6 +198,24 @@ def plain_stream(connection: HTTPConnection) -> IOStream | None:
 def _account(connection: HTTPConnection, count: int) -> None:
     """Tell the connection that this much of its Content-Length has gone out: the private attribute of this module."""
     connection._expected_content_remaining -= count  # type: ignore[attr-defined]
+
+
+def widen(sock: socket.socket) -> None:
+    """Let a socket hold more, for a reader that is fast: half as many turns of the loop, and less CPU for both sides.
+
+    Others keep what the kernel finds right for them, so that a slow reader does not pin much of the page cache.
+    """
+    if _most_buffered() >= _WIDE:  # else it would be less than what the kernel gives by itself
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _WIDE)
+
+
+@lru_cache(maxsize=1)
+def _most_buffered() -> int:
+    try:
+        with open("/proc/sys/net/core/wmem_max", encoding="ascii") as limit:
+            return int(limit.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def in_memory(fd: int, offset: int, count: int) -> bool:
