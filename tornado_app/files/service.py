@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
@@ -13,6 +12,7 @@ from tornado_app.files.local import LocalStore
 from tornado_app.files.published import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store import FileStore
+from tornado_app.files.trips import Trips
 from tornado_app.files.upkeep import Upkeep
 from tornado_app.files.uploads import Uploads
 from tornado_app.settings import Settings, SettingsError
@@ -34,16 +34,16 @@ class FileService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.on_event: Callable[[Event], None] | None = None
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._trips = Trips(_THREADS, "files")
 
     async def open(self) -> None:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
         except OSError as error:
-            self._executor.shutdown()
+            self._trips.close()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
-        self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
+        self.uploads = Uploads(self.settings, self.store, self._trips, self._emit)
         await self.uploads.open()
         self._upkeep = Upkeep(self.uploads, self.settings.upload_expiry)
         self._upkeep.start()
@@ -64,11 +64,11 @@ class FileService:
         await self._upkeep.stop()
         await self.uploads.close()
         await self.run(self.store.close)
-        self._executor.shutdown()
+        self._trips.close()
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        return self._trips.run(function, *args, **kwargs)
 
     def for_work(self) -> LocalFilesForWork:
         """The files as work sees them; safe in worker threads."""

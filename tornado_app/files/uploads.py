@@ -12,7 +12,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,6 +22,7 @@ from tornado_app import problems
 from tornado_app.files import for_work, metrics
 from tornado_app.files.concatenation import Concatenation
 from tornado_app.files.store import FileStat, FileStore, GrowsInView, StagedData
+from tornado_app.files.trips import Trips
 from tornado_app.files.upload import Record, Upload
 from tornado_app.files.writer import Check, Writer
 from tornado_app.protocols import digests
@@ -45,13 +45,13 @@ class Uploads:
         self,
         settings: Settings,
         store: FileStore,
-        executor: Executor,
+        trips: Trips,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.durable = settings.durable
         self._settings = settings
         self._store = store
-        self._executor = executor
+        self._trips = trips
         self._emit = emit
         self._all: dict[str, Upload] = {}
         self._making: set[str] = set()
@@ -98,9 +98,9 @@ class Uploads:
                 found.append((id, record, staged))
         return found
 
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function in a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        return self._trips.run(function, *args, **kwargs)
 
     def spawn(self, work: Any) -> None:
         """Run a coroutine that `close` waits for."""
