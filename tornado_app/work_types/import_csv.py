@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import DBAPIError
 
 from holdfast.work import Job, Progress, WorkError, work_type
 
@@ -182,11 +183,8 @@ def _fingerprint(file: IO[bytes], size: int) -> str:
 def _table(database: Engine, name: str, header: list[str]) -> Table:
     """The table, made when it is missing. Raises `WorkError` when it is there and can't take these columns."""
     if not inspect(database).has_table(name):
-        table = Table(
-            name, MetaData(), *(Column(column, Text) for column in header), Column(OWNER, String(128), index=True)
-        )
-        table.create(database, checkfirst=True)
-        return table
+        columns = (Column(column, Text) for column in header)
+        _create(database, Table(name, MetaData(), *columns, Column(OWNER, String(128), index=True)))
     table = Table(name, MetaData(), autoload_with=database)
     missing = [column for column in [*header, OWNER] if column not in table.c]
     if missing:
@@ -194,9 +192,18 @@ def _table(database: Engine, name: str, header: list[str]) -> Table:
     return table
 
 
+def _create(database: Engine, table: Table) -> None:
+    """Make a table that is missing, unless another import makes it at the same moment."""
+    try:
+        table.create(database, checkfirst=True)
+    except DBAPIError:
+        if not inspect(database).has_table(table.name):
+            raise
+
+
 def _position(database: Engine, process: str, source: str, start: int) -> _Position:
     """Where this process stands; its row is made the first time. Raises `WorkError` when the file is another one."""
-    _metadata.create_all(database, checkfirst=True)
+    _create(database, positions)
     with database.begin() as connection:
         row = connection.execute(select(positions).where(positions.c.process == process)).one_or_none()
         if row is None:
