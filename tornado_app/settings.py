@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tornado_app.command_line import CommandLine
+
 MIB = 1 << 20
 
 
@@ -62,6 +64,9 @@ class Settings:
     digest_uploads: bool = _setting(True, "make the SHA-256 of uploads as they arrive")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
+    command: dict[str, str] = _setting(
+        {}, "program that command may run, with its arguments; may be repeated", metavar="NAME=PROGRAM..."
+    )
     fetch_allow: tuple[str, ...] = _setting((), "beginning of URLs that fetch may get; may be repeated", metavar="URL")
     fetch_private: bool = _setting(False, "let fetch connect to addresses that are not public")
 
@@ -151,6 +156,11 @@ def check(settings: Settings) -> None:
 
 def _check_work(settings: Settings) -> None:
     """What the work types that come with the server are allowed to do."""
+    for name, text in settings.command.items():
+        try:
+            CommandLine(text)
+        except ValueError as error:
+            raise SettingsError(f"--command {name}={text}: {error}") from error
     for prefix in settings.fetch_allow:
         try:
             parts = urlsplit(prefix)
@@ -209,7 +219,8 @@ def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
             return tuple(item.strip() for item in value if item.strip())
         value = _READERS[kind](value)
     except ValueError as error:
-        wanted = {"int": "a whole number", "float": "a number of seconds"}.get(kind, str(error))
+        told = {"int": "a whole number", "float": "a number of seconds", "dict": f.metadata.get("metavar")}
+        wanted = told.get(kind) or str(error)
         raise SettingsError(f"{where} must be {wanted}, not {value!r}") from error
     if "choices" in f.metadata and value not in f.metadata["choices"]:
         raise SettingsError(f"{where} must be one of {', '.join(f.metadata['choices'])}, not {value!r}")
@@ -234,7 +245,7 @@ _READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": _finite, "Path
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, sep, url = text.partition("=")
-    if not sep or not name or not url:
-        raise ValueError("NAME=URL")
-    return name.strip(), url.strip()
+    name, sep, value = text.partition("=")
+    if not sep or not name.strip() or not value.strip():
+        raise ValueError
+    return name.strip(), value.strip()

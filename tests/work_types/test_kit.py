@@ -15,6 +15,7 @@ from holdfast.work.testing import Workshop, check
 from tests.work_types.origin import Origin
 from tornado_app.processes.registry import BUILT_IN, Registry
 from tornado_app.settings import Settings
+from tornado_app.work_types.command import command
 from tornado_app.work_types.export_csv import export_csv
 from tornado_app.work_types.fetch import fetch
 from tornado_app.work_types.import_csv import import_csv
@@ -249,6 +250,7 @@ CASES: dict[str, Callable[[], Any]] = {
         {"query": NUMBERS, "key": "value", "file_name": "o.csv", "batch_rows": 6},
     ),
     "fetch": fetched,
+    "command": lambda: check(command, {"name": "c"}, settings={"command": {"c": "seq 3"}, "kill_grace": 5.0}),
 }
 
 

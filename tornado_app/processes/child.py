@@ -6,17 +6,14 @@ sends what is newest. When the parent is gone the child ends itself with all tha
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
 from collections import deque
-from typing import Any
 
 import msgspec
 
@@ -24,11 +21,11 @@ from holdfast.work import FilesForWork, Stopping, WorkType
 from tornado_app.processes import code
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
 from tornado_app.processes.lent import LentServices
+from tornado_app.processes.supervisor import die_with_parent
 from tornado_app.settings import Settings
 
 HEADER = struct.Struct("!I")
 _FLUSH = 0.05  # seconds between reports of progress
-_PR_SET_PDEATHSIG = 1
 
 
 class Newest(msgspec.Struct, tag=True):
@@ -68,7 +65,7 @@ class Task(msgspec.Struct):
 def main(channel: socket.socket, task: Task, settings: Settings, files: FilesForWork) -> None:
     """Run one attempt and report to `channel`. The process ends with it."""
     os.setsid()  # a group of its own, so that kill takes what the work started, too
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _Child(channel, task, LentServices(settings, files)).run()
@@ -160,10 +157,3 @@ def load_work(task: Task) -> WorkType:
         if isinstance(value, WorkType) and value.name == task.attempt.work_type:
             return value
     raise LookupError(f"module {task.module} has no work type {task.attempt.work_type!r}")
-
-
-def _die_with_parent() -> None:
-    """Linux: SIGKILL when the parent dies, even if no thread of ours can run (prctl(2), PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        libc: Any = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -23,6 +23,7 @@ BUILT_IN = (
     "tornado_app.work_types.import_csv",
     "tornado_app.work_types.export_csv",
     "tornado_app.work_types.fetch",
+    "tornado_app.work_types.command",
 )
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

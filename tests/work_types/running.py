@@ -1,0 +1,42 @@
+"""A process of a real server, asked over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.servers import ServerProcess, wait_until
+
+
+class Running:
+    """The process `p` of `server`."""
+
+    def __init__(self, server: ServerProcess, work_type: str, params: dict[str, Any]) -> None:
+        self.server = server
+        self.client = httpx.Client(base_url=server.url, timeout=30)
+        answer = self.client.post("/v1/processes", json={"id": "p", "work_type": work_type, "params": params})
+        assert answer.status_code == 201, answer.text
+
+    def ask(self, verb: str) -> httpx.Response:
+        return self.client.post(f"/v1/processes/p/{verb}")
+
+    def get(self) -> dict[str, Any]:
+        return dict(self.client.get("/v1/processes/p").json())
+
+    def until(self, state: str, within: float = 30) -> dict[str, Any]:
+        return wait_until(lambda: found if (found := self.get())["state"] == state else None, within, state) or {}
+
+    def log(self) -> list[str]:
+        lines: list[dict[str, Any]] = []
+        while True:
+            after = lines[-1]["seq"] if lines else 0
+            page = self.client.get("/v1/processes/p/log", params={"after": after, "limit": 5000}).json()["items"]
+            if not page:
+                return [line["message"] for line in lines]
+            lines += page
+
+
+Run = Callable[..., Running]
+"""`run("--flag", "value", work_type="name", files={"name": b"data"}, **params)` on a server of its own."""

@@ -1,0 +1,143 @@
+"""`command`: a program that the server's settings name."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import msgspec
+
+from holdfast.work import Job, Progress, WorkError, work_type
+from tornado_app.command_line import CommandLine
+from tornado_app.work_types.programs import Program, own_environment
+
+_LOOK_UP = 0.05  # seconds between looks whether the work is to stop
+_SIGN_OF_LIFE = 1.0  # seconds after which it yields although nothing was written
+_LONGEST_NOTE = 200
+
+
+class Command(msgspec.Struct):
+    """`name` is one of the setting `command`; `values` fill the places that it has for them, `{like_this}`."""
+
+    name: str
+    values: dict[str, str | int | float] = {}
+
+
+class _At(msgspec.Struct):
+    """The program that runs, or is stopped, and the lines that it has written. A start over begins at line 0."""
+
+    pid: int
+    started: int | None
+    lines: int
+
+
+@work_type("command", params=Command, checkpoint=_At)
+def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
+    """Run a program that the server's settings name; its output is the log.
+
+    Pause stops the program where it stands (SIGSTOP) and resume lets it go on (SIGCONT), with all that it started;
+    cancel ends it (SIGTERM, then SIGKILL). It ends with the server: then it is started over, and the log says so.
+    """
+    name = job.params.name
+    found = _found_again(job)
+    program, at = found or _start(job)
+    job.when_killed(_killer(program))
+    last, left = "", False
+    try:
+        if found is None:  # where it runs must be known before it is waited for
+            yield Progress(done=at.lines, checkpoint=at)
+        while not program.over:
+            for line in _output(job, program):
+                job.log(line)
+                last = line or last
+                at = msgspec.structs.replace(at, lines=at.lines + 1)
+            yield Progress(done=at.lines, checkpoint=at, note=last[:_LONGEST_NOTE])
+    except GeneratorExit:
+        if job.stopping in ("pause", None):  # None: a pause that was revoked this moment, so it will go on
+            program.stop()
+            job.leave(program)
+            left = True
+        raise
+    finally:
+        if not left:
+            program.end(job.log)
+    if program.exit_code:
+        raise WorkError(f"{name} {_ended(program.exit_code)}" + (f"; the last it said: {last}" if last else ""))
+    return {"exit_status": 0, "lines": at.lines}
+
+
+@command.rollback
+def end(job: Job[Command]) -> None:
+    """A program that is stopped is ended. What it has done is its own to undo, on SIGTERM."""
+    program = job.take()
+    if isinstance(program, Program):
+        program.end(job.log)
+
+
+@command.check
+def is_named(params: Command, setting: Callable[[str], Any]) -> None:
+    """Refuse a name that the settings do not have, and values that do not fit it."""
+    commands = setting("command")
+    if params.name not in commands:
+        there = f"the server has {', '.join(sorted(commands))}" if commands else "start the server with --command"
+        raise WorkError(f"there is no command {params.name!r}; {there}")
+    _arguments(params, setting)
+
+
+def _arguments(params: Command, setting: Callable[[str], Any]) -> list[str]:
+    try:
+        return CommandLine(setting("command")[params.name]).filled(params.values)
+    except (KeyError, ValueError) as error:
+        raise WorkError(f"command {params.name}: {error}") from None
+
+
+def _start(job: Job[Command]) -> tuple[Program, _At]:
+    if job.checkpoint is not None:
+        job.log("the program that ran before is gone; starting it over")
+    environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
+    arguments = _arguments(job.params, job.setting)
+    program = Program(arguments, grace=job.setting("kill_grace"), environment=environment)
+    return program, _At(program.pid, program.started, 0)
+
+
+def _found_again(job: Job[Command]) -> tuple[Program, _At] | None:
+    """The program that an earlier attempt left, when it is the one that the checkpoint means."""
+    left, at = job.take(), job.checkpoint
+    if not isinstance(left, Program):
+        return None
+    if at is None or not left.is_same(at.pid, at.started):
+        left.end()
+        return None
+    left.go_on()
+    return left, at
+
+
+def _output(job: Job[Command], program: Program) -> list[str]:
+    """What it writes next; nothing when the work is to stop, or after a while."""
+    until = time.monotonic() + _SIGN_OF_LIFE
+    while job.stopping is None and time.monotonic() < until:
+        lines = program.lines(_LOOK_UP)
+        if lines or program.over:
+            return lines
+    return []
+
+
+def _killer(program: Program) -> Callable[[], None]:
+    asked: list[None] = []
+
+    def end() -> None:
+        (program.kill if asked else program.terminate)()
+        asked.append(None)
+
+    return end
+
+
+def _ended(code: int) -> str:
+    if code > 0:
+        return f"ended with exit status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-code}"
