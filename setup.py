@@ -22,6 +22,9 @@ DEV = [
     "import-linter>=2.1",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    "jupyterlab>=4.4",
+    "notebook>=7.4",
+    "playwright>=1.50",
     # clients that must work as they are
     "fsspec[http]>=2024.6",
     "pandas>=2.2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,6 +114,13 @@ def children_of_this_process() -> set[int]:
         except OSError:  # the thread has ended meanwhile
             continue
     return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, for what can't be asked which one it took."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def wait_until(condition: Callable[[], T], within: float = 20, what: str = "") -> T:

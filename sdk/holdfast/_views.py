@@ -15,7 +15,16 @@ from holdfast._records import Record
 from holdfast.wire import State
 
 
-class ProcessView:
+class ShowsItself:
+    """As the last line of a notebook's cell it is a live view; elsewhere it is HTML or text."""
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        from holdfast.widgets._show import mimebundle  # not before it is shown: import holdfast is quick
+
+        return mimebundle(self)
+
+
+class ProcessView(ShowsItself):
     """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
 
     def __init__(self, info: wire.Process) -> None:
@@ -55,6 +64,12 @@ class ProcessView:
     def has_ended(self) -> bool:
         """True for cancelled, failed and succeeded."""
         return self._info.has_ended
+
+    async def watch(self) -> None:
+        """Show it in this cell until it has ended: for front ends that show updates only while a cell runs."""
+        from holdfast.widgets._show import watch
+
+        await watch(self)
 
     def __repr__(self) -> str:
         progress = self.progress

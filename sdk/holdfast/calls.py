@@ -336,9 +336,9 @@ def forget_process(id: str) -> Parts:
 
 
 @endpoint("GET", "/v1/processes/{id}/log", wire.LogPage)
-def process_log(id: str, *, after: int | None = None, limit: int | None = None) -> Parts:
-    """What the work logged, in order."""
-    return Parts(path={"id": id}, query={"after": after, "limit": limit})
+def process_log(id: str, *, after: int | None = None, limit: int | None = None, last: int | None = None) -> Parts:
+    """What the work logged, in order; `last` is for the end of it, so many lines."""
+    return Parts(path={"id": id}, query={"after": after, "limit": limit, "last": last})
 
 
 @endpoint("GET", "/v1/processes/{id}/events", wire.Event)

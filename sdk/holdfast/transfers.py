@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._job import Job, R
 from holdfast._pace import Rate
+from holdfast._views import ShowsItself
 from holdfast.errors import TransferCancelled, WaitTimeout
 from holdfast.plans import Stop, Stopped
 
@@ -56,7 +57,7 @@ class TransferProgress:
         return self.done / self.total if self.total else 1.0
 
 
-class TransferView(Generic[R]):
+class TransferView(ShowsItself, Generic[R]):
     """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
 
     def __init__(self, job: Job[R]) -> None:

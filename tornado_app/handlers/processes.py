@@ -102,10 +102,11 @@ class BulkHandler(ProcessHandler):
 
 
 class LogHandler(BaseHandler):
-    """`GET /v1/processes/{id}/log`: what the work logged, after line number `after`."""
+    """`GET /v1/processes/{id}/log`: what the work logged, after line number `after`, or the `last` so many lines."""
 
     async def get(self, id: str) -> None:
-        self.only("after", "limit")
+        self.only("after", "limit", "last")
         after = self.whole("after", 0, 0, (1 << 63) - 1)
         limit = self.whole("limit", MOST_A_PAGE, 1, 10 * MOST_A_PAGE)
-        self.answer(await self.services.processes.log(id, after, limit))
+        last = self.whole("last", 0, 0, 10 * MOST_A_PAGE)
+        self.answer(await self.services.processes.log(id, after, limit, last))

@@ -270,10 +270,12 @@ class Engine:
         metrics.RUNNING.set(len(self._attempts))
         metrics.WATCHERS.set(len(self.hub))
 
-    async def log(self, id: str, after: int, limit: int) -> LogPage:
-        """What the work logged, in order."""
+    async def log(self, id: str, after: int, limit: int, last: int = 0) -> LogPage:
+        """What the work logged, in order; with `last`, the end of it, so many lines."""
         await self._attempts.keep_lines()
         await self.get(id)
+        if last:
+            return LogPage(await self._journal.read(lambda connection: rows.log_end(connection, id, last)))
         lines = await self._journal.read(lambda connection: rows.log_after(connection, id, after, limit))
         return LogPage(lines, lines[-1].seq if len(lines) == limit else None)
 

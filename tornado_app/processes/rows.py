@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, LogLine, Process, ProgressInfo, State
 from tornado_app import problems
@@ -176,7 +176,17 @@ def last_event(connection: Connection) -> int:
 def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:
     """Log lines after that number, in order."""
     query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit)
-    return [LogLine(row.seq, _at(row.time), row.message, row.attempt) for row in connection.execute(query)]
+    return [_line(row) for row in connection.execute(query)]
+
+
+def log_end(connection: Connection, id: str, count: int) -> list[LogLine]:
+    """The last so many log lines, in order."""
+    query = select(logs).where(logs.c.id == id).order_by(logs.c.seq.desc()).limit(count)
+    return [_line(row) for row in connection.execute(query)][::-1]
+
+
+def _line(row: Row[Any]) -> LogLine:
+    return LogLine(row.seq, _at(row.time), row.message, row.attempt)
 
 
 def counts(connection: Connection) -> list[tuple[str, str, int]]:

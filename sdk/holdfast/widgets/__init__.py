@@ -1,0 +1,28 @@
+"""Live views of server state for notebooks; they need `pip install 'holdfast[notebook]'`.
+
+A view shows what the server says and its buttons only send requests; it can be made again from an id at any time. What
+is the last line of a cell shows itself: a process, a transfer, `client`, `client.processes`, `client.files`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.widgets._process import ProcessCard
+    from holdfast.widgets._transfer import TransferCard
+
+__all__ = ["ProcessCard", "TransferCard"]
+
+_HOME = {"ProcessCard": "_process", "TransferCard": "_transfer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'holdfast.widgets' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"holdfast.widgets.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,404 @@
+"""What a server says, kept up to date by one event stream for as long as someone looks. Knows nothing of widgets.
+
+A thread reads the stream and a second one, now and then, asks for what events do not carry; views read what the feed
+knows, on the kernel's loop. After every connection all that is followed is asked for anew, so nothing that happened
+in between is missed, and a server that came back with another journal is believed as well.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast import calls, plans, wire
+from holdfast._http import SyncDriver
+from holdfast.errors import HoldfastError, NotFound, TransportError
+from holdfast.plans import Open, Plan, Retries, Sleep, Stop, Stopped
+from holdfast.wire import ENDED, State
+
+if TYPE_CHECKING:
+    from holdfast.aio import AsyncClient
+    from holdfast.client import Client
+
+PERSISTENT = Retries(attempts=1_000_000_000, base=0.2, cap=3.0)
+"""A view that is open waits for its server, however long that takes."""
+
+REFUSED_PAUSE = 10.0  # seconds until a server that refuses the stream (a token, say) is asked again
+LOG_LINES = 6
+NEWEST = 500  # processes that a listing of all brings at first
+_FEW = 8  # processes that are asked for one by one, rather than by a page
+_WINDOW = 5.0  # seconds over which a rate is taken
+_HISTORY = 40  # points of a sparkline, one a second
+
+VERB_CALLS: dict[str, Callable[[str], calls.Call[wire.Process]]] = {
+    "pause": calls.pause_process,
+    "resume": calls.resume_process,
+    "cancel": calls.cancel_process,
+}
+
+
+class Tracked:
+    """A process as the feed knows it. `revision` grows whenever something of it changes."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.info: wire.Process | None = None
+        self.missing = False
+        self.stale = False  # the connection was lost since: the server may even have another journal
+        self._lines: dict[int, str] = {}
+        self.asking = ""
+        self.refusal = ""
+        self.rate: float | None = None
+        self.rates: deque[float] = deque(maxlen=_HISTORY)
+        self.revision = 0
+        self._samples: deque[tuple[float, float]] = deque()
+        self._next_rate = 0.0
+
+    def learn(self, info: wire.Process) -> None:
+        """Take an answer, unless an event has told something newer meanwhile."""
+        if self.info is None or self.stale or info.version >= self.info.version:
+            self.info = info
+        self.missing = self.stale = False
+
+    def take(self, event: wire.Event) -> None:
+        """Take an event of this process."""
+        info = self.info
+        if event.type == "log":
+            self.add_lines([((event.data or {}).get("seq", 0), event.message or "")])
+        elif info is None or (event.version or 0) <= info.version:
+            return
+        elif event.type == "state" and event.state is not None:
+            ended = event.time if event.state in ENDED else None
+            started = info.started or (event.time if event.state is State.RUNNING else None)
+            changes = {"state": event.state, "error": event.error, "started": started, "ended": ended}
+            attempt = info.attempt if event.attempt is None else event.attempt
+            self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
+            self.refusal = ""
+            self._samples.clear()
+            self.rate = None
+        elif event.type == "progress" and event.progress is not None:
+            self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
+            self._sample(event.time.timestamp(), event.progress.done)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The end of the log."""
+        return tuple(self._lines.values())
+
+    def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
+        """Take log lines with their numbers; events and answers may bring them twice, and in any order."""
+        self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])
+
+    def _sample(self, now: float, done: float | None) -> None:
+        if done is None:
+            return
+        samples = self._samples
+        if not samples or now - samples[-1][0] >= 0.2:
+            samples.append((now, done))
+        while len(samples) > 2 and now - samples[0][0] > _WINDOW:
+            samples.popleft()
+        then, before = samples[0]
+        if now - then >= 0.5:
+            self.rate = max(0.0, (done - before) / (now - then))
+            if now >= self._next_rate:
+                self._next_rate = now + 1.0
+                self.rates.append(self.rate)
+
+
+class Follow:
+    """Someone's interest in one process, or in all (`id` None). Ends with `close`, or with its owner."""
+
+    def __init__(self, feed: Feed, owner: object, id: str | None, on_change: Callable[[], None]) -> None:
+        self.feed = feed
+        self.id = id
+        self.on_change = on_change
+        self.tracked = Tracked(id or "")
+        # Not at exit: the threads are daemons and end by themselves.
+        self._end = weakref.finalize(owner, feed._leave, self)
+        self._end.atexit = False
+
+    def close(self) -> None:
+        """Look no more."""
+        self._end()
+
+
+class Feed:
+    """The one background connection of a client. Made by `feed_of`; every method may be called from any thread."""
+
+    def __init__(self, driver: SyncDriver) -> None:
+        self._driver = driver
+        self._live = driver  # with connections that end with the last view
+        self.url = driver.connection.base_url
+        self.lock = threading.RLock()
+        self.offline = ""  # why there is no connection
+        self.trouble = ""  # what the server does not answer
+        self.revision = 0
+        self.processes: dict[str, Tracked] = {}
+        self._follows: set[Follow] = set()
+        self._stop: Stop | None = None
+        self._wanted: set[str] = set()
+        self._want_all = False
+        self._looking = False
+
+    # -- who looks
+
+    def follow(
+        self, owner: object, on_change: Callable[[], None], id: str | None = None, info: wire.Process | None = None
+    ) -> Follow:
+        """Keep one process (all, without `id`) up to date until `owner` is gone or the follow is closed.
+
+        `on_change` is called from other threads, and must not hold `owner`. `info` is what is known already.
+        """
+        follow = Follow(self, owner, id, on_change)
+        with self.lock:
+            self._follows.add(follow)
+            self._begin()
+            if id is not None:
+                follow.tracked = self.processes.setdefault(id, follow.tracked)
+                if info is not None:
+                    follow.tracked.learn(info)
+            self._want([id] if id is not None else [], all=id is None)
+        return follow
+
+    def _begin(self) -> None:
+        if self._stop is None:
+            self._stop, session = Stop(), ExitStack()
+            self._live = session.enter_context(self._driver.session(self._stop))
+            work = (self._live, self._stop, session)
+            threading.Thread(target=self._read, args=work, name="holdfast-feed", daemon=True).start()
+
+    def _leave(self, follow: Follow) -> None:
+        with self.lock:
+            self._follows.discard(follow)
+            if not any(other.id is None for other in tuple(self._follows)):
+                kept = {other.id for other in tuple(self._follows)}
+                self.processes = {id: tracked for id, tracked in self.processes.items() if id in kept}
+            if not self._follows and self._stop is not None:
+                self._stop.set()
+                self._stop = None
+
+    @property
+    def follows_all(self) -> bool:
+        """Whether someone looks at all processes."""
+        return any(follow.id is None for follow in tuple(self._follows))
+
+    def _changed(self, tracked: Tracked | None = None) -> None:
+        """With the lock held."""
+        self.revision += 1
+        if tracked is not None:
+            tracked.revision = self.revision
+        for on_change in {follow.on_change for follow in tuple(self._follows)}:
+            on_change()
+
+    # -- the stream
+
+    def _read(self, driver: SyncDriver, stop: Stop, session: ExitStack) -> None:
+        with session, suppress(Stopped):
+            while True:
+                # Without a last id: after each connection everything is asked for anyway.
+                plan = plans.events(lambda last: calls.all_events(), None, None, PERSISTENT)
+                try:
+                    for event in driver.iterate(self._noticed(plan, stop), stop):
+                        self._take(event, stop)
+                except HoldfastError as error:
+                    self._lost(f"{self.url} refuses: {error}", stop)
+                stop.sleep(REFUSED_PAUSE)
+
+    def _noticed(self, plan: Plan[None], stop: Stop) -> Plan[None]:
+        """The same plan; the feed notices when the stream is open and when it is broken."""
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            while True:
+                effect = plan.send(value) if failure is None else plan.throw(failure)
+                value = failure = None
+                if isinstance(effect, Sleep):
+                    self._lost(f"no connection to {self.url}, trying again", stop)
+                try:
+                    value = yield effect
+                except HoldfastError as error:
+                    failure = error
+                if isinstance(effect, Open) and failure is None:
+                    self._found(stop)
+        except StopIteration:
+            return
+        finally:
+            plan.close()
+
+    def _lost(self, why: str, stop: Stop) -> None:
+        with self.lock:
+            if not stop.is_set() and self.offline != why:
+                self.offline = why
+                self._changed()
+
+    def _found(self, stop: Stop) -> None:
+        with self.lock:
+            if stop.is_set():
+                return
+            self.offline = self.trouble = ""
+            for tracked in self.processes.values():
+                tracked.stale = True
+            self._changed()
+            self.look_again()
+
+    def _take(self, event: wire.Event, stop: Stop) -> None:
+        with self.lock:
+            if stop.is_set() or event.type not in ("state", "progress", "log"):
+                return
+            tracked = self.processes.get(event.id)
+            if tracked is None:
+                if self.follows_all and event.type != "log":
+                    self.processes[event.id] = Tracked(event.id)
+                    self._want([event.id])
+                return
+            tracked.take(event)
+            if event.type == "state" and any(follow.id == event.id for follow in tuple(self._follows)):
+                self._want([event.id])  # for what an event does not carry: the result, the time of the next attempt
+            self._changed(tracked)
+
+    # -- what is asked for
+
+    def _want(self, ids: Iterable[str], *, all: bool = False) -> None:
+        """With the lock held: have these asked for, soon."""
+        self._wanted |= set(ids)
+        self._want_all |= all
+        if not self._looking and (self._wanted or self._want_all):
+            self._looking = True
+            self.spawn(self._look)
+
+    def _look(self) -> None:
+        """Ask until nothing is wanted."""
+        while True:
+            with self.lock:
+                ids, all = self._wanted, self._want_all
+                self._wanted, self._want_all = set(), False
+                self._looking = bool(ids or all) and self._stop is not None
+                if not self._looking:
+                    return
+            try:
+                if all or len(ids) > _FEW:
+                    self._look_at_all(ids)
+                else:
+                    for id in ids:
+                        self._look_at(id)
+            except (TransportError, Stopped):
+                continue  # the stream is lost as well, and everything is wanted when it is back
+            except HoldfastError as error:
+                with self.lock:
+                    self.trouble = f"{self.url} refuses: {error}"
+                    self._changed()
+
+    def _look_at(self, id: str) -> None:
+        try:
+            info = self._run(calls.get_process(id))
+        except NotFound:
+            with self.lock:
+                if (tracked := self.processes.get(id)) is not None:
+                    tracked.missing, tracked.info = True, None
+                    self._changed(tracked)
+            return
+        with self.lock:
+            tracked = self.processes.get(id)
+            if tracked is None:
+                return
+            tracked.learn(info)
+            self._changed(tracked)
+            if not any(follow.id == id for follow in tuple(self._follows)):
+                return
+        page = self._run(calls.process_log(id, last=LOG_LINES))
+        with self.lock:
+            tracked.add_lines((line.seq, line.message) for line in page.items)
+            self._changed(tracked)
+
+    def _look_at_all(self, ids: set[str]) -> None:
+        """The newest processes and, when someone looks at all, those that have not ended."""
+        found: dict[str, wire.Process] = {}
+        for state in ([str(state) for state in State if state not in ENDED], None):
+            cursor: str | None = None
+            while True:
+                page = self._run(calls.list_processes(state=state, cursor=cursor, limit=NEWEST))
+                found |= {info.id: info for info in page.items}
+                cursor = page.next
+                if cursor is None or state is None:
+                    break
+        with self.lock:
+            for id, info in found.items():
+                tracked = self.processes.get(id)
+                if tracked is None and self.follows_all:
+                    tracked = self.processes[id] = Tracked(id)
+                if tracked is not None:
+                    tracked.learn(info)
+            self._changed()
+            closely = {follow.id for follow in tuple(self._follows) if follow.id is not None}
+        for id in (ids - found.keys()) | closely:
+            self._look_at(id)
+
+    def _run(self, call: calls.Call[plans.T]) -> plans.T:
+        with self.lock:
+            driver, stop = self._live, self._stop
+        if stop is None:
+            raise Stopped
+        return driver.run(plans.request(call, Retries(attempts=1)), stop)
+
+    def look_again(self) -> None:
+        """Ask anew for everything that someone looks at."""
+        with self.lock:
+            self._want((follow.id for follow in tuple(self._follows) if follow.id is not None), all=self.follows_all)
+
+    def fetch(self, id: str) -> wire.Process:
+        """A process as it stands, asked for now. Blocks. Raises `NotFound`."""
+        return self._driver.run(plans.request(calls.get_process(id), self._driver.connection.retries))
+
+    # -- what people ask for
+
+    def ask(self, id: str, verb: str) -> None:
+        """Send a request to pause, resume or cancel; a refusal is shown with the process."""
+        with self.lock:
+            tracked = self.processes.get(id)
+            driver, stop = self._live, self._stop
+            if tracked is None or tracked.asking:
+                return
+            tracked.asking, tracked.refusal = verb, ""
+            self._changed(tracked)
+
+        def ask() -> None:
+            refusal, info = "", None
+            try:
+                plan = plans.verb(verb, VERB_CALLS[verb](id), calls.get_process(id), Retries(attempts=3))
+                info = driver.run(plan, stop)
+            except Stopped:
+                return
+            except HoldfastError as error:
+                refusal = f"{verb} was not done: {error}"
+            with self.lock:
+                tracked.asking, tracked.refusal = "", refusal
+                if info is not None:
+                    tracked.learn(info)
+                self._changed(tracked)
+
+        self.spawn(ask)
+
+    def spawn(self, work: Callable[[], None]) -> None:
+        """Do what blocks on a thread of its own."""
+        threading.Thread(target=work, name="holdfast-look", daemon=True).start()
+
+
+_feeds: weakref.WeakKeyDictionary[object, Feed] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def feed_of(client: Client | AsyncClient) -> Feed:
+    """The feed of a client, made when it is first asked for."""
+    with _lock:
+        feed = _feeds.get(client)
+        if feed is None:
+            # An async client's connections belong to its loop: the feed has its own, to the same server and token.
+            driver = client._driver
+            feed = _feeds[client] = Feed(driver if isinstance(driver, SyncDriver) else SyncDriver(client._connection))
+        return feed

@@ -1,0 +1,255 @@
+"""JupyterLab, Notebook 7 and a headless Chromium: one Jupyter server for all tests, one browser for a file of them.
+
+What it needs beside Python is a Chromium (`chromium-headless-shell` or `chromium` of Debian); without one these tests
+are skipped, saying so. `tests/tools.sh` installs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests.servers import free_port, wait_until
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
+DOCUMENT = "doc/tree"  # JupyterLab with one notebook and nothing else
+WITHIN = 30_000  # milliseconds for what a page is to show
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium here: tests/tools.sh installs it"))
+
+
+class Jupyter:
+    """A Jupyter server of its own on loopback. Everything that it keeps is in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.root.mkdir(parents=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = folder / "log"
+        self._environment = dict(os.environ)
+        for name in ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+            path = folder / name.lower()
+            path.mkdir()
+            self._environment[name] = str(path)
+        settings = folder / "jupyter_config_dir" / "labconfig" / "page_config.json"
+        settings.parent.mkdir()
+        settings.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+        command += [f"--port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"]
+        command += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
+        command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self._answers, 60, f"Jupyter answers; it said:\n{self.log_path.read_text()}")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/status", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it and its kernels."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+
+
+class NotebookPage:
+    """A notebook that is open in a page of the browser, with its kernel ready."""
+
+    PANEL = "window.jupyterapp.shell.currentWidget"
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def goto(self, url: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        self.page.goto(url)
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until the notebook can run (the idle mark comes too early)."""
+        self.page.wait_for_function(f"() => window.jupyterapp && {self.PANEL} && {self.PANEL}.context")
+        self.page.evaluate(
+            f"""async () => {{
+                await window.jupyterapp.restored;
+                const context = {self.PANEL}.context;
+                await context.ready;
+                await context.sessionContext.ready;
+                await context.sessionContext.session.kernel.info;
+            }}"""
+        )
+
+    def save(self) -> None:
+        """As Ctrl-S does: another page, or this one loaded again, then has the outputs."""
+        self.page.evaluate(f"async () => {{ await {self.PANEL}.context.save(); }}")
+
+    def reload(self) -> None:
+        """As F5 does, once the notebook is saved."""
+        self.save()
+        self.page.reload()
+        self.ready()
+
+    def run_all(self) -> None:
+        """Run every cell and wait for the last."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def run(self, cell: int) -> None:
+        """Run one cell and wait for it."""
+        failures = self.page.evaluate(
+            f"""async (cell) => {{
+                const notebook = {self.PANEL}.content;
+                notebook.activeCellIndex = cell;
+                await window.jupyterapp.commands.execute('notebook:run-cell');
+                const outputs = notebook.widgets[cell].model.outputs.toJSON();
+                return outputs.filter((output) => output.output_type === 'error');
+            }}""",
+            cell,
+        )
+        assert not failures, "\n".join(failures[0]["traceback"])
+
+    def begin(self, code: str) -> None:
+        """Give the kernel something to do beside the cells, without waiting."""
+        self.page.evaluate(
+            f"(code) => {{ {self.PANEL}.context.sessionContext.session.kernel.requestExecute({{code}}); }}", code
+        )
+
+    def interrupt(self) -> None:
+        """As the button does."""
+        self.page.evaluate(f"async () => {{ await {self.PANEL}.context.sessionContext.session.kernel.interrupt(); }}")
+
+    def value(self, expression: str) -> str:
+        """What an expression is in the kernel, as text."""
+        found: dict[str, Any] = self.page.evaluate(
+            f"""async (expression) => {{
+                const kernel = {self.PANEL}.context.sessionContext.session.kernel;
+                const code = "", user_expressions = {{x: expression}};
+                const reply = await kernel.requestExecute({{code, user_expressions, silent: true}}).done;
+                return reply.content.user_expressions.x;
+            }}""",
+            f"str({expression})",
+        )
+        assert found["status"] == "ok", found
+        text: str = found["data"]["text/plain"]
+        return str(json.loads(text)) if text.startswith('"') else text[1:-1]
+
+    def restart_kernel(self) -> None:
+        """As the button does, once it is confirmed."""
+        self.page.evaluate(f"async () => {{ await {self.PANEL}.context.sessionContext.session.kernel.restart(); }}")
+        self.ready()
+
+    def theme(self, name: str) -> None:
+        """`JupyterLab Light` or `JupyterLab Dark`."""
+        self.page.evaluate(
+            "async (theme) => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}); }", name
+        )
+        light = "true" if "Light" in name else "false"
+        self.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+
+    def shoot(self, cell: int, name: str) -> None:
+        """Keep a picture of what a cell shows, for people: `HOLDFAST_PICTURES` is the folder."""
+        if folder := os.environ.get("HOLDFAST_PICTURES"):
+            card = self.output(cell).locator(".jupyter-widgets").first
+            picture = card.screenshot(animations="disabled")
+            (Path(folder) / f"{name}.png").write_bytes(picture)
+
+    def output(self, cell: int) -> Any:
+        """What a cell shows."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea-output")
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """The one Jupyter server of all tests."""
+    server = Jupyter(tmp_path_factory.mktemp("jupyter"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The one browser of a file of tests: Playwright keeps a loop running, which other files must not see."""
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Iterator[Callable[[], Any]]:
+    """Makes pages, each with a storage of its own."""
+    contexts = []
+
+    def make() -> Any:
+        context = browser.new_context(viewport={"width": 1000, "height": 800})
+        context.set_default_timeout(WITHIN)
+        contexts.append(context)
+        return context.new_page()
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_notebook(
+    jupyter: Jupyter, new_page: Callable[[], Any], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., NotebookPage]]:
+    """Opens a notebook of the given cells in a page: `open_notebook("1 + 1", app="notebooks")` for Notebook 7."""
+    opened: list[NotebookPage] = []
+
+    def open(*cells: str, app: str = DOCUMENT, name: str = request.node.name) -> NotebookPage:
+        path = jupyter.root / f"{name}.ipynb"
+        if cells:
+            sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
+            kernel = {"name": "python3", "display_name": "Python 3"}
+            nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata={"kernelspec": kernel}), path)
+        notebook = NotebookPage(new_page())
+        notebook.goto(f"{jupyter.url}/{app}/{path.name}")
+        if app == DOCUMENT:  # Notebook 7 has errors of its own
+            opened.append(notebook)
+        return notebook
+
+    yield open
+    for notebook in opened:
+        assert notebook.errors == []
+    # end the kernels
+    with urllib.request.urlopen(f"{jupyter.url}/api/kernels") as answer:
+        kernels = json.load(answer)
+    for kernel in kernels:
+        urllib.request.urlopen(urllib.request.Request(f"{jupyter.url}/api/kernels/{kernel['id']}", method="DELETE"))

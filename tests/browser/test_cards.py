@@ -1,0 +1,152 @@
+"""Cards of processes where people see them: in JupyterLab and Notebook 7, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import holdfast
+from tests.browser.conftest import NotebookPage
+from tests.servers import ServerProcess, wait_until
+
+Open = Callable[..., NotebookPage]
+
+
+@pytest.fixture
+def server(spawn_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """With work to look at."""
+    return spawn_server("--import", "tests.widgets.work")
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[holdfast.Client]:
+    """The test's own client: what the page shows is compared with what it is told."""
+    with holdfast.Client(server.url) as client:
+        yield client
+
+
+def connect(server: ServerProcess) -> str:
+    """The first cell of every notebook."""
+    return f"import holdfast, time\nclient = holdfast.Client({server.url!r})"
+
+
+def start(**params: Any) -> str:
+    """A cell that starts a process and shows it."""
+    params = {"to": 2000, "seconds": 0.05} | params
+    return f"client.processes.start('walk', id='p', **{params!r})"
+
+
+def button(output: Any, name: str) -> Any:
+    return output.get_by_role("button", name=name)
+
+
+def pressable(output: Any) -> list[str]:
+    """The buttons that can be pressed."""
+    return [name for name in ("Pause", "Resume", "Cancel") if button(output, name).is_enabled()]
+
+
+def test_a_process_is_paused_resumed_and_cancelled_by_hand(
+    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+) -> None:
+    notebook = open_notebook(connect(server), start())
+    notebook.run_all()
+    shown = notebook.output(1)
+    shown.get_by_text("/s").wait_for()  # live: it has a rate
+    assert pressable(shown) == ["Pause", "Cancel"]
+    assert float(shown.get_by_role("progressbar", name="walk p").get_attribute("aria-valuenow")) <= 100
+    notebook.theme("JupyterLab Light")
+    notebook.shoot(1, "running-light")
+
+    button(shown, "Pause").click()
+    shown.get_by_role("status").get_by_text("paused").wait_for()
+    assert client.processes.get("p").state == "paused"
+    wait_until(lambda: pressable(shown) == ["Resume", "Cancel"])
+    notebook.shoot(1, "paused-light")
+
+    button(shown, "Resume").focus()
+    notebook.page.keyboard.press("Enter")
+    shown.get_by_role("status").get_by_text("running").wait_for()
+    assert client.processes.get("p").state == "running"
+    wait_until(lambda: pressable(shown) == ["Pause", "Cancel"])
+
+    notebook.theme("JupyterLab Dark")
+    notebook.shoot(1, "running-dark")
+    button(shown, "Cancel").click()
+    shown.get_by_role("status").get_by_text("cancelled").wait_for()
+    assert client.processes.get("p").state == "cancelled"
+    wait_until(lambda: pressable(shown) == [])
+    notebook.shoot(1, "cancelled-dark")
+
+
+def test_a_view_outlives_server_page_and_kernel(
+    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+) -> None:
+    notebook = open_notebook(connect(server), start())
+    notebook.run_all()
+    shown = notebook.output(1)
+    shown.get_by_text("/s").wait_for()
+
+    server.kill()
+    shown.get_by_role("status").get_by_text("reconnecting").wait_for()
+    notebook.shoot(1, "reconnecting-dark")
+    server.restart()
+    shown.get_by_role("status").get_by_text("running").wait_for()
+    shown.get_by_text("attempt 2").wait_for()
+
+    notebook.reload()
+    shown = notebook.output(1)
+    shown.get_by_role("status").get_by_text("running").wait_for()
+    button(shown, "Pause").click()
+    shown.get_by_role("status").get_by_text("paused").wait_for()
+
+    notebook.restart_kernel()
+    assert client.processes.get("p").state == "paused"
+    notebook.run_all()  # the same lines again
+    shown.get_by_role("status").get_by_text("paused").wait_for()
+    button(shown, "Resume").click()
+    shown.get_by_role("status").get_by_text("running").wait_for()
+    assert client.processes.get("p").state == "running"
+
+
+def test_two_pages_show_one_process(server: ServerProcess, client: holdfast.Client, open_notebook: Open) -> None:
+    one = open_notebook(connect(server), start())
+    one.run_all()
+    one.output(1).get_by_text("/s").wait_for()
+    one.save()
+    two = open_notebook()
+    two.output(1).get_by_text("/s").wait_for()
+    button(two.output(1), "Pause").click()
+    for page in (one, two):
+        page.output(1).get_by_role("status").get_by_text("paused").wait_for()
+        wait_until(lambda page=page: pressable(page.output(1)) == ["Resume", "Cancel"])
+    button(one.output(1), "Cancel").click()
+    two.output(1).get_by_role("status").get_by_text("cancelled").wait_for()
+
+
+def test_buttons_work_while_a_cell_keeps_the_kernel_busy(
+    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+) -> None:
+    notebook = open_notebook(connect(server), start())
+    notebook.run_all()
+    shown = notebook.output(1)
+    shown.get_by_text("/s").wait_for()
+    notebook.begin("began = time.time(); time.sleep(600)")
+    button(shown, "Pause").click()
+    wait_until(lambda: client.processes.get("p").state == "paused")
+    notebook.interrupt()
+    shown.get_by_role("status").get_by_text("paused").wait_for()
+
+
+def test_failures_and_ends_are_shown_in_notebook_7(
+    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+) -> None:
+    notebook = open_notebook(connect(server), start(to=40, fail_at=20), app="notebooks")
+    notebook.run_all()
+    shown = notebook.output(1)
+    shown.get_by_role("alert").get_by_text("WorkError: there is <b>no</b> step 20").wait_for()
+    wait_until(lambda: pressable(shown) == ["Resume", "Cancel"])
+    notebook.shoot(1, "failed-light")
+    button(shown, "Cancel").click()
+    shown.get_by_role("status").get_by_text("cancelled").wait_for()
