@@ -82,6 +82,11 @@ class ServerProcess:
         code = self._reap(within)
         assert code == 0, f"exit status {code}\n{self.log}"
 
+    def wait_for_death(self, within: float = 20) -> None:
+        """It was told to kill itself (`HOLDFAST_FAULT`): see that it did."""
+        code = self._reap(within)
+        assert code == -signal.SIGKILL, f"exit status {code}\n{self.log}"
+
     def restart(self) -> None:
         """Start again after `kill` or `stop`, on the same folders and port."""
         self.start()

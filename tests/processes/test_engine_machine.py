@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from holdfast.wire import ENDED, Event, Process, State
 from tests.processes import work
 from tests.processes.helpers import eventually, quick, reaches, shut, start, told
+from tests.processes.histories import check_chain, check_end, check_trail
 from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
 from tornado_app.processes import book
@@ -37,7 +37,6 @@ KINDS = {
     "failing": {"work_type": "steps", "fails": 2},
     "hard to undo": {"work_type": "steps", "undo_fails": 1},
 }
-FOLLOWS = {(before, after) for (before, _), after in TRANSITIONS.items()}
 
 
 class RealEngine(RuleBasedStateMachine):
@@ -162,34 +161,11 @@ class RealEngine(RuleBasedStateMachine):
     def check_process(self, id: str) -> None:
         events = self.run(self.engine.events_after(0, id, 100_000))
         process = self.run(self.engine.get(id))
-        assert events[0].before is None
-        assert events[0].state is State.QUEUED
-        for one, next in itertools.pairwise(events):
-            assert next.before is one.state, "each change begins where the one before it ended"
-            assert (next.before, next.state) in FOLLOWS
-            assert (next.version or 0) > (one.version or 0)
-            assert (next.attempt or 0) - (one.attempt or 0) == (
-                (next.before, next.state) == (State.QUEUED, State.RUNNING)
-            )
-        assert events[-1].state is process.state
-        lines = [line.split() for line in told(self.trail(id))]
-        words = [line[0] for line in lines]
-        assert "twice" not in words
-        attempts = [int(line[1]) for line in lines if line[0] == "run"]
-        assert attempts == list(range(1, len(attempts) + 1)), "each attempt ran once"
-        reached, told_where = 0, True
-        for word, _, at, *_ in lines:
-            exact = told_where and word != "stop"  # what was killed could not tell where it stood
-            assert int(at) == reached if exact else int(at) >= reached, "nothing is lost, nothing is done twice"
-            reached, told_where = int(at), word != "run"
-        if process.state is State.CANCELLED and attempts and process.work_type != "limited":
-            assert words[-1] == "undo"
-        undone = sum(event.before is State.CANCELLING for event in events)
-        if process.work_type != "limited" and attempts:
-            never_ran = sum(one.state is State.CANCELLING and one.attempt == 0 for one in events)
-            assert words.count("undo") == undone - never_ran, "each cancel is undone once"
-        if process.state is State.SUCCEEDED:
-            assert process.result == {"at": process.params["to"]}
+        lines = told(self.trail(id))
+        check_chain(events)
+        check_trail(lines)
+        if process.work_type != "limited":  # it has no rollback
+            check_end(process, events, lines)
 
 
 TestRealEngine = pytest.mark.slow(RealEngine.TestCase)
