@@ -1,4 +1,4 @@
-"""One server for all tests of the SDK, and clients of it; resume records go to the test's own folder."""
+"""One server for the tests of a module, and clients of it; resume records go to the test's own folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.proxy import Fault, FaultyProxy
 from tests.servers import ServerProcess
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server in a process of its own, for tests that leave it as they found it."""
     server = ServerProcess(
