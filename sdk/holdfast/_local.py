@@ -119,9 +119,10 @@ class StreamSource(LocalSource):
         self._begin = max(self._begin, offset)
 
 
-def source_of(
-    content: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes],
-) -> LocalSource:
+Content = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes]
+
+
+def source_of(content: Content) -> LocalSource:
     """What a user gives to upload. Raises `OSError` for an unreadable path, `TypeError` for what has no bytes."""
     if isinstance(content, (str, os.PathLike)):
         return FileSource(content)
@@ -136,6 +137,15 @@ def source_of(
     if isinstance(content, Iterable):
         return StreamSource(content)
     raise TypeError(f"upload takes a path, bytes, a binary file or an iterable of bytes, not {type(content).__name__}")
+
+
+def name_of(content: Content) -> str:
+    """The name that content has by itself. Raises `ValueError` when it has none."""
+    path = content if isinstance(content, (str, os.PathLike)) else getattr(content, "name", None)
+    name = Path(path).name if isinstance(path, (str, os.PathLike)) else ""
+    if not name:
+        raise ValueError("give the name that the file is to have on the server: name=...")
+    return name
 
 
 def _pieces_of(read: Callable[[int], bytes]) -> Iterator[bytes]:

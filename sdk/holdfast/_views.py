@@ -11,7 +11,9 @@ from typing import Any, TypedDict
 from holdfast import calls, wire
 from holdfast._download import Download
 from holdfast._job import Job, Surroundings
+from holdfast._local import FileSource
 from holdfast._records import Record
+from holdfast._upload import Upload
 from holdfast.wire import State
 
 
@@ -138,6 +140,13 @@ def file_page(prefix: str, page_size: int | None, cursor: str | None) -> calls.C
     return calls.list_files(prefix=prefix or None, cursor=cursor, limit=page_size)
 
 
+def upload_page(page_size: int | None, cursor: str | None) -> calls.Call[wire.UploadPage]:
+    """A page of uploads from its cursor."""
+    return calls.list_uploads(cursor=cursor, limit=page_size)
+
+
 def job_of(record: Record, around: Surroundings) -> Job[Any]:
     """What goes on with the transfer of a record."""
+    if record.kind == "upload":
+        return Upload(around, FileSource(record.path), record.name, overwrite=record.overwrite)
     return Download(around, record.name, Path(record.path), overwrite=record.overwrite)

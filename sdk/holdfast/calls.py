@@ -504,6 +504,26 @@ def tus_metadata(**values: str | None) -> str:
     return ",".join(pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What the server takes: `max_size` in bytes, None where there is no limit."""
+
+    extensions: frozenset[str]
+    max_size: int | None
+
+
+def _upload_limits(answer: Answer) -> UploadLimits:
+    extensions = answer.headers.get("tus-extension", "")
+    largest = answer.headers.get("tus-max-size", "")
+    return UploadLimits(frozenset(extensions.split(",")), int(largest) if largest.isdigit() else None)
+
+
+@endpoint("OPTIONS", "/v1/uploads", UploadLimits, read=_upload_limits)
+def upload_options() -> Parts:
+    """What the server can do and takes."""
+    return Parts()
+
+
 @endpoint("POST", "/v1/uploads", UploadHead, read=_upload_head, repeatable=True)
 def create_upload(
     *, length: int | None = None, metadata: str | None = None, partial: bool = False, parts: list[str] | None = None

@@ -18,9 +18,9 @@ from holdfast import calls, plans, wire
 from holdfast._download import Download
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._job import Job, R, Surroundings
-from holdfast._local import FileSource
+from holdfast._local import Content, name_of, source_of
 from holdfast._records import Record, pending, records_dir
-from holdfast._seed import SeedUpload
+from holdfast._upload import Upload
 from holdfast._views import (
     ProcessView,
     Which,
@@ -32,6 +32,7 @@ from holdfast._views import (
     new_id,
     process_events,
     states,
+    upload_page,
 )
 from holdfast.plans import Retries
 from holdfast.transfers import Transfer
@@ -311,14 +312,44 @@ class Files:
         self._client = client
 
     def upload(
-        self, path: str | os.PathLike[str], name: str | None = None, *, overwrite: bool = False
-    ) -> Transfer[wire.UploadStatus]:
-        """Send a file in the background; `wait()` gives the status on the server.
+        self,
+        content: Content,
+        name: str | None = None,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        segments: int | None = None,
+        limit: float | None = None,
+    ) -> Transfer[wire.FileInfo]:
+        """Send a file in the background; `wait()` gives the file as the server has it.
 
-        `name` is the file's name there, else the last part of `path`. Raises `OSError` for a path that can't be read.
+        What an earlier kernel or process has sent of the same file is not sent again. Content that is published under
+        this name already is done at once.
+
+        Args:
+            content: a path, bytes, a binary file or an iterable of bytes. What can't be sought can't be gone on with by
+                another process, and what the server has not confirmed of it is kept in memory, at most 8 MiB.
+            name: the file's name on the server; else the last part of the path.
+            overwrite: replace another file of that name; else that is `FileExists`.
+            restart: begin at byte 0, whatever there is.
+            segments: connections at once; as many as pay, found out by measuring, when left out.
+            limit: bytes a second at most.
+
+        Raises:
+            OSError: the path can't be read.
+            ValueError: there is no name, and none can be told from `content`.
         """
-        source = FileSource(path)
-        return self._client._begin(SeedUpload(source, name or source.path.name, overwrite, self._client._patience))
+        return self._client._begin(
+            Upload(
+                self._client._around,
+                source_of(content),
+                name or name_of(content),
+                overwrite=overwrite,
+                restart=restart,
+                segments=segments,
+                limit=limit,
+            )
+        )
 
     def download(
         self,
@@ -354,6 +385,11 @@ class Files:
                 limit=limit,
             )
         )
+
+    def uploads(self, *, page_size: int | None = None) -> Iterator[wire.UploadInfo]:
+        """Uploads in the making, of every client, and finished ones that the server still remembers."""
+        page = partial(upload_page, page_size)
+        return self._client._iterate(plans.pages(page, self._client._retries))
 
     def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""

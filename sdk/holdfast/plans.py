@@ -209,10 +209,14 @@ class Backoff:
         """Something was gained: the count starts anew."""
         self.failures = 0
 
-    def after(self, error: HoldfastError, repeatable: bool) -> Sleep:
-        """The wait before the next attempt. Raises `error` when there is to be none."""
+    def after(self, error: HoldfastError, repeatable: bool, *, moved: bool = False) -> Sleep:
+        """The wait before the next attempt. Raises `error` when there is to be none.
+
+        `moved`: the server stands elsewhere than was thought, which is settled by asking it.
+        """
         hint = error.retry_after if isinstance(error, APIError) and error.retry_after is not None else 0.0
-        if self.failures >= self._retries.attempts or hint > self._retries.longest or not may_repeat(error, repeatable):
+        useless = not moved and not may_repeat(error, repeatable)
+        if self.failures >= self._retries.attempts or hint > self._retries.longest or useless:
             raise error
         ceiling = min(self._retries.cap, self._retries.base * 2**self.failures)
         self.failures += 1
