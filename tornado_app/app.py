@@ -19,6 +19,7 @@ from tornado_app.handlers import health, seed_files, seed_processes
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import NotFoundHandler, Services
+from tornado_app.handlers.bulk import BulkServer
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
 from tornado_app.settings import MIB, Settings, SettingsError
@@ -106,7 +107,7 @@ class App:
                 f"can't listen on {self.settings.address}:{self.settings.port}: {error.strerror}; "
                 "choose another --port, or 0 for a free one"
             ) from error
-        self._server = HTTPServer(
+        self._server = BulkServer(
             self.application(),
             chunk_size=MIB,
             max_body_size=16 * MIB,  # upload handlers raise it for themselves

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tornado_app.files.service import FileService
 from tornado_app.files.upload import Record
 from tornado_app.files.uploads import Uploads
-from tornado_app.files.writer import PIECE
+from tornado_app.files.writer import QUEUED
 from tornado_app.settings import Settings
 
 
@@ -15,13 +16,11 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
     settings: Settings, monkeypatch: Any
 ) -> None:
     """The offset moves in a worker thread before the queue is told: the end must not seem to come early."""
-    from tornado_app.files.service import FileService
-
     files = FileService(settings)
     await files.open()
     try:
         uploads = files.uploads
-        upload = await uploads.create(Record(kind="seed", name="x.bin", created=0.0, length=3 * PIECE))
+        upload = await uploads.create(Record(kind="seed", name="x.bin", created=0.0, length=2 * QUEUED))
         writer = await uploads.write(upload, 0)
         written, go_on = asyncio.Event(), asyncio.Event()
         run = Uploads.run
@@ -33,14 +32,14 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
             return result
 
         monkeypatch.setattr(Uploads, "run", slowly)
-        writer.write(b"a" * (3 * PIECE // 2))
+        writer.write(b"a" * QUEUED)
         await written.wait()  # down, and still in the queue's count
-        room = writer.write(b"b" * (3 * PIECE // 2))
+        room = writer.write(b"b" * QUEUED)
         go_on.set()
         if room is not None:
             await room
         await uploads.finish(writer)
-        assert upload.offset == 3 * PIECE
-        assert (settings.files_dir / "x.bin").read_bytes() == b"a" * (3 * PIECE // 2) + b"b" * (3 * PIECE // 2)
+        assert upload.offset == 2 * QUEUED
+        assert (settings.files_dir / "x.bin").read_bytes() == b"a" * QUEUED + b"b" * QUEUED
     finally:
         await files.close()

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from tornado_app import problems
+from tornado_app.files.store import Piece
 from tornado_app.problems import Kind
 
 
@@ -17,7 +18,7 @@ class DigestCheck:
         self._running = {name: hashlib.new(name, usedforsecurity=False) for name in expected}
         self._mismatch = mismatch
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Piece) -> None:
         """The next bytes."""
         for running in self._running.values():
             running.update(data)

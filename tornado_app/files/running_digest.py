@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from tornado_app.files.store import StagedData
+from tornado_app.files.store import Piece, StagedData
 
 _READ = 1 << 20
 _CATCH_UP = 8 << 20
@@ -23,7 +23,7 @@ class RunningDigest:
         self._position = 0
         self._mark: tuple[hashlib._Hash, int] | None = None
 
-    def feed(self, offset: int, pieces: Sequence[bytes]) -> None:
+    def feed(self, offset: int, pieces: Sequence[Piece]) -> None:
         """These bytes were written at `offset`. When it is behind, it catches up by a part, to keep writers going."""
         if self._position == offset:
             for piece in pieces:

@@ -24,13 +24,14 @@ import msgspec
 
 from tornado_app import faults, problems
 from tornado_app.files import digests, small, tree
-from tornado_app.files.store import ANYTHING, Expect, FileStat, StagedData
+from tornado_app.files.store import ANYTHING, Expect, FileStat, Piece, StagedData
 
 if TYPE_CHECKING:
     from tornado_app.files.local import LocalStore
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _COPY = 1 << 30
+_PIECES = 64
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -216,15 +217,17 @@ class LocalStaged:
             small.write(folder, "info", info, durable=self._staging.durable)
         self.info = info
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
         with _telling():
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:  # more than once only when the disk had room for a part
-                    written = os.pwrite(self._data, view, self.offset)
-                    self.offset += written
-                    view = view[written:]
+            left = [piece for piece in pieces if piece]
+            while left:
+                written = os.pwritev(self._data, left[:_PIECES], self.offset)
+                self.offset += written
+                while left and written >= len(left[0]):
+                    written -= len(left.pop(0))
+                if written:  # the disk had room for a part
+                    left[0] = memoryview(left[0])[written:]
         faults.point("append.written")
 
     def guard(self) -> None:

@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 
 from tornado_app import problems
 
+Piece = bytes | memoryview
+
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
@@ -114,7 +116,7 @@ class StagedData(Protocol):
         """Replace `info` in one step."""
         ...
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Append every piece. Raises NO_SPACE; `offset` then counts what was written."""
         ...
 

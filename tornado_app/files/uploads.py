@@ -49,6 +49,7 @@ class Uploads:
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.durable = settings.durable
+        self.writers = 0  # how many there are at once
         self._settings = settings
         self._store = store
         self._trips = trips

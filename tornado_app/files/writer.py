@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from tornado_app import problems
 from tornado_app.files import metrics
+from tornado_app.files.buffers import POOL
+from tornado_app.files.store import Piece
 
 if TYPE_CHECKING:
     from tornado_app.files.upload import Upload
     from tornado_app.files.uploads import Uploads
 
-PIECE = 1 << 20
-QUEUED = 2 * PIECE
+MIB = 1 << 20
+QUEUED = 8 * MIB
+QUEUED_BY_ALL = 32 * MIB
 
 
 class Check(Protocol):
     """A digest that the sender gave for the bytes of this request."""
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Piece) -> None:
         """The next bytes; called in a worker thread."""
         ...
 
@@ -32,8 +35,9 @@ class Check(Protocol):
 class Writer:
     """The right to write to an upload, until it is released or a newer request ends it. Made by `Uploads.write`.
 
-    Receiving overlaps writing: while less than `QUEUED` bytes wait, the sender does not. With a `check` the bytes are
-    on trial: they count once `finish` has verified them, and a cut request or a crash takes them back.
+    Receiving overlaps writing: while less than `QUEUED` bytes wait (or its share of `QUEUED_BY_ALL`), the sender does
+    not. With a `check` the bytes are on trial: they count once `finish` has verified them, and a cut request or a crash
+    takes them back.
     """
 
     def __init__(
@@ -50,12 +54,13 @@ class Writer:
         self._base = upload.offset
         self._received = upload.offset  # counted here alone: `offset` moves in a worker thread while bytes are queued
         self._guarded = False
-        self._pieces: list[bytes] = []
+        self._pieces: list[Piece] = []
         self._queued = 0
         self._draining: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self._overrun: problems.ProblemError | None = None
+        uploads.writers += 1
         if upload.digest is not None:
             upload.digest.mark()
 
@@ -77,7 +82,7 @@ class Writer:
         """The sender waits for us."""
         return self._room is not None
 
-    def write(self, data: bytes) -> Awaitable[None] | None:
+    def write(self, data: Piece) -> Awaitable[None] | None:
         """Take the next bytes; await the answer, if there is one, before sending more.
 
         A failure (a full disk, bytes past the length) is kept for `finish` to raise; what follows it is dropped.
@@ -94,9 +99,10 @@ class Writer:
             self._pieces.append(data)
             self._queued += len(data)
             self._received += len(data)
-        if self._queued >= PIECE and self._draining is None:
-            self._draining = asyncio.create_task(self._drain())
-        if self._queued < QUEUED:
+        share = min(QUEUED, QUEUED_BY_ALL // (self._uploads.writers + 1))
+        if self._queued >= share // 4 and self._draining is None:
+            self._draining = asyncio.create_task(self._drain(share // 4))
+        if self._queued < share:
             return None
         self._room = asyncio.get_running_loop().create_future()
         return self._room
@@ -140,6 +146,7 @@ class Writer:
         self.ended = True
         if self.upload.writer is self:
             self.upload.writer = None
+            self._uploads.writers -= 1
         if self._released is not None:
             self._released.set()
 
@@ -153,11 +160,11 @@ class Writer:
         if self._draining is not None:
             await self._draining
 
-    async def _drain(self) -> None:
+    async def _drain(self, little: int) -> None:
         """Write what is queued, until little is: one task at a time."""
-        while self._queued >= PIECE and self._failure is None:
+        while self._queued >= little and self._failure is None:
             await self._attempt(self._put)
-            if self._room is not None and self._queued < QUEUED:
+            if self._room is not None and self._queued < 4 * little:
                 self._room.set_result(None)
                 self._room = None
         self._draining = None
@@ -165,7 +172,7 @@ class Writer:
             self._room.set_result(None)
             self._room = None
 
-    async def _attempt(self, step: Callable[[list[bytes]], None]) -> None:
+    async def _attempt(self, step: Callable[[list[Piece]], None]) -> None:
         """Hand what is queued to a worker thread; a failure is kept, and what was queued dropped."""
         pieces, self._pieces = self._pieces, []
         size = sum(map(len, pieces))
@@ -184,7 +191,7 @@ class Writer:
 
     # -- in a worker thread
 
-    def _put(self, pieces: list[bytes]) -> None:
+    def _put(self, pieces: list[Piece]) -> None:
         upload = self.upload
         if self._check is not None:
             if not self._guarded:
@@ -194,7 +201,7 @@ class Writer:
                 self._check.update(piece)
         self._write(pieces)
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, pieces: list[Piece]) -> None:
         if not pieces:
             return
         upload = self.upload
@@ -203,8 +210,10 @@ class Writer:
         upload.staged.write(pieces)
         if upload.digest is not None:
             upload.digest.feed(start, pieces)
+        for piece in pieces:
+            POOL.give(piece)
 
-    def _settle(self, pieces: list[bytes]) -> None:
+    def _settle(self, pieces: list[Piece]) -> None:
         if self._check is not None:
             for piece in pieces:
                 self._check.update(piece)
@@ -221,7 +230,7 @@ class Writer:
         if self._uploads.durable and self.upload.offset > self._base:
             self.upload.staged.sync()
 
-    def _roll_back(self, pieces: list[bytes]) -> None:
+    def _roll_back(self, pieces: list[Piece]) -> None:
         """Take back what came; `pieces` were not written and are dropped."""
         upload = self.upload
         if upload.offset > self._base:

@@ -51,15 +51,16 @@ class UploadHandler(StreamingHandler, _FileHandler):
         )
         file_size, overwrite = self.count("file_size"), self.truth("overwrite")
         try:
-            self.decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), self.encoding)
+            decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), self.encoding)
         except form_text.BodyError as error:
             raise problems.BAD_BODY(str(error)) from None
+        self.decoder = None if isinstance(decoder, form_text.Raw) else decoder
         self.writer = await self.services.files.seed.append(
             name,
             bytes_read or 0,
             file_size=file_size,
             overwrite=overwrite,
-            body_size=self.body_size if isinstance(self.decoder, form_text.Raw) else None,
+            body_size=self.body_size if self.decoder is None else None,
             let_go=self.let_go,
         )
 

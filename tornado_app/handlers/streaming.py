@@ -11,7 +11,7 @@ from tornado.iostream import StreamClosedError
 from tornado_app import problems
 from tornado_app.files.writer import Writer
 from tornado_app.handlers.base import BaseHandler, Services, log_request
-from tornado_app.protocols.form_text import BodyError, Decoder, Raw
+from tornado_app.protocols.form_text import BodyError, Decoder
 
 LINGER_S = 5.0
 
@@ -26,7 +26,7 @@ class StreamingHandler(BaseHandler):
     def initialize(self, services: Services) -> None:
         super().initialize(services)
         self.writer: Writer | None = None
-        self.decoder: Decoder = Raw()
+        self.decoder: Decoder | None = None
         self.refused = False
         self._cut_because = "connection lost"
         self._lost = False
@@ -72,12 +72,12 @@ class StreamingHandler(BaseHandler):
         """End the connection: a newer request writes now."""
         self._end("newer request")
 
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+    def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
         self._last = asyncio.get_running_loop().time()
         if self.refused or self.writer is None:
             return None
         try:
-            more = self.writer.write(self.decoder.feed(chunk))
+            more = self.writer.write(chunk if self.decoder is None else self.decoder.feed(bytes(chunk)))
         except Exception as error:
             return self._fail(error)
         return more if self.writer.failure is None else self._fail(self.writer.failure)
@@ -85,7 +85,7 @@ class StreamingHandler(BaseHandler):
     async def body_ended(self) -> None:
         """The body is whole. Raises BAD_BODY when its encoding says otherwise."""
         self._unwatch()
-        if self.writer is None:
+        if self.writer is None or self.decoder is None:
             return
         try:
             room = self.writer.write(self.decoder.finish())

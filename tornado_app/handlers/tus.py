@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
 from tornado_app import problems
+from tornado_app.files.store import Piece
 from tornado_app.files.upload import Record, Upload
 from tornado_app.files.writer import Writer
 from tornado_app.handlers.dialects import Dialect
@@ -29,7 +30,7 @@ class ChecksumCheck:
         self._expected = digest
         self._running = tus.CHECKSUMS[algorithm][0]()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: Piece) -> None:
         """The next bytes."""
         self._running.update(data)
 

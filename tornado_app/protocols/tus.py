@@ -34,7 +34,7 @@ _KEY = re.compile(r"[^\s,]+")
 class Hash(Protocol):
     """A running checksum."""
 
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | memoryview, /) -> None: ...
 
     def digest(self) -> bytes: ...
 
@@ -45,7 +45,7 @@ class Crc32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """The next bytes."""
         self._value = zlib.crc32(data, self._value)
 
