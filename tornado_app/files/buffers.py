@@ -9,10 +9,14 @@ MOST = 24
 
 
 class _Buffer(bytearray):
-    """One of the pool's. When nobody gives it back, its end makes room for another."""
+    """One of a pool's. When nobody gives it back, its end makes room for another."""
+
+    def __init__(self, pool: Buffers) -> None:
+        super().__init__(SIZE)
+        self._pool = pool
 
     def __del__(self) -> None:
-        POOL.ended()
+        self._pool.ended()
 
 
 class Buffers:
@@ -31,7 +35,7 @@ class Buffers:
             if self._made == MOST:
                 return None
             self._made += 1
-        return _Buffer(SIZE)
+        return _Buffer(self)
 
     def give(self, data: bytes | memoryview) -> None:
         """Nobody needs `data` any more; if it is a piece of one of our buffers, that is free again."""

@@ -1,0 +1,30 @@
+"""The pool of buffers: no more than its most, and none is lost for good."""
+
+from __future__ import annotations
+
+from tornado_app.files.buffers import MOST, SIZE, Buffers
+
+
+def test_a_buffer_that_is_given_back_is_used_again() -> None:
+    pool = Buffers()
+    buffer = pool.take()
+    assert buffer is not None
+    assert len(buffer) == SIZE
+    pool.give(memoryview(buffer)[5:9])
+    assert pool.take() is buffer
+
+
+def test_there_is_a_most_and_what_is_dropped_makes_room() -> None:
+    pool = Buffers()
+    taken = [pool.take() for _ in range(MOST)]
+    assert None not in taken
+    assert pool.take() is None
+    taken.pop()
+    assert pool.take() is not None
+
+
+def test_anything_may_be_given() -> None:
+    pool = Buffers()
+    for other in (b"bytes", memoryview(b"bytes"), memoryview(bytearray(SIZE))):
+        pool.give(other)
+    assert pool.take() is not None
