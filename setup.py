@@ -46,15 +46,15 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
-    license_files=["LICENSE"],
+    license_files=["LICENSE", "tornado_app/viewer/LICENSE*", "tornado_app/viewer/NOTICE*"],
     python_requires=">=3.11",
     package_dir={"holdfast": "sdk/holdfast", "tornado_app": "tornado_app"},
     packages=[
         *find_packages(where=".", include=["tornado_app", "tornado_app.*"]),
         *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
     ],
-    package_data={"holdfast": ["py.typed"], "tornado_app": ["py.typed"]},
     install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0"],
+    package_data={"holdfast": ["py.typed"], "tornado_app": ["py.typed", "viewer/*"]},
     extras_require={
         "server": SERVER,
         "cli": CLI,

@@ -6,35 +6,34 @@ import asyncio
 import fcntl
 import os
 from pathlib import Path
-from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler
+from tornado.web import Application
 
 from tornado_app.files.service import FileService
+from tornado_app.handlers import docs, health, seed_files, seed_processes
 from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
-from tornado_app.handlers import health, seed_files, seed_processes
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import uploads as upload_handlers
-from tornado_app.handlers.base import NotFoundHandler, Services
+from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
 from tornado_app.handlers.bulk import BulkServer
+from tornado_app.handlers.openapi import Contract, Route
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
 from tornado_app.settings import MIB, Settings, SettingsError
-
-Route = tuple[str, type[RequestHandler], dict[str, Any]]
 
 ID = r"(?P<id>[^/]+)"
 
 
 def routes(services: Services) -> list[Route]:
     """Every endpoint; the first line that matches a path takes it."""
-    table: list[tuple[str, type[RequestHandler]]] = [
+    table: list[tuple[str, type[BaseHandler]]] = [
         # the seed
         (rf"/{ID}/process/?", seed_processes.ProcessHandler),
-        (rf"/{ID}/process/(?P<verb>pause|resume|cancel)/?", seed_processes.VerbHandler),
+        (rf"/{ID}/process/(?P<verb>pause|cancel)/?", seed_processes.VerbHandler),
+        (rf"/{ID}/process/resume/?", seed_processes.ResumeHandler),
         (r"/download/?", seed_files.DownloadHandler),
         (r"/upload/?", seed_files.UploadHandler),
         (r"/upload/cancel/?", seed_files.UploadCancelHandler),
@@ -53,8 +52,13 @@ def routes(services: Services) -> list[Route]:
         (rf"/v1/processes/{ID}", process_handlers.ProcessHandler),
         (rf"/v1/processes/{ID}/(?P<verb>pause|resume|cancel|kill)", process_handlers.VerbHandler),
         (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),
-        (rf"/v1/processes/{ID}/events", event_handlers.EventsHandler),
+        (rf"/v1/processes/{ID}/events", event_handlers.ProcessEventsHandler),
         (r"/v1/events", event_handlers.EventsHandler),
+        # the contract
+        (r"/openapi\.json", docs.OpenApiHandler),
+        (r"/docs", docs.DocsHandler),
+        (r"/docs/(?P<file>[^/]+)", docs.ViewerHandler),
+        (r"/problems/(?P<type>[^/]+)", docs.ProblemHandler),
     ]
     return [(pattern, handler, {"services": services}) for pattern, handler in table]
 
@@ -91,8 +95,10 @@ class App:
 
     def application(self) -> Application:
         """The Tornado application."""
+        table = routes(self.services)
         return Application(
-            [*routes(self.services)],
+            [*table],
+            contract=Contract(table),
             default_handler_class=NotFoundHandler,
             default_handler_args={"services": self.services},
             log_function=lambda handler: None,  # the handlers log for themselves

@@ -14,6 +14,16 @@ class Kind:
     title: str
     status: int
 
+    @property
+    def uri(self) -> str:
+        """The `type` member of problem details: under `/problems/`, unless it is registered elsewhere."""
+        return self.type if ":" in self.type else f"/problems/{self.type}"
+
+    @property
+    def slug(self) -> str:
+        """The last part of the type, for places that take no URI."""
+        return self.type.rpartition("#")[2]
+
     def __call__(self, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> ProblemError:
         """An error of this kind; `members` are RFC 9457 extension members for programs to read."""
         return ProblemError(self, detail, members, headers or {})
@@ -32,7 +42,7 @@ class ProblemError(Exception):
     def body(self, status: int | None = None) -> dict[str, Any]:
         """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500)."""
         return {
-            "type": self.kind.type if ":" in self.kind.type else f"/problems/{self.kind.type}",
+            "type": self.kind.uri,
             "title": self.kind.title,
             "status": status or self.kind.status,
             "detail": self.detail,

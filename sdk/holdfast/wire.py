@@ -10,25 +10,30 @@ import hashlib
 import hmac
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 __all__ = [
     "ENDED",
     "LIVE",
+    "PROCESS_ID",
     "BulkAnswer",
     "BulkRequest",
     "DownloadPiece",
     "ErrorInfo",
     "Event",
     "FileInfo",
+    "FileName",
     "FilePage",
     "LogLine",
     "LogPage",
+    "Number",
     "Place",
     "Problem",
     "Process",
+    "ProcessId",
     "ProcessPage",
     "ProgressInfo",
     "ResumeRequest",
@@ -44,6 +49,16 @@ __all__ = [
 ]
 
 Place = Literal["loop", "thread", "process"]
+
+PROCESS_ID = r"^[A-Za-z0-9._-]{1,128}$"
+ProcessId = Annotated[str, Meta(pattern=PROCESS_ID, description="1 to 128 of letters, digits, `.`, `_` and `-`.")]
+
+FileName = Annotated[
+    str, Meta(min_length=1, description="The file's path under the files directory, as in `data/flights.csv`.")
+]
+
+Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""A version, the number of an event or of a log line."""
 
 
 class State(StrEnum):

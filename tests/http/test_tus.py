@@ -312,7 +312,7 @@ class TestCreation:
         assert answer.status_code == 201
         assert shown(files) == {"a": b"two"}
         answer = await http.post("/v1/uploads?overwrite=maybe", headers={**TUS, "Upload-Length": "3"})
-        assert_refused(answer, 400, "overwrite is true or false")
+        assert_refused(answer, 400, "overwrite must be true or false")
 
     async def test_there_is_a_most_of_uploads_in_the_making(self, http: httpx.AsyncClient) -> None:
         urls = [await create(http, 1) for _ in range(20)]

@@ -7,7 +7,6 @@ import contextlib
 import hmac
 import http.client
 import logging
-import math
 import secrets
 import time
 from collections.abc import Awaitable
@@ -20,6 +19,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
 from tornado_app.files.service import FileService
+from tornado_app.handlers import queries
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.engine import Engine
 from tornado_app.settings import Settings, is_loopback
@@ -175,44 +175,19 @@ class BaseHandler(RequestHandler):
 
     # -- reading
 
-    def only(self, *known: str) -> None:
-        """Refuse a query argument that is not among `known`. Raises BAD_PARAMETERS."""
-        for name in self.request.query_arguments:
-            if name not in known:
-                takes = f"this endpoint knows {', '.join(known)}" if known else "this endpoint has none"
-                raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name)
+    def query_as(self, type: type[T]) -> T:
+        """The query as a struct of parameters. Raises BAD_PARAMETERS."""
+        return queries.read(type, self.query_texts())
 
-    def one(self, name: str, default: str | None = None) -> str | None:
-        """A query argument, at most once. Raises BAD_PARAMETERS."""
-        values = self.request.query_arguments.get(name, [])
-        if not values:
-            return default
-        if len(values) > 1:
-            raise problems.BAD_PARAMETERS(f"{name} is given {len(values)} times; give it once", field=name)
-        try:
-            return values[0].decode("utf-8")
-        except UnicodeDecodeError:
-            raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
-
-    def whole(self, name: str, default: int, least: int, most: int) -> int:
-        """A query argument that is a whole number in that range. Raises BAD_PARAMETERS."""
-        text = self.one(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) <= 20 and least <= int(text) <= most):
-            raise problems.BAD_PARAMETERS(f"{name} is a whole number from {least} to {most}, not {text!r}", field=name)
-        return int(text)
-
-    def number(self, name: str, default: float, least: float, most: float) -> float:
-        """A query argument that is a number in that range. Raises BAD_PARAMETERS."""
-        text = self.one(name)
-        try:
-            value = default if text is None else float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= most:
-            raise problems.BAD_PARAMETERS(f"{name} is a number from {least:g} to {most:g}, not {text!r}", field=name)
-        return value
+    def query_texts(self) -> dict[str, list[str]]:
+        """Every query argument by name. Raises BAD_PARAMETERS for what is not UTF-8."""
+        given = {}
+        for name, values in self.request.query_arguments.items():
+            try:
+                given[name.encode("latin-1").decode()] = [value.decode() for value in values]
+            except UnicodeError:
+                raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
+        return given
 
     def body_as(self, type: type[T]) -> T:
         """The JSON body as a wire struct; an empty body is an empty object."""
@@ -243,7 +218,7 @@ class BaseHandler(RequestHandler):
 
     def render_problem(self, problem: ProblemError) -> bytes:
         """Set status and headers for a problem; the body that goes with them."""
-        status = self.status_of(problem)
+        status = self.status_of(problem.kind)
         self.set_status(status, http.client.responses.get(status, problem.kind.title))
         for name, value in problem.headers.items():
             self.set_header(name, value)
@@ -252,9 +227,10 @@ class BaseHandler(RequestHandler):
         self.set_header("Content-Type", "application/problem+json")
         return msgspec.json.encode(problem.body(status))
 
-    def status_of(self, problem: ProblemError) -> int:
+    @classmethod
+    def status_of(cls, kind: Kind) -> int:
         """The status for a problem; the seed's face knows fewer."""
-        return problem.kind.status
+        return kind.status
 
     def allowed_methods(self) -> list[str]:
         """Methods that this handler defines itself."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from tornado.iostream import StreamClosedError
 
-from holdfast.wire import Event
+from holdfast.wire import Event, Number, ProcessId
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.operations import Content, operation
 from tornado_app.processes.engine import check_id
 
 HEARTBEAT = 15.0
@@ -19,18 +22,25 @@ HEARTBEAT = 15.0
 _PROGRESS_PAUSE = 0.1  # at most ten times a second for each process
 _WRITE_TIMEOUT = 30.0  # seconds in which a watcher must take what it was sent
 _encode = msgspec.json.Encoder().encode
+_STREAM = Content("text/event-stream", Event)
 
 
-class EventsHandler(BaseHandler):
-    """`GET /v1/events` and `GET /v1/processes/{id}/events`; `Last-Event-ID` (or `?after=`) continues."""
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to go on."""
 
-    async def get(self, id: str | None = None) -> None:
-        self.only("after")
+    after: Annotated[Number, Meta(description="In place of `Last-Event-ID`.")] | None = None
+
+
+class _Watching(BaseHandler):
+    """Streams events until the watcher goes."""
+
+    async def watch(self, id: str | None, query: EventsQuery) -> None:
+        """Send what happens to one process, or to everything."""
         processes = self.services.processes
         if id is not None:
             check_id(id)
             await processes.get(id)
-        after = self._after()
+        after = self._after(query)
         watcher = processes.hub.watch(id)
         try:
             self.set_header("Content-Type", "text/event-stream")
@@ -55,12 +65,12 @@ class EventsHandler(BaseHandler):
         finally:
             processes.hub.leave(id, watcher)
 
-    def _after(self) -> int | None:
-        text = self.request.headers.get("Last-Event-ID") or self.one("after")
-        if text is None:
-            return None
-        if not (text.isascii() and text.isdigit() and len(text) < 19):  # what the journal's 64 bits hold
-            raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text!r}")
+    def _after(self, query: EventsQuery) -> int | None:
+        text = self.request.headers.get("Last-Event-ID")
+        if not text:
+            return query.after
+        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text[:100]!r}")
         return int(text)
 
     async def _flush_in_time(self) -> None:
@@ -81,6 +91,27 @@ class EventsHandler(BaseHandler):
             await self._flush_in_time()
             after = events[-1].seq or after
         return after
+
+
+class EventsHandler(_Watching):
+    """`GET /v1/events`."""
+
+    @operation("all_events", _STREAM, problems.UNAVAILABLE, headers=("Last-Event-ID",))
+    async def get(self, query: EventsQuery) -> None:
+        """Server-sent events of everything: state changes, progress and log lines.
+
+        State changes have an id: after a lost connection `Last-Event-ID` brings those that were missed.
+        """
+        await self.watch(None, query)
+
+
+class ProcessEventsHandler(_Watching):
+    """`GET /v1/processes/{id}/events`."""
+
+    @operation("process_events", _STREAM, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE, headers=("Last-Event-ID",))
+    async def get(self, id: ProcessId, query: EventsQuery) -> None:
+        """Server-sent events of one process."""
+        await self.watch(id, query)
 
 
 def line_of(event: Event) -> bytes:

@@ -6,19 +6,22 @@ import hmac
 import secrets
 import time
 from functools import lru_cache
-from typing import cast
+from typing import Annotated, cast
 
+import msgspec
+from msgspec import Meta
 from tornado.httputil import HTTPConnection
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
-from holdfast.wire import link_signature
+from holdfast.wire import FileInfo, FileName, FilePage, link_signature
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.published import Answer, Put
 from tornado_app.files.send import FileChangedError, Transmission
 from tornado_app.files.store import FileReader, FileStat
 from tornado_app.handlers.cors import CrossOriginHandler
+from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types
 from tornado_app.protocols.ranges import Multipart
@@ -47,21 +50,48 @@ _ACCEPTED = (
 )
 
 
+_HEADERS = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Length",
+    "ETag",
+    "Last-Modified",
+    "Repr-Digest",
+)
+_PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+_DIGESTS = ("Content-Digest", "Repr-Digest")
+
+
+class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which files, and which page of them."""
+
+    prefix: Annotated[str, Meta(description="Names that start so.")] = ""
+    cursor: Annotated[str, Meta(description="`next` of the page before.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
+
+
+class LinkQuery(msgspec.Struct):
+    """What a signed link carries in place of a token."""
+
+    expires: Annotated[str, Meta(description="Until when, in seconds since the epoch.")] | None = None
+    signature: Annotated[str, Meta(description="By which the server knows its link.")] | None = None
+
+
 class FilesHandler(CrossOriginHandler):
-    """`GET /v1/files`: a page of them by name."""
+    """`/v1/files`."""
 
     EXPOSED = _EXPOSED
     ACCEPTED = _ACCEPTED
 
-    async def get(self) -> None:
-        prefix, cursor = self.one("prefix") or "", self.one("cursor") or ""
-        limit = self.whole("limit", 100, 1, 1000)
-        self.answer(await self.services.files.published.page(prefix, cursor, limit))
+    @operation("list_files", FilePage)
+    async def get(self, query: FilesQuery) -> None:
+        """List published files, by name."""
+        self.answer(await self.services.files.published.page(query.prefix, query.cursor, query.limit))
 
 
 @stream_request_body
 class FileHandler(StreamingHandler, CrossOriginHandler):
-    """`GET`, `HEAD`, `PUT` and `DELETE` of one file."""
+    """`/v1/files/{name}`."""
 
     EXPOSED = _EXPOSED
     ACCEPTED = _ACCEPTED
@@ -72,8 +102,11 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
     _put: Put
 
     def is_signed(self) -> bool:
-        expires, signature = self.one("expires"), self.one("signature")
-        if signature is None or self.request.method not in ("GET", "HEAD"):
+        if self.request.method not in ("GET", "HEAD"):
+            return False
+        link = self.query_as(LinkQuery)
+        expires, signature = link.expires, link.signature
+        if signature is None:
             return False
         if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
             raise problems.UNAUTHORIZED("a signed link carries expires=, seconds since the epoch; ask for a new link")
@@ -86,7 +119,23 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
 
     # -- out
 
-    async def get(self, name: str) -> None:
+    @operation(
+        "get_file",
+        {
+            200: Content("*/*", headers=_HEADERS),
+            206: Content("*/*", headers=(*_HEADERS, "Content-Range")),
+            304: None,
+        },
+        problems.BAD_NAME,
+        problems.NO_SUCH_FILE,
+        problems.PRECONDITION_FAILED,
+        problems.RANGE_NOT_SATISFIABLE,
+        problems.UNAVAILABLE,
+        headers=("Range", "If-Range", *_PRECONDITIONS, "Want-Repr-Digest"),
+        query=LinkQuery,
+    )
+    async def get(self, name: FileName) -> None:
+        """Read a file, or parts of it (RFC 9110, sections 13 and 14)."""
         answer = await self.services.files.published.fetch(name, self.request.headers)
         multipart = self._describe(answer)
         if answer.reader is None:
@@ -96,7 +145,17 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         else:
             await self._send(answer, answer.reader, multipart)
 
-    async def head(self, name: str) -> None:
+    @operation(
+        "head_file",
+        {200: Content("*/*", headers=_HEADERS), 304: None},
+        problems.BAD_NAME,
+        problems.NO_SUCH_FILE,
+        problems.PRECONDITION_FAILED,
+        headers=(*_PRECONDITIONS, "Want-Repr-Digest"),
+        query=LinkQuery,
+    )
+    async def head(self, name: FileName) -> None:
+        """Tell of a file what a GET would, without the bytes."""
         self._describe(await self.services.files.published.look(name, self.request.headers))
         self.finish()
 
@@ -203,7 +262,21 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
                     raise problems.DIGEST_MISMATCH(f"Content-Digest and Repr-Digest have two values for {algorithm}")
         return found
 
-    async def put(self, name: str) -> None:
+    @operation(
+        "put_file",
+        {200: Content(type=FileInfo, headers=("ETag",)), 201: Content(type=FileInfo, headers=("ETag", "Location"))},
+        problems.BAD_NAME,
+        problems.DIGEST_MISMATCH,
+        problems.CONFLICT,
+        problems.PRECONDITION_FAILED,
+        problems.TOO_LARGE,
+        problems.TOO_MANY,
+        problems.NO_SPACE,
+        headers=("If-Match", "If-None-Match", "If-Unmodified-Since", *_DIGESTS),
+        body=(Content("*/*"),),
+    )
+    async def put(self, name: FileName) -> None:
+        """Make a file, or replace one, in one step. What is cut on the way leaves nothing behind."""
         if self.refused or self.writer is None:
             return
         await self.body_ended()
@@ -213,7 +286,16 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
             self.set_header("Location", self.request.path)
         self.answer(file, 200 if self._put.replaces else 201)
 
-    async def delete(self, name: str) -> None:
+    @operation(
+        "delete_file",
+        None,
+        problems.BAD_NAME,
+        problems.NO_SUCH_FILE,
+        problems.PRECONDITION_FAILED,
+        headers=("If-Match", "If-None-Match", "If-Unmodified-Since"),
+    )
+    async def delete(self, name: FileName) -> None:
+        """Remove a published file."""
         await self.services.files.published.delete(name, self.request.headers)
         self.set_status(204)
 

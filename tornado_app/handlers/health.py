@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.operations import Content, operation
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What a probe wants to hear."""
+
+    status: Literal["live", "ready"]
 
 
 class LiveHandler(BaseHandler):
-    """`GET /health/live`: the loop turns."""
+    """`GET /health/live`."""
 
+    @operation("live", Health)
     def get(self) -> None:
-        self.answer({"status": "live"})
+        """Whether the server answers at all."""
+        self.answer(Health("live"))
 
 
 class ReadyHandler(BaseHandler):
-    """`GET /health/ready`: the journal takes writes and the server is not stopping; else 503 and why."""
+    """`GET /health/ready`."""
 
+    @operation("ready", Health, problems.UNAVAILABLE)
     async def get(self) -> None:
+        """Whether it can work: the journal takes writes and the server is not stopping."""
         await self.services.processes.check_ready()
-        self.answer({"status": "ready"})
+        self.answer(Health("ready"))
 
 
 class MetricsHandler(BaseHandler):
     """`GET /metrics`."""
 
+    @operation("metrics", Content("text/plain"), problems.UNAVAILABLE)
     async def get(self) -> None:
+        """Figures for Prometheus, in its text format."""
         await self.services.processes.refresh_metrics()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(REGISTRY))

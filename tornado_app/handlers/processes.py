@@ -2,71 +2,124 @@
 
 from __future__ import annotations
 
-from holdfast.wire import BulkRequest, StartRequest, State, WorkTypeList
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from holdfast.wire import (
+    BulkAnswer,
+    BulkRequest,
+    LogPage,
+    Number,
+    Process,
+    ProcessId,
+    ProcessPage,
+    StartRequest,
+    State,
+    WorkTypeList,
+)
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.operations import Content, NoQuery, operation
 from tornado_app.processes.lifecycle import Cause
 
 MOST_A_PAGE = 1000
 MOST_WAIT = 60.0
 
 
+class ListQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which processes, and which page of them."""
+
+    state: Annotated[list[State], Meta(description="In any of these states.")] = []
+    work_type: Annotated[str, Meta(description="Of this work type.")] | None = None
+    label: Annotated[
+        list[Annotated[str, Meta(pattern="^[^=]+=", description="KEY=VALUE")]], Meta(description="With all of these.")
+    ] = []
+    cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_A_PAGE, description="Most processes in a page.")] = 100
+
+    def filter(self) -> BulkRequest:
+        """What is asked for, as the service takes it."""
+        label = dict(text.split("=", 1) for text in self.label)
+        return BulkRequest(work_type=self.work_type, state=self.state or None, label=label or None)
+
+
+class StartQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """When to answer."""
+
+    wait: Annotated[float, Meta(ge=0, le=MOST_WAIT, description="Seconds to wait for the end at most.")] = 0.0
+
+
+class WaitQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How long to wait for what."""
+
+    wait: Annotated[float, Meta(ge=0, le=MOST_WAIT, description="Seconds to wait for a change at most.")] = 0.0
+    after: (
+        Annotated[Number, Meta(description="Answer when `version` is another; its version now when left out.")] | None
+    ) = None
+
+
+class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which lines of a log."""
+
+    after: Annotated[Number, Meta(description="`seq` of the last line that is known.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=10 * MOST_A_PAGE, description="Most lines in a page.")] = MOST_A_PAGE
+    last: Annotated[int, Meta(ge=0, le=10 * MOST_A_PAGE, description="In place of both: so many lines of the end.")] = 0
+
+
 class WorkTypesHandler(BaseHandler):
     """`GET /v1/work-types`."""
 
+    @operation("list_work_types", WorkTypeList)
     def get(self) -> None:
+        """List what this server can run, with the JSON Schema of the parameters."""
         self.answer(WorkTypeList(self.services.processes.registry.infos(), self.services.settings.default_work_type))
 
 
 class ProcessesHandler(BaseHandler):
-    """`POST /v1/processes`: start, and with `wait` seconds answer once it has ended. `GET /v1/processes`: list."""
+    """`/v1/processes`."""
 
-    async def post(self) -> None:
-        seconds = self.number("wait", 0.0, 0.0, MOST_WAIT)
-        process, created = await self.services.processes.start(self.body_as(StartRequest))
-        if seconds:
-            process = await self.services.processes.wait_ended(process.id, seconds)
+    @operation(
+        "start_process",
+        {200: Process, 201: Content(type=Process, headers=("Location",))},
+        problems.UNKNOWN_WORK_TYPE,
+        problems.FORBIDDEN,
+        problems.ID_TAKEN,
+        problems.UNAVAILABLE,
+    )
+    async def post(self, query: StartQuery, body: StartRequest) -> None:
+        """Start a process; with `wait`, answer once it has ended.
+
+        The same id with the same request again is answered with 200 and the process as it stands; nothing starts twice.
+        """
+        process, created = await self.services.processes.start(body)
+        if query.wait:
+            process = await self.services.processes.wait_ended(process.id, query.wait)
         self.set_header("Location", f"/v1/processes/{process.id}")
         self.answer(process, 201 if created else 200)
 
-    async def get(self) -> None:
-        self.only("state", "work_type", "label", "limit", "cursor")
-        limit = self.whole("limit", 100, 1, MOST_A_PAGE)
-        self.answer(await self.services.processes.page(self._filter(), self.one("cursor"), limit))
-
-    def _filter(self) -> BulkRequest:
-        states: list[State] | None = None
-        if (text := self.one("state")) is not None:
-            try:
-                states = [State(name) for name in text.split(",")]
-            except ValueError:
-                raise problems.BAD_PARAMETERS(
-                    f"state is one or more of {', '.join(State)}, joined by commas, not {text!r}", field="state"
-                ) from None
-        label: dict[str, str] = {}
-        for text in self.get_query_arguments("label"):
-            key, sep, value = text.partition("=")
-            if not sep:
-                raise problems.BAD_PARAMETERS(f"label is KEY=VALUE, not {text!r}", field="label")
-            label[key] = value
-        return BulkRequest(work_type=self.one("work_type"), state=states, label=label or None)
+    @operation("list_processes", ProcessPage, problems.UNAVAILABLE)
+    async def get(self, query: ListQuery) -> None:
+        """List processes, newest first. The cursor stays right while processes come and go."""
+        self.answer(await self.services.processes.page(query.filter(), query.cursor, query.limit))
 
 
 class ProcessHandler(BaseHandler):
-    """`GET /v1/processes/{id}`: as it stands, or with `wait` and `after` when it changes. `DELETE`: forget it."""
+    """`/v1/processes/{id}`."""
 
-    async def get(self, id: str) -> None:
-        self.only("wait", "after")
-        seconds = self.number("wait", 0.0, 0.0, MOST_WAIT)
+    @operation("get_process", Process, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE)
+    async def get(self, id: ProcessId, query: WaitQuery) -> None:
+        """Show a process as it stands; with `wait`, as soon as anything of it has changed."""
         processes = self.services.processes
-        if seconds == 0:
+        if query.wait == 0:
             self.answer(await processes.get(id))
-            return
-        after = self.one("after")
-        version = None if after is None else self.whole("after", 0, 0, (1 << 63) - 1)
-        self.answer(await processes.wait(id, version, seconds))
+        else:
+            self.answer(await processes.wait(id, query.after, query.wait))
 
-    async def delete(self, id: str) -> None:
+    @operation("forget_process", None, problems.NO_SUCH_PROCESS, problems.ILLEGAL_STATE, problems.UNAVAILABLE)
+    async def delete(self, id: ProcessId) -> None:
+        """Forget a process that has ended."""
         await self.services.processes.delete(id)
         self.set_status(204)
         self.clear_header("Content-Type")
@@ -76,8 +129,20 @@ class ProcessHandler(BaseHandler):
 class VerbHandler(BaseHandler):
     """`POST /v1/processes/{id}/pause`, `resume`, `cancel`, `kill`."""
 
-    async def post(self, id: str, verb: str) -> None:
-        self.only()
+    @operation(
+        "{verb}_process",
+        Process,
+        problems.NO_SUCH_PROCESS,
+        problems.ILLEGAL_STATE,
+        problems.CONFLICT,
+        problems.UNAVAILABLE,
+    )
+    async def post(self, id: ProcessId, verb: str, query: NoQuery) -> None:
+        """{Verb} a process.
+
+        Pause stops it at its next yield and keeps the checkpoint. Resume goes on from there; a failed process tries
+        again. Cancel stops it and rolls back. Kill ends what does not yield, where its place can do that.
+        """
         processes = self.services.processes
         if verb == "kill":
             process = await processes.kill(id)
@@ -91,22 +156,18 @@ class VerbHandler(BaseHandler):
 
 
 class BulkHandler(ProcessHandler):
-    """`POST /v1/processes/pause`, `resume`, `cancel`: all that match the filter in the body.
+    """`POST /v1/processes/pause`, `resume`, `cancel`. `GET` and `DELETE` are for a process whose id is that word."""
 
-    `GET` and `DELETE` are for a process whose id is that word.
-    """
-
-    async def post(self, id: str) -> None:
-        self.only()
-        self.answer(await self.services.processes.ask_all(self.body_as(BulkRequest), Cause(id)))
+    @operation("{id}_processes", BulkAnswer, problems.UNAVAILABLE)
+    async def post(self, id: str, query: NoQuery, body: BulkRequest) -> None:
+        """{Id} all processes that match the filter; those that can't be are named in the answer."""
+        self.answer(await self.services.processes.ask_all(body, Cause(id)))
 
 
 class LogHandler(BaseHandler):
-    """`GET /v1/processes/{id}/log`: what the work logged, after line number `after`, or the `last` so many lines."""
+    """`GET /v1/processes/{id}/log`."""
 
-    async def get(self, id: str) -> None:
-        self.only("after", "limit", "last")
-        after = self.whole("after", 0, 0, (1 << 63) - 1)
-        limit = self.whole("limit", MOST_A_PAGE, 1, 10 * MOST_A_PAGE)
-        last = self.whole("last", 0, 0, 10 * MOST_A_PAGE)
-        self.answer(await self.services.processes.log(id, after, limit, last))
+    @operation("process_log", LogPage, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE)
+    async def get(self, id: ProcessId, query: LogQuery) -> None:
+        """Show what the work logged, in order."""
+        self.answer(await self.services.processes.log(id, query.after, query.limit, query.last))

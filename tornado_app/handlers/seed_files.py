@@ -2,82 +2,129 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
 from tornado.web import stream_request_body
 
+from holdfast.wire import DownloadPiece, FileName, UploadCancelled, UploadStatus
 from tornado_app import problems
 from tornado_app.files.seed import Encoding
+from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.seed import SeedHandler
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import form_text
 
-
-class _FileHandler(SeedHandler):
-    """Names a file by `file_name`."""
-
-    @property
-    def encoding(self) -> Encoding:
-        """How bytes are written as text. Raises BAD_PARAMETERS."""
-        encoding = self.one("encoding") or "text"
-        if encoding not in ("text", "base64"):
-            raise problems.BAD_PARAMETERS(f"encoding must be text or base64, not {encoding!r}", field="encoding")
-        return cast(Encoding, encoding)
+Count = Annotated[int, Meta(ge=0, le=10**18)]
+AsText = Annotated[Encoding, Meta(description="How the bytes are written: as UTF-8 text, or as base64.")]
 
 
-class DownloadHandler(_FileHandler):
-    """`GET /download/`: a file in pieces of text."""
+class FileQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which file."""
 
-    async def get(self) -> None:
-        self.seed_arguments(("file_name", "bytes_read", "encoding", "etag"))
-        piece = await self.services.files.seed.piece(
-            self.required("file_name"), self.count("bytes_read") or 0, self.encoding, self.one("etag") or ""
-        )
-        self.answer(piece)
+    file_name: FileName
+
+
+class DownloadQuery(FileQuery, kw_only=True):
+    """Which piece of which file."""
+
+    bytes_read: Annotated[Count, Meta(description="Where the piece starts, in bytes.")] = 0
+    encoding: AsText = "text"
+    etag: Annotated[str, Meta(description="`etag` of the first piece: refused if the file is another by now.")] = ""
+
+
+class UploadQuery(FileQuery, kw_only=True):
+    """Where a piece belongs."""
+
+    bytes_read: Annotated[Count, Meta(description="Where the piece belongs: `bytes_read` of the last answer.")] = 0
+    file_size: Annotated[Count, Meta(description="How long the whole will be, in bytes.")] | None = None
+    is_complete: Annotated[bool, Meta(description="Whether this is the last piece, without `file_size`.")] = False
+    encoding: AsText = "text"
+    overwrite: Annotated[bool, Meta(description="Whether a published file of this name may be replaced.")] = False
+
+
+class TextBody(msgspec.Struct):
+    """A piece as JSON or as a form."""
+
+    text: str
+
+
+class DownloadHandler(SeedHandler):
+    """`GET /download/`."""
+
+    @operation(
+        "seed_download",
+        DownloadPiece,
+        problems.BAD_NAME,
+        problems.NO_SUCH_FILE,
+        problems.NOT_ACCEPTABLE_ENCODING,
+        problems.FILE_CHANGED,
+    )
+    async def get(self, query: DownloadQuery) -> None:
+        """Read a piece of a file. Go on at its `bytes_read` until `is_complete`."""
+        seed = self.services.files.seed
+        self.answer(await seed.piece(query.file_name, query.bytes_read, query.encoding, query.etag))
 
 
 @stream_request_body
-class UploadHandler(StreamingHandler, _FileHandler):
-    """`GET /upload/`: where to go on. `POST /upload/`: append a piece."""
+class UploadHandler(StreamingHandler, SeedHandler):
+    """`/upload/`."""
 
     async def begin(self) -> None:
         if self.request.method != "POST":
             return
-        self.seed_arguments(("file_name", "bytes_read", "file_size", "is_complete", "overwrite", "encoding"))
-        name, bytes_read, self._is_complete = (
-            self.required("file_name"),
-            self.count("bytes_read"),
-            self.truth("is_complete"),
-        )
-        file_size, overwrite = self.count("file_size"), self.truth("overwrite")
+        query = self.query_as(UploadQuery)
+        self._is_complete = query.is_complete
         try:
-            decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), self.encoding)
+            decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), query.encoding)
         except form_text.BodyError as error:
             raise problems.BAD_BODY(str(error)) from None
         self.decoder = None if isinstance(decoder, form_text.Raw) else decoder
         self.writer = await self.services.files.seed.append(
-            name,
-            bytes_read or 0,
-            file_size=file_size,
-            overwrite=overwrite,
+            query.file_name,
+            query.bytes_read,
+            file_size=query.file_size,
+            overwrite=query.overwrite,
             body_size=self.body_size if self.decoder is None else None,
             let_go=self.let_go,
         )
 
-    async def get(self) -> None:
-        self.seed_arguments(("file_name",))
-        self.answer(await self.services.files.seed.status(self.required("file_name")))
+    @operation("seed_upload_status", UploadStatus, problems.BAD_NAME, problems.NO_SUCH_FILE)
+    async def get(self, query: FileQuery) -> None:
+        """Tell where an upload stands, or the whole size of a published file."""
+        self.answer(await self.services.files.seed.status(query.file_name))
 
+    @operation(
+        "seed_upload",
+        UploadStatus,
+        problems.BAD_NAME,
+        problems.OFFSET_MISMATCH,
+        problems.FILE_EXISTS,
+        problems.CONFLICT,
+        problems.TOO_LARGE,
+        problems.TOO_MANY,
+        problems.NO_SPACE,
+        query=UploadQuery,
+        body=(
+            Content("application/octet-stream"),
+            Content("application/x-www-form-urlencoded", TextBody),
+            Content("multipart/form-data", TextBody),
+            Content("application/json", TextBody),
+        ),
+    )
     async def post(self) -> None:
+        """Append a piece to a file in the making; with the last one it is published."""
         if self.refused or self.writer is None:
             return
         await self.body_ended()
         self.answer(await self.services.files.seed.finish(self.writer, is_complete=self._is_complete))
 
 
-class UploadCancelHandler(_FileHandler):
-    """`POST /upload/cancel/`: remove the intermediate file, and nothing else."""
+class UploadCancelHandler(SeedHandler):
+    """`POST /upload/cancel/`."""
 
-    async def post(self) -> None:
-        self.seed_arguments(("file_name",))
-        self.answer(await self.services.files.seed.cancel(self.required("file_name")))
+    @operation("seed_upload_cancel", UploadCancelled, problems.BAD_NAME, problems.NO_SUCH_UPLOAD)
+    async def post(self, query: FileQuery) -> None:
+        """Remove a file in the making, and nothing else."""
+        self.answer(await self.services.files.seed.cancel(query.file_name))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
+import msgspec
+from msgspec import Meta
 from tornado.web import stream_request_body
 
+from holdfast.wire import FileInfo, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.files.upload import Upload
 from tornado_app.handlers.cors import CrossOriginHandler
 from tornado_app.handlers.dialects import Dialect
+from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.plain import Plain
 from tornado_app.handlers.resumable import Draft
 from tornado_app.handlers.streaming import StreamingHandler
@@ -22,7 +26,27 @@ from tornado_app.protocols import resumable, tus
 if TYPE_CHECKING:
     from tornado_app.handlers.base import Services
 
+UploadId = Annotated[str, Meta(description="The last part of the upload's `Location`.")]
+
+_ANSWERED = (
+    *("Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Expires"),
+    *("Upload-Complete", "Upload-Limit", "Tus-Resumable"),
+)
+_DIGESTS = ("Content-Digest", "Repr-Digest")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+
+
+class CreationQuery(msgspec.Struct):
+    """How an upload is created."""
+
+    overwrite: Annotated[bool, Meta(description="Whether a published file of this name may be replaced.")] = False
+
+
+class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which page of uploads."""
+
+    cursor: Annotated[str, Meta(description="`next` of the page before.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Most uploads in a page.")] = 100
 
 
 class _UploadsHandler(StreamingHandler, CrossOriginHandler):
@@ -106,10 +130,7 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
     @property
     def overwrites(self) -> bool:
         """`?overwrite=true`: a file of this name may be replaced. Raises BAD_PARAMETERS."""
-        value = self.one("overwrite")
-        if value not in (None, "true", "false"):
-            raise problems.BAD_PARAMETERS(f"overwrite is true or false, not {value!r}", field="overwrite")
-        return value == "true"
+        return self.query_as(CreationQuery).overwrite
 
     def interim(self, response: bytes) -> None:
         """Send an informational response, before the answer has begun."""
@@ -120,43 +141,103 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
 
 @stream_request_body
 class UploadsHandler(_UploadsHandler):
-    """`POST /v1/uploads` creates an upload; `GET` lists those there are."""
+    """`/v1/uploads`."""
 
     async def begin(self) -> None:
         if self.request.method == "POST":
             self.writer = await self.dialect.begin_creation()
 
+    @operation(
+        "create_upload",
+        {201: Content(type=FileInfo, headers=("Location", *_ANSWERED, "ETag", "Repr-Digest"))},
+        problems.BAD_NAME,
+        problems.INCONSISTENT_LENGTH,
+        problems.DIGEST_MISMATCH,
+        problems.NO_SUCH_UPLOAD,
+        problems.FILE_EXISTS,
+        problems.CONFLICT,
+        problems.PRECONDITION_FAILED,
+        problems.TOO_LARGE,
+        problems.UNSUPPORTED_MEDIA_TYPE,
+        problems.CHECKSUM_MISMATCH,
+        problems.TOO_MANY,
+        problems.NO_SPACE,
+        headers=(
+            *("Tus-Resumable", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat"),
+            *("Upload-Checksum", "Upload-Complete", "Content-Disposition", *_DIGESTS),
+        ),
+        query=CreationQuery,
+        body=(Content("*/*"),),
+    )
     async def post(self) -> None:
+        """Create an upload, and take what the body brings of it.
+
+        With `Tus-Resumable` by tus 1.0.0, with `Upload-Complete` by the IETF draft of resumable uploads. Without either
+        the body is the whole file. The answer has the file once it is published, and is empty before.
+        """
         if not self.refused:
             await self.body_ended()
             await self.dialect.created()
 
-    async def get(self) -> None:
-        cursor, limit = self.one("cursor") or "", self.whole("limit", 100, 1, 1000)
-        self.answer(self.services.files.uploads.page(cursor, limit))
+    @operation("list_uploads", UploadPage)
+    async def get(self, query: UploadsQuery) -> None:
+        """List uploads: those in the making, and the finished ones until they expire."""
+        self.answer(self.services.files.uploads.page(query.cursor, query.limit))
 
 
 @stream_request_body
 class UploadHandler(_UploadsHandler):
-    """`HEAD`, `PATCH`, `DELETE` and `GET` of one upload."""
+    """`/v1/uploads/{id}`."""
 
     async def begin(self) -> None:
         if self.request.method == "PATCH":
             self.writer = await self.dialect.begin_append(self.path_kwargs["id"])
 
-    async def patch(self, id: str) -> None:
+    @operation(
+        "append",
+        {
+            201: Content(type=FileInfo, headers=("Location", *_ANSWERED, "ETag", "Repr-Digest")),
+            204: Content("", headers=_ANSWERED),
+        },
+        problems.INCONSISTENT_LENGTH,
+        problems.DIGEST_MISMATCH,
+        problems.FORBIDDEN,
+        problems.NO_SUCH_UPLOAD,
+        problems.OFFSET_MISMATCH,
+        problems.MISMATCHING_OFFSET,
+        problems.FILE_EXISTS,
+        problems.CONFLICT,
+        problems.PRECONDITION_FAILED,
+        problems.TOO_LARGE,
+        problems.UNSUPPORTED_MEDIA_TYPE,
+        problems.CHECKSUM_MISMATCH,
+        problems.NO_SPACE,
+        headers=(
+            *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Checksum", "Upload-Complete"),
+            "Content-Digest",
+        ),
+        body=(Content(tus.MEDIA_TYPE), Content(resumable.MEDIA_TYPE)),
+    )
+    async def patch(self, id: UploadId) -> None:
+        """Append at `Upload-Offset`. What has arrived stays, even if the connection breaks."""
         if not self.refused:
             await self.body_ended()
             await self.dialect.appended()
 
-    async def post(self, id: str) -> None:
-        """Only as what `X-HTTP-Method-Override` makes of it."""
-        raise problems.METHOD_NOT_ALLOWED("POST creates uploads at /v1/uploads; go on with this one by PATCH")
-
-    async def head(self, id: str) -> None:
+    @operation(
+        "upload_head",
+        {200: Content("", headers=_ANSWERED), 204: Content("", headers=_ANSWERED)},
+        problems.NO_SUCH_UPLOAD,
+        problems.PRECONDITION_FAILED,
+        headers=("Tus-Resumable",),
+    )
+    async def head(self, id: UploadId) -> None:
+        """Tell where an upload stands: 200 by tus, 204 by the IETF draft. An older request for it lets go."""
         await self.dialect.head(id)
 
-    async def get(self, id: str) -> None:
+    @operation("get_upload", UploadInfo, problems.NO_SUCH_UPLOAD)
+    async def get(self, id: UploadId) -> None:
+        """Show an upload as it stands."""
         uploads = self.services.files.uploads
         upload = uploads.get(id)
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
@@ -165,5 +246,14 @@ class UploadHandler(_UploadsHandler):
             Draft(self).describe(upload)
         self.answer(uploads.info(upload))
 
-    async def delete(self, id: str) -> None:
+    @operation(
+        "delete_upload",
+        None,
+        problems.NO_SUCH_UPLOAD,
+        problems.CONFLICT,
+        problems.PRECONDITION_FAILED,
+        headers=("Tus-Resumable",),
+    )
+    async def delete(self, id: UploadId) -> None:
+        """Give up an upload; of a finished one only what is known of it goes, never the published file."""
         await self.dialect.delete(id)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from holdfast.wire import (
     LIVE,
+    PROCESS_ID,
     BulkAnswer,
     BulkRequest,
     Event,
@@ -53,7 +54,7 @@ _MOST_RETRIES = 1_000_000
 _LONGEST_DEADLINE = 100 * 366 * 86400.0
 _PRIORITIES = range(-(1 << 31), 1 << 31)
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ID = re.compile(PROCESS_ID)
 
 
 class Engine:

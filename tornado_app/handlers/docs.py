@@ -1,0 +1,97 @@
+"""The contract, published: `/openapi.json`, `/docs`, which shows it, and what each type of problem is."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from tornado_app import problems
+from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.openapi import Contract, ProblemType
+from tornado_app.handlers.operations import Content, operation
+
+VIEWER = Path(__file__).parents[1] / "viewer"
+
+ViewerFile = Annotated[
+    Literal["page.js", "swagger-ui-bundle.js", "swagger-ui.css"], Meta(description="A part of the page.")
+]
+_MEDIA_TYPES = {
+    "page.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Holdfast: the API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{base}swagger-ui.css">
+<div id="docs"><noscript>This page needs scripts; openapi.json tells the same.</noscript></div>
+<script nonce="{nonce}" src="{base}swagger-ui-bundle.js"></script>
+<script nonce="{nonce}" src="{base}page.js"></script>
+</html>
+"""
+_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def contract_of(handler: BaseHandler) -> Contract:
+    """The contract of the application that a handler serves."""
+    contract: Contract = handler.application.settings["contract"]
+    return contract
+
+
+class OpenApiHandler(BaseHandler):
+    """`GET /openapi.json`."""
+
+    @operation("openapi", Content("application/json", dict[str, Any]))
+    def get(self) -> None:
+        """This contract, as OpenAPI 3.1."""
+        self.answer(contract_of(self).document)
+
+
+class DocsHandler(BaseHandler):
+    """`GET /docs`."""
+
+    @operation("docs", Content("text/html"))
+    def get(self) -> None:
+        """A page that shows this contract and tries it out. It loads nothing from elsewhere."""
+        nonce = secrets.token_urlsafe(16)
+        self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(_PAGE.format(nonce=nonce, base="docs/"))
+
+
+class ViewerHandler(BaseHandler):
+    """`GET /docs/{file}`."""
+
+    @operation("docs_file", Content("text/*"), problems.NOT_FOUND)
+    async def get(self, file: ViewerFile) -> None:
+        """A script or style of the page at `/docs`."""
+        media_type = _MEDIA_TYPES.get(file)
+        if media_type is None:
+            raise problems.NOT_FOUND(f"there is nothing at {self.request.path}; the page is at /docs")
+        data = await asyncio.get_running_loop().run_in_executor(None, (VIEWER / file).read_bytes)
+        self.set_header("Content-Type", f"{media_type}; charset=utf-8")
+        self.set_header("Cache-Control", "no-cache")  # the ETag tells whether it is another version's
+        self.finish(data)
+
+
+class ProblemHandler(BaseHandler):
+    """`GET /problems/{type}`."""
+
+    @operation("problem_type", ProblemType, problems.NOT_FOUND)
+    def get(self, type: str) -> None:
+        """What a type of problem is, and which operations may answer with it."""
+        found = contract_of(self).problem_types.get(type)
+        if found is None:
+            raise problems.NOT_FOUND(f"there is no type of problem {type!r}")
+        self.answer(found)
