@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +77,9 @@ def _value(parameter: Parameter, texts: Sequence[str]) -> Any:
         return msgspec.convert(value, parameter.type)
     except ValueError:
         given = ", ".join(map(repr, texts))
-        raise problems.BAD_PARAMETERS(f"{name} is {_wants(parameter.info)}, not {given[:200]}", field=name) from None
+        raise problems.BAD_PARAMETERS(
+            f"{name} must be {_wants(parameter.info)}, not {given[:200]}", field=name
+        ) from None
 
 
 def _split(item: types.Type, texts: Iterable[str]) -> list[str]:
@@ -110,24 +111,24 @@ def _wants(info: types.Type) -> str:
     match info:
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high):
             kind = "a whole number" if isinstance(info, types.IntType) else "a number"
-            if low is None or high is None or high >= (1 << 63) - 1:
+            if low is None or high is None or high >= 10**18:
                 return kind if low is None else f"{kind} from {low}"
             return f"{kind} from {low} to {high}"
         case types.BoolType():
             return "true or false"
         case types.EnumType(cls=cls):
-            return f"one of {', '.join(_names(cls))}"
+            return _one_of([str(member.value) for member in cls])
         case types.LiteralType(values=values):
-            return f"one of {', '.join(map(str, values))}"
+            return _one_of([str(value) for value in values])
         case types.ListType(item_type=item):
-            return _wants(_bare(item)).replace("one of", "one or more of", 1)
+            return f"one or more, each {_wants(_bare(item))}"
         case types.StrType(pattern=pattern) if pattern:
             return f"a text like {pattern}"
     return "a text"
 
 
-def _names(cls: type[enum.Enum]) -> list[str]:
-    return [str(member.value) for member in cls]
+def _one_of(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _bare(info: types.Type) -> types.Type:
