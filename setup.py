@@ -17,6 +17,7 @@ DEV = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.110",
+    "openapi-spec-validator>=0.7",
     "mypy>=1.14",
     "ruff>=0.9",
     "import-linter>=2.1",

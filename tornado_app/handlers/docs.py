@@ -19,6 +19,7 @@ VIEWER = Path(__file__).parents[1] / "viewer"
 ViewerFile = Annotated[
     Literal["page.js", "swagger-ui-bundle.js", "swagger-ui.css"], Meta(description="A part of the page.")
 ]
+Slug = Annotated[str, Meta(description="The last part of the `type` of a problem.")]
 _MEDIA_TYPES = {
     "page.js": "text/javascript",
     "swagger-ui-bundle.js": "text/javascript",
@@ -89,7 +90,7 @@ class ProblemHandler(BaseHandler):
     """`GET /problems/{type}`."""
 
     @operation("problem_type", ProblemType, problems.NOT_FOUND)
-    def get(self, type: str) -> None:
+    def get(self, type: Slug) -> None:
         """What a type of problem is, and which operations may answer with it."""
         found = contract_of(self).problem_types.get(type)
         if found is None:
