@@ -31,6 +31,9 @@ log = logging.getLogger("holdfast.journal")
 T = TypeVar("T")
 Decision = Callable[[Connection], T]
 
+BUSY_TIMEOUT = 5.0
+"""Seconds that a write waits for another program that holds the journal; then it is refused."""
+
 _MOST_TOGETHER = 256
 # What is wrong with the file or its disk, not with one decision: trying each decision alone would only take longer.
 _OF_THE_FILE = frozenset(
@@ -79,8 +82,12 @@ class Journal:
         try:
             with self._engine.begin() as connection:
                 migrate(connection)
+            # A reader's connection stays open in its pool: without one, a writer that fails on a full disk and is
+            # closed would take the write-ahead log with it, and to read would need room for a new one.
+            self._read_engine.connect().close()
         except DatabaseError as error:
             self._engine.dispose()
+            self._read_engine.dispose()
             raise SettingsError(
                 f"the journal {self.path} can't be used: {error.orig}; "
                 "if it is damaged, move it away or put a backup in its place"
@@ -255,7 +262,7 @@ def _is_of_the_file(error: Exception) -> bool:
 
 
 def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 5.0, "check_same_thread": False})
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:

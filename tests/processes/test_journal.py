@@ -1,0 +1,461 @@
+"""A journal that is locked, full, read-only or damaged: a clear error, and nothing lost that was answered as done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import resource
+import sqlite3
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Connection, event, insert, text
+
+from holdfast.wire import State
+from tests.processes.conftest import Make
+from tests.processes.helpers import PLACES, makes_progress, reaches, shut, start, start_in, told
+from tests.servers import ServerProcess, wait_until
+from tornado_app import problems
+from tornado_app.problems import ProblemError
+from tornado_app.processes import journal as module
+from tornado_app.processes.engine import Engine
+from tornado_app.processes.journal import Journal
+from tornado_app.processes.schema import migrations
+from tornado_app.settings import SettingsError
+
+Spawn = Callable[..., ServerProcess]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locked journal is found out at once."""
+    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.05)
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    """A journal by itself."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, journal.open, loop)
+    yield journal
+    await loop.run_in_executor(None, journal.close)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes to it."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@contextlib.contextmanager
+def with_pragma(journal: Journal, during: str, after: str) -> Iterator[None]:
+    """The writer's connections have a pragma set, from the next transaction on."""
+    pragma = during
+
+    @event.listens_for(journal._engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(pragma)
+
+    yield
+    pragma = after
+
+
+def read_only(path: Path, journal: Journal) -> contextlib.AbstractContextManager[None]:
+    """SQLite itself says that the file can't be written to."""
+    return with_pragma(journal, "PRAGMA query_only=ON", "PRAGMA query_only=OFF")
+
+
+TROUBLES: dict[str, tuple[Callable[[Path, Journal], contextlib.AbstractContextManager[None]], str]] = {
+    "locked": (lambda path, journal: locked(path), "database is locked"),
+    "read-only": (read_only, "attempt to write a readonly database"),
+}
+in_each_trouble = pytest.mark.parametrize("trouble", TROUBLES)
+
+
+def in_trouble(engine: Engine, trouble: str) -> contextlib.AbstractContextManager[None]:
+    journal = engine._journal
+    return TROUBLES[trouble][0](journal.path, journal)
+
+
+@in_each_trouble
+async def test_what_is_asked_meanwhile_is_refused_and_changes_nothing(engine: Engine, trouble: str) -> None:
+    await start(engine, "p", every=0.02)
+    await makes_progress(engine, "p")
+    with in_trouble(engine, trouble):
+        for ask in (engine.pause("p"), start(engine, "q"), engine.check_ready()):
+            with pytest.raises(ProblemError) as refusal:
+                await ask
+            assert refusal.value.kind is problems.UNAVAILABLE
+            assert f"({TROUBLES[trouble][1]}); nothing was changed" in refusal.value.detail
+        assert (await engine.get("p")).state == State.RUNNING, "what is kept can be read"
+        with pytest.raises(ProblemError) as missing:
+            await engine.get("q")
+        assert missing.value.kind is problems.NO_SUCH_PROCESS
+    await engine.check_ready()
+    assert (await start(engine, "q")).id == "q"
+    await engine.pause("p")
+    await reaches(engine, "p", State.PAUSED)
+
+
+@in_each_trouble
+async def test_the_end_of_work_its_log_and_its_rollback_wait_until_they_can_be_written(
+    engine: Engine, trouble: str, trail: Path
+) -> None:
+    await start(engine, "done", "talker", to=5, every=0.02)
+    await start(engine, "undone", trail=trail, every=0.05)
+    await makes_progress(engine, "undone")
+    await engine.cancel("undone")
+    with in_trouble(engine, trouble):
+        await asyncio.sleep(0.3)
+        assert (await engine.get("done")).state == State.RUNNING, "not done before it is written"
+    assert (await reaches(engine, "done", State.SUCCEEDED)).error is None
+    assert [line.message for line in (await engine.log("done", 0, 10)).items] == [f"line {n}" for n in range(5)]
+    await reaches(engine, "undone", State.CANCELLED)
+    assert [line.split()[0] for line in told(trail)] == ["run", "stop", "undo"]
+
+
+async def test_what_no_longer_fits_is_refused_and_what_still_fits_is_taken(engine: Engine) -> None:
+    await start(engine, "p")
+    await makes_progress(engine, "p")
+    with with_pragma(engine._journal, "PRAGMA max_page_count=1", "PRAGMA max_page_count=1000000"):
+        with pytest.raises(ProblemError, match="database or disk is full"):
+            await start(engine, "q", trail="x" * 100_000)
+        await engine.pause("p")
+        await reaches(engine, "p", State.PAUSED)
+    await start(engine, "q", to=1, trail="")
+    await reaches(engine, "q", State.SUCCEEDED)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_work_whose_every_checkpoint_is_kept_waits_for_a_locked_journal(
+    make_engine: Make, place: str, trail: Path
+) -> None:
+    engine = await make_engine(journal_interval=0)
+    await start_in(engine, place, "p", every=0.005, trail=trail)
+    await makes_progress(engine, "p")
+    with locked(engine._journal.path):
+        await asyncio.sleep(0.15)
+        stands = (await engine.get("p")).progress.done
+        await asyncio.sleep(0.15)
+        assert (await engine.get("p")).progress.done == stands
+    await makes_progress(engine, "p", stands or 0)
+    await engine.cancel("p")
+    await reaches(engine, "p", State.CANCELLED)
+    assert [line.split()[0] for line in told(trail)] == ["run", "stop", "undo"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_with_an_interval_of_zero_every_checkpoint_is_durable_before_the_work_goes_on(
+    make_engine: Make, place: str
+) -> None:
+    engine = await make_engine(journal_interval=0)
+    kept: list[float] = []
+    write = engine._book.checkpoints
+
+    def watch(connection: Connection, newest: Any) -> int:
+        kept.extend(point.done for _, _, point in newest)
+        return write(connection, newest)
+
+    engine._book.checkpoints = watch  # type: ignore[method-assign]
+    await start_in(engine, place, "p", to=30, every=0)
+    await reaches(engine, "p", State.SUCCEEDED)
+    assert [done for done, _ in itertools.groupby(kept)] == list(range(1, 31))
+
+
+async def test_a_shutdown_does_not_wait_for_a_journal_that_stays_locked(make_engine: Make) -> None:
+    engine = await make_engine(journal_interval=0)
+    await start(engine, "p", every=0.01)
+    await makes_progress(engine, "p")
+    with locked(engine._journal.path):
+        began = time.monotonic()
+        await shut(engine, 0.3)
+        assert time.monotonic() - began < 3
+    again = await make_engine()
+    await makes_progress(again, "p")
+
+
+async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(engine: Engine) -> None:
+    with locked(engine._journal.path):
+        began = time.monotonic()
+        results = await asyncio.gather(*(start(engine, f"p{n}") for n in range(100)), return_exceptions=True)
+        assert time.monotonic() - began < 1, "not one after another"
+    assert all(isinstance(result, ProblemError) for result in results)
+    assert (await start(engine, "p0", to=1)).id == "p0"
+
+
+# -- the journal by itself
+
+
+def put(name: str) -> Callable[[Connection], str]:
+    """A decision that writes a row which must be unique."""
+
+    def decision(connection: Connection) -> str:
+        connection.execute(insert(migrations).values(name=name))
+        return name
+
+    return decision
+
+
+def names(connection: Connection) -> set[str]:
+    return {row[0] for row in connection.execute(text("SELECT name FROM migrations"))} - {"2026-11-create"}
+
+
+async def test_decisions_that_wait_together_share_a_transaction(journal: Journal) -> None:
+    batches: list[int] = []
+    journal.last = lambda connection: batches.append(1)
+    with locked(journal.path):
+        writing = [asyncio.create_task(journal.write(put("first")))]
+        await asyncio.sleep(0.01)
+        writing += [asyncio.create_task(journal.write(put(f"n{n}"))) for n in range(300)]
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*writing, return_exceptions=True)
+    assert results[1:] == [f"n{n}" for n in range(300)]
+    assert len(batches) <= 4
+
+
+async def test_a_refusal_is_the_answer_of_its_own_decision_alone(journal: Journal) -> None:
+    def refuse(connection: Connection) -> None:
+        raise problems.CONFLICT("no")
+
+    results = await asyncio.gather(
+        journal.write(put("a")), journal.write(refuse), journal.write(put("b")), return_exceptions=True
+    )
+    assert results[0] == "a"
+    assert isinstance(results[1], ProblemError)
+    assert results[2] == "b"
+    assert await journal.read(names) == {"a", "b"}
+
+
+async def test_a_decision_that_breaks_spoils_no_other(journal: Journal) -> None:
+    def bug(connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    def broken(connection: Connection) -> None:
+        connection.execute(text("SELECT * FROM moon"))
+
+    writes = [put("a"), bug, put("b"), broken, put("a"), put("c")]
+    results = await asyncio.gather(*map(journal.write, writes), return_exceptions=True)
+    assert [type(result).__name__ for result in results] == [
+        *("str", "ZeroDivisionError", "str", "ProblemError", "ProblemError", "str")
+    ]
+    assert await journal.read(names) == {"a", "b", "c"}
+
+
+async def test_whoever_stops_waiting_stops_nothing(journal: Journal) -> None:
+    writing = asyncio.create_task(journal.write(put("a")))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await journal.write(put("b"))
+    assert await journal.read(names) == {"a", "b"}
+
+
+async def test_a_reader_cannot_write(journal: Journal) -> None:
+    with pytest.raises(ProblemError, match="attempt to write a readonly database"):
+        await journal.read(put("a"))
+
+
+async def test_after_the_end_writes_are_refused_and_those_before_it_are_done(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite", durable=True)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, journal.open, loop)
+    writing = [asyncio.create_task(journal.write(put(f"n{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    await loop.run_in_executor(None, journal.close)
+    assert await asyncio.gather(*writing) == [f"n{n}" for n in range(50)]
+    with pytest.raises(ProblemError, match="the server is stopping"):
+        await journal.write(put("late"))
+    with pytest.raises(ProblemError, match="the server is stopping"):
+        await asyncio.to_thread(journal.write_here, put("late"))
+
+
+# -- at the start
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def overwrite(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\0" * (len(whole) - 4096))
+
+
+def replace_with_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def write_from_the_future(path: Path) -> None:
+    with sqlite3.connect(path) as journal:
+        journal.execute("INSERT INTO migrations VALUES ('2031-02-teleport')")
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (damage, "can't be used: file is not a database; if it is damaged, move it away or put a backup in its place"),
+        (cut, "can't be used: database disk image is malformed"),
+        (overwrite, "can't be used: "),
+        (replace_with_a_folder, "can't be used: unable to open database file"),
+        (write_from_the_future, "was written by a newer Holdfast (it has 2031-02-teleport): upgrade this one"),
+    ],
+)
+async def test_a_journal_that_is_no_good_is_refused_at_the_start_and_left_as_it_is(
+    make_engine: Make, harm: Callable[[Path], None], words: str
+) -> None:
+    first = await make_engine()
+    await start(first, "p", "empty")
+    await reaches(first, "p", State.SUCCEEDED)
+    await shut(first)
+    path = first._journal.path
+    harm(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(SettingsError) as refusal:
+        await make_engine()
+    assert words in str(refusal.value)
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+@pytest.mark.slow
+def test_the_server_says_so_in_one_line_and_exits(spawn_server: Spawn, tmp_path: Path) -> None:
+    server = spawn_server()
+    server.stop()
+    damage(server.data_dir / "journal.sqlite")
+    with pytest.raises(AssertionError, match=r"exit 2") as refusal:
+        server.restart()
+    assert "can't be used: file is not a database" in str(refusal.value)
+    assert "Traceback" not in str(refusal.value)
+
+
+async def test_a_journal_that_is_damaged_while_the_server_runs_is_a_clear_error(engine: Engine) -> None:
+    for n in range(30):
+        await start(engine, f"p{n}", "empty", labels={"k": "x" * 200})
+    await reaches(engine, "p29", State.SUCCEEDED)
+    path = engine._journal.path
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    for ask in (start(engine, "q"), engine.pause("p1"), engine.get("p3")):
+        with pytest.raises(ProblemError) as refusal:
+            await ask
+        assert refusal.value.kind is problems.UNAVAILABLE
+        assert "malformed" in refusal.value.detail or "not a database" in refusal.value.detail
+
+
+# -- a real disk
+
+
+def ready(server: ServerProcess) -> int:
+    return httpx.get(f"{server.url}/health/ready", timeout=30).status_code
+
+
+def states(server: ServerProcess) -> dict[str, str]:
+    return {p["id"]: p["state"] for p in httpx.get(f"{server.url}/v1/processes", timeout=30).json()["items"]}
+
+
+FLAGS = ("--import", "tests.processes.work", "--journal-interval", "0.01")
+
+
+def start_over_http(server: ServerProcess, id: str, work_type: str = "steps", **params: Any) -> int:
+    request = {"id": id, "work_type": work_type, "params": {"every": 0.01} | params}
+    return httpx.post(f"{server.url}/v1/processes", json=request, timeout=30).status_code
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_503_and_when_there_is_room_again_everything_goes_on(
+    spawn_server: Spawn, tmp_path: Path
+) -> None:
+    """The limit on the size of files stands for the end of the disk; it can be lifted."""
+    server = spawn_server(*FLAGS)
+    assert start_over_http(server, "p", to=100) == 201
+    assert ready(server) == 200
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (4096, hard))
+    assert ready(server) == 503
+    answers = [httpx.post(f"{server.url}/v1/processes/p/cancel", timeout=30), httpx.get(f"{server.url}/health/ready")]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "the journal can't be used now (disk I/O error)" in answer.json()["detail"]
+    assert start_over_http(server, "q") == 503
+    assert httpx.get(f"{server.url}/health/live").status_code == 200
+    time.sleep(1.2)  # the work comes to its end meanwhile
+    assert states(server) == {"p": "running"}
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_until(lambda: states(server) == {"p": "succeeded"})
+    assert ready(server) == 200
+    assert start_over_http(server, "q", to=1) == 201
+    server.kill()
+    server.restart()
+    assert states(server)["p"] == "succeeded"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root; the test above runs without")
+def test_a_small_disk_that_fills_up_loses_nothing_that_was_answered(spawn_server: Spawn, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(data)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this machine allows no mounts: {mounted.stderr.decode().strip()}")
+    server = spawn_server(*FLAGS)
+    try:
+        answered = []
+        for n in range(300):
+            if start_over_http(server, f"p{n}", "talker", to=1, trail="x" * 5000) == 503:
+                break
+            answered.append(f"p{n}")
+        else:
+            pytest.fail("the disk never filled up")
+        assert set(answered) == set(states_of(server, answered))
+        server.kill()
+        with contextlib.suppress(AssertionError):  # it may well refuse to start on a full disk
+            server.restart()
+            assert set(answered) == set(states_of(server, answered))
+            server.kill()
+        subprocess.run(["mount", "-o", "remount,size=50m", str(data)], check=True)
+        server.restart()
+        wait_until(lambda: set(states_of(server, answered).values()) == {"succeeded"})
+    finally:
+        server.end()
+        subprocess.run(["umount", str(data)], check=True)
+
+
+def states_of(server: ServerProcess, ids: list[str]) -> dict[str, str]:
+    return {id: httpx.get(f"{server.url}/v1/processes/{id}", timeout=30).json()["state"] for id in ids}
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(spawn_server: Spawn, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        (tmp_path / "data").write_text("a file, in which no folder can be")  # root may write anywhere else
+    else:
+        (tmp_path / "data").mkdir(mode=0o500)
+    with pytest.raises(AssertionError, match=r"exit 2") as refusal:
+        spawn_server()
+    assert "--data-dir" in str(refusal.value)
+    assert "can't be used" in str(refusal.value)
+    with contextlib.suppress(NotADirectoryError):
+        (tmp_path / "data").chmod(0o700)
