@@ -284,10 +284,12 @@ def eats_everything(job: Job[Bad]) -> Misdeed:
 
 def spins(job: Job[Bad]) -> Misdeed:
     """Does not yield, until released."""
+    job.log("before")
     yield Progress(checkpoint=1)
     until = time.monotonic() + 60
     while not RELEASE.is_set() and time.monotonic() < until:
         time.sleep(0.001)
+    job.log("after")
     yield Progress(checkpoint=2)
 
 
