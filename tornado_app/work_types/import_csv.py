@@ -33,6 +33,7 @@ OWNER = "holdfast_process"
 
 _IDENTIFIER = r"^(?!holdfast_|sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}$"
 _SAMPLE = 64 * 1024
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class ImportCsv(msgspec.Struct):
@@ -42,7 +43,7 @@ class ImportCsv(msgspec.Struct):
     table: Annotated[str, msgspec.Meta(pattern=_IDENTIFIER)]
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     database: str = "default"
-    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n]$')] = ","
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
 
 
@@ -132,8 +133,6 @@ class _Records(Iterator[list[str]]):
             raise WorkError(f"{self._name} is empty: its first line should name the columns") from None
         except (csv.Error, UnicodeDecodeError) as error:
             raise self._wrong(error) from None
-        if names:
-            names[0] = names[0].removeprefix("\ufeff")
         folded = [name.strip().lower() for name in names]
         for name in names:
             if not name.strip() or folded.count(name.strip().lower()) > 1 or name.strip().lower() == OWNER:
@@ -160,8 +159,9 @@ class _Records(Iterator[list[str]]):
 
     def _lines(self) -> Iterator[str]:
         for line in self._file:
-            self.byte += len(line)
-            yield line.decode(self._encoding)
+            start, self.byte = self.byte, self.byte + len(line)
+            text = line.decode(self._encoding)
+            yield text if start else text.removeprefix(_BYTE_ORDER_MARK)  # before any quote of the first name
 
     def _wrong(self, error: csv.Error | UnicodeDecodeError) -> WorkError:
         if isinstance(error, UnicodeDecodeError):
