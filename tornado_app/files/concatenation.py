@@ -69,8 +69,10 @@ class Concatenation:
                 self._uploads.spawn(self._join_quietly(whole))
 
     def _is_ready(self, whole: Upload) -> bool:
+        if not whole.record.parts or whole.record.length is not None:
+            return False
         parts = [self._uploads.find(id) for id in whole.record.parts]
-        return whole.record.length is None and all(part is not None and part.complete for part in parts)
+        return all(part is not None and part.complete for part in parts)
 
     async def _join_quietly(self, whole: Upload) -> None:
         """A refusal is told to the client when it asks."""
@@ -92,6 +94,8 @@ class Concatenation:
         try:
             for id in sorted({whole.id, *whole.record.parts}):  # in one order: two joins can't wait for each other
                 held.append(await uploads.hold(uploads.get(id)))  # noqa: PERF401 - those held so far are released below
+            if not self._is_ready(whole):
+                return  # another request has joined it meanwhile
             parts = [uploads.get(id) for id in whole.record.parts]
             await uploads.run(self._join, whole, parts)
             await uploads.note(whole, length=whole.offset)

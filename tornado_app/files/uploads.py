@@ -231,8 +231,9 @@ class Uploads:
     async def settled(self, upload: Upload) -> None:
         """Return when nobody writes: the offset is then true until the next request writes.
 
-        An upload that lacked only its publication is published first; raises what `finish` raises.
+        An upload that lacks only its publication, or the joining of its parts, gets it first; raises what that raises.
         """
+        await self.concatenation.join(upload)
         if upload.writer is not None or upload.lacks_only_publishing:
             await self.finish(await self.hold(upload))
 

@@ -221,7 +221,9 @@ class Writer:
                 if self._overrun is not None:
                     raise self._overrun
                 self._check.verify()
-            except problems.ProblemError:
+            except problems.ProblemError as error:
+                if error is not self._overrun:
+                    metrics.DIGEST_FAILURES.inc()
                 self._roll_back([])
                 raise
         self._write(pieces)
