@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPConnection
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from tornado_app.files import metrics
 from tornado_app.files.store import FileReader, HasDescriptor
@@ -189,8 +189,10 @@ def plain_stream(connection: HTTPConnection) -> IOStream | None:
     if not hasattr(os, "sendfile") or not isinstance(connection, HTTP1Connection):
         return None
     stream = connection.stream
-    # Exactly IOStream: what is derived from it (TLS) puts something between file and socket.
-    if type(stream) is not IOStream or not isinstance(getattr(connection, "_expected_content_remaining", None), int):
+    # TLS puts something between file and socket.
+    if not isinstance(stream, IOStream) or isinstance(stream, SSLIOStream):
+        return None
+    if not isinstance(getattr(connection, "_expected_content_remaining", None), int):
         return None
     return stream
 
