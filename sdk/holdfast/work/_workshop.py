@@ -29,6 +29,7 @@ class Workshop:
         self.log: list[str] = []
         self._settings: dict[str, Any] = {
             "files_dir": self.folder,
+            "data_dir": self.folder,
             "databases": {"default": f"sqlite:///{self.folder}/default.sqlite"},
             **(settings or {}),
         }

@@ -1,0 +1,270 @@
+"""`notebook`: a notebook from the files directory, cell by cell.
+
+Its packages are an extra, and slow to import: they are imported when a notebook runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import keyword
+import re
+from collections.abc import Callable, Generator
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from holdfast.work import Job, Progress, WorkError, work_type
+from tornado_app.files import names
+
+if TYPE_CHECKING:
+    from nbclient import NotebookClient
+    from nbformat import NotebookNode
+
+    from tornado_app.work_types.kernels import Kernel
+
+INJECTED = "injected-parameters"
+PARAMETERS = "parameters"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Notebook(msgspec.Struct):
+    """`file_name` is run with `parameters`; `output_name` is where the executed notebook goes (by default beside it,
+    named after the process). `kernel` is one that is installed on the server, by default the notebook's own."""
+
+    file_name: str
+    output_name: str = ""
+    parameters: dict[str, Any] = {}
+    kernel: str = ""
+    cell_timeout_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    allow_errors: bool = False
+
+
+class _At(msgspec.Struct):
+    """`cells` of `total` cells are done and published, in the kernel that this process and file lead to."""
+
+    cells: int
+    total: int
+    pid: int
+    started: int | None
+    connection_file: str
+
+
+class Session:
+    """A notebook that is being executed, with its kernel. It lives on while the process is paused."""
+
+    def __init__(self, kernel: Kernel, client: NotebookClient) -> None:
+        self.kernel = kernel
+        self.client = client
+        self.cells = 0
+        self.began = False
+        self.killed = False
+
+    @property
+    def notebook(self) -> NotebookNode:
+        """As it was executed so far."""
+        return self.client.nb
+
+    def at(self) -> _At:
+        """Where it stands."""
+        program = self.kernel.program
+        return _At(self.cells, len(self.notebook.cells), program.pid, program.started, str(self.kernel.connection_file))
+
+    def kill(self) -> None:
+        """Interrupt the cell; the second time end the kernel."""
+        if self.killed:
+            self.kernel.kill()
+        self.killed = True
+        self.kernel.interrupt()
+
+    def close(self) -> None:
+        """End the kernel."""
+        self.kernel.close()
+
+
+@work_type("notebook", params=Notebook, checkpoint=_At)
+def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
+    """Execute a notebook from the files directory, cell by cell; the executed notebook is written after every cell.
+
+    Parameters are put into a cell of their own after the one tagged `parameters`, as papermill does it. Pause and
+    cancel wait for the cell to end, kill interrupts it. The kernel lives on while paused, with all that is in it; it
+    ends with the server: then the notebook starts over, and the log says so.
+    """
+    output = _output_name(job.params, job.id)
+    at: _At | None = job.checkpoint
+    if at is not None and at.cells == at.total:
+        end(job)
+    else:
+        session = _found_again(job, at) or _start(job, at)
+        job.when_killed(session.kill)
+        left = False
+        try:
+            with closing(_cells(job, session, output)) as cells:
+                for done in cells:
+                    session.cells = done
+                    at = session.at()
+                    yield Progress(at.cells, at.total, at, f"{at.cells} of {at.total} cells")
+        except GeneratorExit:
+            if job.stopping in ("pause", None):  # None: a pause that was revoked this moment, so it will go on
+                job.leave(session)
+                left = True
+            raise
+        finally:
+            if not left:
+                session.close()
+    return {"cells": at.total if at else 0, "file_name": output}
+
+
+@notebook.rollback
+def end(job: Job[Notebook]) -> None:
+    """A kernel that waits is ended. The executed notebook stays: it shows what was done."""
+    session = job.take()
+    if isinstance(session, Session):
+        session.close()
+    _connection_file(job).unlink(missing_ok=True)
+
+
+@notebook.check
+def is_notebook(params: Notebook, setting: Callable[[str], Any]) -> None:
+    """Refuse names that are no notebooks', and parameters that can't be variables."""
+    for name in (params.file_name, params.output_name or "x.ipynb"):
+        names.check(name)
+        if not name.endswith(".ipynb"):
+            raise WorkError(f"{name!r} is not the name of a notebook: it should end with .ipynb")
+    if params.output_name == params.file_name:
+        raise WorkError("output_name must be another than file_name: the notebook itself is not changed")
+    for name in params.parameters:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise WorkError(f"{name!r} can't be the name of a parameter: it becomes a variable")
+
+
+def _cells(job: Job[Notebook], session: Session, output: str) -> Generator[int, None, None]:
+    """Execute what is left; the number of cells that are done, at the start and after each, when it is published."""
+    with asyncio.Runner() as runner:
+        try:
+            session.client.kc = runner.run(session.kernel.connect(job.log))
+            if not session.began:  # which kernel it is must be known before it is waited for
+                session.began = True
+                _write(job, session, output)
+                yield 0
+            for index in range(session.cells, len(session.notebook.cells)):
+                failure = runner.run(_execute(job, session, index))
+                _write(job, session, output)
+                if failure:
+                    raise WorkError(f"{failure}; see {output}")
+                yield index + 1
+            runner.run(session.kernel.shut_down())
+        finally:
+            session.client.kc = None
+            runner.run(session.kernel.disconnect())
+
+
+async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
+    """Run a cell; what went wrong in it, or ""."""
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    which = f"cell {index + 1}"
+    try:
+        await session.client.async_execute_cell(session.notebook.cells[index], index)
+    except CellExecutionError as error:
+        job.log(_COLOURS.sub("", error.traceback))
+        return f"{which} raised {error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        return f"{which} took longer than {job.params.cell_timeout_s} s"
+    except DeadKernelError:
+        return f"the kernel died in {which}{session.kernel.last_words()}"
+    return f"{which} was interrupted" if session.killed else ""
+
+
+def _start(job: Job[Notebook], at: _At | None) -> Session:
+    """A new kernel, for the notebook from its first cell."""
+    from nbclient import NotebookClient
+
+    from tornado_app.work_types.kernels import Kernel
+
+    params = job.params
+    if at is not None:
+        job.log("the kernel that ran before is gone; starting over at the first cell")
+    content = _read(job)
+    name = params.kernel or content.metadata.get("kernelspec", {}).get("name") or "python3"
+    folder = Path(job.setting("files_dir"), PurePosixPath(params.file_name).parent)
+    kernel = Kernel(name, _connection_file(job), folder=folder, grace=job.setting("kill_grace"))
+    try:
+        if params.parameters:
+            if kernel.language != "python":
+                raise WorkError(f"parameters can be given to notebooks in Python, not in {kernel.language}")
+            inject(content, params.parameters)
+        client = NotebookClient(content, timeout=params.cell_timeout_s, allow_errors=params.allow_errors)
+    except BaseException:
+        kernel.close()
+        raise
+    return Session(kernel, client)
+
+
+def _found_again(job: Job[Notebook], at: _At | None) -> Session | None:
+    """What an earlier attempt left, when it is what the checkpoint means and its kernel lives."""
+    session = job.take()
+    if not isinstance(session, Session):
+        return None
+    session.kernel.program.look()
+    if session.at() == at and session.kernel.program.exit_code is None:
+        return session
+    session.close()
+    return None
+
+
+def _read(job: Job[Notebook]) -> NotebookNode:
+    import nbformat
+
+    name = job.params.file_name
+    try:
+        with job.files.open(name) as file:
+            text = file.read().decode()
+    except FileNotFoundError:
+        raise WorkError(f"there is no file {name!r}: upload it first") from None
+    except UnicodeDecodeError:
+        raise WorkError(f"{name} is not a notebook: it is not UTF-8") from None
+    try:
+        content: NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(content)
+    except Exception as error:  # nbformat has no common one, and raises KeyError and AttributeError, too
+        raise WorkError(f"{name} is not a notebook: {str(error).splitlines()[0] or type(error).__name__}") from None
+    return content
+
+
+def _write(job: Job[Notebook], session: Session, output: str) -> None:
+    """Publish the notebook as it was executed so far."""
+    import nbformat
+
+    session.client.set_widgets_metadata()
+    staged = job.files.stage(output, f"notebook-{job.id}")
+    staged.truncate(0)
+    staged.write(nbformat.writes(session.notebook).encode())  # type: ignore[no-untyped-call]
+    staged.publish()
+
+
+def inject(content: NotebookNode, parameters: dict[str, Any]) -> None:
+    """Put the parameters into a cell of their own, where papermill puts it: in place of an earlier one, else after
+    the cell tagged `parameters`, else in front of all."""
+    from nbformat.v4 import new_code_cell
+
+    # What came as JSON is written in Python as repr writes it.
+    lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in parameters.items())]
+    cell = new_code_cell("\n".join(lines), metadata={"tags": [INJECTED]})  # type: ignore[no-untyped-call]
+    if not hasattr(content.cells[0] if content.cells else cell, "id"):
+        del cell["id"]  # cells have ids since nbformat 4.5
+    for tag, place, replaced in ((INJECTED, 0, 1), (PARAMETERS, 1, 0)):
+        for index, other in enumerate(content.cells):
+            if tag in other.metadata.get("tags", []):
+                content.cells[index + place : index + place + replaced] = [cell]
+                return
+    content.cells.insert(0, cell)
+
+
+def _output_name(params: Notebook, id: str) -> str:
+    return params.output_name or f"{params.file_name.removesuffix('.ipynb')}-{id}.ipynb"
+
+
+def _connection_file(job: Job[Notebook]) -> Path:
+    return Path(job.setting("data_dir")).resolve() / "kernels" / f"{job.id}.json"
