@@ -13,21 +13,15 @@ from holdfast._download import Download
 from holdfast._job import Job, Surroundings
 from holdfast._local import FileSource
 from holdfast._records import Record
+from holdfast._shown import ShowsItself
 from holdfast._upload import Upload
 from holdfast.wire import State
 
 
-class ShowsItself:
-    """As the last line of a notebook's cell it is a live view; elsewhere it is HTML or text."""
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        from holdfast.widgets._show import mimebundle  # not before it is shown: import holdfast is quick
-
-        return mimebundle(self)
-
-
 class ProcessView(ShowsItself):
     """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
+
+    _shows = "process"
 
     def __init__(self, info: wire.Process) -> None:
         self._info = info

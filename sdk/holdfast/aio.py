@@ -20,6 +20,7 @@ from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._job import Job, R, Surroundings
 from holdfast._local import Content, name_of, source_of
 from holdfast._records import Record, pending, records_dir
+from holdfast._shown import ShowsFiles, ShowsProcesses, ShowsServer
 from holdfast._upload import Upload
 from holdfast._views import (
     ProcessView,
@@ -42,7 +43,7 @@ from holdfast.wire import ENDED, State
 __all__ = ["AsyncClient", "AsyncProcess"]
 
 
-class AsyncClient:
+class AsyncClient(ShowsServer):
     """A Holdfast server. Safe to share between tasks; an async context manager that closes its connections.
 
     Args:
@@ -208,7 +209,7 @@ class AsyncProcess(ProcessView):
         return self
 
 
-class AsyncProcesses:
+class AsyncProcesses(ShowsProcesses):
     """`client.processes`."""
 
     def __init__(self, client: AsyncClient) -> None:
@@ -306,7 +307,7 @@ class AsyncProcesses:
         return AsyncProcess(self._client, await self._client._run(plan))
 
 
-class AsyncFiles:
+class AsyncFiles(ShowsFiles):
     """`client.files`."""
 
     def __init__(self, client: AsyncClient) -> None:

@@ -20,6 +20,7 @@ from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._job import Job, R, Surroundings
 from holdfast._local import Content, name_of, source_of
 from holdfast._records import Record, pending, records_dir
+from holdfast._shown import ShowsFiles, ShowsProcesses, ShowsServer
 from holdfast._upload import Upload
 from holdfast._views import (
     ProcessView,
@@ -41,7 +42,7 @@ from holdfast.wire import ENDED, State
 __all__ = ["Client", "Process"]
 
 
-class Client:
+class Client(ShowsServer):
     """A Holdfast server. Safe to share between threads; a context manager that closes its connections.
 
     Args:
@@ -207,7 +208,7 @@ class Process(ProcessView):
         return self
 
 
-class Processes:
+class Processes(ShowsProcesses):
     """`client.processes`."""
 
     def __init__(self, client: Client) -> None:
@@ -305,7 +306,7 @@ class Processes:
         return Process(self._client, self._client._run(plan))
 
 
-class Files:
+class Files(ShowsFiles):
     """`client.files`."""
 
     def __init__(self, client: Client) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._job import Job, R
 from holdfast._pace import Rate
-from holdfast._views import ShowsItself
+from holdfast._shown import ShowsItself
 from holdfast.errors import TransferCancelled, WaitTimeout
 from holdfast.plans import Stop, Stopped
 
@@ -59,6 +59,8 @@ class TransferProgress:
 
 class TransferView(ShowsItself, Generic[R]):
     """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
+
+    _shows = "transfer"
 
     def __init__(self, job: Job[R]) -> None:
         self._job = job

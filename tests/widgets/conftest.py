@@ -14,6 +14,7 @@ import ipywidgets
 import pytest
 
 import holdfast
+from holdfast.wire import LIVE
 from tornado_app.settings import Settings
 
 T = TypeVar("T")
@@ -88,3 +89,12 @@ def buttons_in(widget: ipywidgets.Widget) -> list[ipywidgets.Button]:
 def enabled(widget: ipywidgets.Widget) -> set[str]:
     """What can be pressed."""
     return {button.description for button in buttons_in(widget) if not button.disabled}
+
+
+def forget_everything(client: holdfast.Client) -> None:
+    """Make a server that tests share as if it were new."""
+    client.processes.cancel_all(state=LIVE)
+    for process in list(client.processes.list(page_size=1000)):
+        process.wait().forget()
+    for file in list(client.files.list()):
+        client.files.delete(file.name)

@@ -10,12 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.widgets._dashboard import Dashboard
     from holdfast.widgets._process import ProcessCard
     from holdfast.widgets._transfer import TransferCard
 
-__all__ = ["ProcessCard", "TransferCard"]
+__all__ = ["Dashboard", "ProcessCard", "TransferCard"]
 
-_HOME = {"ProcessCard": "_process", "TransferCard": "_transfer"}
+_HOME = {"Dashboard": "_dashboard", "ProcessCard": "_process", "TransferCard": "_transfer"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from holdfast.widgets import _look
 from holdfast.widgets._look import VERBS, Look, Verb
 from holdfast.widgets._pump import Pump, Put, free_replies, pump
 
-_ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
+ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 
 
 class Tree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
@@ -138,7 +138,7 @@ def buttons(look: Look) -> dict[Verb, ipywidgets.Button]:
     return {
         verb: ipywidgets.Button(
             description=verb.capitalize(),
-            icon=_ICONS[verb],
+            icon=ICONS[verb],
             tooltip=f"{verb.capitalize()} {look.title}",
             disabled=verb not in look.verbs,
             layout=layout,

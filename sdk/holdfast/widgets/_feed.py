@@ -8,18 +8,18 @@ in between is missed, and a server that came back with another journal is believ
 from __future__ import annotations
 
 import threading
+import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from holdfast import calls, plans, wire
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
 from holdfast.plans import Open, Plan, Retries, Sleep, Stop, Stopped
+from holdfast.widgets._stock import Stock
+from holdfast.widgets._tracked import LOG_LINES, Tracked
 from holdfast.wire import ENDED, State
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ PERSISTENT = Retries(attempts=1_000_000_000, base=0.2, cap=3.0)
 """A view that is open waits for its server, however long that takes."""
 
 REFUSED_PAUSE = 10.0  # seconds until a server that refuses the stream (a token, say) is asked again
-LOG_LINES = 6
 NEWEST = 500  # processes that a listing of all brings at first
+_LOOK_PAUSE = 0.2  # seconds between two rounds of asking
 _FEW = 8  # processes that are asked for one by one, rather than by a page
-_WINDOW = 5.0  # seconds over which a rate is taken
-_HISTORY = 40  # points of a sparkline, one a second
+_MOST = 2000  # processes that are kept in mind when someone looks at all
 
 VERB_CALLS: dict[str, Callable[[str], calls.Call[wire.Process]]] = {
     "pause": calls.pause_process,
@@ -42,73 +41,11 @@ VERB_CALLS: dict[str, Callable[[str], calls.Call[wire.Process]]] = {
     "cancel": calls.cancel_process,
 }
 
-
-class Tracked:
-    """A process as the feed knows it. `revision` grows whenever something of it changes."""
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.info: wire.Process | None = None
-        self.missing = False
-        self.stale = False  # the connection was lost since: the server may even have another journal
-        self._lines: dict[int, str] = {}
-        self.asking = ""
-        self.refusal = ""
-        self.rate: float | None = None
-        self.rates: deque[float] = deque(maxlen=_HISTORY)
-        self.revision = 0
-        self._samples: deque[tuple[float, float]] = deque()
-        self._next_rate = 0.0
-
-    def learn(self, info: wire.Process) -> None:
-        """Take an answer, unless an event has told something newer meanwhile."""
-        if self.info is None or self.stale or info.version >= self.info.version:
-            self.info = info
-        self.missing = self.stale = False
-
-    def take(self, event: wire.Event) -> None:
-        """Take an event of this process."""
-        info = self.info
-        if event.type == "log":
-            self.add_lines([((event.data or {}).get("seq", 0), event.message or "")])
-        elif info is None or (event.version or 0) <= info.version:
-            return
-        elif event.type == "state" and event.state is not None:
-            ended = event.time if event.state in ENDED else None
-            started = info.started or (event.time if event.state is State.RUNNING else None)
-            changes = {"state": event.state, "error": event.error, "started": started, "ended": ended}
-            attempt = info.attempt if event.attempt is None else event.attempt
-            self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
-            self.refusal = ""
-            self._samples.clear()
-            self.rate = None
-        elif event.type == "progress" and event.progress is not None:
-            self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
-            self._sample(event.time.timestamp(), event.progress.done)
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """The end of the log."""
-        return tuple(self._lines.values())
-
-    def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
-        """Take log lines with their numbers; events and answers may bring them twice, and in any order."""
-        self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])
-
-    def _sample(self, now: float, done: float | None) -> None:
-        if done is None:
-            return
-        samples = self._samples
-        if not samples or now - samples[-1][0] >= 0.2:
-            samples.append((now, done))
-        while len(samples) > 2 and now - samples[0][0] > _WINDOW:
-            samples.popleft()
-        then, before = samples[0]
-        if now - then >= 0.5:
-            self.rate = max(0.0, (done - before) / (now - then))
-            if now >= self._next_rate:
-                self._next_rate = now + 1.0
-                self.rates.append(self.rate)
+_BULK_CALLS: dict[str, Callable[[wire.BulkRequest], calls.Call[wire.BulkAnswer]]] = {
+    "pause": calls.pause_processes,
+    "resume": calls.resume_processes,
+    "cancel": calls.cancel_processes,
+}
 
 
 class Follow:
@@ -139,7 +76,9 @@ class Feed:
         self.offline = ""  # why there is no connection
         self.trouble = ""  # what the server does not answer
         self.revision = 0
+        self.listed = threading.Event()  # everything was listed, or can't be
         self.processes: dict[str, Tracked] = {}
+        self.stock = Stock()
         self._follows: set[Follow] = set()
         self._stop: Stop | None = None
         self._wanted: set[str] = set()
@@ -182,6 +121,7 @@ class Feed:
             if not self._follows and self._stop is not None:
                 self._stop.set()
                 self._stop = None
+                self.listed.clear()
 
     @property
     def follows_all(self) -> bool:
@@ -236,6 +176,7 @@ class Feed:
             if not stop.is_set() and self.offline != why:
                 self.offline = why
                 self._changed()
+        self.listed.set()
 
     def _found(self, stop: Stop) -> None:
         with self.lock:
@@ -249,18 +190,33 @@ class Feed:
 
     def _take(self, event: wire.Event, stop: Stop) -> None:
         with self.lock:
-            if stop.is_set() or event.type not in ("state", "progress", "log"):
+            if stop.is_set():
+                return
+            if event.type in ("file", "upload"):
+                if self.follows_all:
+                    self.stock.take(event)
+                    self._changed()
                 return
             tracked = self.processes.get(event.id)
             if tracked is None:
                 if self.follows_all and event.type != "log":
+                    self._make_room()
                     self.processes[event.id] = Tracked(event.id)
                     self._want([event.id])
                 return
             tracked.take(event)
-            if event.type == "state" and any(follow.id == event.id for follow in tuple(self._follows)):
-                self._want([event.id])  # for what an event does not carry: the result, the time of the next attempt
+            if event.type == "state":
+                self._want([event.id])  # for what an event does not carry: the result, the last progress
             self._changed(tracked)
+
+    def _make_room(self) -> None:
+        """Forget the oldest of those that have ended, when there are too many."""
+        if len(self.processes) < _MOST:
+            return
+        closely = {follow.id for follow in tuple(self._follows)}
+        ended = [t.info for t in self.processes.values() if t.info and t.info.has_ended and t.id not in closely]
+        for info in sorted(ended, key=lambda info: info.created)[: _MOST // 4]:
+            del self.processes[info.id]
 
     # -- what is asked for
 
@@ -273,8 +229,11 @@ class Feed:
             self.spawn(self._look)
 
     def _look(self) -> None:
-        """Ask until nothing is wanted."""
+        """Ask until nothing is wanted, a few times a second at most."""
+        pause = 0.0
         while True:
+            time.sleep(pause)
+            pause = _LOOK_PAUSE
             with self.lock:
                 ids, all = self._wanted, self._want_all
                 self._wanted, self._want_all = set(), False
@@ -293,6 +252,7 @@ class Feed:
                 with self.lock:
                     self.trouble = f"{self.url} refuses: {error}"
                     self._changed()
+                self.listed.set()
 
     def _look_at(self, id: str) -> None:
         try:
@@ -317,27 +277,40 @@ class Feed:
             self._changed(tracked)
 
     def _look_at_all(self, ids: set[str]) -> None:
-        """The newest processes and, when someone looks at all, those that have not ended."""
+        """What has not ended and the newest of all else; files and uploads, too, when someone looks at everything."""
         found: dict[str, wire.Process] = {}
-        for state in ([str(state) for state in State if state not in ENDED], None):
+        for states in ([str(state) for state in State if state not in ENDED], None):
             cursor: str | None = None
             while True:
-                page = self._run(calls.list_processes(state=state, cursor=cursor, limit=NEWEST))
+                page = self._run(calls.list_processes(state=states, cursor=cursor, limit=NEWEST))
                 found |= {info.id: info for info in page.items}
                 cursor = page.next
-                if cursor is None or state is None:
+                if cursor is None or states is None:
                     break
         with self.lock:
-            for id, info in found.items():
-                tracked = self.processes.get(id)
-                if tracked is None and self.follows_all:
-                    tracked = self.processes[id] = Tracked(id)
-                if tracked is not None:
-                    tracked.learn(info)
-            self._changed()
             closely = {follow.id for follow in tuple(self._follows) if follow.id is not None}
+            if self.follows_all:
+                known = self.processes
+                self.processes = {id: known.get(id) or Tracked(id) for id in [*found, *closely, *self._wanted]}
+            for id, info in found.items():
+                if (tracked := self.processes.get(id)) is not None:
+                    tracked.learn(info)
+                    tracked.revision = self.revision + 1
+            everything = self.follows_all
+            self._changed()
         for id in (ids - found.keys()) | closely:
             self._look_at(id)
+        if everything:
+            self._look_at_stock()
+
+    def _look_at_stock(self) -> None:
+        files = self._run(calls.list_files(limit=1000))
+        uploads = self._run(calls.list_uploads(limit=1000))
+        with self.lock:
+            self.stock.learn(files.items, uploads.items, files.next is not None)
+            self.trouble = ""
+            self._changed()
+        self.listed.set()
 
     def _run(self, call: calls.Call[plans.T]) -> plans.T:
         with self.lock:
@@ -381,6 +354,24 @@ class Feed:
                 if info is not None:
                     tracked.learn(info)
                 self._changed(tracked)
+
+        self.spawn(ask)
+
+    def ask_all(self, ids: list[str], verb: str, done: Callable[[str], None]) -> None:
+        """Send one request for many; `done` gets a sentence about what was not done, from another thread."""
+        with self.lock:
+            driver, stop = self._live, self._stop
+
+        def ask() -> None:
+            try:
+                call = _BULK_CALLS[verb](wire.BulkRequest(ids=ids))
+                answer = driver.run(plans.request(call, Retries(attempts=3)), stop)
+            except Stopped:
+                return
+            except HoldfastError as error:
+                done(f"{verb} was not done: {error}")
+            else:
+                done("\n".join(f"{id}: {why}" for id, why in answer.refused.items()))
 
         self.spawn(ask)
 

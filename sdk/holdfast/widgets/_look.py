@@ -38,7 +38,7 @@ LEGAL: dict[State, frozenset[Verb]] = {
 TONES = {"busy": "#1565c0", "waiting": "#8a5a00", "good": "#2e7d32", "bad": "#c62828", "over": "#5f6368"}
 """Backgrounds on which white text has a contrast of more than 4.5, and that stand out from white and from black."""
 
-_TONE_OF = {
+TONE_OF: dict[State, str] = {
     State.QUEUED: "waiting",
     State.RUNNING: "busy",
     State.PAUSING: "waiting",
@@ -119,7 +119,7 @@ def process_look(
         title=info.id,
         kind=info.work_type,
         state="reconnecting" if offline else str(info.state),
-        tone="waiting" if offline else _TONE_OF[info.state],
+        tone="waiting" if offline else TONE_OF[info.state],
         share=share,
         facts=" · ".join(facts),
         note=info.progress.note,

@@ -30,13 +30,20 @@ class ProcessCard(Card):
     """
 
     def __init__(self, client: Client | AsyncClient, id: str, info: wire.Process | None = None) -> None:
-        self.id = id
         self._feed = feed_of(client)
         self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
+        self.turn_to(id, info)
+        super().__init__(self.look())
+
+    def turn_to(self, id: str, info: wire.Process | None = None) -> None:
+        """Show another process from now on. On the kernel's loop."""
+        before = getattr(self, "_follow", None)
+        self.id = id
         self._follow = self._feed.follow(self, waker(), id, info)
         self._tracked = self._follow.tracked
         self._seen: tuple[str, str, int] = ("", "", -1)
-        super().__init__(self.look())
+        if before is not None:
+            before.close()
 
     @classmethod
     def of(cls, client: Client | AsyncClient, info: wire.Process) -> ProcessCard:
@@ -63,7 +70,7 @@ class ProcessCard(Card):
                 return _look.unknown_look(self.id, feed.url, tracked.missing, feed.offline or feed.trouble)
             return _look.process_look(
                 tracked.info,
-                rate=tracked.rate,
+                rate=tracked.speed.rate,
                 lines=tracked.lines,
                 offline=feed.offline,
                 warning=feed.trouble,

@@ -7,25 +7,34 @@ import inspect
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import escape
 from typing import Any
 
-from holdfast._views import ProcessView
-from holdfast.transfers import TransferView
+from holdfast import calls, plans
+from holdfast._http import SyncDriver
+from holdfast.errors import HoldfastError
+from holdfast.plans import Retries
 from holdfast.widgets import _look
 from holdfast.widgets._look import Look
+
+_AT_ONCE = Retries(attempts=0)
+_MOST = 20  # of each kind, where there is nothing but text
 
 
 def mimebundle(thing: Any) -> Any:
     """What IPython shows of a process, a transfer, a client or a part of one."""
     if in_kernel():
         try:
-            view = _VIEWS[_kind(thing)](thing)
+            view = _VIEWS[thing._shows](thing)
         except ImportError:  # holdfast without [notebook]
             pass
         else:
             return view._repr_mimebundle_()
-    look = _LOOKS[_kind(thing)](thing)
-    return {"text/plain": _look.plain(look), "text/html": _look.static_html(look, datetime.now(UTC))}
+    if thing._shows in _LOOKS:
+        look = _LOOKS[thing._shows](thing)
+        return {"text/plain": _look.plain(look), "text/html": _look.static_html(look, datetime.now(UTC))}
+    text = listing(thing)
+    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
 
 async def watch(process: Any) -> None:
@@ -53,10 +62,6 @@ def in_kernel() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-def _kind(thing: Any) -> type:
-    return next(kind for kind in _VIEWS if isinstance(thing, kind))
-
-
 def _process_card(process: Any) -> Any:
     from holdfast.widgets._process import ProcessCard
 
@@ -69,8 +74,38 @@ def _transfer_card(transfer: Any) -> Any:
     return TransferCard.of(transfer)
 
 
-_VIEWS: dict[type, Callable[[Any], Any]] = {ProcessView: _process_card, TransferView: _transfer_card}
-_LOOKS: dict[type, Callable[[Any], Look]] = {
-    ProcessView: lambda process: _look.process_look(process.info),
-    TransferView: _look.transfer_look,
+def _dashboard(client: Any, *parts: Any) -> Any:
+    from holdfast.widgets._dashboard import Dashboard
+
+    return Dashboard.of(client, parts)
+
+
+def listing(thing: Any) -> str:
+    """The newest processes and the first files, as far as `thing` is about them, as text."""
+    client = thing if thing._shows == "client" else thing._client
+    driver, lines = SyncDriver(client._connection), [repr(client)]
+    try:
+        if thing._shows != "files":
+            processes = driver.run(plans.request(calls.list_processes(limit=_MOST), _AT_ONCE)).items
+            lines += [_look.plain(_look.process_look(info)).replace("\n", "  ") for info in processes]
+        if thing._shows != "processes":
+            files = driver.run(plans.request(calls.list_files(limit=_MOST), _AT_ONCE)).items
+            lines += [f"file {file.name}: {_look.size(file.size)}" for file in files]
+    except HoldfastError as error:
+        lines.append(f"no answer: {error}")
+    finally:
+        driver.close()
+    return "\n".join(lines)
+
+
+_VIEWS: dict[str, Callable[[Any], Any]] = {
+    "process": _process_card,
+    "transfer": _transfer_card,
+    "client": lambda client: _dashboard(client, "processes", "uploads", "files"),
+    "processes": lambda processes: _dashboard(processes._client, "processes"),
+    "files": lambda files: _dashboard(files._client, "uploads", "files"),
+}
+_LOOKS: dict[str, Callable[[Any], Look]] = {
+    "process": lambda process: _look.process_look(process.info),
+    "transfer": _look.transfer_look,
 }

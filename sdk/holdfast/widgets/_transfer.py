@@ -33,9 +33,9 @@ class TransferCard(Card):
     @classmethod
     def of(cls, transfer: AnyTransfer) -> TransferCard:
         """The card of this transfer; the same one again while it is open."""
-        card = _cards.get(transfer)
+        card = _cards.get(id(transfer))  # a card that is there holds its transfer: nothing else has that id
         if card is None or card.comm is None:
-            card = _cards[transfer] = cls(transfer)
+            card = _cards[id(transfer)] = cls(transfer)
         return card
 
     @property
@@ -94,4 +94,4 @@ def _keep(task: asyncio.Future[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
-_cards: weakref.WeakKeyDictionary[AnyTransfer, TransferCard] = weakref.WeakKeyDictionary()
+_cards: weakref.WeakValueDictionary[int, TransferCard] = weakref.WeakValueDictionary()
