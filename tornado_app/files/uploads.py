@@ -274,7 +274,9 @@ class Uploads:
         await self._tidy(writer.upload)
 
     async def _tidy(self, upload: Upload) -> None:
-        """What nobody can go on with ends with its request."""
+        """At the end of a request: where it stands now, and the end of what nobody can go on with."""
+        if upload.modified > upload.told and not upload.complete and not upload.gone:
+            self._tell(upload, "progress")  # the last pieces may have come too soon after the telling before
         if upload.record.is_one_request and not upload.gone:
             await self.cancel(upload)
 
