@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 
@@ -42,5 +44,7 @@ async def test_tasks_and_executor_threads_of_a_test_end_with_it() -> None:
     await asyncio.to_thread(threading.current_thread)
 
 
-def test_children_are_seen_by_their_process_id() -> None:
-    assert children_of_this_process() == set()
+def test_children_are_seen_from_their_start_to_their_end() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in children_of_this_process()
+    assert child.pid not in children_of_this_process()

@@ -34,9 +34,9 @@ def test_the_tour_runs_and_shows_what_it_says(kernel_home: Path) -> None:
     shown = {cell.id: shown_by(cell) for cell in notebook.cells if cell.cell_type == "code"}
     assert all("Traceback" not in text for text in shown.values())
     text = "\n".join(shown.values())
-    assert text.count("paused") == 2  # when pressed, and after the server was killed
+    assert text.count("'paused'") == 2  # when pressed, and after the server was killed
     assert "'rows': 300000" in text
-    assert "cancelled" in text
+    assert "'cancelled'" in text
     assert "\nTrue" in text  # the digests are equal
     assert "FloatProgress" in text
     assert shown[tail.id].startswith("[1.0, 1.0, 1.0] succeeded")
