@@ -16,11 +16,13 @@ def run(spawn_server: Callable[..., ServerProcess]) -> Iterator[Run]:
     """Starts a server with these flags and files, and a process on it."""
     started: list[Running] = []
 
-    def start(*flags: str, work_type: str, files: Mapping[str, bytes] | None = None, **params: Any) -> Running:
+    def start(
+        *flags: str, work_type: str, place: str = "thread", files: Mapping[str, bytes] | None = None, **params: Any
+    ) -> Running:
         server = spawn_server(*flags)
         for name, data in (files or {}).items():
             (server.files_dir / name).write_bytes(data)
-        started.append(Running(server, work_type, params))
+        started.append(Running(server, work_type, place, params))
         return started[-1]
 
     yield start

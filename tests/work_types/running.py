@@ -13,10 +13,11 @@ from tests.servers import ServerProcess, wait_until
 class Running:
     """The process `p` of `server`."""
 
-    def __init__(self, server: ServerProcess, work_type: str, params: dict[str, Any]) -> None:
+    def __init__(self, server: ServerProcess, work_type: str, place: str, params: dict[str, Any]) -> None:
         self.server = server
         self.client = httpx.Client(base_url=server.url, timeout=30)
-        answer = self.client.post("/v1/processes", json={"id": "p", "work_type": work_type, "params": params})
+        body = {"id": "p", "work_type": work_type, "place": place, "params": params}
+        answer = self.client.post("/v1/processes", json=body)
         assert answer.status_code == 201, answer.text
 
     def ask(self, verb: str) -> httpx.Response:

@@ -337,11 +337,29 @@ def test_it_ends_with_the_server_and_is_started_over(
 
 
 @pytest.mark.slow
-def test_kill_ends_it(run: Run, script: str) -> None:
-    running = run("--command", f"count={script} never helper", work_type="command", name="count")
+def test_in_a_process_of_its_own_it_can_not_live_on_and_is_started_over(run: Run, script: str, tmp_path: Path) -> None:
+    text = f"count={script} {tmp_path / 'gate'} helper"
+    running = run("--command", text, work_type="command", place="process", name="count")
+    pid, helper = pids(running)
+    running.ask("pause")
+    running.until("paused")
+    wait_until(lambda: gone(pid) and gone(helper))
+    running.ask("resume")
+    wait_until(lambda: pids(running)[0] != pid)
+    (tmp_path / "gate").touch()
+    running.until("succeeded")
+    assert "the program that ran before is gone; starting it over" in running.log()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["thread", "process"])
+def test_kill_ends_it(run: Run, script: str, place: str) -> None:
+    running = run("--command", f"count={script} never helper", work_type="command", place=place, name="count")
     pid, helper = pids(running)
     assert running.ask("kill").status_code == 200
-    assert running.until("failed")["error"] == {"type": "Killed", "message": "it was killed"}
+    error = running.until("failed")["error"]
+    assert error["type"] == "Killed"
+    assert error["message"].startswith("it was killed")
     wait_until(lambda: gone(pid) and gone(helper))
 
 

@@ -263,6 +263,7 @@ def executed() -> Any:
         snapshot=outputs,
         settings={"kill_grace": 5.0},
         rollback=False,
+        most=2,
     )
 
 

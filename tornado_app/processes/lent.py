@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ from sqlalchemy import event
 
 from holdfast.work import FilesForWork, LeftAlive, WorkError
 from tornado_app.settings import Settings
+
+_AT_ONCE = 16
 
 
 class LentServices:
@@ -73,8 +76,8 @@ class LentServices:
 
     def close(self) -> None:
         """Let go of connections, and of what was left alive."""
-        for id in list(self._alive):
-            self.forget(id)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="close") as pool:  # each may need its time to end
+            list(pool.map(self.forget, list(self._alive)))
         with self._lock:
             for engine in self._engines.values():
                 engine.dispose()
