@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -237,8 +239,14 @@ def test_the_kernel_lives_on_while_paused_and_every_cell_is_published(run: Run, 
 
 
 @pytest.mark.slow
-def test_kill_interrupts_the_cell_and_ends_the_kernel(run: Run, tmp_path: Path) -> None:
-    running = run(work_type="notebook", files={"n.ipynb": gated(tmp_path / "never")}, file_name="n.ipynb")
+@pytest.mark.parametrize("kernel", ["python3", "by-message"], ids=["by a signal", "by a message"])
+def test_kill_interrupts_the_cell_and_ends_the_kernel(run: Run, tmp_path: Path, kernel: str) -> None:
+    spec = {"argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "By message"}
+    folder = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels/by-message"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text(json.dumps(spec | {"language": "python", "interrupt_mode": "message"}))
+    files = {"n.ipynb": gated(tmp_path / "never")}
+    running = run(work_type="notebook", files=files, file_name="n.ipynb", kernel=kernel)
     pid, _ = first_words(running)
     assert running.ask("kill").status_code == 200
     assert running.until("failed")["error"] == {"type": "Killed", "message": "it was killed"}

@@ -94,6 +94,7 @@ def _start(command: list[str], status: int) -> int:
             os._exit(127)
     os.close(tell)
     failure = os.read(told, 16).decode()
+    os.close(told)
     _say(status, f"failed {failure}" if failure else f"pid {pid}")
     if failure:
         os._exit(0)

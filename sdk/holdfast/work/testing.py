@@ -69,7 +69,7 @@ def check(
     bench = _Bench(work, _encode(values), prepare, snapshot or Workshop.contents, dict(settings or {}))
     reference = bench.uninterrupted()
     bench.paused_after_every_yield(reference)
-    points = _spread(reference.yields, most)
+    points = _spread(reference.yields, max(2, most))
     if cut_off:
         for point in points:
             bench.cut_off_after(point, reference)
