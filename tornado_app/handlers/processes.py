@@ -1,4 +1,4 @@
-"""The v1 process endpoints (design, section 5)."""
+"""Processes: start, list, watch, pause, resume, cancel, kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed's endpoints for files: download/, upload/ and upload/cancel/."""
+"""The seed's endpoints for files: pieces of text, known by the file's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed's process endpoints: a thin face on the process service (design, section 5)."""
+"""The seed's endpoints for processes, for any HTTP client. They know the statuses 200, 400, 404 and 500."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+"""The page at `/docs` in a browser that reaches nothing but this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.servers import ServerProcess
+
+
+def test_docs_shows_the_contract_and_tries_it_out(
+    spawn_server: Callable[..., ServerProcess], new_page: Callable[[], Any]
+) -> None:
+    server, page = spawn_server(), new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(server.url + "/docs")
+    page.click("#operations-processes-list_work_types .opblock-summary")
+    page.click("#operations-processes-list_work_types .execute")
+    answer = page.locator("#operations-processes-list_work_types .live-responses-table")
+    answer.get_by_text("import-csv").first.wait_for()
+    assert complaints == []
+    assert all(url.startswith(server.url) for url in asked)
