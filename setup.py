@@ -19,6 +19,7 @@ DEV = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.110",
     "openapi-spec-validator>=0.7",
+    "schemathesis>=4.10",
     "mypy>=1.14",
     "ruff>=0.9",
     "import-linter>=2.1",

@@ -45,9 +45,14 @@ class ProblemError(Exception):
             "type": self.kind.uri,
             "title": self.kind.title,
             "status": status or self.kind.status,
-            "detail": self.detail,
-            **self.members,
+            "detail": _abridged(self.detail),
+            **{name: _abridged(value) for name, value in self.members.items()},
         }
+
+
+def _abridged(value: Any) -> Any:
+    """A text without the middle of what a client sent at great length; both ends say what matters."""
+    return f"{value[:500]} ... {value[-400:]}" if isinstance(value, str) and len(value) > 1000 else value
 
 
 _IANA = "https://iana.org/assignments/http-problem-types"

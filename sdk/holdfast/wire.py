@@ -53,9 +53,16 @@ Place = Literal["loop", "thread", "process"]
 PROCESS_ID = r"^[A-Za-z0-9._-]{1,128}$"
 ProcessId = Annotated[str, Meta(pattern=PROCESS_ID, description="1 to 128 of letters, digits, `.`, `_` and `-`.")]
 
+_FIRST, _NEXT = (rf"[^{more}/\\\u0000-\u001f\u007f-\u009f\u2028\u2029]" for more in (".", ""))
+_SEGMENT = f"{_FIRST}{_NEXT}{{0,254}}"
 FileName = Annotated[
-    str, Meta(min_length=1, description="The file's path under the files directory, as in `data/flights.csv`.")
+    str,
+    Meta(
+        description="A path under the files directory, as in `data/flights.csv`; no segment begins with a dot.",
+        extra_json_schema={"pattern": f"^{_SEGMENT}(/{_SEGMENT})*$", "maxLength": 1024},
+    ),
 ]
+"""Documented here, decided by the server, which says what is wrong with a name."""
 
 Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """A version, the number of an event or of a log line."""

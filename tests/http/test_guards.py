@@ -112,7 +112,9 @@ class TestHost:
     async def test_the_names_of_loopback_are_served(self, http: httpx.AsyncClient, host: str) -> None:
         assert (await http.get(GOOD, headers={"Host": host})).status_code == 200
 
-    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0"])
+    @pytest.mark.parametrize(
+        "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", "[", "[::"]
+    )
     async def test_another_name_is_refused(self, http: httpx.AsyncClient, host: str) -> None:
         problem = assert_problem(await http.get(GOOD, headers={"Host": host}), 421, "misdirected")
         assert "--allow-host" in str(problem["detail"])
@@ -127,6 +129,7 @@ class TestBrowsers:
             {"Origin": "https://evil.example"},
             {"Origin": "null"},
             {"Origin": "http://localhost:1"},
+            {"Origin": "http://["},
             {"Sec-Fetch-Site": "cross-site"},
             {"Sec-Fetch-Site": "same-site"},
         ],

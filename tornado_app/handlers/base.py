@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from tornado.web import HTTPError, RequestHandler
@@ -118,7 +118,7 @@ class BaseHandler(RequestHandler):
         return None
 
     def _check_host(self) -> None:
-        host = (urlsplit("//" + self.request.host).hostname or "").lower()
+        host = (_split("//" + self.request.host).hostname or "").lower()
         if host not in self.services.hosts:
             raise problems.MISDIRECTED(
                 f"Host {host!r} is not served here; start the server with --allow-host {host} if it should be"
@@ -128,7 +128,7 @@ class BaseHandler(RequestHandler):
         """A page of another site must not start, stop or read anything (CSRF, DNS rebinding)."""
         origin = self.request.headers.get("Origin")
         if origin is not None:
-            parts = urlsplit(origin)
+            parts = _split(origin)
             if parts.netloc.lower() == self.request.host.lower() and parts.scheme in ("http", "https"):
                 return
             if origin in self.services.settings.allow_origin:
@@ -288,6 +288,16 @@ def log_request(handler: RequestHandler) -> None:
             "remote": request.remote_ip,
         },
     )
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; none of what is no URL at all."""
+    try:
+        parts = urlsplit(url)
+        parts.hostname  # noqa: B018 - raises for what is no address
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
 
 
 class NotFoundHandler(BaseHandler):

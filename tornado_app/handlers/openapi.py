@@ -255,7 +255,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas, refusals: _Refusals) -> JS
     described["parameters"] += [_header_parameter(name) for name in declared.headers]
     if declared.body:
         described["requestBody"] = {
-            "required": any(content.type is not None and _has_required(content.type) for content in declared.body),
+            "required": len(declared.body) == 1 and _has_required(declared.body[0].type),
             "content": {content.media_type: _media(content, schemas) for content in declared.body},
         }
     return {name: value for name, value in described.items() if value not in ("", [])}
@@ -330,7 +330,7 @@ def _media(content: Content, schemas: _Schemas) -> JSON:
 
 
 def _has_required(type: Any) -> bool:
-    return any(f.required for f in msgspec.structs.fields(type))
+    return type is not None and any(f.required for f in msgspec.structs.fields(type))
 
 
 def _tag(module: str) -> str:

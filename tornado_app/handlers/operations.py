@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -19,8 +19,8 @@ from tornado_app.problems import Kind
 
 M = TypeVar("M", bound=Callable[..., Any])
 
-GUARDS = (problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED, problems.INTERNAL)
-"""What any operation may answer with (`BaseHandler.prepare`, and a bug)."""
+GUARDS = (problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED, problems.INTERNAL)
+"""What any operation may answer with: to bad HTTP, in `BaseHandler.prepare`, and for a bug."""
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,9 +72,9 @@ def operation(
         hints = get_type_hints(method, include_extras=True)
         taken = set(inspect.signature(method).parameters) - {"self"}
         query_type, body_type = hints.get("query", query), hints.get("body")
-        implied = [problems.BAD_PARAMETERS] if query_type or body_type else []
+        path = {part: hints.get(part, str) for part in taken - {"query", "body"}}
+        implied = [problems.BAD_PARAMETERS] if query_type or body_type or _are_checked(path.values()) else []
         implied += [problems.BAD_BODY] if body_type or body else []
-        implied += [problems.BAD_REQUEST] if taken - {"query", "body"} else []
         declared = Operation(
             name=name,
             doc=inspect.cleandoc(method.__doc__ or ""),
@@ -83,7 +83,7 @@ def operation(
             headers=headers,
             query=query_type,
             body=(Content(type=body_type),) if body_type else body,
-            path={part: hints.get(part, str) for part in taken - {"query", "body"}},
+            path=path,
         )
 
         @functools.wraps(method)
@@ -104,6 +104,11 @@ def operation_of(method: Any) -> Operation | None:
     """What `@operation` declared for a handler's method."""
     found: Operation | None = getattr(method, "operation", None)
     return found
+
+
+def _are_checked(types: Iterable[Any]) -> bool:
+    """Whether a type has a pattern that a part of the path may not fit."""
+    return any(getattr(meta, "pattern", None) for type in types for meta in getattr(type, "__metadata__", ()))
 
 
 def _by_status(answers: Any) -> dict[int, Content | None]:

@@ -54,7 +54,7 @@ def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
         for name in given:
             if name not in known:
                 takes = f"this endpoint knows {', '.join(known)}" if known else "this endpoint has none"
-                raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name)
+                raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name[:100])
     values: dict[str, Any] = {}
     for name, parameter in known.items():
         if texts := given.get(name):
