@@ -466,11 +466,16 @@ async def test_the_log_is_kept_and_read_in_pages(engine: Engine, http: httpx.Asy
 
 async def test_the_log_of_what_runs_is_up_to_date(engine: Engine, http: httpx.AsyncClient) -> None:
     await start(engine, "p", "talker", every=0.01)
-    await eventually(lambda: engine.log("p", 0, 1))
-    page = (await http.get("/v1/processes/p/log")).json()
-    await asyncio.sleep(0.05)
-    more = (await http.get("/v1/processes/p/log")).json()
-    assert len(more["items"]) > len(page["items"])
+
+    async def lines() -> int:
+        return len((await http.get("/v1/processes/p/log")).json()["items"])
+
+    some = await eventually(lines)
+
+    async def more() -> bool:
+        return await lines() > some
+
+    await eventually(more)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import fcntl
 import os
 import resource
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -375,6 +377,29 @@ def logs_at_length(job: Job[Bad]) -> Misdeed:
     """A megabyte of log."""
     for _ in range(128):
         job.log("x" * 8000)
+    yield Progress()
+
+
+def _meddle(data: bytes) -> None:
+    """Write to every socket that this process has."""
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(fd))) as channel:
+            channel.send(data, socket.MSG_DONTWAIT)
+
+
+def sends_a_report_beyond_the_limit(job: Job[Bad]) -> Misdeed:
+    _meddle(struct.pack("!I", 2**31 - 1))
+    yield from spins(job)
+
+
+def sends_a_report_that_is_none(job: Job[Bad]) -> Misdeed:
+    _meddle(struct.pack("!I", 3) + b"\xc1\xc1\xc1")
+    yield from spins(job)
+
+
+@work_type("never", limit=0)
+def never(job: Job[Any]) -> Generator[Progress, None, None]:
+    """Waits in the queue."""
     yield Progress()
 
 

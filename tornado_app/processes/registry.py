@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +35,9 @@ OPTIONAL = {
     )
 }
 """Work types whose packages are an extra: by name their module, what it needs, and how to come by that."""
+
+T = TypeVar("T")
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -61,16 +65,16 @@ class Registry:
         if settings.allow_code:
             registry.add(code, code.function.__module__)
         for point in entry_points(group=ENTRY_POINTS):
-            found = point.load()
+            where = f"entry point {point.name} = {point.value}"
+            found = _loaded(where, point.load)
             if isinstance(found, ModuleType):
                 registry.add_module(found)
-            else:
+            elif isinstance(found, WorkType):
                 registry.add(found, point.module)
+            else:
+                raise SettingsError(f"{where}: it is a {type(found).__name__}, not declared with @work_type")
         for name in settings.import_:
-            try:
-                module = importlib.import_module(name)
-            except ImportError as error:
-                raise SettingsError(f"--import {name}: {error}") from error
+            module = _loaded(f"--import {name}", functools.partial(importlib.import_module, name))
             if not registry.add_module(module):
                 raise SettingsError(f"--import {name}: the module has no function declared with @work_type")
         default, names = settings.default_work_type, ", ".join(registry.names)
@@ -86,9 +90,17 @@ class Registry:
         return len(found)
 
     def add(self, work: WorkType, module: str) -> None:
-        """Add one that `module` has among its names. Raises `SettingsError` for a bad name or a taken one."""
+        """Add one that `module` has among its names.
+
+        Raises `SettingsError` for a bad name, a taken one, or parameters that can't be told and checked.
+        """
         if not _NAME.fullmatch(work.name):
             raise SettingsError(f"work type {work.name!r}: a name is 1 to 128 of letters, digits, '.', '_', '-'")
+        try:
+            msgspec.structs.fields(work.params)
+            describe(work)
+        except TypeError as error:
+            raise SettingsError(f"work type {work.name!r}: its parameters must be a msgspec.Struct: {error}") from error
         if self._by_name.setdefault(work.name, work) is not work:
             raise SettingsError(f"two work types are named {work.name!r}; rename one")
         self._modules.setdefault(work.name, module)
@@ -123,6 +135,14 @@ class Registry:
     def infos(self) -> list[WorkTypeInfo]:
         """Every work type as the wire tells it."""
         return [describe(self._by_name[name]) for name in self.names]
+
+
+def _loaded(where: str, load: Callable[[], T]) -> T:
+    """What `load` brings. Raises `SettingsError`, saying where, for whatever goes wrong in code that is not ours."""
+    try:
+        return load()
+    except Exception as error:
+        raise SettingsError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def describe(work: WorkType) -> WorkTypeInfo:

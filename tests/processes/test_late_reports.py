@@ -1,0 +1,136 @@
+"""Reports that come too late or can't be read: they change nothing, and nobody else suffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from holdfast.wire import State
+from tests.processes import work
+from tests.processes.conftest import Make
+from tests.processes.helpers import makes_progress, reaches, start, until
+from tornado_app.problems import CONFLICT, ProblemError
+from tornado_app.processes import rows
+from tornado_app.processes.driver import Failed, Stopped, Succeeded, Yielded
+from tornado_app.processes.engine import Engine
+from tornado_app.processes.lifecycle import Cause
+from tornado_app.processes.registry import Registry
+
+LATE: dict[str, Callable[[Engine, Connection], Any]] = {
+    "succeeded": lambda engine, c: engine._book.ended(c, "p", 1, Succeeded(b"1"), None, False),
+    "failed": lambda engine, c: engine._book.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
+    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, Stopped(), Yielded(9, 9, "late", b"9"), False),
+    "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [("p", 1, Yielded(9, 9, "late", b"9"))]),
+    "undone": lambda engine, c: engine._book.undone(c, "p", 1, Succeeded(b"null")),
+    "of nobody": lambda engine, c: engine._book.ended(c, "q", 1, Succeeded(b"1"), None, False),
+    "of nobody's rollback": lambda engine, c: engine._book.undone(c, "q", 1, Succeeded(b"1")),
+}
+
+
+@pytest.mark.parametrize("report", LATE)
+@pytest.mark.parametrize("state", ["running", "paused", "queued", "cancelled"])
+async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make, report: str, state: str) -> None:
+    engine = await make_engine(max_running=1, journal_interval=30)
+    await start(engine, "p", "bad", how="spins", place="process")  # nothing else reports meanwhile
+    await until(engine, "p", lambda p: p.version & 0xFFFFFF > 0)
+    await engine.kill("p")
+    await engine.resume("p")
+    await until(engine, "p", lambda p: p.attempt == 2 and p.version & 0xFFFFFF > 0)
+    if state in ("paused", "queued"):
+        await engine.kill("p")
+        await start(engine, "other", "bad", how="spins", place="process")
+        await until(engine, "other", lambda p: p.state == State.RUNNING)
+        await engine.resume("p")
+        if state == "paused":
+            await engine.pause("p")
+    elif state == "cancelled":
+        await engine.kill("p")
+        await engine.cancel("p")
+        await reaches(engine, "p", State.CANCELLED)
+
+    def look(connection: Connection) -> rows.Record:
+        return rows.get(connection, "p")
+
+    before, events = await engine._journal.read(look), await engine.events_after(0, None)
+    assert before.state == state
+    assert not await engine._journal.write(lambda connection: LATE[report](engine, connection))
+    assert await engine._journal.read(look) == before
+    assert await engine.events_after(0, None) == events
+
+
+async def test_a_change_of_a_row_that_has_changed_meanwhile_does_not_land(engine: Engine) -> None:
+    await start(engine, "p", to=1)
+    stale = await engine._journal.read(lambda connection: rows.get(connection, "p"))
+    await reaches(engine, "p", State.SUCCEEDED)
+    stale = rows.Record(**{name: getattr(stale, name) for name in stale.__struct_fields__} | {"state": State.QUEUED})
+    with pytest.raises(ProblemError) as refusal:
+        await engine._journal.write(lambda connection: engine._book._move(connection, stale, Cause.PAUSE))
+    assert refusal.value.kind is CONFLICT
+    assert (await engine.get("p")).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("sends_a_report_beyond_the_limit", "its process sent a report of 2147483647 bytes"),
+        ("sends_a_report_that_is_none", "its process sent a report that can't be read"),
+    ],
+)
+async def test_a_process_that_meddles_with_its_channel_is_ended(engine: Engine, how: str, words: str) -> None:
+    await start(engine, "p", "bad", how=how, place="process")
+    last = await reaches(engine, "p", State.FAILED)
+    assert last.error is not None
+    assert (last.error.type, last.error.message) == ("BadWork", words)
+    await start(engine, "next", to=1, place="process")
+    await reaches(engine, "next", State.SUCCEEDED)
+
+
+async def test_work_that_another_process_cannot_load_says_so(make_engine: Make, registry: Registry) -> None:
+    registry._modules["steps"] = "no.such.module"
+    registry._modules["empty"] = "tests.processes.helpers"
+    engine = await make_engine()
+    for id, work_type, words in (("p", "steps", "No module named 'no'"), ("q", "empty", "has no work type 'empty'")):
+        await start(engine, id, work_type, place="process")
+        last = await reaches(engine, id, State.FAILED)
+        assert last.error is not None
+        assert "its code can't be loaded in a process of its own" in last.error.message
+        assert words in last.error.message
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_a_process_that_cannot_be_started_is_tried_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: Any) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.context.ForkServerProcess.start", refuse)
+        await start(engine, "p", to=1, place="process", retries=1)
+        last = await reaches(engine, "p", State.FAILED)
+    assert last.attempt == 2
+    assert last.error is not None
+    assert "its OS process can't be started: [Errno 11]" in last.error.message
+    await engine.resume("p")
+    await reaches(engine, "p", State.SUCCEEDED)
+
+
+async def test_a_bug_in_one_report_does_not_end_the_reports_of_all(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._attempts, "_publish", bug)
+        await start(engine, "p")
+        await until(engine, "p", lambda p: "ZeroDivisionError" in caplog.text)
+    await makes_progress(engine, "p", (await engine.get("p")).progress.done or 0)
+
+
+async def test_a_kill_that_comes_while_the_process_starts_is_heard(engine: Engine) -> None:
+    await start(engine, "p", "bad", how="spins", place="process")
+    await until(engine, "p", lambda p: p.state == State.RUNNING)
+    assert (await engine.kill("p")).state == State.FAILED
+    assert work.RELEASE.is_set() is False
