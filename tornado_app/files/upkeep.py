@@ -7,7 +7,6 @@ import logging
 import time
 
 from tornado_app import problems
-from tornado_app.files.upload import Upload
 from tornado_app.files.uploads import Uploads
 
 log = logging.getLogger("holdfast.files")
@@ -26,8 +25,7 @@ class Upkeep:
     def start(self) -> None:
         """Publish, in the background, what lacked nothing else when the server stopped; then sweep now and then."""
         for upload in self._uploads:
-            if upload.lacks_only_publishing:
-                self._uploads.spawn(self._publish(upload))
+            self._uploads.spawn(self._uploads.finish_quietly(upload))
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -35,12 +33,6 @@ class Upkeep:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _publish(self, upload: Upload) -> None:
-        try:
-            await self._uploads.settled(upload)
-        except problems.ProblemError as error:
-            log.warning("upload %s can't be published as %r: %s", upload.id, upload.record.name, error.detail)
 
     async def _run(self) -> None:
         while True:

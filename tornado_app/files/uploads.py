@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -27,6 +28,8 @@ from tornado_app.files.upload import Record, Upload
 from tornado_app.files.writer import Check, Writer
 from tornado_app.protocols import digests
 from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.files")
 
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
@@ -262,23 +265,37 @@ class Uploads:
                 )
         finally:
             writer.release()
-            self._recount(upload)
             await self._tidy(upload)
-        if upload.record.name is None and upload.complete:
-            self.concatenation.part_is_complete(upload)
         return upload
 
     async def abandon(self, writer: Writer, why: str) -> None:
-        """The body of a request was cut: what came is kept, unless nobody could go on with it. Releases."""
+        """The body of a request was cut: what came is kept, unless nobody could go on with it. Releases.
+
+        When only the answer was still to come, the upload is finished all the same.
+        """
         await writer.abandon(why)
         await self._tidy(writer.upload)
+        if writer.failure is None:
+            await self.finish_quietly(writer.upload)
+
+    async def finish_quietly(self, upload: Upload) -> None:
+        """Publish an upload that lacks nothing else; a refusal is told to the client when it asks."""
+        if not upload.lacks_only_publishing or upload.writer is not None:
+            return
+        try:
+            await self.settled(upload)
+        except problems.ProblemError as error:
+            log.warning("upload %s can't be published as %r: %s", upload.id, upload.record.name, error.detail)
 
     async def _tidy(self, upload: Upload) -> None:
-        """At the end of a request: where it stands now, and the end of what nobody can go on with."""
+        """A request has ended, and with it what nobody can go on with; those who watch or wait get to know."""
         if upload.modified > upload.told and not upload.complete and not upload.gone:
             self._tell(upload, "progress")  # the last pieces may have come too soon after the telling before
         if upload.record.is_one_request and not upload.gone:
             await self.cancel(upload)
+        self._recount(upload)
+        if upload.record.name is None and upload.complete:
+            self.concatenation.part_is_complete(upload)
 
     def check_length(self, length: int | None) -> None:
         """Raises TOO_LARGE for more than this server takes."""
