@@ -186,7 +186,7 @@ class Writer:
         self._queued -= size
         if self.upload.offset != before:
             self._uploads.moved(self.upload, before)
-            if self.on_progress is not None and not self.ended:
+            if self.on_progress is not None:
                 self.on_progress(self.upload.offset)
 
     # -- in a worker thread
