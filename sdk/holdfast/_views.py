@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from holdfast import calls, wire
+from holdfast._call import Call
 from holdfast._download import Download
 from holdfast._job import Job, Surroundings
 from holdfast._local import FileSource
@@ -16,6 +18,8 @@ from holdfast._records import Record
 from holdfast._shown import ShowsItself
 from holdfast._upload import Upload
 from holdfast.wire import State
+
+Paths = list[Path]
 
 
 class ProcessView(ShowsItself):
@@ -108,7 +112,7 @@ def listing(
     work_type: str | None,
     labels: Mapping[str, str] | None,
     page_size: int | None,
-) -> Callable[[str | None], calls.Call[wire.ProcessPage]]:
+) -> Callable[[str | None], Call[wire.ProcessPage]]:
     """What makes the call for a page of processes from its cursor."""
     return lambda cursor: calls.list_processes(
         state=None if state is None else [str(name) for name in states(state)],
@@ -119,22 +123,22 @@ def listing(
     )
 
 
-def process_events(id: str, last: int | None) -> calls.Call[wire.Event]:
+def process_events(id: str, last: int | None) -> Call[wire.Event]:
     """The stream of one process, from the event after number `last`."""
     return calls.process_events(id, last_event_id=last)
 
 
-def all_events(last: int | None) -> calls.Call[wire.Event]:
+def all_events(last: int | None) -> Call[wire.Event]:
     """The stream of everything, from the event after number `last`."""
     return calls.all_events(last_event_id=last)
 
 
-def file_page(prefix: str, page_size: int | None, cursor: str | None) -> calls.Call[wire.FilePage]:
+def file_page(prefix: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
     """A page of files from its cursor."""
     return calls.list_files(prefix=prefix or None, cursor=cursor, limit=page_size)
 
 
-def upload_page(page_size: int | None, cursor: str | None) -> calls.Call[wire.UploadPage]:
+def upload_page(page_size: int | None, cursor: str | None) -> Call[wire.UploadPage]:
     """A page of uploads from its cursor."""
     return calls.list_uploads(cursor=cursor, limit=page_size)
 
@@ -144,3 +148,9 @@ def job_of(record: Record, around: Surroundings) -> Job[Any]:
     if record.kind == "upload":
         return Upload(around, FileSource(record.path), record.name, overwrite=record.overwrite)
     return Download(around, record.name, Path(record.path), overwrite=record.overwrite)
+
+
+def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
+    """Where a download of `name` lands."""
+    path = Path(to) if to is not None else Path()
+    return path / name.rpartition("/")[2] if path.is_dir() else path

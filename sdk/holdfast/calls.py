@@ -1,163 +1,25 @@
 """One pure function an endpoint: method, path, query, headers, body, and how to read the answer. No I/O.
 
-`ENDPOINTS` is the table of all of them, made by the `@endpoint` lines themselves: the parity test, the OpenAPI document
-and the reference read it.
+`ENDPOINTS` is the table of all of them, made by the `@endpoint` lines themselves: the parity test reads it.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
-from urllib.parse import quote
+from typing import Any, Literal
 
 import msgspec
 
 from holdfast import wire
+from holdfast._call import Answer, Parts, Scalar, Source, endpoint, read_nothing
 from holdfast.errors import ProtocolError
 
-T = TypeVar("T")
-P = ParamSpec("P")
-
 Encoding = Literal["text", "base64"]
-Scalar = str | int | float | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: `headers` have lower-case names; `body` is whole, or empty when it went into a sink."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
-class Source(Protocol):
-    """A request body that is read as it goes out. May be asked again for a repeated request."""
-
-    @property
-    def length(self) -> int | None:
-        """Bytes in all, or None when that is not known."""
-        ...
-
-    def pieces(self) -> Iterator[bytes]:
-        """The body from its start. Reads block: drivers call this off the loop."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One line of the table. `takes` and `answers` are the types of the JSON bodies, or None."""
-
-    name: str
-    method: str
-    route: str
-    takes: Any
-    answers: Any
-    repeatable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What an endpoint's function says about one request; what is None is left out."""
-
-    path: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, Scalar | list[str]] = field(default_factory=dict)
-    headers: Mapping[str, str | None] = field(default_factory=dict)
-    content: bytes | Source | None = None
-    body: Any = None
-    wait: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One request and how to read its answer.
-
-    `repeatable`: sending it again after a lost answer does no harm. `wait`: seconds that the server may take on top of
-    the client's timeout before it begins to answer.
-    """
-
-    endpoint: Endpoint
-    path: str
-    query: list[tuple[str, str]]
-    headers: dict[str, str]
-    content: bytes | Source | None
-    read: Callable[[Answer], T]
-    repeatable: bool
-    wait: float = 0.0
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.endpoint.method
-
-
-ENDPOINTS: dict[str, Endpoint] = {}
-
-
-def endpoint(
-    method: str,
-    route: str,
-    answers: type[T],
-    *,
-    takes: Any = None,
-    repeatable: bool | None = None,
-    read: Callable[[Answer], T] | None = None,
-) -> Callable[[Callable[P, Parts]], Callable[P, Call[T]]]:
-    """Make a call of a function that says the parts of its request, and put it into the table."""
-    again = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE") if repeatable is None else repeatable
-    reader = read or functools.partial(_read_json, answers)
-
-    def declare(function: Callable[P, Parts]) -> Callable[P, Call[T]]:
-        line = Endpoint(function.__name__, method, route, takes, answers, again)
-        ENDPOINTS[line.name] = line
-
-        @functools.wraps(function)
-        def make(*args: P.args, **kwargs: P.kwargs) -> Call[T]:
-            parts = function(*args, **kwargs)
-            headers = {name: value for name, value in parts.headers.items() if value is not None}
-            content = parts.content
-            if parts.body is not None:
-                content = msgspec.json.encode(parts.body)
-                headers.setdefault("Content-Type", "application/json")
-            return Call(
-                line, _path(route, parts.path), _query(parts.query), headers, content, reader, again, parts.wait
-            )
-
-        return make
-
-    return declare
-
-
-def _path(route: str, values: Mapping[str, str]) -> str:
-    # A file name may hold folders; everything else is one segment.
-    quoted = {name: quote(value, safe="/" if name == "name" else "") for name, value in values.items()}
-    return route.format(**quoted)
-
-
-def _query(values: Mapping[str, Scalar | list[str]]) -> list[tuple[str, str]]:
-    return [
-        (name, str(item).lower() if isinstance(item, bool) else str(item))
-        for name, value in values.items()
-        for item in (value if isinstance(value, list) else [value])
-        if item is not None
-    ]
-
-
-def _read_json(type: type[T], answer: Answer) -> T:
-    try:
-        return msgspec.json.decode(answer.body, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"the answer is not the {type.__name__} that a Holdfast server gives: {error}") from None
-
-
-def _read_nothing(answer: Answer) -> None:
-    return None
 
 
 # -- the seed: processes
@@ -252,6 +114,37 @@ def _unless_text(encoding: Encoding) -> str | None:
     return None if encoding == "text" else encoding
 
 
+# -- the server
+
+
+def _read_text(answer: Answer) -> str:
+    return answer.body.decode("utf-8", "replace")
+
+
+@endpoint("GET", "/health/live", wire.Health)
+def live() -> Parts:
+    """Whether the server answers at all."""
+    return Parts()
+
+
+@endpoint("GET", "/health/ready", wire.Health)
+def ready() -> Parts:
+    """Whether it can work."""
+    return Parts()
+
+
+@endpoint("GET", "/metrics", str, read=_read_text)
+def metrics() -> Parts:
+    """Figures for Prometheus."""
+    return Parts()
+
+
+@endpoint("GET", "/openapi.json", dict)
+def openapi() -> Parts:
+    """The contract."""
+    return Parts()
+
+
 # -- processes
 
 
@@ -329,7 +222,7 @@ def cancel_processes(which: wire.BulkRequest) -> Parts:
     return Parts(body=which)
 
 
-@endpoint("DELETE", "/v1/processes/{id}", type(None), read=_read_nothing)
+@endpoint("DELETE", "/v1/processes/{id}", type(None), read=read_nothing)
 def forget_process(id: str) -> Parts:
     """Forget a process that has ended."""
     return Parts(path={"id": id})
@@ -463,7 +356,7 @@ def put_file(name: str, data: bytes | Source, *, etag: str | None = None, absent
     )
 
 
-@endpoint("DELETE", "/v1/files/{name}", type(None), read=_read_nothing)
+@endpoint("DELETE", "/v1/files/{name}", type(None), read=read_nothing)
 def delete_file(name: str, *, etag: str | None = None) -> Parts:
     """Remove a published file; with `etag`, only while it is that version."""
     return Parts(path={"name": name}, headers={"If-Match": None if etag is None else f'"{etag}"'})
@@ -559,7 +452,7 @@ def append(id: str, offset: int, data: bytes | Source, *, length: int | None = N
     )
 
 
-@endpoint("DELETE", "/v1/uploads/{id}", type(None), read=_read_nothing)
+@endpoint("DELETE", "/v1/uploads/{id}", type(None), read=read_nothing)
 def delete_upload(id: str) -> Parts:
     """Give up an upload; of a finished one only what is known of it goes, never the published file."""
     return Parts(path={"id": id}, headers=TUS)

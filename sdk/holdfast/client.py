@@ -7,37 +7,37 @@ with holdfast.Client("http://127.0.0.1:8000") as client:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, Self, Unpack
 
 from holdfast import calls, plans, wire
-from holdfast._download import Download
+from holdfast._call import Call, T
+from holdfast._code import code_request
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
-from holdfast._job import Job, R, Surroundings
-from holdfast._local import Content, name_of, source_of
-from holdfast._records import Record, pending, records_dir
-from holdfast._shown import ShowsFiles, ShowsProcesses, ShowsServer
-from holdfast._upload import Upload
+from holdfast._job import Job as TransferJob
+from holdfast._job import R, Surroundings
+from holdfast._records import records_dir
+from holdfast._sync_files import Files, Seed, Transfers
+from holdfast._shown import ShowsProcesses, ShowsServer
 from holdfast._views import (
     ProcessView,
     Which,
     all_events,
     bulk,
-    file_page,
-    job_of,
     listing,
     new_id,
     process_events,
     states,
-    upload_page,
 )
 from holdfast.plans import Retries
 from holdfast.transfers import Transfer
 from holdfast.wire import ENDED, State
+from holdfast.work import Job
+
+P = ParamSpec("P")
 
 __all__ = ["Client", "Process"]
 
@@ -86,6 +86,37 @@ class Client(ShowsServer):
     def token(self, token: Token) -> None:
         self._connection.token = token
 
+    def live(self) -> bool:
+        """Whether the server answers at all. Raises `TransportError` when it does not."""
+        return (self._request(calls.live())).status == "live"
+
+    def ready(self) -> bool:
+        """Whether it can work. Raises `Unavailable`, saying why, when it can't."""
+        return (self._request(calls.ready())).status == "ready"
+
+    def metrics(self) -> str:
+        """Figures in the text format of Prometheus."""
+        return self._request(calls.metrics())
+
+    def openapi(self) -> dict[str, Any]:
+        """The server's contract as an OpenAPI 3.1 document."""
+        return self._request(calls.openapi())
+
+    def process(self, function: Callable[Concatenate[Job[Any], P], Any]) -> SentFunction[P]:
+        """Decorator: calling the function starts it on the server, and gives its process.
+
+            @client.process
+            def count(job, to):
+                for i in range((job.checkpoint or {"i": 0})["i"], to):
+                    yield Progress(i + 1, to, {"i": i + 1})
+                return {"counted": to}
+
+            count(1000).result()
+
+        The server has to be started with `--allow-code`, and with the same minor version of Python as here.
+        """
+        return SentFunction(self, function)
+
     def work_types(self) -> list[wire.WorkTypeInfo]:
         """What this server can run."""
         return self._request(calls.list_work_types()).items
@@ -112,7 +143,7 @@ class Client(ShowsServer):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"
 
-    def _begin(self, job: Job[R]) -> Transfer[R]:
+    def _begin(self, job: TransferJob[R]) -> Transfer[R]:
         transfer = Transfer(job, self._driver)
         transfer.resume()
         return transfer
@@ -135,7 +166,7 @@ class Client(ShowsServer):
     def _iterate(self, plan: plans.Plan[None]) -> Iterator[Any]:
         return self._driver.iterate(plan)
 
-    def _request(self, call: calls.Call[calls.T]) -> calls.T:
+    def _request(self, call: Call[T]) -> T:
         return self._driver.run(plans.request(call, self._connection.retries))
 
 
@@ -202,10 +233,24 @@ class Process(ProcessView):
         plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
         return self._client._iterate(plan)
 
-    def _verb(self, name: str, call: calls.Call[wire.Process]) -> Self:
+    def _verb(self, name: str, call: Call[wire.Process]) -> Self:
         get = calls.get_process(self.id)
         self._info = self._client._run(plans.verb(name, call, get, self._client._retries))
         return self
+
+
+class SentFunction(Generic[P]):
+    """A function that runs on the server when it is called. Made by `@client.process`."""
+
+    def __init__(self, client: Client, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
+        self._client = client
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Process:
+        """Start it; raises as `client.processes.submit`."""
+        call = calls.start_process(code_request(self.function, args, kwargs))
+        return Process(self._client, self._client._request(call))
 
 
 class Processes(ShowsProcesses):
@@ -247,6 +292,19 @@ class Processes(ShowsProcesses):
             work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
         )
         return Process(self._client, self._client._request(calls.start_process(request)))
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, id: str | None = None, **kwargs: Any) -> Process:
+        """Send a generator function and start `function(job, *args, **kwargs)` in a process of its own on the server.
+
+        The server has to be started with `--allow-code`. The same `id` with the same code again starts nothing twice.
+
+        Raises:
+            TypeError: it is no generator function, or can't be sent; the message says why.
+            Forbidden: the server takes no code.
+            BadRequest: the server runs another minor version of Python.
+        """
+        call = calls.start_process(code_request(function, args, kwargs, id=id))
+        return Process(self._client, self._client._request(call))
 
     def get(self, id: str) -> Process:
         """The process of this id. Raises `NotFound`."""
@@ -301,210 +359,6 @@ class Processes(ShowsProcesses):
         """Cancel all that match."""
         return self._client._request(calls.cancel_processes(bulk(which)))
 
-    def _verb(self, name: str, id: str, call: calls.Call[wire.Process]) -> Process:
+    def _verb(self, name: str, id: str, call: Call[wire.Process]) -> Process:
         plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
         return Process(self._client, self._client._run(plan))
-
-
-class Files(ShowsFiles):
-    """`client.files`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def upload(
-        self,
-        content: Content,
-        name: str | None = None,
-        *,
-        overwrite: bool = False,
-        restart: bool = False,
-        segments: int | None = None,
-        limit: float | None = None,
-    ) -> Transfer[wire.FileInfo]:
-        """Send a file in the background; `wait()` gives the file as the server has it.
-
-        What an earlier kernel or process has sent of the same file is not sent again. Content that is published under
-        this name already is done at once.
-
-        Args:
-            content: a path, bytes, a binary file or an iterable of bytes. What can't be sought can't be gone on with by
-                another process, and what the server has not confirmed of it is kept in memory, at most 8 MiB.
-            name: the file's name on the server; else the last part of the path.
-            overwrite: replace another file of that name; else that is `FileExists`.
-            restart: begin at byte 0, whatever there is.
-            segments: connections at once; as many as pay, found out by measuring, when left out.
-            limit: bytes a second at most.
-
-        Raises:
-            OSError: the path can't be read.
-            ValueError: there is no name, and none can be told from `content`.
-        """
-        return self._client._begin(
-            Upload(
-                self._client._around,
-                source_of(content),
-                name or name_of(content),
-                overwrite=overwrite,
-                restart=restart,
-                segments=segments,
-                limit=limit,
-            )
-        )
-
-    def download(
-        self,
-        name: str,
-        to: str | os.PathLike[str] | None = None,
-        *,
-        overwrite: bool = False,
-        restart: bool = False,
-        segments: int | None = None,
-        limit: float | None = None,
-    ) -> Transfer[Path]:
-        """Fetch a file in the background; `wait()` gives the path.
-
-        What an earlier kernel or process left of the same download is gone on with. A target that is the same file
-        already is done at once.
-
-        Args:
-            name: the file's name on the server.
-            to: a file, or a folder that is there; else the working directory.
-            overwrite: replace another file that is there; else that is `LocalExists`.
-            restart: begin at byte 0, whatever there is.
-            segments: connections at once; as many as pay, found out by measuring, when left out.
-            limit: bytes a second at most.
-        """
-        return self._client._begin(
-            Download(
-                self._client._around,
-                name,
-                target_of(name, to),
-                overwrite=overwrite,
-                restart=restart,
-                segments=segments,
-                limit=limit,
-            )
-        )
-
-    def uploads(self, *, page_size: int | None = None) -> Iterator[wire.UploadInfo]:
-        """Uploads in the making, of every client, and finished ones that the server still remembers."""
-        page = partial(upload_page, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
-
-    def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
-        """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
-        page = partial(file_page, prefix, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
-
-    def info(self, name: str) -> wire.FileInfo:
-        """Size, entity tag, digest and type of a file. Raises `NotFound`."""
-        return self._client._run(plans.info(name, self._client._retries))
-
-    def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
-        """The bytes of a file from `begin` up to, not including, `end`, in memory.
-
-        Raises:
-            PreconditionFailed: `etag` is given and the file is another version.
-            RangeNotSatisfiable: `begin` is at or past the end.
-        """
-        whole = begin == 0 and end is None
-        call = calls.get_file(name, begin=None if whole else begin, end=end, etag=etag)
-        return self._client._request(call)
-
-    def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
-        """Publish `data` as a file in one request. Bigger ones go better by `upload`.
-
-        Raises:
-            PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
-        """
-        absent = not overwrite and etag is None
-        return self._client._run(plans.put(name, data, etag, absent, self._client._retries))
-
-    def delete(self, name: str, *, etag: str | None = None) -> None:
-        """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
-        self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
-
-
-def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
-    """Where a download of `name` lands."""
-    path = Path(to) if to is not None else Path()
-    return path / name.rpartition("/")[2] if path.is_dir() else path
-
-
-class Transfers:
-    """`client.transfers`: what was begun with this server from this machine and is not over."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def pending(self) -> list[Record]:
-        """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
-
-        Those that are running now are among them.
-        """
-        return [*pending(records_dir(), self._client.base_url)]
-
-    def resume(self, record: Record) -> Transfer[Any]:
-        """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
-        return self._client._begin(job_of(record, self._client._around))
-
-
-class Seed:
-    """`client.seed`: the seed's endpoints, one request a method."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
-        """`GET /{id}/process/`: start it, or see how it stands."""
-        return self._client._request(calls.seed_start(id, work_type, params))
-
-    def pause(self, id: str) -> wire.Process:
-        """`POST /{id}/process/pause/`."""
-        return self._client._request(calls.seed_pause(id))
-
-    def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
-        """`POST /{id}/process/resume/`."""
-        return self._client._request(calls.seed_resume(id, work_types))
-
-    def cancel(self, id: str) -> wire.Process:
-        """`POST /{id}/process/cancel/`."""
-        return self._client._request(calls.seed_cancel(id))
-
-    def download(
-        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
-    ) -> wire.DownloadPiece:
-        """`GET /download/`: the piece at `bytes_read`."""
-        return self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
-
-    def upload_status(self, file_name: str) -> wire.UploadStatus:
-        """`GET /upload/`: where to go on."""
-        return self._client._request(calls.seed_upload_status(file_name))
-
-    def upload(
-        self,
-        file_name: str,
-        bytes_read: int,
-        data: bytes,
-        *,
-        encoding: calls.Encoding = "text",
-        file_size: int | None = None,
-        overwrite: bool = False,
-        is_complete: bool | None = None,
-    ) -> wire.UploadStatus:
-        """`POST /upload/`: append `data` at `bytes_read`."""
-        call = calls.seed_upload(
-            file_name,
-            bytes_read,
-            data,
-            encoding=encoding,
-            file_size=file_size,
-            overwrite=overwrite,
-            is_complete=is_complete,
-        )
-        return self._client._request(call)
-
-    def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
-        """`POST /upload/cancel/`: delete the intermediate file."""
-        return self._client._request(calls.seed_upload_cancel(file_name))

@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from holdfast import calls, wire
+from holdfast._call import Answer, Call
 from holdfast._sse import Parser, ServerSent
-from holdfast.calls import Answer, Call
 from holdfast.errors import (
     APIError,
     ConnectFailed,

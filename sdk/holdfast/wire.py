@@ -27,6 +27,7 @@ __all__ = [
     "FileInfo",
     "FileName",
     "FilePage",
+    "Health",
     "LogLine",
     "LogPage",
     "Number",
@@ -305,6 +306,12 @@ def link_signature(token: str, name: str, expires: int) -> str:
     Whoever has the token can make one; it lets its bearer read that one file, and nothing else.
     """
     return hmac.new(token.encode(), f"GET\n{expires}\n{name}".encode(), hashlib.sha256).hexdigest()
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What `/health/live` and `/health/ready` say when all is well."""
+
+    status: Literal["live", "ready"]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -174,7 +174,7 @@ def test_a_file_that_was_replaced_on_the_way_is_never_spliced(
     proxy = faulty(Fault(stall_down=3 * MIB))
     with holdfast.Client(proxy.url) as through:
         transfer = through.files.download(file.name, tmp_path)
-        proxy.wait_for(lambda p: p.happened == 1)
+        wait_until(lambda: transfer.progress.done > MIB)
         transfer.pause()
         file.replace(client)
         transfer.resume()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast import calls, errors, plans
+from holdfast._call import Call
 from holdfast.plans import Plan, Retries, Sleep
 from holdfast.wire import Process, ProgressInfo, State
 
@@ -46,7 +47,7 @@ def test_what_may_be_repeated_is_repeated_until_it_works() -> None:
         plans.request(GET, Retries()), CUT, refusal(503), errors.RequestTimeout(), process("running")
     )
     assert result.state is State.RUNNING
-    assert [type(e) for e in effects] == [calls.Call, Sleep, calls.Call, Sleep, calls.Call, Sleep, calls.Call]
+    assert [type(e) for e in effects] == [Call, Sleep, Call, Sleep, Call, Sleep, Call]
 
 
 @pytest.mark.parametrize("error", [CUT, errors.RequestTimeout("slow"), refusal(500), refusal(502)])

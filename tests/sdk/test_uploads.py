@@ -88,8 +88,8 @@ def test_cuts_cost_no_byte_twice(client: holdfast.Client, served: ServerProcess,
     assert proxy.bytes_up < 8 * MIB * 1.05
 
 
-@pytest.mark.parametrize("when", [b"POST ", b"PATCH ", b"HEAD "])
-@pytest.mark.parametrize("size", [0, 100_000])
+@pytest.mark.parametrize("when", [b"PUT ", b"POST ", b"PATCH ", b"HEAD "])
+@pytest.mark.parametrize("size", [0, 100_000, 300_000])
 def test_a_lost_answer_is_no_loss(served: ServerProcess, make: Make, faulty: Faulty, when: bytes, size: int) -> None:
     path = make(size)
     proxy = faulty(Fault(when=when, swallow_answer=True))

@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
+from holdfast._call import Call
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
 from holdfast.plans import Open, Plan, Retries, Sleep, Stop, Stopped
@@ -35,7 +36,7 @@ _LOOK_PAUSE = 0.2  # seconds between two rounds of asking
 _FEW = 8  # processes that are asked for one by one, rather than by a page
 _MOST = 2000  # processes that are kept in mind when someone looks at all
 
-VERB_CALLS: dict[str, Callable[[str], calls.Call[wire.Process]]] = {
+VERB_CALLS: dict[str, Callable[[str], Call[wire.Process]]] = {
     "pause": calls.pause_process,
     "resume": calls.resume_process,
     "cancel": calls.cancel_process,
@@ -312,7 +313,7 @@ class Feed:
             self._changed()
         self.listed.set()
 
-    def _run(self, call: calls.Call[plans.T]) -> plans.T:
+    def _run(self, call: Call[plans.T]) -> plans.T:
         with self.lock:
             driver, stop = self._live, self._stop
         if stop is None:

@@ -1,0 +1,157 @@
+"""What a call is: one request and how to read its answer, and the table of all endpoints. No I/O."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from holdfast.errors import ProtocolError
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: `headers` have lower-case names; `body` is whole, or empty when it went into a sink."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Source(Protocol):
+    """A request body that is read as it goes out. May be asked again for a repeated request."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes in all, or None when that is not known."""
+        ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body from its start. Reads block: drivers call this off the loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One line of the table. `takes` and `answers` are the types of the JSON bodies, or None."""
+
+    name: str
+    method: str
+    route: str
+    takes: Any
+    answers: Any
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an endpoint's function says about one request; what is None is left out."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Scalar | list[str]] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    content: bytes | Source | None = None
+    body: Any = None
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and how to read its answer.
+
+    `repeatable`: sending it again after a lost answer does no harm. `wait`: seconds that the server may take on top of
+    the client's timeout before it begins to answer.
+    """
+
+    endpoint: Endpoint
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    content: bytes | Source | None
+    read: Callable[[Answer], T]
+    repeatable: bool
+    wait: float = 0.0
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.endpoint.method
+
+
+ENDPOINTS: dict[str, Endpoint] = {}
+
+
+def endpoint(
+    method: str,
+    route: str,
+    answers: type[T],
+    *,
+    takes: Any = None,
+    repeatable: bool | None = None,
+    read: Callable[[Answer], T] | None = None,
+) -> Callable[[Callable[P, Parts]], Callable[P, Call[T]]]:
+    """Make a call of a function that says the parts of its request, and put it into the table."""
+    again = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE") if repeatable is None else repeatable
+    reader = read or functools.partial(_read_json, answers)
+
+    def declare(function: Callable[P, Parts]) -> Callable[P, Call[T]]:
+        line = Endpoint(function.__name__, method, route, takes, answers, again)
+        ENDPOINTS[line.name] = line
+
+        @functools.wraps(function)
+        def make(*args: P.args, **kwargs: P.kwargs) -> Call[T]:
+            parts = function(*args, **kwargs)
+            headers = {name: value for name, value in parts.headers.items() if value is not None}
+            content = parts.content
+            if parts.body is not None:
+                content = msgspec.json.encode(parts.body)
+                headers.setdefault("Content-Type", "application/json")
+            return Call(
+                line, _path(route, parts.path), _query(parts.query), headers, content, reader, again, parts.wait
+            )
+
+        return make
+
+    return declare
+
+
+def _path(route: str, values: Mapping[str, str]) -> str:
+    # A file name may hold folders; everything else is one segment.
+    quoted = {name: _quoted(value, "/" if name == "name" else "") for name, value in values.items()}
+    return route.format(**quoted)
+
+
+def _quoted(value: str, safe: str) -> str:
+    """Percent-encoded, dot segments too: a URL with those is another URL (RFC 3986, section 5.2.4)."""
+    segments = quote(value, safe=safe).split("/")
+    return "/".join(segment.replace(".", "%2E") if segment in (".", "..") else segment for segment in segments)
+
+
+def _query(values: Mapping[str, Scalar | list[str]]) -> list[tuple[str, str]]:
+    return [
+        (name, str(item).lower() if isinstance(item, bool) else str(item))
+        for name, value in values.items()
+        for item in (value if isinstance(value, list) else [value])
+        if item is not None
+    ]
+
+
+def _read_json(type: type[T], answer: Answer) -> T:
+    try:
+        return msgspec.json.decode(answer.body, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the answer is not the {type.__name__} that a Holdfast server gives: {error}") from None
+
+
+def read_nothing(answer: Answer) -> None:
+    """For answers without a body."""
+    return
