@@ -21,6 +21,7 @@ DEV = [
     "openapi-spec-validator>=0.7",
     "schemathesis>=4.10",
     "mypy>=1.14",
+    "basedpyright>=1.30",  # pyright as a wheel that brings its own node: nothing is downloaded when it first runs
     "ruff>=0.9",
     "import-linter>=2.1",
     "nbclient>=0.10",

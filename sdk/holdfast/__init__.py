@@ -16,12 +16,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast import errors
     from holdfast.aio import AsyncClient, AsyncProcess
     from holdfast.client import Client, Process
     from holdfast.errors import HoldfastError
     from holdfast.local import LocalServer, local_server
     from holdfast.plans import Retries
-    from holdfast.transfers import AsyncTransfer, Transfer
+    from holdfast.transfers import AsyncTransfer, Transfer, TransferState
     from holdfast.wire import State
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Retries",
     "State",
     "Transfer",
+    "TransferState",
+    "errors",
     "local_server",
 ]
 
@@ -49,11 +52,14 @@ _HOME = {
     "Retries": "plans",
     "State": "wire",
     "Transfer": "transfers",
+    "TransferState": "transfers",
     "local_server": "local",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("holdfast.errors")
     if name not in _HOME:
         raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"holdfast.{_HOME[name]}"), name)
@@ -62,4 +68,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

@@ -150,6 +150,14 @@ class AsyncFiles(ShowsFiles):
         await self._client._run(reading.open())
         return AsyncRemoteFile(reading, self._client._run)
 
+    async def get_upload(self, id: str) -> wire.UploadInfo:
+        """An upload as it stands. Raises `NotFound`."""
+        return await self._client._request(calls.get_upload(id))
+
+    async def cancel_upload(self, id: str) -> None:
+        """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
+        await self._client._run(plans.forget(calls.delete_upload(id), self._client._retries))
+
     def list(self, prefix: str = "", *, page_size: int | None = None) -> AsyncIterator[wire.FileInfo]:
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
         page = partial(file_page, prefix, page_size)

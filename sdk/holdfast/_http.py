@@ -5,6 +5,8 @@ closes what a plan left open. Both are safe to share: the sync one between threa
 a loop.
 """
 
+# ruff: noqa: E402 - what has to happen before httpx is imported is explained there
+
 from __future__ import annotations
 
 import asyncio
@@ -12,6 +14,7 @@ import os
 import queue
 import socket
 import ssl
+import sys
 import threading
 import time
 import weakref
@@ -21,8 +24,14 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
+# httpx imports click, rich and pygments for its own command line, where they are: four fifths of its import time.
+# None makes that one import fail, as it does where they are not, which httpx is prepared for.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the import system's own sign
 import httpcore
 import httpx
+
+if sys.modules.get("httpx._main") is None:
+    sys.modules.pop("httpx._main", None)
 
 from holdfast import errors, plans
 from holdfast._call import Answer, Call

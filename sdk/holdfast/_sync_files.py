@@ -151,6 +151,14 @@ class Files(ShowsFiles):
         self._client._run(reading.open())
         return io.BufferedReader(RemoteFile(reading, self._client._run), READ_SIZE)
 
+    def get_upload(self, id: str) -> wire.UploadInfo:
+        """An upload as it stands. Raises `NotFound`."""
+        return self._client._request(calls.get_upload(id))
+
+    def cancel_upload(self, id: str) -> None:
+        """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
+        self._client._run(plans.forget(calls.delete_upload(id), self._client._retries))
+
     def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
         page = partial(file_page, prefix, page_size)

@@ -19,6 +19,8 @@ PINNED = {
         "Retries",
         "State",
         "Transfer",
+        "TransferState",
+        "errors",
         "local_server",
     },
     "holdfast.work": {
@@ -52,7 +54,7 @@ def test_every_public_name_is_there_and_says_what_it_is(module: str) -> None:
             assert inspect.getdoc(thing), f"{module}.{name} has no docstring"
 
 
-@pytest.mark.parametrize("name", sorted(PINNED["holdfast"]))
+@pytest.mark.parametrize("name", sorted(PINNED["holdfast"] - {"errors"}))
 def test_the_methods_of_public_classes_say_what_they_do(name: str) -> None:
     thing = getattr(importlib.import_module("holdfast"), name)
     for method, function in inspect.getmembers(thing, inspect.isfunction):

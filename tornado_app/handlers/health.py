@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from holdfast.wire import Health
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.operations import Content, operation
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What a probe wants to hear."""
-
-    status: Literal["live", "ready"]
 
 
 class LiveHandler(BaseHandler):

@@ -1,0 +1,111 @@
+"""Drift fails here: the two clients, the calls and the server's routes name the same things."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast import _aio_files, _sync_files, aio, calls, client, transfers
+from holdfast._call import ENDPOINTS
+from tornado_app.app import routes
+from tornado_app.handlers.openapi import Contract
+
+SDK = Path(holdfast.__file__).parent
+
+FOR_PEOPLE = {"docs", "docs_file", "problem_type"}  # pages, not the API
+
+PAIRS: list[tuple[type, type]] = [
+    (client.Client, aio.AsyncClient),
+    (client.Process, aio.AsyncProcess),
+    (client.Processes, aio.AsyncProcesses),
+    (client.SentFunction, aio.AsyncSentFunction),
+    (_sync_files.Files, _aio_files.AsyncFiles),
+    (_sync_files.Transfers, _aio_files.AsyncTransfers),
+    (_sync_files.Seed, _aio_files.AsyncSeed),
+    (transfers.Transfer, transfers.AsyncTransfer),
+]
+SAME = {
+    "__enter__": "__aenter__",
+    "__exit__": "__aexit__",
+    "Iterator": "AsyncIterator",
+    "SyncTransport": "AsyncTransport",
+    "io.BufferedReader": "AsyncRemoteFile",
+    **{one.__name__: other.__name__ for one, other in PAIRS},
+}
+
+
+def public(cls: type) -> dict[str, Any]:
+    own = {"__init__", "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
+    members = [(name, value) for base in cls.__mro__[:-1] for name, value in vars(base).items()]
+    return {name: value for name, value in members if not name.startswith("_") or (name in own and name in vars(cls))}
+
+
+def as_async(text: object) -> str:
+    names = "|".join(map(re.escape, sorted(SAME, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w.])({names})(?!\w)", lambda match: SAME[match[1]], str(text))
+
+
+def signature(member: Any) -> list[tuple[str, str, str, str]]:
+    function = member.fget if isinstance(member, property) else member
+    found = inspect.signature(function)
+    parameters = [(p.name, str(p.kind), str(p.default), str(p.annotation)) for p in found.parameters.values()]
+    return [*parameters, ("return", "", "", str(found.return_annotation))]
+
+
+@pytest.mark.parametrize(("sync", "other"), PAIRS, ids=lambda cls: cls.__name__)
+def test_the_async_face_has_the_same_methods_with_the_same_signatures(sync: type, other: type) -> None:
+    ours, theirs = public(sync), public(other)
+    assert {SAME.get(name, name) for name in ours} == set(theirs)
+    for name, member in ours.items():
+        if isinstance(member, property) or callable(member):
+            here = [tuple(map(as_async, part)) for part in signature(member)]
+            assert here == [tuple(part) for part in signature(theirs[SAME.get(name, name)])], f"{sync.__name__}.{name}"
+
+
+@pytest.mark.parametrize(("sync", "other"), PAIRS, ids=lambda cls: cls.__name__)
+def test_every_public_method_says_what_it_does(sync: type, other: type) -> None:
+    for cls in (sync, other):
+        for name, member in public(cls).items():
+            if not name.startswith("_") and (isinstance(member, property) or callable(member)):
+                assert inspect.getdoc(member), f"{cls.__name__}.{name}"
+
+
+def called(path: Path) -> set[str]:
+    """Names of the calls that a module makes."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "calls"
+    }
+
+
+def test_both_faces_reach_every_endpoint() -> None:
+    sync = called(SDK / "client.py") | called(SDK / "_sync_files.py")
+    other = called(SDK / "aio.py") | called(SDK / "_aio_files.py")
+    shared = {"_download", "_folder", "_reader", "_upload", "_views", "plans"}
+    both = set().union(*(called(SDK / f"{name}.py") for name in shared)) | (sync & other)
+    assert set(ENDPOINTS) - both == set()
+
+
+def test_the_server_has_these_endpoints_and_no_others() -> None:
+    """The contract is made from the route table; its operations are named after the calls."""
+    served = {
+        endpoint.name: (endpoint.method.upper(), endpoint.path)
+        for endpoint in Contract(routes(None)).endpoints  # type: ignore[arg-type]  # only handlers that serve need services
+        if endpoint.name not in FOR_PEOPLE
+    }
+    # OPTIONS is answered everywhere and is no operation of the contract.
+    ours = {name: (line.method, line.route) for name, line in ENDPOINTS.items() if line.method != "OPTIONS"}
+    assert ours == served
+
+
+def test_every_call_has_a_docstring_and_is_of_this_module() -> None:
+    for name in ENDPOINTS:
+        assert inspect.getdoc(getattr(calls, name)), name
