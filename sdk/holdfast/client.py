@@ -20,8 +20,8 @@ from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._job import Job as TransferJob
 from holdfast._job import R, Surroundings
 from holdfast._records import records_dir
-from holdfast._sync_files import Files, Seed, Transfers
 from holdfast._shown import ShowsProcesses, ShowsServer
+from holdfast._sync_files import Files, Seed, Transfers
 from holdfast._views import (
     ProcessView,
     Which,

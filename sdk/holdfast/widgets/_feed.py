@@ -42,7 +42,7 @@ VERB_CALLS: dict[str, Callable[[str], Call[wire.Process]]] = {
     "cancel": calls.cancel_process,
 }
 
-_BULK_CALLS: dict[str, Callable[[wire.BulkRequest], calls.Call[wire.BulkAnswer]]] = {
+_BULK_CALLS: dict[str, Callable[[wire.BulkRequest], Call[wire.BulkAnswer]]] = {
     "pause": calls.pause_processes,
     "resume": calls.resume_processes,
     "cancel": calls.cancel_processes,
