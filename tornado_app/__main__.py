@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ _SWITCH_INTERVAL = 0.0005
 async def serve(config: settings.Settings) -> None:
     """Serve until SIGTERM or SIGINT; a second SIGINT ends at once."""
     app = await App.open(config)
+    # What has been loaded stays: the collector need not go through all of it again and again.
+    gc.collect()
+    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

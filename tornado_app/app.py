@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
+from tornado.routing import Matcher, PathMatches
 from tornado.web import Application
 
 from tornado_app.files.service import FileService
@@ -30,6 +34,12 @@ ID = r"(?P<id>[^/]+)"
 def routes(services: Services) -> list[Route]:
     """Every endpoint; the first line that matches a path takes it."""
     table: list[tuple[str, type[BaseHandler]]] = [
+        # files
+        (r"/v1/files/?", file_handlers.FilesHandler),
+        (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
+        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
+        (r"/v1/uploads/?", upload_handlers.UploadsHandler),
+        (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
         # the seed
         (rf"/{ID}/process/?", seed_processes.ProcessHandler),
         (rf"/{ID}/process/(?P<verb>pause|cancel)/?", seed_processes.VerbHandler),
@@ -40,11 +50,6 @@ def routes(services: Services) -> list[Route]:
         (r"/health/live", health.LiveHandler),
         (r"/health/ready", health.ReadyHandler),
         (r"/metrics", health.MetricsHandler),
-        # files
-        (r"/v1/files/?", file_handlers.FilesHandler),
-        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
-        (r"/v1/uploads/?", upload_handlers.UploadsHandler),
-        (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
         (r"/v1/processes", process_handlers.ProcessesHandler),
@@ -61,6 +66,21 @@ def routes(services: Services) -> list[Route]:
         (r"/problems/(?P<type>[^/]+)", docs.ProblemHandler),
     ]
     return [(pattern, handler, {"services": services}) for pattern, handler in table]
+
+
+def _matcher(pattern: str, handler: type[BaseHandler]) -> Matcher:
+    return _ForMethods(pattern, handler.ONLY) if handler.ONLY else PathMatches(pattern)
+
+
+class _ForMethods(PathMatches):
+    """Matches a path for some methods only: a handler that streams bodies in is another one than what sends."""
+
+    def __init__(self, pattern: str, methods: Container[str]) -> None:
+        super().__init__(pattern)
+        self._methods = methods
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return super().match(request) if request.method in self._methods else None
 
 
 class App:
@@ -97,7 +117,7 @@ class App:
         """The Tornado application."""
         table = routes(self.services)
         return Application(
-            [*table],
+            [(_matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
             contract=Contract(table),
             default_handler_class=NotFoundHandler,
             default_handler_args={"services": self.services},
@@ -119,6 +139,7 @@ class App:
             max_body_size=16 * MIB,  # upload handlers raise it for themselves
             xheaders=self.settings.trust_proxy,
         )
+        self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own
         self._server.add_sockets(sockets)
         self.port = sockets[0].getsockname()[1]
         return self.port

@@ -77,17 +77,15 @@ class LocalStore:
 
     def stat(self, name: str) -> FileStat:
         """See `FileStore`."""
-        fd = self.tree.open(name)
-        try:
-            return self.describe(name, os.fstat(fd))
-        finally:
-            os.close(fd)
+        fd, status = self.tree.open(name)
+        os.close(fd)
+        return self.describe(name, status)
 
     def open(self, name: str) -> LocalReader:
         """See `FileStore`; the reader has a descriptor."""
-        fd = self.tree.open(name)
+        fd, status = self.tree.open(name)
         try:
-            return LocalReader(fd, self.describe(name, os.fstat(fd)))
+            return LocalReader(fd, self.describe(name, status))
         except BaseException:
             os.close(fd)
             raise
@@ -167,13 +165,11 @@ class LocalStore:
             return None
         if stat.S_ISLNK(own.st_mode):
             try:
-                fd = self.tree.open(name)
+                fd, status = self.tree.open(name)
             except problems.ProblemError:
                 return own, True  # it leads nowhere; replacing or removing it touches the link alone
-            try:
-                return os.fstat(fd), True
-            finally:
-                os.close(fd)
+            os.close(fd)
+            return status, True
         if not stat.S_ISREG(own.st_mode):
             what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
             raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")

@@ -7,6 +7,10 @@ from prometheus_client import Counter, Gauge, Histogram
 RECEIVED = Counter("holdfast_upload_bytes", "Bytes of uploads written to the store.")
 SENT = Counter("holdfast_download_bytes", "Bytes of files sent.")
 DOWNLOADS = Counter("holdfast_downloads", "Downloads by how they ended.", ["end"])
+DOWNLOAD_COMPLETE = DOWNLOADS.labels("complete")
+DOWNLOAD_NOT_MODIFIED = DOWNLOADS.labels("not modified")
+DOWNLOAD_CUT = DOWNLOADS.labels("cut")
+DOWNLOAD_CHANGED = DOWNLOADS.labels("changed")
 DOWNLOAD_SECONDS = Histogram(
     "holdfast_download_seconds",
     "From a download's request to its last byte, for those that ended well.",

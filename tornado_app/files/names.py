@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from tornado_app import problems
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 SEGMENT_BYTES = 255
 NAME_BYTES = 1024
@@ -30,7 +34,7 @@ def flaw(name: str) -> str | None:
         return "it is not UTF-8"
     if len(encoded) > NAME_BYTES:
         return f"it has {len(encoded)} bytes; {NAME_BYTES} are allowed"
-    if any(ch < " " or "\x7f" <= ch <= "\x9f" or ch in "\u2028\u2029" for ch in name):
+    if _CONTROL.search(name):
         return "it has control characters"
     if "\\" in name:
         return "it has a backslash; folders are separated by /"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -24,6 +24,7 @@ SMALL = 64 * 1024
 
 _TRIES = 3
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+_DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
 
 
 @dataclass(slots=True)
@@ -58,18 +59,18 @@ class PublishedFiles:
 
     # -- reading
 
-    async def fetch(self, name: str, headers: Mapping[str, str]) -> Answer:
+    def fetch(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
         """What a GET with these headers gets.
 
         Raises:
             ProblemError: BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small
                 file that somebody writes to all the time.
         """
-        return await self._uploads.run(self._fetch, name, headers)
+        return self._uploads.run(self._fetch, name, _relevant(headers))
 
-    async def look(self, name: str, headers: Mapping[str, str]) -> Answer:
+    def look(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
         """What a HEAD with these headers gets: what a GET without a Range would. Raises as `fetch`."""
-        return await self._uploads.run(self._look, name, headers)
+        return self._uploads.run(self._look, name, _relevant(headers))
 
     async def page(self, prefix: str, after: str, limit: int) -> FilePage:
         """Files by name from the one after `after`, at most `limit`."""
@@ -171,8 +172,15 @@ def info(stat: FileStat) -> FileInfo:
     )
 
 
+def _relevant(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a GET is decided by; most have none of it."""
+    return {name: headers[name] for name in _DECISIVE if name in headers}
+
+
 def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> Answer:
     """Preconditions first, then If-Range and Range (RFC 9110, section 13.2.2)."""
+    if not headers:
+        return Answer(200, stat)
     status = _status("GET", name, headers, stat)
     if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat)):
         return Answer(status, stat)

@@ -14,6 +14,8 @@ from tornado_app import problems
 from tornado_app.files import names
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO must not wait for a writer; regular files don't mind.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_LINKS = 40  # as Linux itself allows on one path
 
 
@@ -35,21 +37,40 @@ class Tree:
             os.close(self.fd)
             self.fd = -1
 
-    def open(self, name: str) -> int:
-        """A descriptor of the regular file `name`, for reading. Raises BAD_NAME, NO_SUCH_FILE."""
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """A descriptor of the regular file `name`, for reading, and its status. Raises BAD_NAME, NO_SUCH_FILE."""
         names.check(name)
-        with self._walk(name) as (folder, last):
-            try:
-                # O_NONBLOCK: opening a FIFO must not wait for a writer; regular files don't mind.
-                fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-            except OSError as error:
-                raise _refusal(name, error) from None
-        mode = os.fstat(fd).st_mode
+        fd = self._open_without_links(name)
+        if fd is None:
+            with self._walk(name) as (folder, last):
+                try:
+                    fd = os.open(last, _FILE, dir_fd=folder)
+                except OSError as error:
+                    raise _refusal(name, error) from None
+        status = os.fstat(fd)
+        mode = status.st_mode
         if stat.S_ISREG(mode):
-            return fd
+            return fd, status
         os.close(fd)
         what = "a folder" if stat.S_ISDIR(mode) else "neither a file nor a folder"
         raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+
+    def _open_without_links(self, name: str) -> int | None:
+        """What almost every name is, in a system call a segment; None for what wants a closer look."""
+        folder = self.fd
+        try:
+            *folders, last = name.split("/")
+            for segment in folders:
+                below = os.open(segment, FOLDER, dir_fd=folder)
+                if folder != self.fd:
+                    os.close(folder)
+                folder = below
+            return os.open(last, _FILE, dir_fd=folder)
+        except OSError:
+            return None
+        finally:
+            if folder != self.fd:
+                os.close(folder)
 
     @contextmanager
     def parent(self, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:

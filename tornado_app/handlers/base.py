@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -96,17 +96,21 @@ class BaseHandler(RequestHandler):
 
     services: Services
 
+    ONLY: ClassVar[tuple[str, ...]] = ()
+    """The methods that come here, where another handler has the rest of them on the same path."""
+
     MAY_BE_VISITED = False
     """A link on any page may lead here: a GET changes nothing, and the page that links gets nothing to read."""
 
     def initialize(self, services: Services) -> None:
         self.services = services
+        self.lost = False
         self._allowed_origin: str | None = None
 
     def set_default_headers(self) -> None:
         for name, value in SECURITY_HEADERS.items():
-            self.set_header(name, value)
-        self.set_header("Cache-Control", "no-store")
+            self._headers[name] = value  # set_header would look for what our own constants don't have
+        self._headers["Cache-Control"] = "no-store"
 
     # -- who may come in
 
@@ -263,15 +267,26 @@ class BaseHandler(RequestHandler):
 
     def on_finish(self) -> None:
         self.services.in_flight.discard(self)
-        log_request(self)
+        if not self.lost:
+            log_request(self)
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self.services.in_flight.discard(self)
+        if not self.lost and not self._finished:
+            self.lost = True
+            self.on_lost()
+            log_request(self)
+
+    def on_lost(self) -> None:
+        """The client has gone before it had its answer."""
+        self.set_status(499, "Client Closed Request")
 
 
 def log_request(handler: RequestHandler) -> None:
     """One line a request. Queries are left out: they may carry what is private."""
+    if not access_log.isEnabledFor(logging.INFO):
+        return
     request = handler.request
     milliseconds = 1000 * (time.time() - request._start_time)
     access_log.info(

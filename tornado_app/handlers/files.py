@@ -89,9 +89,8 @@ class FilesHandler(CrossOriginHandler):
         self.answer(await self.services.files.published.page(query.prefix, query.cursor, query.limit))
 
 
-@stream_request_body
-class FileHandler(StreamingHandler, CrossOriginHandler):
-    """`/v1/files/{name}`."""
+class FileHandler(CrossOriginHandler):
+    """`/v1/files/{name}`: all but PUT."""
 
     EXPOSED = _EXPOSED
     ACCEPTED = _ACCEPTED
@@ -99,7 +98,6 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
     MAY_BE_VISITED = True
 
     _sending: Transmission | None = None
-    _put: Put
 
     def is_signed(self) -> bool:
         if self.request.method not in ("GET", "HEAD"):
@@ -116,8 +114,6 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         if int(expires) < time.time():
             raise problems.UNAUTHORIZED("the link has expired; ask for a new one")
         return True
-
-    # -- out
 
     @operation(
         "get_file",
@@ -140,8 +136,11 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         multipart = self._describe(answer)
         if answer.reader is None:
             self.finish(answer.content)
-            metrics.SENT.inc(len(answer.content or b""))
-            self._count("not modified" if answer.content is None else "complete")
+            if answer.content is None:
+                metrics.DOWNLOAD_NOT_MODIFIED.inc()
+            else:
+                metrics.SENT.inc(len(answer.content))
+                self._completed()
         else:
             await self._send(answer, answer.reader, multipart)
 
@@ -163,28 +162,30 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         """Status and headers; how the body is framed when it has several parts."""
         stat, spans = answer.stat, answer.spans
         self.set_status(answer.status)
-        self.set_header("ETag", conditionals.quoted(stat.etag))
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("Last-Modified", _date(min(stat.modified_ns // 1_000_000_000, int(time.time()))))
+        # None of these can hold what set_header looks for: they are numbers, dates, tokens, and names made safe.
+        headers = self._headers
+        headers["ETag"] = conditionals.quoted(stat.etag)
+        headers["Cache-Control"] = "no-cache"
+        headers["Last-Modified"] = _date(min(stat.modified_ns // 1_000_000_000, int(time.time())))
         if answer.status == 304:
             return None
-        self.set_header("Accept-Ranges", "bytes")
-        self.set_header("Content-Disposition", _disposition(stat.name))
+        headers["Accept-Ranges"] = "bytes"
+        headers["Content-Disposition"] = _disposition(stat.name)
         digest = self._digest(stat)
         if digest is not None:
-            self.set_header("Repr-Digest", digest)
+            headers["Repr-Digest"] = digest
         kind = media_types.of(stat.name)
         if spans is not None and len(spans) > 1:
             multipart = Multipart(secrets.token_hex(16), spans, stat.size, kind)
-            self.set_header("Content-Type", multipart.content_type)
-            self.set_header("Content-Length", multipart.content_length)
+            headers["Content-Type"] = multipart.content_type
+            headers["Content-Length"] = str(multipart.content_length)
             return multipart
-        self.set_header("Content-Type", kind)
+        headers["Content-Type"] = kind
         if spans is None:
-            self.set_header("Content-Length", stat.size)
+            headers["Content-Length"] = str(stat.size)
         else:
-            self.set_header("Content-Range", spans[0].content_range(stat.size))
-            self.set_header("Content-Length", spans[0].length)
+            headers["Content-Range"] = spans[0].content_range(stat.size)
+            headers["Content-Length"] = str(spans[0].length)
         return None
 
     def _digest(self, stat: FileStat) -> str | None:
@@ -196,9 +197,8 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
     async def _send(self, answer: Answer, reader: FileReader, multipart: Multipart | None) -> None:
         files = self.services.files
         sending = self._sending = Transmission(cast(HTTPConnection, self.request.connection), reader, files.run)
-        end = "complete"
         try:
-            if self._lost:
+            if self.lost:
                 raise StreamClosedError
             self.flush()
             if multipart is None:
@@ -211,26 +211,59 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
                     await sending.write(multipart.head(index))
                     await sending.send(span.first, span.length, last=index == len(multipart.spans) - 1)
                 await sending.write(multipart.tail)
+            self._completed()
         except StreamClosedError:
-            end = "cut"
+            metrics.DOWNLOAD_CUT.inc()
         except FileChangedError:
-            end = "changed"
-            self._end("the file was written to")
+            metrics.DOWNLOAD_CHANGED.inc()
+            self.request.connection.close()  # type: ignore[union-attr]
         finally:
             self._sending = None
             await files.run(reader.close)
-        self._count(end)
 
-    def _count(self, end: str) -> None:
-        metrics.DOWNLOADS.labels(end).inc()
-        if end == "complete":
-            metrics.DOWNLOAD_SECONDS.observe(self.request.request_time())
+    def _completed(self) -> None:
+        metrics.DOWNLOAD_COMPLETE.inc()
+        metrics.DOWNLOAD_SECONDS.observe(self.request.request_time())
 
-    # -- in
+    @operation(
+        "delete_file",
+        None,
+        problems.BAD_NAME,
+        problems.NO_SUCH_FILE,
+        problems.PRECONDITION_FAILED,
+        headers=("If-Match", "If-None-Match", "If-Unmodified-Since"),
+    )
+    async def delete(self, name: FileName) -> None:
+        """Remove a published file."""
+        await self.services.files.published.delete(name, self.request.headers)
+        self.set_status(204)
+
+    def allowed_methods(self) -> list[str]:
+        return [*super().allowed_methods(), *FilePutHandler.ONLY]
+
+    def on_lost(self) -> None:
+        super().on_lost()
+        if self._sending is not None:
+            self._sending.abort()
+
+    def compute_etag(self) -> None:
+        """The file has its own; Tornado would hash the body."""
+
+    def check_etag_header(self) -> bool:
+        return False  # preconditions have been decided on
+
+
+@stream_request_body
+class FilePutHandler(StreamingHandler, CrossOriginHandler):
+    """`/v1/files/{name}`: PUT."""
+
+    ONLY = ("PUT",)
+    EXPOSED = _EXPOSED
+    ACCEPTED = _ACCEPTED
+
+    _put: Put
 
     async def begin(self) -> None:
-        if self.request.method != "PUT":
-            return
         self._check_whole()
         self._put = await self.services.files.published.put(
             self.path_kwargs["name"],
@@ -285,32 +318,6 @@ class FileHandler(StreamingHandler, CrossOriginHandler):
         if not self._put.replaces:
             self.set_header("Location", self.request.path)
         self.answer(file, 200 if self._put.replaces else 201)
-
-    @operation(
-        "delete_file",
-        None,
-        problems.BAD_NAME,
-        problems.NO_SUCH_FILE,
-        problems.PRECONDITION_FAILED,
-        headers=("If-Match", "If-None-Match", "If-Unmodified-Since"),
-    )
-    async def delete(self, name: FileName) -> None:
-        """Remove a published file."""
-        await self.services.files.published.delete(name, self.request.headers)
-        self.set_status(204)
-
-    # -- ends
-
-    def on_connection_close(self) -> None:
-        if self._sending is not None:
-            self._sending.abort()
-        super().on_connection_close()
-
-    def compute_etag(self) -> None:
-        """The file has its own; Tornado would hash the body."""
-
-    def check_etag_header(self) -> bool:
-        return False  # preconditions have been decided on
 
 
 @lru_cache(maxsize=1024)

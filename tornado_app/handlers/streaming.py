@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 
 from tornado_app import problems
 from tornado_app.files.writer import Writer
-from tornado_app.handlers.base import BaseHandler, Services, log_request
+from tornado_app.handlers.base import BaseHandler, Services
 from tornado_app.protocols.form_text import BodyError, Decoder
 
 LINGER_S = 5.0
@@ -29,7 +29,6 @@ class StreamingHandler(BaseHandler):
         self.decoder: Decoder | None = None
         self.refused = False
         self._cut_because = "connection lost"
-        self._lost = False
         self._last = 0.0
         self._idle: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -152,17 +151,14 @@ class StreamingHandler(BaseHandler):
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self._unwatch()
-        if self._lost or self._finished:
-            return
-        self._lost = True
+
+    def on_lost(self) -> None:
         if self.writer is not None:
             uploads = self.services.files.uploads
             uploads.spawn(uploads.abandon(self.writer, self._cut_because))
         if not self.refused:
-            self.set_status(499, "Client Closed Request")
-        log_request(self)
+            super().on_lost()
 
     def on_finish(self) -> None:
         self._unwatch()
-        if not self._lost:
-            super().on_finish()
+        super().on_finish()
