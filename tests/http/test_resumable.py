@@ -196,7 +196,7 @@ class TestInterimResponses:
 
     async def test_what_is_down_is_told_now_and_then_without_a_location(self, base_url: str) -> None:
         raw = Raw(base_url)
-        size = 6_000_000
+        size = 9_900_000  # more than may wait in the queue
         await raw.send("POST /v1/uploads", {**INTEROP, "Upload-Complete": "?0", "Content-Length": size}, b"x" * size)
         status, headers = await raw.head()
         url = headers["Location"]
@@ -211,7 +211,7 @@ class TestInterimResponses:
         assert status == 201
         assert headers["Location"] == url
         assert told == sorted(set(told))
-        assert 1 <= len(told) <= 7
+        assert 1 <= len(told) <= size >> 20
         assert all(0 < offset <= size for offset in told)
 
     async def test_an_expectation_gets_100_as_well(self, base_url: str) -> None:
