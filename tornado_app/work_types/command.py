@@ -94,7 +94,7 @@ def _arguments(params: Command, setting: Callable[[str], Any]) -> list[str]:
 
 
 def _start(job: Job[Command]) -> tuple[Program, _At]:
-    if job.checkpoint is not None:
+    if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept
         job.log("the program that ran before is gone; starting it over")
     environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
     arguments = _arguments(job.params, job.setting)

@@ -96,7 +96,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
     if at is not None and at.cells == at.total:
         end(job)
     else:
-        session = _found_again(job, at) or _start(job, at)
+        session = _found_again(job, at) or _start(job)
         job.when_killed(session.kill)
         left = False
         try:
@@ -177,14 +177,14 @@ async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
     return f"{which} was interrupted" if session.killed else ""
 
 
-def _start(job: Job[Notebook], at: _At | None) -> Session:
+def _start(job: Job[Notebook]) -> Session:
     """A new kernel, for the notebook from its first cell."""
     from nbclient import NotebookClient
 
     from tornado_app.work_types.kernels import Kernel
 
     params = job.params
-    if at is not None:
+    if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept
         job.log("the kernel that ran before is gone; starting over at the first cell")
     content = _read(job)
     name = params.kernel or content.metadata.get("kernelspec", {}).get("name") or "python3"
