@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 SIZE = 1 << 20
-MOST = 24
+MOST = 16
 
 
 class _Buffer(bytearray):

@@ -408,10 +408,9 @@ class Uploads:
         self._emit(Event(type="upload", id=upload.id, time=datetime.now(UTC), data=data))
 
     def _recount(self, upload: Upload) -> None:
-        if upload.complete or upload.gone:
-            self._making.discard(upload.id)
-        else:
-            self._making.add(upload.id)
+        is_making = not (upload.complete or upload.gone)
+        if is_making != (upload.id in self._making):
+            (self._making.add if is_making else self._making.discard)(upload.id)
         metrics.IN_THE_MAKING.set(len(self._making))
 
     def _forget(self, upload: Upload) -> None:

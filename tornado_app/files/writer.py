@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 QUEUED = 8 * MIB
-QUEUED_BY_ALL = 32 * MIB
+QUEUED_BY_ALL = 24 * MIB
 
 
 class Check(Protocol):

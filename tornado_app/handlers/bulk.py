@@ -46,7 +46,6 @@ class BulkServer(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if type(stream) is IOStream:
-            stream = BulkStream(
-                stream.socket, max_buffer_size=self.max_buffer_size, read_chunk_size=self.read_chunk_size
-            )
+            # Each read of anything else, such as headers, clears a buffer of this size first.
+            stream = BulkStream(stream.socket, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST)
         super().handle_stream(stream, address)
