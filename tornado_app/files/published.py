@@ -149,7 +149,7 @@ class PublishedFiles:
     async def delete(self, name: str, headers: Mapping[str, str]) -> None:
         """Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         await self._uploads.run(self._delete, name, headers)
-        self._uploads.tell_file(name, "deleted")
+        self._uploads.news.of_file(name, "deleted")
 
     def _delete(self, name: str, headers: Mapping[str, str]) -> None:
         stat = self._store.stat(name)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from tornado_app.files.store import Piece, StagedData
+from tornado_app.protocols.digests import HASHLIB
 
 _READ = 1 << 20
 _CATCH_UP = 8 << 20
@@ -56,3 +57,13 @@ class RunningDigest:
                 raise OSError(f"the staged bytes of {self._staged.id} ended at {self._position}, not at {end}")
             self._sha256.update(piece)
             self._position += len(piece)
+
+
+def digest_of(staged: StagedData, algorithm: str) -> bytes:
+    """The digest of all that is staged, by an algorithm's name in RFC 9530; reads all of it."""
+    made = hashlib.new(HASHLIB[algorithm])
+    offset = 0
+    while piece := staged.read(offset, _READ):
+        made.update(piece)
+        offset += len(piece)
+    return made.digest()

@@ -7,7 +7,6 @@ and the newest request wins: it tells the older one to let go, waits until that 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -22,18 +21,18 @@ from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.files import for_work, metrics
 from tornado_app.files.concatenation import Concatenation
+from tornado_app.files.news import News
+from tornado_app.files.running_digest import digest_of
 from tornado_app.files.store import FileStat, FileStore, GrowsInView, StagedData
 from tornado_app.files.trips import Trips
 from tornado_app.files.upload import Record, Upload
 from tornado_app.files.writer import Check, Writer
-from tornado_app.protocols import digests
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.files")
 
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
-_PROGRESS_S = 0.5
 JOINED_EXPIRY_S = 3600.0
 """What a part is kept at most, once it has become part of a file: a client may use it again."""
 
@@ -56,7 +55,7 @@ class Uploads:
         self._settings = settings
         self._store = store
         self._trips = trips
-        self._emit = emit
+        self.news = News(emit)
         self._all: dict[str, Upload] = {}
         self._making: set[str] = set()
         self._open: OrderedDict[str, Upload] = OrderedDict()
@@ -138,7 +137,7 @@ class Uploads:
             self._making.discard(id)
             raise
         metrics.CREATED.labels(record.kind).inc()
-        self._tell(upload, "created")
+        self.news.of_upload(upload, "created")
         return upload
 
     def _make(self, id: str, record: Record) -> StagedData:
@@ -289,8 +288,8 @@ class Uploads:
 
     async def _tidy(self, upload: Upload) -> None:
         """A request has ended, and with it what nobody can go on with; those who watch or wait get to know."""
-        if upload.modified > upload.told and not upload.complete and not upload.gone:
-            self._tell(upload, "progress")  # the last pieces may have come too soon after the telling before
+        if not upload.complete and not upload.gone:
+            self.news.of_progress(upload, is_pause=True)
         if upload.record.is_one_request and not upload.gone:
             await self.cancel(upload)
         self._recount(upload)
@@ -337,7 +336,7 @@ class Uploads:
             if len(self._expired) > _EXPIRED:
                 self._expired.popitem(last=False)
         if not was_complete:
-            self._tell(upload, "expired" if expired else "cancelled")
+            self.news.of_upload(upload, "expired" if expired else "cancelled")
             if expired:
                 metrics.EXPIRED.inc()
 
@@ -351,8 +350,8 @@ class Uploads:
         stat = await self.run(self._publish_now, upload)
         metrics.PUBLISHED.labels(upload.record.kind).inc()
         metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
-        self._tell(upload, "finished", sha256=stat.sha256, etag=stat.etag)
-        self.tell_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
+        self.news.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
+        self.news.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
         if not upload.record.is_kept:  # its status is the file's own
             await self.run(upload.staged.discard)
             self._forget(upload)
@@ -363,7 +362,7 @@ class Uploads:
             raise ValueError(f"{upload.id} is a part and never becomes a file")
         sha256 = upload.digest.result() if upload.digest is not None else None
         for algorithm, digest in upload.record.digests.items():
-            known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else _digest(upload.staged, algorithm)
+            known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else digest_of(upload.staged, algorithm)
             if known != digest:
                 metrics.DIGEST_FAILURES.inc()
                 raise problems.CHECKSUM_MISMATCH(
@@ -384,8 +383,7 @@ class Uploads:
         upload.modified = time.time()
         if upload.offset > before:
             metrics.RECEIVED.inc(upload.offset - before)
-        if upload.modified - upload.told > _PROGRESS_S:
-            self._tell(upload, "progress")
+        self.news.of_progress(upload)
 
     def check_space(self, size: int) -> None:
         """Refuse before the disk is full; blocks. Raises NO_SPACE."""
@@ -396,16 +394,6 @@ class Uploads:
                 f"{free} bytes are free, and {reserve} of them stay so (--reserve-space); "
                 "make room, then go on from where the upload stands"
             )
-
-    def tell_file(self, name: str, what: str, **data: Any) -> None:
-        """An event about a published file."""
-        self._emit(Event(type="file", id=name, time=datetime.now(UTC), data={"what": what, **data}))
-
-    def _tell(self, upload: Upload, what: str, **data: Any) -> None:
-        upload.told = time.time()
-        record = upload.record
-        data = {"what": what, "name": record.name, "offset": upload.offset, "length": record.length, **data}
-        self._emit(Event(type="upload", id=upload.id, time=datetime.now(UTC), data=data))
 
     def _recount(self, upload: Upload) -> None:
         is_making = not (upload.complete or upload.gone)
@@ -436,13 +424,3 @@ class Uploads:
             await self.run(writer.upload.staged.close)
         finally:
             writer.release()
-
-
-def _digest(staged: StagedData, algorithm: str) -> bytes:
-    """The digest of all that is staged, by an algorithm's name in RFC 9530."""
-    made = hashlib.new(digests.HASHLIB[algorithm])
-    offset = 0
-    while piece := staged.read(offset, 1 << 20):
-        made.update(piece)
-        offset += len(piece)
-    return made.digest()
