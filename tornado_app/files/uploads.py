@@ -92,12 +92,16 @@ class Uploads:
         for id in self._store.staged():
             if id.startswith(for_work.PREFIX):
                 continue
-            staged = self._store.load(id)
-            staged.close()
-            record = msgspec.json.decode(staged.info, type=Record)
-            if record.kind == "put":
-                staged.discard()  # nobody can come back to it
+            try:
+                staged = self._store.load(id)
+                record = msgspec.json.decode(staged.info, type=Record)
+            except (problems.ProblemError, msgspec.MsgspecError, OSError) as error:
+                log.error("what is kept of upload %s can't be read, and is left as it is: %s", id, error)
+                continue
+            if record.is_one_request or (staged.published is not None and not record.is_kept):
+                staged.discard()  # nobody will come back to it
             else:
+                staged.close()
                 found.append((id, record, staged))
         return found
 
@@ -136,6 +140,7 @@ class Uploads:
         except BaseException:
             self._making.discard(id)
             raise
+        self._keep_open(upload)
         metrics.CREATED.labels(record.kind).inc()
         self.news.of_upload(upload, "created")
         return upload
