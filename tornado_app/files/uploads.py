@@ -94,6 +94,7 @@ class Uploads:
                 continue
             try:
                 staged = self._store.load(id)
+                staged.close()
                 record = msgspec.json.decode(staged.info, type=Record)
             except (problems.ProblemError, msgspec.MsgspecError, OSError) as error:
                 log.error("what is kept of upload %s can't be read, and is left as it is: %s", id, error)
@@ -101,7 +102,6 @@ class Uploads:
             if record.is_one_request or (staged.published is not None and not record.is_kept):
                 staged.discard()  # nobody will come back to it
             else:
-                staged.close()
                 found.append((id, record, staged))
         return found
 
