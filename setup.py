@@ -58,7 +58,7 @@ setup(
         *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
     ],
     install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0"],
-    package_data={"holdfast": ["py.typed"], "tornado_app": ["py.typed", "viewer/*"]},
+    package_data={"holdfast": ["py.typed"], "holdfast.widgets": ["static/*"], "tornado_app": ["py.typed", "viewer/*"]},
     extras_require={
         "server": SERVER,
         "cli": CLI,

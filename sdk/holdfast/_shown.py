@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from holdfast.widgets import Dashboard
+    from holdfast.widgets import Dashboard, DownloadLink, UploadBox
 
 
 class ShowsItself:
@@ -38,6 +38,35 @@ class ShowsProcesses(ShowsItself):
 
 
 class ShowsFiles(ShowsItself):
-    """What `client.files` shows."""
+    """What `client.files` shows and hands to the browser."""
 
     _shows = "files"
+
+    def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
+        """A box in a notebook that takes files from the person's own machine, of any size, and resumes by itself.
+
+        The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
+        a `local_server()` does); else they go through the kernel, up to a size that the box says. What has arrived is
+        in its trait `files`. Needs `holdfast[notebook]`.
+
+        Args:
+            prefix: what is put before each file's name, such as "raw/".
+            overwrite: files of the same name are replaced; else they are refused.
+        """
+        from holdfast.widgets import UploadBox
+
+        return UploadBox(vars(self)["_client"], prefix, overwrite=overwrite)
+
+    def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
+        """A link to a file that any browser follows, and resumes, without the token. As a last line it can be clicked.
+
+        Args:
+            name: the file's name on the server.
+            expires: seconds that it is good for, where the server has a token. Whoever has the link can read the file.
+            base_url: the server as the browser reaches it, where that is not `client.base_url`.
+        """
+        from holdfast.widgets import DownloadLink
+
+        client = vars(self)["_client"]
+        token = client.token() if callable(client.token) else client.token
+        return DownloadLink((base_url or client.base_url).rstrip("/"), name, token, expires)

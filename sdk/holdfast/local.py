@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from holdfast._jupyter import page_origins
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class LocalServer:
         self.files_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "holdfast._embedded", "--address", "127.0.0.1", "--port", str(self._port)]
         command += ["--data-dir", str(self.data_dir), "--files-dir", str(self.files_dir), *self._flags]
+        for origin in page_origins():  # so that upload boxes reach it
+            command += ["--allow-origin", origin]
         environment = dict(os.environ)
         if self.token is not None:
             environment["HOLDFAST_TOKEN"] = self.token

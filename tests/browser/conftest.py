@@ -24,7 +24,6 @@ from tests.servers import free_port, wait_until
 playwright_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
-DOCUMENT = "doc/tree"  # JupyterLab with one notebook and nothing else
 WITHIN = 30_000  # milliseconds for what a page is to show
 
 
@@ -95,6 +94,25 @@ class NotebookPage:
         """Open a notebook and wait for its kernel."""
         self.page.goto(url)
         self.ready()
+
+    def open(self, name: str) -> None:
+        """Open a notebook in a JupyterLab that is there, and wait for its kernel."""
+        self.page.evaluate(
+            "async (path) => { await window.jupyterapp.commands.execute('docmanager:open', {path}); }", name
+        )
+        self.ready()
+
+    def close_all(self) -> None:
+        """Close every notebook, without a question, and forget what the page has kept."""
+        self.page.evaluate(
+            """async () => {
+                for (const widget of [...window.jupyterapp.shell.widgets('main')]) {
+                    if (widget.context) await widget.context.save();
+                    widget.dispose();
+                }
+                localStorage.clear();
+            }"""
+        )
 
     def ready(self) -> None:
         """Wait until the notebook can run (the idle mark comes too early)."""
@@ -178,7 +196,7 @@ class NotebookPage:
     def shoot(self, cell: int, name: str) -> None:
         """Keep a picture of what a cell shows, for people: `HOLDFAST_PICTURES` is the folder."""
         if folder := os.environ.get("HOLDFAST_PICTURES"):
-            card = self.output(cell).locator(".jupyter-widgets").first
+            card = self.output(cell).locator(".jupyter-widgets, .holdfast-upload").first
             picture = card.screenshot(animations="disabled")
             (Path(folder) / f"{name}.png").write_bytes(picture)
 
@@ -210,46 +228,55 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def new_page(browser: Any) -> Iterator[Callable[[], Any]]:
-    """Makes pages, each with a storage of its own."""
-    contexts = []
+def new_page(browser: Any) -> Any:
+    """A page with a storage of its own."""
+    context = browser.new_context(viewport={"width": 1000, "height": 800}, accept_downloads=True)
+    context.set_default_timeout(WITHIN)
+    return context.new_page()
 
-    def make() -> Any:
-        context = browser.new_context(viewport={"width": 1000, "height": 800})
-        context.set_default_timeout(WITHIN)
-        contexts.append(context)
-        return context.new_page()
 
-    yield make
-    for context in contexts:
-        context.close()
+@pytest.fixture(scope="module")
+def lab(jupyter: Jupyter, browser: Any) -> Iterator[NotebookPage]:
+    """The JupyterLab that the tests of a file open their notebooks in: loading it takes longer than most tests."""
+    page = NotebookPage(new_page(browser))
+    page.page.goto(f"{jupyter.url}/lab?reset")
+    page.page.wait_for_function("() => window.jupyterapp")
+    page.page.evaluate(
+        """async () => {
+            await window.jupyterapp.restored;
+            window.jupyterapp.shell.collapseLeft();
+        }"""
+    )
+    yield page
+    page.page.context.close()
 
 
 @pytest.fixture
 def open_notebook(
-    jupyter: Jupyter, new_page: Callable[[], Any], request: pytest.FixtureRequest
+    jupyter: Jupyter, browser: Any, lab: NotebookPage, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., NotebookPage]]:
-    """Opens a notebook of the given cells in a page: `open_notebook("1 + 1", app="notebooks")` for Notebook 7."""
-    opened: list[NotebookPage] = []
+    """Opens a notebook of the given cells in the `lab`; with `app`, in another page: "doc/tree" or "notebooks"."""
+    others: list[NotebookPage] = []
+    path = jupyter.root / f"{request.node.name}.ipynb"
 
-    def open(*cells: str, app: str = DOCUMENT, name: str = request.node.name) -> NotebookPage:
-        path = jupyter.root / f"{name}.ipynb"
+    def open(*cells: str, app: str = "") -> NotebookPage:
         if cells:
             sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
             kernel = {"name": "python3", "display_name": "Python 3"}
             nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata={"kernelspec": kernel}), path)
-        notebook = NotebookPage(new_page())
-        notebook.goto(f"{jupyter.url}/{app}/{path.name}")
-        if app == DOCUMENT:  # Notebook 7 has errors of its own
-            opened.append(notebook)
-        return notebook
+        if not app:
+            lab.open(path.name)
+            return lab
+        others.append(NotebookPage(new_page(browser)))
+        others[-1].goto(f"{jupyter.url}/{app}/{path.name}")
+        return others[-1]
 
     yield open
-    for notebook in opened:
-        assert notebook.errors == []
-    # end the kernels
+    for page in others:
+        page.page.context.close()
+    lab.close_all()
     with urllib.request.urlopen(f"{jupyter.url}/api/kernels") as answer:
         kernels = json.load(answer)
     for kernel in kernels:
         urllib.request.urlopen(urllib.request.Request(f"{jupyter.url}/api/kernels/{kernel['id']}", method="DELETE"))
+    assert lab.errors == []

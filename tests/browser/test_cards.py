@@ -10,14 +10,18 @@ import pytest
 import holdfast
 from tests.browser.conftest import NotebookPage
 from tests.servers import ServerProcess, wait_until
+from tests.widgets.conftest import forget_everything
 
 Open = Callable[..., NotebookPage]
 
 
-@pytest.fixture
-def server(spawn_server: Callable[..., ServerProcess]) -> ServerProcess:
-    """With work to look at."""
-    return spawn_server("--import", "tests.widgets.work")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One for all tests, with work to look at."""
+    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.widgets.work"])
+    server.start()
+    yield server
+    server.end()
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def client(server: ServerProcess) -> Iterator[holdfast.Client]:
     """The test's own client: what the page shows is compared with what it is told."""
     with holdfast.Client(server.url) as client:
         yield client
+        forget_everything(client)
 
 
 def connect(server: ServerProcess) -> str:
@@ -81,8 +86,10 @@ def test_a_process_is_paused_resumed_and_cancelled_by_hand(
 
 
 def test_a_view_outlives_server_page_and_kernel(
-    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+    spawn_server: Callable[..., ServerProcess], open_notebook: Open
 ) -> None:
+    server = spawn_server("--import", "tests.widgets.work")
+    client = holdfast.Client(server.url)
     notebook = open_notebook(connect(server), start())
     notebook.run_all()
     shown = notebook.output(1)
@@ -108,6 +115,7 @@ def test_a_view_outlives_server_page_and_kernel(
     button(shown, "Resume").click()
     shown.get_by_role("status").get_by_text("running").wait_for()
     assert client.processes.get("p").state == "running"
+    client.close()
 
 
 def test_two_pages_show_one_process(server: ServerProcess, client: holdfast.Client, open_notebook: Open) -> None:
@@ -115,7 +123,7 @@ def test_two_pages_show_one_process(server: ServerProcess, client: holdfast.Clie
     one.run_all()
     one.output(1).get_by_text("/s").wait_for()
     one.save()
-    two = open_notebook()
+    two = open_notebook(app="doc/tree")
     two.output(1).get_by_text("/s").wait_for()
     button(two.output(1), "Pause").click()
     for page in (one, two):

@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.widgets._dashboard import Dashboard
+    from holdfast.widgets._link import DownloadLink
     from holdfast.widgets._process import ProcessCard
     from holdfast.widgets._transfer import TransferCard
+    from holdfast.widgets._upload_box import UploadBox
 
-__all__ = ["Dashboard", "ProcessCard", "TransferCard"]
+__all__ = ["Dashboard", "DownloadLink", "ProcessCard", "TransferCard", "UploadBox"]
 
-_HOME = {"Dashboard": "_dashboard", "ProcessCard": "_process", "TransferCard": "_transfer"}
+_HOME = {
+    "Dashboard": "_dashboard",
+    "DownloadLink": "_link",
+    "ProcessCard": "_process",
+    "TransferCard": "_transfer",
+    "UploadBox": "_upload_box",
+}
 
 
 def __getattr__(name: str) -> Any:

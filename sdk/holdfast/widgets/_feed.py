@@ -327,7 +327,8 @@ class Feed:
 
     def fetch(self, id: str) -> wire.Process:
         """A process as it stands, asked for now. Blocks. Raises `NotFound`."""
-        return self._driver.run(plans.request(calls.get_process(id), self._driver.connection.retries))
+        with self._driver.session(Stop()) as driver:
+            return driver.run(plans.request(calls.get_process(id), driver.connection.retries))
 
     # -- what people ask for
 
@@ -390,7 +391,13 @@ def feed_of(client: Client | AsyncClient) -> Feed:
     with _lock:
         feed = _feeds.get(client)
         if feed is None:
-            # An async client's connections belong to its loop: the feed has its own, to the same server and token.
-            driver = client._driver
-            feed = _feeds[client] = Feed(driver if isinstance(driver, SyncDriver) else SyncDriver(client._connection))
+            feed = _feeds[client] = Feed(driver_of(client))
         return feed
+
+
+def driver_of(client: Client | AsyncClient) -> SyncDriver:
+    """What sends requests of views, from threads of theirs."""
+    driver = client._driver
+    # An async client's connections belong to its loop: views have their own, to the same server and by the same token,
+    # in sessions, so that they are closed in the end.
+    return driver if isinstance(driver, SyncDriver) else SyncDriver(client._connection)
