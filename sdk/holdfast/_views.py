@@ -98,7 +98,7 @@ class Which(TypedDict, total=False):
 
 
 def bulk(which: Which) -> wire.BulkRequest:
-    """The filters as the wire has them. Raises `TypeError` for one that there is not, which would mean more processes."""
+    """The filters as the wire has them. Raises `TypeError` for one that there is not: it would mean more processes."""
     if unknown := which.keys() - Which.__annotations__.keys():
         raise TypeError(
             f"there is no filter {', '.join(sorted(unknown))}; there are {', '.join(Which.__annotations__)}"

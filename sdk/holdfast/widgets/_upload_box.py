@@ -17,6 +17,7 @@ import anywidget
 import traitlets
 
 from holdfast import calls, plans
+from holdfast._call import Call, T
 from holdfast._http import SyncDriver
 from holdfast.errors import Conflict, HoldfastError, TransportError
 from holdfast.plans import Retries, Stop
@@ -199,7 +200,7 @@ class _Relay:
     def _at(self, offset: int) -> dict[str, Any]:
         return {"offset": offset, "end": offset >= self._size}
 
-    def _request(self, call: calls.Call[plans.T]) -> plans.T:
+    def _request(self, call: Call[T]) -> T:
         return self._driver.run(plans.request(call, Retries()))
 
 
