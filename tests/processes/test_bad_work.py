@@ -12,6 +12,7 @@ import pytest
 from holdfast.wire import Process, State
 from tests.processes import work
 from tests.processes.helpers import eventually, makes_progress, reaches, start, told, until
+from tests.processes.test_places import alive
 from tornado_app.problems import ProblemError
 from tornado_app.processes import driver
 from tornado_app.processes.engine import Engine
@@ -83,6 +84,15 @@ async def test_a_process_that_dies_fails_alone_and_its_signal_is_named(engine: E
     last = await fails(engine, how, "process")
     assert last.error is not None
     assert (last.error.type, last.error.message) == ("ProcessDied", words)
+
+
+async def test_a_process_that_dies_before_what_it_forked_is_found_out_and_leaves_nothing(
+    engine: Engine, tmp_path: Path
+) -> None:
+    last = await fails(engine, "leaves_a_fork", "process", path=tmp_path / "pids")
+    assert last.error is not None
+    assert "SIGKILL" in last.error.message
+    await eventually(lambda: not any(alive(int(pid)) for pid in told(tmp_path / "pids")[0].split()))
 
 
 async def test_running_out_of_memory_in_a_process_of_its_own_fails_that_alone(engine: Engine) -> None:

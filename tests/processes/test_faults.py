@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,6 @@ from tests.processes.helpers import told
 from tests.processes.histories import check_chain, check_end, check_trail
 from tests.processes.test_places import alive
 from tests.servers import ServerProcess, wait_until
-
-Spawn = Callable[..., ServerProcess]
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +56,7 @@ class Life:
         self.deaths = 0
         self.answers: list[Process] = []
         self.heard: list[Event] = []
+        self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch)
         self._watcher.start()
 
@@ -131,7 +132,7 @@ class Life:
 
     def _watch(self) -> None:
         """Hear every event up to the end of `mark`, over all deaths, by Last-Event-ID."""
-        while not self.is_marked(self.heard):
+        while not self.is_marked(self.heard) and not self._over.is_set():
             last = self.heard[-1].seq if self.heard else 0
             try:
                 self.heard += self.events_after(last or 0)
@@ -159,9 +160,20 @@ class Life:
     def is_marked(events: list[Event]) -> bool:
         return bool(events) and (events[-1].id, events[-1].state) == ("mark", "succeeded")
 
+    def watched(self) -> list[Event]:
+        """All that was heard, up to the end of `mark`."""
+        self._watcher.join(30)
+        assert self.is_marked(self.heard)
+        return self.heard
+
+    def end(self) -> None:
+        """Watch no more: for what went wrong before `mark`. After the server's end."""
+        self._over.set()
+        self._watcher.join(30)
+
     def check(self) -> None:
         """What was answered and heard is so, and so is what must be true of every history."""
-        self._watcher.join(30)
+        self.watched()
         kept = self.events_after(0)
         numbers = [event.seq or 0 for event in self.heard]
         assert numbers == list(range(1, numbers[-1] + 1)), "heard in order, each once, none left out"
@@ -178,32 +190,65 @@ class Life:
             check_end(process, events, told(self.trail(id)), killed=True)
 
 
+NewLife = Callable[..., Life]
+
+
+@pytest.fixture
+def new_life(tmp_path: Path) -> Iterator[NewLife]:
+    """Starts a server that is to die at these points, and a client of it."""
+    lives: list[Life] = []
+
+    def new_life(*points: str) -> Life:
+        server = ServerProcess(tmp_path, FLAGS, {"HOLDFAST_FAULT": points[0]} if points else {})
+        server.start()
+        lives.append(Life(server, tmp_path, points[1:]))
+        return lives[-1]
+
+    yield new_life
+    for life in lives:
+        life.server.end()
+        life.end()
+
+
 def test_every_fault_point_of_the_processes_is_in_a_life() -> None:
     assert {point.partition(":")[0] for life in LIVES.values() for point in life} == POINTS
 
 
 @pytest.mark.parametrize("points", LIVES.values(), ids=LIVES)
-def test_a_server_killed_in_its_commits_keeps_every_promise(
-    spawn_server: Spawn, tmp_path: Path, points: list[str]
-) -> None:
-    server = spawn_server(*FLAGS, HOLDFAST_FAULT=points[0])
-    life = Life(server, tmp_path, points[1:])
+def test_a_server_killed_in_its_commits_keeps_every_promise(new_life: NewLife, points: list[str]) -> None:
+    life = new_life(*points)
     life.live()
     life.check()
     assert life.deaths == len(points), "it died at each"
 
 
+def process_ids(path: Path) -> list[int]:
+    """What work in the process place has noted: its process id, and that of its child; then of the fork server."""
+    pids = [int(pid) for pid in wait_until(lambda: told(path))[0].split()]
+    return [*pids, int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])]
+
+
 @pytest.mark.parametrize("how", ["leaves_a_child", "spins_deaf"])
 def test_a_killed_server_leaves_no_process_of_the_process_place_behind(
-    spawn_server: Spawn, tmp_path: Path, how: str
+    new_life: NewLife, tmp_path: Path, how: str
 ) -> None:
-    server = spawn_server(*FLAGS)
-    request = {
-        "id": "p", "work_type": "bad", "place": "process", "params": {"how": how, "path": str(tmp_path / "pids")}
-    }  # fmt: skip
-    assert httpx.post(f"{server.url}/v1/processes", json=request).status_code == 201
-    pids = [int(pid) for pid in wait_until(lambda: told(tmp_path / "pids"))[0].split()]
-    fork_server = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
-    assert all(alive(pid) for pid in [*pids, fork_server])
-    server.kill()
-    wait_until(lambda: not any(alive(pid) for pid in [*pids, fork_server]), within=5)
+    life = new_life()
+    life.start("p", "bad", place="process", params={"how": how, "path": str(tmp_path / "pids")})
+    pids = process_ids(tmp_path / "pids")
+    assert all(map(alive, pids))
+    life.server.kill()
+    wait_until(lambda: not any(map(alive, pids)), within=5)
+
+
+def test_without_its_fork_server_the_server_goes_on(new_life: NewLife, tmp_path: Path) -> None:
+    """It was killed, perhaps for want of memory: what it ran fails, and what is started next has a new one."""
+    life = new_life()
+    life.start("p", "bad", place="process", params={"how": "leaves_a_child", "path": str(tmp_path / "pids")})
+    pids = process_ids(tmp_path / "pids")
+    os.kill(pids[-1], signal.SIGKILL)
+    failed = life.wait("p", lambda process: process.has_ended)
+    assert failed.error is not None
+    assert failed.error.type == "ProcessDied"
+    wait_until(lambda: not any(map(alive, pids)), within=5)
+    life.start("q", place="process", params={"to": 3})
+    assert life.wait("q", lambda process: process.has_ended).result == {"at": 3}

@@ -112,6 +112,11 @@ async def test_a_body_that_is_no_json_is_refused(http: httpx.AsyncClient, conten
     problem(await http.post("/v1/processes", content=content), 400, "bad-body", "not JSON")
 
 
+async def test_a_body_that_is_nested_without_end_is_refused(http: httpx.AsyncClient) -> None:
+    content = b'{"work_type": "steps", "params": {"to": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    problem(await http.post("/v1/processes", content=content), 400, "bad-body", "nested too deeply")
+
+
 # -- v1: verbs
 
 

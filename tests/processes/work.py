@@ -332,6 +332,17 @@ def leaves_a_child(job: Job[Bad]) -> Misdeed:
         yield Progress(checkpoint=1)
 
 
+def leaves_a_fork(job: Job[Bad]) -> Misdeed:
+    """Forks a child that has all that it has, and dies without it."""
+    yield Progress(checkpoint=1)
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+        os._exit(0)
+    note(job.params.path, os.getpid(), pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def kills_itself(job: Job[Bad]) -> Misdeed:
     yield Progress(checkpoint=1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -201,6 +201,8 @@ class BaseHandler(RequestHandler):
             raise problems.BAD_PARAMETERS(f"the body does not fit: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
+        except RecursionError:
+            raise problems.BAD_BODY("the body is JSON that is nested too deeply to be meant") from None
 
     # -- answering
 

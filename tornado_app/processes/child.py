@@ -64,6 +64,7 @@ class Task(msgspec.Struct):
 
 def main(channel: socket.socket, task: Task, settings: Settings, files: FilesForWork) -> None:
     """Run one attempt and report to `channel`. The process ends with it."""
+    channel.set_inheritable(False)  # a program that the work starts must not hold it open after our death
     os.setsid()  # a group of its own, so that kill takes what the work started, too
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

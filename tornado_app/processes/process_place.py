@@ -24,6 +24,7 @@ log = logging.getLogger("holdfast.places")
 
 _WISH = {wish: letter for letter, wish in child.WISHES.items()}
 _LONGEST_REPORT = 8 << 20
+_LAST_REPORTS = 0.5  # seconds in which to take what a child that has died had sent
 _decode = msgspec.msgpack.Decoder(child.Report).decode
 
 
@@ -99,7 +100,7 @@ class _ProcessHandle:
             self.signal(self._killed_by)
         self.stop(self._wish)
         try:
-            outcome = await self._take_reports(reader)
+            outcome = await self._take_all_reports(reader, process.sentinel)
         except Exception:  # nothing more of it may count, so it must not go on
             log.exception("process %s sent a report that can't be read", task.attempt.id)
             self.signal(signal.SIGKILL)
@@ -107,9 +108,27 @@ class _ProcessHandle:
         self._writer.close()
         await loop.run_in_executor(None, process.join)
         self._over.set()
+        if outcome is None and process.pid is not None:  # it died, and can't look after what it started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         code = process.exitcode
         process.close()
         return self._verdict(outcome, code)
+
+    async def _take_all_reports(self, reader: asyncio.StreamReader, sentinel: int) -> Outcome | None:
+        """Until the child is over or dead. What it forked may hold its end of the channel open after its death."""
+        loop = asyncio.get_running_loop()
+        dead = asyncio.Event()
+        taking = asyncio.create_task(self._take_reports(reader))
+        taking.add_done_callback(lambda task: dead.set())
+        loop.add_reader(sentinel, dead.set)
+        try:
+            await dead.wait()
+            await asyncio.wait([taking], timeout=_LAST_REPORTS)
+            return await taking if taking.done() else None
+        finally:
+            loop.remove_reader(sentinel)
+            taking.cancel()
 
     async def _take_reports(self, reader: asyncio.StreamReader) -> Outcome | None:
         """Until the child says that it is over, or goes without a word."""

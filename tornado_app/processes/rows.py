@@ -168,11 +168,6 @@ def events_after(connection: Connection, seq: int, id: str | None, limit: int) -
     return [event_of(**row._mapping) for row in connection.execute(query)]
 
 
-def last_event(connection: Connection) -> int:
-    """The number of the newest state change, 0 when there is none."""
-    return connection.execute(select(func.max(events.c.seq))).scalar() or 0
-
-
 def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:
     """Log lines after that number, in order."""
     query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit)
@@ -205,13 +200,6 @@ def oldest_queued(connection: Connection) -> float | None:
     query = select(func.min(processes.c.created)).where(processes.c.state == State.QUEUED.value)
     oldest: float | None = connection.execute(query).scalar()
     return oldest
-
-
-def next_retry(connection: Connection) -> float | None:
-    """When the next retry is due, seconds since the epoch."""
-    query = select(func.min(processes.c.retry_at)).where(processes.c.state == State.QUEUED.value)
-    due: float | None = connection.execute(query).scalar()
-    return due
 
 
 def code(connection: Connection, id: str) -> bytes | None:
