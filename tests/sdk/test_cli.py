@@ -1,171 +1,376 @@
-"""The command `holdfast`, as a script or a person runs it: real commands against a real server."""
+"""The command `holdfast`."""
 
 from __future__ import annotations
 
 import json
 import os
+import pty
+import random
 import signal
 import subprocess
 import sys
+import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import click
 import pytest
-from click.testing import CliRunner, Result
+from click.shell_completion import ShellComplete
 
-from holdfast import cli
-from holdfast.wire import State
+import holdfast
+from holdfast.cli._app import holdfast as group
+from holdfast.cli._app import run
+from holdfast.cli._context import Exit
+from tests.proxy import Fault, FaultyProxy
 from tests.servers import ServerProcess, wait_until
 
-Run = Callable[..., Result]
+MIB = 1 << 20
+SLOW = ["to=1000", "pause=0.01"]
 
-COMMANDS = [
-    "cancel",
-    "demo",
-    "download",
-    "kill",
-    "log",
-    "ls",
-    "pause",
-    "ps",
-    "resume",
-    "rm",
-    "serve",
-    "show",
-    "start",
-    "transfers",
-    "upload",
-    "version",
-    "watch",
-    "work-types",
-]
+pytestmark = pytest.mark.slow
+
+Faulty = Callable[..., FaultyProxy]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("cli"), ["--import", "tests.sdk.cli_work"])
-    server.start()
-    yield server
-    server.end()
+COMMAND = [sys.executable, "-m", "holdfast.cli"]
+
+Started = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def run(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+def started(served: ServerProcess) -> Iterator[Started]:
+    """Starts the command in a process of its own, with its standard output and error piped."""
+    children: list[subprocess.Popen[bytes]] = []
 
-    def run(*arguments: str, status: int = 0) -> Result:
-        result = CliRunner().invoke(cli.main, ["--url", server.url, *arguments])
-        assert result.exit_code == status, (result.output, result.stderr, result.exception)
-        return result
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        environment = os.environ | {"COLUMNS": "200"}
+        children.append(subprocess.Popen([*COMMAND, "--url", served.url, *arguments], env=environment, **options))
+        return children[-1]
 
-    return run
-
-
-def values(result: Result) -> list[Any]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def test_every_command_is_there_and_has_help() -> None:
-    assert sorted(cli.main.commands) == sorted(COMMANDS)
-    for name in COMMANDS:
-        assert cli.main.commands[name].help
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
 
 
-@pytest.mark.slow
-def test_a_process_from_start_to_end(run: Run) -> None:
-    assert (
-        run("start", "cli-count", "to=200", "seconds=0.02", "--id", "c1", "--label", "of=test").output.strip() == "c1"
-    )
-    assert "c1 is paus" in run("pause", "c1").output
-    wait_until(lambda: values(run("--json", "show", "c1"))[0]["state"] == "paused", what="the pause")
-    shown = run("show", "c1").output
-    assert "paused" in shown
-    assert "cli-count" in shown
-    listed = values(run("--json", "ps", "--label", "of=test", "--state", "paused"))[0]
-    assert [one["id"] for one in listed] == ["c1"]
-    assert "c1" in run("ps", "--work-type", "cli-count").output
-    run("resume", "c1")
-    assert "c1 is cancel" in run("cancel", "c1").output
-    run("watch", "c1", status=cli.FAILED)
-    assert run("pause", "c1", status=cli.REFUSED).stderr.startswith("holdfast: ")
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: ours, and the command's."""
+    main, side = pty.openpty()
+    yield main, side
+    os.close(main)
+    os.close(side)
 
 
-@pytest.mark.slow
-def test_wait_shows_the_result_and_log_what_was_logged(run: Run) -> None:
-    assert run("start", "cli-count", "to=3", "--id", "c2", "--wait").output.rstrip().endswith("\n3")
-    assert "counted 1" in run("log", "c2", "--follow").output
-    assert values(run("--json", "log", "c2"))[0]["message"] == "counted 1"
-    failed = run("start", "cli-count", "to=-1", "--wait", status=cli.FAILED)
-    assert "below zero" in failed.stderr
-    assert values(run("--json", "start", "cli-count", "to=1", "--wait"))[0]["state"] == State.SUCCEEDED
+def read_until(number: int, wanted: bytes) -> bytes:
+    said = b""
+    while wanted not in said:
+        piece = os.read(number, 10_000)
+        assert piece, said
+        said += piece
+    return said
 
 
-@pytest.mark.slow
-def test_files_go_up_and_down_and_away(run: Run, tmp_path: Path, server: ServerProcess) -> None:
-    source = tmp_path / "a file.bin"
-    source.write_bytes(os.urandom(300_000))
-    assert "a file.bin" in run("upload", str(source)).stdout
-    assert "a file.bin" in run("ls").output
-    assert values(run("--json", "ls", "a "))[0]["size"] == 300_000
-    run("download", "a file.bin", "--to", str(tmp_path / "back.bin"))
-    assert (tmp_path / "back.bin").read_bytes() == source.read_bytes()
-    assert values(run("--json", "transfers")) == [[]]
-    assert "deleted" in run("rm", "a file.bin").output
-    assert "no file" in run("rm", "a file.bin", status=cli.NOT_FOUND).stderr.lower()
+class Shell:
+    """Runs commands in this process: exit code, standard output, standard error."""
+
+    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self._url = url
+        self._capsys = capsys
+        self.out = ""
+        self.err = ""
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        found = run(["--url", self._url, *arguments])
+        self.out, self.err = self._capsys.readouterr()
+        assert found == code, f"exit code {found}: {self.out}{self.err}"
+        return self.out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
 
 
-@pytest.mark.slow
-def test_ctrl_c_pauses_a_transfer_and_the_same_command_goes_on(tmp_path: Path, server: ServerProcess) -> None:
-    source = tmp_path / "big.bin"
-    source.write_bytes(os.urandom(4_000_000))
-    state = {name: str(tmp_path / name) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
-    command = [sys.executable, "-m", "holdfast.cli", "--url", server.url, "upload", str(source)]
-    slow = subprocess.Popen([*command, "--limit", "1000000"], env=os.environ | state, stderr=subprocess.PIPE, text=True)
-    uploads = f"{server.url}/v1/uploads"
-    wait_until(lambda: _brought(uploads) > 100_000, what="the first bytes")
-    slow.send_signal(signal.SIGINT)
-    _, said = slow.communicate(timeout=20)
-    assert slow.returncode == cli.INTERRUPTED, said
-    assert "the same command goes on" in said
-    done = subprocess.run(command, env=os.environ | state, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert (server.files_dir / "big.bin").read_bytes() == source.read_bytes()
+@pytest.fixture
+def shell(served: ServerProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(served.url, capsys)
 
 
-def _brought(url: str) -> int:
-    return sum(item["offset"] for item in httpx.get(url).json()["items"] if item["name"] in ("big.bin", ""))
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / f"{uuid.uuid4().hex}.bin"
+    path.write_bytes(random.Random(9).randbytes(3 * MIB))
+    return path
 
 
-def test_what_is_wrong_is_one_line_and_a_status(run: Run) -> None:
-    assert "nobody" in run("show", "nobody", status=cli.NOT_FOUND).stderr
-    assert "there is no work type" in run("start", "nope", status=cli.REFUSED).stderr
-    assert "should be NAME=VALUE" in run("start", "cli-count", "to", status=2).stderr
-    assert "goes with one PATH" in run("upload", __file__, __file__, "--name", "x", status=2).stderr
+def test_a_process_from_start_to_end(shell: Shell) -> None:
+    id = f"cli-{uuid.uuid4().hex}"
+    assert shell("start", "steps", *SLOW, "--id", id, "--label", "team=a", "--priority", "3").startswith(id)
+    assert "holdfast watch" in shell.err
+    shell("pause", id, "--wait")
+    assert shell.json("show", id)["state"] == "paused"
+    assert "team=a" in shell("show", id)
+    assert id in shell("ps", "--state", "paused", "--label", "team=a", "--work-type", "steps")
+    assert [p["id"] for p in shell.json("ps", "--label", "team=a")] == [id]
+    assert "paused" in shell("pause", id, code=Exit.REFUSED) + shell.err
+    assert shell("resume", id).split()[0] == id
+    assert shell.json("cancel", id, "--wait")[0]["state"] == "cancelled"
+    assert shell("log", id)
+    assert shell.json("ps", "-n", "1", "--state", "cancelled")
 
 
-def test_a_server_that_is_not_there_is_status_5(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.plans.LONG_POLL", 0.1)
-    result = CliRunner().invoke(cli.main, ["--url", "http://127.0.0.1:9", "show", "x"])
-    assert result.exit_code == cli.UNREACHABLE
-    assert CliRunner().invoke(cli.main, ["--url", "ftp://x", "ls"]).exit_code == 2
+def test_waiting_shows_the_end_and_its_exit_code(shell: Shell) -> None:
+    assert "succeeded" in shell("start", "steps", "to=2", "--wait")
+    assert shell.json("start", "steps", "to=2", "-w")["result"] == {"steps": 2}
+    assert "no paper" in shell("start", "steps", "to=1", "fail=no paper", "-w", code=Exit.FAILED)
+    id = shell("start", "steps", "to=2").split()[0]
+    assert shell.json("watch", id)["state"] == "succeeded"
 
 
-def test_version_and_work_types(run: Run) -> None:
-    assert run("version").output.startswith("holdfast ")
-    assert "manifest" in run("work-types").output
-    assert "cli-count" in [one["name"] for one in values(run("--json", "work-types"))[0]]
+def test_waiting_can_have_a_limit(shell: Shell) -> None:
+    id = f"cli-{uuid.uuid4().hex}"
+    shell("start", "steps", *SLOW, "--id", id, "--wait", "--timeout", "0.1", code=Exit.TIMEOUT)
+    shell("resume", id, code=Exit.REFUSED)
+    shell("cancel", id, "--wait", "--timeout", "20")
+    assert shell.json("show", id)["state"] == "cancelled"
 
 
-@pytest.mark.slow
-def test_serve_starts_a_server(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "holdfast.cli", "serve", "--port", "0", "--files-dir", "f", "--data-dir", "d"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("Holdfast serving on http://127.0.0.1:")
-    process.terminate()
-    process.communicate(timeout=20)
-    assert process.returncode == 0
+def test_bulk_verbs_take_filters(shell: Shell) -> None:
+    label = f"run={uuid.uuid4().hex}"
+    ids = {shell.json("start", "steps", *SLOW, "--label", label)["id"] for _ in range(3)}
+    assert set(shell.json("cancel", "--label", label)["changed"]) == ids
+    assert shell("pause", "--label", label, "--state", "failed") == ""
+    assert "Nothing matched" in shell.err
+    for arguments in (["cancel"], ["cancel", "x", "--label", label]):
+        shell(*arguments, code=Exit.USAGE)
+
+
+def test_a_log_can_be_followed(shell: Shell) -> None:
+    id = shell("start", "steps", "to=20", "pause=0.02").split()[0]
+    lines = shell("log", "-f", id).splitlines()
+    assert [line.split("  ")[1] for line in lines if "step" in line] == [f"step {n}" for n in range(20)]
+    assert json.loads(shell("log", id, "--json").splitlines()[0])["seq"]
+
+
+def test_parameters_mean_what_the_work_type_says(shell: Shell) -> None:
+    process = shell.json("start", "steps", "to=2", "pause=0", "fail=123")
+    assert process["params"] == {"to": 2, "pause": 0.0, "fail": "123"}
+    shell("start", "steps", "to=many", code=Exit.REFUSED)
+    assert "to" in shell.err
+    assert "steps" in shell("start", "stepps", code=Exit.REFUSED) + shell.err
+    shell("start", "steps", "nonsense", code=Exit.USAGE)
+
+
+def test_files_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> None:
+    assert shell.json("upload", str(file))[0]["size"] == 3 * MIB
+    shell("upload", str(file), "--to", "other.bin", "--overwrite", "--limit", "50M", "--segments", "2")
+    assert file.name in shell("ls")
+    assert [f["name"] for f in shell.json("ls", file.name)] == [file.name]
+    assert shell.json("download", file.name, "--to", str(tmp_path / "down"))[0] == str(tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == file.read_bytes()
+    (tmp_path / "down").write_text("mine")
+    shell("download", file.name, "--to", str(tmp_path / "down"), code=Exit.REFUSED)
+    assert "--overwrite" in shell.err or "overwrite=True" in shell.err
+    shell("rm", file.name, "other.bin")
+    shell("rm", file.name, code=Exit.NOT_FOUND)
+    shell("upload", str(tmp_path / "nowhere"), code=Exit.NOT_FOUND)
+    shell("upload", "-", code=Exit.USAGE)
+    shell("upload", str(file), "--limit", "much", code=Exit.USAGE)
+
+
+def test_folders_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / uuid.uuid4().hex
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "a").write_text("a")
+    (folder / "b").write_text("b")
+    shell("upload", str(folder), str(file), "--to", f"{folder.name}/x")
+    assert {f["name"] for f in shell.json("ls", folder.name)} == {
+        f"{folder.name}/x/{name}" for name in ("b", "in/a", file.name)
+    }
+    shell("download", f"{folder.name}/x/", "--to", str(tmp_path / "down"))
+    assert (tmp_path / "down" / "in" / "a").read_text() == "a"
+
+
+def test_the_standard_input_goes_up(served: ServerProcess) -> None:
+    name = uuid.uuid4().hex
+    subprocess.run([*COMMAND, "--url", served.url, "upload", "-", "--to", name], input=b"piped", check=True)
+    assert (served.files_dir / name).read_bytes() == b"piped"
+
+
+def test_ctrl_c_pauses_and_the_same_command_goes_on(
+    served: ServerProcess, faulty: Faulty, file: Path, shell: Shell, started: Started
+) -> None:
+    proxy = faulty(Fault(when=b"PATCH ", stall_up=2 * MIB))
+    through = ["--url", proxy.url]
+    child = started(*through, "upload", str(file), stdin=subprocess.DEVNULL)
+    proxy.wait_for(lambda p: p.happened == 1)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == Exit.INTERRUPTED, said
+    assert b"holdfast transfers --resume" in said
+    assert file.name in shell(*through, "transfers")
+    assert shell.json(*through, "transfers")[0]["name"] == file.name
+    before = proxy.bytes_up
+    assert shell.json(*through, "transfers", "--resume")[0]["size"] == 3 * MIB
+    assert proxy.bytes_up - before < 3 * MIB
+    shell(*through, "transfers")
+    assert "Nothing is pending" in shell.err
+    assert (served.files_dir / file.name).read_bytes() == file.read_bytes()
+
+
+def test_ctrl_c_in_a_terminal_asks_and_enter_goes_on(
+    served: ServerProcess, faulty: Faulty, file: Path, started: Started, terminal: tuple[int, int]
+) -> None:
+    proxy = faulty(Fault(when=b"PATCH ", stall_up=2 * MIB))
+    main, side = terminal
+    child = started("--url", proxy.url, "upload", str(file), stdin=side, stderr=side)
+    proxy.wait_for(lambda p: p.happened == 1)
+    child.send_signal(signal.SIGINT)
+    read_until(main, b"Enter goes on")
+    os.write(main, b"\n")
+    assert child.wait(30) == 0
+    assert (served.files_dir / file.name).read_bytes() == file.read_bytes()
+
+
+def test_ctrl_c_twice_stops(faulty: Faulty, file: Path, started: Started, terminal: tuple[int, int]) -> None:
+    proxy = faulty(Fault(when=b"PATCH ", stall_up=2 * MIB))
+    main, side = terminal
+    child = started("--url", proxy.url, "upload", str(file), stdin=side, stderr=side)
+    proxy.wait_for(lambda p: p.happened == 1)
+    child.send_signal(signal.SIGINT)
+    read_until(main, b"Enter goes on")
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == Exit.INTERRUPTED
+
+
+def test_ctrl_c_on_a_watch_leaves_the_process_running(
+    shell: Shell, started: Started, terminal: tuple[int, int]
+) -> None:
+    id = shell("start", "steps", *SLOW).split()[0]
+    main, side = terminal
+    child = started("watch", id, stderr=side)
+    read_until(main, id.encode())
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == Exit.INTERRUPTED
+    read_until(main, b"without being watched")
+    assert shell.json("cancel", id)[0]["state"] == "cancelling"
+
+
+def test_watching_everything_shows_what_runs(shell: Shell, started: Started, terminal: tuple[int, int]) -> None:
+    id = shell("start", "steps", "to=3000", "pause=0.01").split()[0]
+    main, side = terminal
+    child = started("watch", stdout=side)
+    read_until(main, id.encode())
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert child.returncode == Exit.INTERRUPTED
+    lines, piped = started("--json", "watch"), started("watch")
+    assert lines.stdout is not None
+    assert piped.stdout is not None
+    assert json.loads(lines.stdout.readline())["id"] == id
+    said: list[bytes] = []
+    reader = threading.Thread(target=lambda: said.append(piped.stdout.readline()))  # type: ignore[union-attr]
+    reader.start()
+    wait_until(lambda: shell("start", "steps", "to=1") and said, 30)
+    reader.join()
+    assert b"steps-" in said[0]
+    shell("cancel", id)
+
+
+def test_errors_have_exit_codes_and_say_what_would_be_right(
+    shell: Shell, spawn_server: Callable[..., ServerProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell("show", "nowhere", code=Exit.NOT_FOUND)
+    assert "nowhere" in shell.err
+    shell("show", "nowhere", "--json", code=Exit.NOT_FOUND)
+    assert json.loads(shell.err)["exit_code"] == Exit.NOT_FOUND
+    assert json.loads(shell.err)["status"] == 404
+    shell("nonsense", code=Exit.USAGE)
+    closed = Shell("http://127.0.0.1:1", capsys)
+    closed("version")
+    assert "ConnectFailed" in closed.out
+    Shell("ftp://x", capsys)("ps", code=Exit.USAGE)
+    secret = Shell(spawn_server(HOLDFAST_TOKEN="secret").url, capsys)
+    secret("ps", code=Exit.NOT_ALLOWED)
+    assert "HOLDFAST_TOKEN" in secret.err
+    secret("--token", "secret", "ps")
+
+
+def test_an_unreachable_server_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.plans.Retries.__init__.__defaults__", (0, 0.0, 0.0, 0.0))
+    shell = Shell("http://127.0.0.1:1", capsys)
+    shell("ps", code=Exit.UNREACHABLE)
+    assert "holdfast serve" in shell.err
+
+
+def test_what_the_server_can_run_and_versions(shell: Shell) -> None:
+    assert "import-csv" in shell("work-types")
+    assert "manifest" in {work["name"] for work in shell.json("work-types")}
+    assert shell.json("version")["server"] == "ready"
+    assert "holdfast" in shell("--version")
+
+
+def test_serve_starts_a_server_and_passes_signals_and_flags(tmp_path: Path, started: Started) -> None:
+    flags = ["--port", "0", "--files-dir", str(tmp_path / "files"), "--data-dir", str(tmp_path / "data")]
+    child = started("serve", *flags, stderr=subprocess.DEVNULL)
+    assert child.stdout is not None
+    line = child.stdout.readline().decode()
+    assert line.startswith("Holdfast serving on ")
+    with holdfast.Client(line.split()[-1]) as client:
+        assert client.live()
+    child.terminate()
+    assert child.wait(30) == 0
+    wrong = subprocess.run([*COMMAND, "serve", "--port", "nonsense"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "--port" in wrong.stderr
+
+
+def test_the_shell_completes_ids_names_and_work_types(shell: Shell, served: ServerProcess, file: Path) -> None:
+    id = shell("start", "steps", "to=1", "-w", "--json").split('"id":"')[1].split('"')[0]
+    shell("upload", str(file))
+
+    def offered(arguments: list[str], incomplete: str) -> list[str]:
+        complete = ShellComplete(group, {}, "holdfast", "_HOLDFAST_COMPLETE")
+        return [item.value for item in complete.get_completions(["--url", served.url, *arguments], incomplete)]
+
+    assert offered([], "wat") == ["watch"]
+    assert id in offered(["show"], id[:8])
+    assert offered(["start"], "st") == ["steps"]
+    assert offered(["download"], file.name[:6]) == [file.name]
+    complete = ShellComplete(group, {}, "holdfast", "_HOLDFAST_COMPLETE")
+    assert complete.get_completions(["--url", "http://127.0.0.1:1", "show"], "x") == []
+    for name in ("bash", "zsh", "fish"):
+        assert "_HOLDFAST_COMPLETE" in shell("completion", name)
+    assert shell.json("completion", "fish")["shell"] == "fish"
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    yield from group.commands.items()
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()))
+def test_every_command_says_what_it_does_takes_json_and_is_documented(name: str, command: click.Command) -> None:
+    assert command.help
+    assert "--json" in {option for param in command.params for option in param.opts}
+    documentation = (Path(__file__).parents[2] / "docs/command.md").read_text(encoding="utf-8")
+    assert f"`holdfast {name}" in documentation
+    for param in command.params:
+        for option in param.opts:
+            if option.startswith("--") and option != "--json":
+                assert f"`{option}" in documentation, f"{name} {option}"
+
+
+def test_every_exit_code_is_documented() -> None:
+    documentation = (Path(__file__).parents[2] / "docs/command.md").read_text(encoding="utf-8")
+    for code in Exit:
+        assert f"| {code.value} |" in documentation
+
+
+def test_without_its_extra_the_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['click'] = None\nfrom holdfast.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'holdfast[cli]'" in done.stderr

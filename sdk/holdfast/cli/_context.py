@@ -1,0 +1,120 @@
+"""What all commands share: the server's address, `--json`, where output goes, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+
+from holdfast import errors
+from holdfast.client import Client
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """Exit codes, for scripts. They are documented in docs/command.md."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    NOT_ALLOWED = 6
+    TIMEOUT = 124
+    INTERRUPTED = 130
+
+
+@dataclass
+class Context:
+    """One run of the command."""
+
+    url: str | None = None
+    token: str | None = None
+    json: bool = False
+    out: Console = field(default_factory=lambda: Console(highlight=False))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def client(self, **options: Any) -> Client:
+        """A client of the server that was asked for."""
+        try:
+            return Client(self.url, self.token, **options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    def print_json(self, value: Any) -> None:
+        """One line of JSON on stdout, whole, whatever the terminal's width."""
+        sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Something for a person: on stderr, and not with --json."""
+        if not self.json:
+            self.err.print(text)
+
+
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def command(function: C) -> C:
+    """Give a command `--json` (also before the command's name) and the context as its first argument."""
+
+    def take(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            context.ensure_object(Context).json = True
+
+    option = click.option("--json", is_flag=True, expose_value=False, callback=take, help="Print JSON, for programs.")
+
+    @functools.wraps(function)
+    @pass_context
+    def call(context: Context, *args: Any, **kwargs: Any) -> Any:
+        return function(context, *args, **kwargs)
+
+    return option(call)  # type: ignore[return-value]  # click's decorators keep the function a function
+
+
+def exit_code(error: BaseException) -> Exit:
+    """What a script sees of an error."""
+    kinds: Iterable[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit]] = (
+        (errors.WaitTimeout, Exit.TIMEOUT),
+        (errors.TransportError, Exit.UNREACHABLE),
+        ((errors.Unauthorized, errors.Forbidden), Exit.NOT_ALLOWED),
+        (errors.NoSpace, Exit.REFUSED),
+        (errors.ServerError, Exit.UNREACHABLE),
+        ((errors.NotFound, errors.Gone, FileNotFoundError), Exit.NOT_FOUND),
+        (errors.APIError, Exit.REFUSED),
+        ((errors.LocalExists, errors.RemoteChanged, errors.LocalChanged), Exit.REFUSED),
+        (KeyboardInterrupt, Exit.INTERRUPTED),
+    )
+    return next((code for kind, code in kinds if isinstance(error, kind)), Exit.FAILED)
+
+
+def report(context: Context, error: BaseException) -> Exit:
+    """Say what went wrong, on stderr; the exit code."""
+    code = exit_code(error)
+    if context.json:
+        problem = {"error": type(error).__name__, "message": str(error), "exit_code": int(code)}
+        if isinstance(error, errors.APIError):
+            problem |= {"status": error.status, "type": error.type, "members": error.members}
+        sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
+        return code
+    context.err.print(f"[red]holdfast:[/] {_plain(error)}", soft_wrap=True)
+    if isinstance(error, errors.ConnectFailed):
+        context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")
+    if isinstance(error, errors.Unauthorized):
+        context.err.print("Give the server's token by --token or HOLDFAST_TOKEN.")
+    return code
+
+
+def _plain(error: BaseException) -> str:
+    text = error.detail if isinstance(error, errors.APIError) and error.detail else str(error) or type(error).__name__
+    return escape(text)

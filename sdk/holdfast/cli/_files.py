@@ -1,0 +1,244 @@
+"""`upload`, `download`, `ls`, `rm`, `transfers`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from holdfast import wire
+from holdfast._records import Record
+from holdfast.cli import _show
+from holdfast.cli._complete import file_names
+from holdfast.cli._context import Context, Exit, command
+from holdfast.errors import WaitTimeout
+from holdfast.transfers import Transfer
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
+    """Bytes, with k, M or G for thousands, millions and thousands of millions."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower().removesuffix("b").removesuffix("/s").removesuffix("b")
+        number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m", "g") else (text, "")
+        try:
+            found = float(number) * UNITS[unit]
+        except ValueError:
+            found = 0.0
+        if not found > 0:
+            self.fail(f"{value!r} is not a size such as 500k or 2.5M", param, ctx)
+        return found
+
+
+overwrite = click.option("--overwrite", is_flag=True, help="Replace another file that is there.")
+restart = click.option("--restart", is_flag=True, help="Begin at byte 0, whatever there is.")
+segments = click.option("--segments", type=click.IntRange(1, 64), help="Connections at once.  [as many as pay]")
+limit = click.option("--limit", type=Size(), help="Bytes a second at most, such as 2M.")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--to", "--name", "to", default="", help="The name there; with several paths or a folder, what names begin with.")
+@overwrite
+@restart
+@segments
+@limit
+@command
+def upload(
+    context: Context,
+    paths: tuple[str, ...],
+    to: str,
+    overwrite: bool,
+    restart: bool,
+    segments: int | None,
+    limit: float | None,
+) -> None:
+    """Send files or folders; - is the standard input. What was sent before a cut or Ctrl-C is not sent again."""
+    with context.client() as client:
+        results: list[Any] = []
+        for path in paths:
+            if path == "-":
+                if not to:
+                    raise click.UsageError("the standard input needs a name: --to NAME")
+                transfer: Transfer[Any] = client.files.upload(sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
+            elif Path(path).is_dir():
+                folder = Path(path)
+                prefix = to or folder.absolute().name
+                transfer = client.files.upload_folder(folder, prefix, overwrite=overwrite, limit=limit)
+            else:
+                name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
+                options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
+                transfer = client.files.upload(path, name.removeprefix("/"), limit=limit, **options)
+            results.append(_carry(context, transfer))
+        if context.json:
+            context.print_json(results)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
+@click.option("--to", type=click.Path(path_type=Path), help="A file or folder.  [the working directory]")
+@click.option("--folder", is_flag=True, help="The names are folders: fetch all that is in them.")
+@overwrite
+@restart
+@segments
+@limit
+@command
+def download(
+    context: Context,
+    names: tuple[str, ...],
+    to: Path | None,
+    folder: bool,
+    overwrite: bool,
+    restart: bool,
+    segments: int | None,
+    limit: float | None,
+) -> None:
+    """Fetch files. What came before a cut, a crash or Ctrl-C is not fetched again; two versions are never mixed."""
+    with context.client() as client:
+        results: list[Any] = []
+        for name in names:
+            if folder or name.endswith("/"):
+                transfer: Transfer[Any] = client.files.download_folder(name, to, overwrite=overwrite, limit=limit)
+            else:
+                options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
+                transfer = client.files.download(name, to, limit=limit, **options)
+            results.append(_carry(context, transfer))
+        if context.json:
+            context.print_json(results)
+
+
+@click.command()
+@click.argument("prefix", default="", shell_complete=file_names)
+@click.option("-n", "--limit", "most", type=click.IntRange(min=1), help="At most so many.")
+@command
+def ls(context: Context, prefix: str, most: int | None) -> None:
+    """List the server's files whose names begin with PREFIX."""
+    with context.client() as client:
+        found: list[wire.FileInfo] = [*islice(client.files.list(prefix), most)]
+    if context.json:
+        context.print_json(found)
+    elif found:
+        context.out.print(_show.files(found))
+    else:
+        context.note("There are no files, or none of such a name.")
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
+@command
+def rm(context: Context, names: tuple[str, ...]) -> None:
+    """Remove files from the server."""
+    with context.client() as client:
+        for name in names:
+            client.files.delete(name)
+    if context.json:
+        context.print_json([*names])
+
+
+@click.command()
+@click.option("--resume", "resumed", is_flag=True, help="Go on with all of them, one after the other.")
+@command
+def transfers(context: Context, resumed: bool) -> None:
+    """Transfers from this machine that were begun and are not over."""
+    with context.client() as client:
+        found = client.transfers.pending()
+        if resumed:
+            results = [_carry(context, client.transfers.resume(record)) for record in found]
+            if context.json:
+                context.print_json(results)
+        elif context.json:
+            context.print_json([_brief(record) for record in found])
+        elif found:
+            for record in found:
+                arrow = "up  " if record.kind == "upload" else "down"
+                size = "" if record.size is None else f"  {record.size} bytes"
+                context.out.print(f"{arrow}  {record.name}  {record.path}{size}", markup=False, soft_wrap=True)
+            context.note("holdfast transfers --resume goes on with them")
+        else:
+            context.note("Nothing is pending.")
+
+
+def _brief(record: Record) -> dict[str, Any]:
+    return {"kind": record.kind, "name": record.name, "path": record.path, "size": record.size, "begun": record.created}
+
+
+def _carry(context: Context, transfer: Transfer[Any]) -> Any:
+    """Show a transfer until it is over; what came of it. Ctrl-C pauses it."""
+    while True:
+        try:
+            with _bar(context, transfer):
+                while True:
+                    try:
+                        result = transfer.wait(0.1)
+                        break
+                    except WaitTimeout:
+                        continue
+            context.note(f"{transfer.name}  {transfer.kind} done")
+            return result
+        except KeyboardInterrupt:
+            transfer.pause()
+            _ask_whether_to_go_on(context, transfer)
+            transfer.resume()
+
+
+def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
+    """Return to go on at once; else exit, having said how to go on later."""
+    share = transfer.progress.fraction
+    at = "" if share is None else f" at {share:.0%}"
+    later = "the same command, or holdfast transfers --resume, goes on from there"
+    if context.json or not (sys.stdin.isatty() and context.err.is_terminal):
+        context.err.print(f"{transfer.name}: paused{at}; {later}", markup=False, soft_wrap=True)
+        raise click.exceptions.Exit(Exit.INTERRUPTED)
+    context.err.print(f"\nPaused{at}. Enter goes on; Ctrl-C again stops ({later}).", markup=False, soft_wrap=True)
+    try:
+        sys.stdin.readline()
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+
+
+@contextmanager
+def _bar(context: Context, transfer: Transfer[Any]) -> Iterator[None]:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    shown = not context.json and context.err.is_terminal
+    with Progress(*columns, console=context.err, disable=not shown, transient=True) as bar:
+        task = bar.add_task(transfer.name, total=None)
+
+        def move(moved: Transfer[Any]) -> None:
+            progress = moved.progress
+            bar.update(task, completed=progress.done, total=progress.total)
+
+        end = transfer.on_change(move)
+        try:
+            yield
+        finally:
+            end()
+
+
+COMMANDS = (upload, download, ls, rm, transfers)

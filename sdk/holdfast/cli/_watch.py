@@ -1,0 +1,157 @@
+"""`watch`: one process as a bar, or all of them as a table, live."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import click
+import msgspec
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from holdfast import wire
+from holdfast.cli import _show
+from holdfast.cli._complete import process_ids
+from holdfast.cli._context import Context, Exit, command
+from holdfast.client import Client, Process
+from holdfast.errors import HoldfastError
+from holdfast.wire import State
+
+KEEP = timedelta(minutes=1)  # that ended processes stay on the screen
+EVERY = 0.25
+
+
+@click.command()
+@click.argument("id", required=False, shell_complete=process_ids)
+@command
+def watch(context: Context, id: str | None) -> None:
+    """Show one process until it has ended, or all processes live. Ctrl-C ends the watching, and nothing else."""
+    with context.client() as client:
+        if id is not None:
+            until_ended(context, client.processes.get(id))
+        elif context.out.is_terminal and not context.json:
+            _all(context, client)
+        else:
+            for event in client.events():
+                _say(context, event)
+
+
+def _say(context: Context, event: wire.Event) -> None:
+    """A line for an event, for programs and pipes."""
+    if context.json:
+        context.print_json(event)
+    elif event.type == "state":
+        context.out.print(f"{_show.moment(event.time)}  {event.id}  {event.state}", markup=False, soft_wrap=True)
+
+
+def until_ended(context: Context, process: Process, timeout: float | None = None) -> None:
+    """Show it until it has ended; exit 1 unless it succeeded. Ctrl-C leaves it running.
+
+    With a timeout there is no bar. Raises `WaitTimeout`.
+    """
+    try:
+        if timeout is None:
+            follow_process(context, process)
+        process.wait(timeout)
+    except KeyboardInterrupt:
+        context.note(f"{process.id} goes on without being watched; holdfast watch {process.id} shows it again")
+        raise
+    if context.json:
+        context.print_json(process.info)
+    else:
+        context.out.print(_show.process(process.info))
+    if process.state is not State.SUCCEEDED:
+        raise click.exceptions.Exit(Exit.FAILED)
+
+
+def follow_process(context: Context, process: Process) -> None:
+    """Events of a process until it has ended: a bar on a terminal, JSON lines where those are asked for."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    shown = not context.json and context.err.is_terminal
+    with Progress(*columns, console=context.err, disable=not shown, transient=True) as bar:
+        task = bar.add_task(f"{process.id} {process.state}", total=None, note="")
+        for event in process.events():
+            if event.type == "state" and event.state is not None:
+                bar.update(task, description=f"{process.id} {event.state}")
+            if event.progress is not None:
+                progress = event.progress
+                bar.update(task, completed=progress.done or 0, total=progress.total, note=progress.note)
+
+
+def _all(context: Context, client: Client) -> None:
+    """The table of all that run, kept up to date by the stream of events."""
+    board = Board(client)
+    feed = threading.Thread(target=board.feed, daemon=True)
+    feed.start()
+    with Live(board.render(), console=context.out, auto_refresh=False, screen=True) as live:
+        while feed.is_alive():
+            live.update(board.render(), refresh=True)
+            time.sleep(EVERY)
+    if board.failure is not None:
+        raise board.failure
+
+
+class Board:
+    """What `holdfast watch` shows. `feed` runs on a thread, `render` on another."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._found: dict[str, wire.Process] = {}
+        self.failure: HoldfastError | None = None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        live = [state for state in State if state not in wire.ENDED]
+        found = {process.id: process.info for process in self._client.processes.list(state=live)}
+        with self._lock:
+            ended = {id: info for id, info in self._found.items() if info.has_ended}
+            self._found = {**ended, **found}
+
+    def feed(self) -> None:
+        """Follow what happens until the connection is given up."""
+        try:
+            for event in self._client.events():
+                self.take(event)
+        except HoldfastError as error:
+            self.failure = error
+
+    def take(self, event: wire.Event) -> None:
+        """Bring one event onto the board."""
+        with self._lock:
+            known = self._found.get(event.id)
+        if event.type == "progress" and known is not None and event.progress is not None:
+            with self._lock:
+                self._found[event.id] = msgspec.structs.replace(known, progress=event.progress)
+        elif event.type == "state":
+            info = self._client.processes.get(event.id).info
+            with self._lock:
+                self._found[event.id] = info
+
+    def render(self) -> Group:
+        """The table, and how many there are of each state."""
+        now = datetime.now(UTC)
+        with self._lock:
+            self._found = {
+                id: info for id, info in self._found.items() if info.ended is None or now - info.ended < KEEP
+            }
+            found = sorted(self._found.values(), key=lambda info: info.created, reverse=True)
+        counts = {state: sum(info.state is state for info in found) for state in State}
+        line = Text(self._client.base_url + "  ", style="bold")
+        for state, count in counts.items():
+            if count:
+                line.append(f"{count} {state}  ", _show.COLOURS[state])
+        return Group(line, _show.processes(found))
+
+
+COMMANDS = (watch,)
