@@ -58,7 +58,9 @@ limit = click.option("--limit", type=Size(), help="Bytes a second at most, such 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--to", "--name", "to", default="", help="The name there; with several paths or a folder, what names begin with.")
+@click.option(
+    "--to", "--name", "to", default="", help="The name there; with several paths or a folder, what names begin with."
+)
 @overwrite
 @restart
 @segments
