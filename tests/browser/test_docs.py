@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.browser.conftest import new_page
 from tests.servers import ServerProcess
 
 
-def test_docs_shows_the_contract_and_tries_it_out(
-    spawn_server: Callable[..., ServerProcess], new_page: Callable[[], Any]
-) -> None:
-    server, page = spawn_server(), new_page()
+def test_docs_shows_the_contract_and_tries_it_out(spawn_server: Callable[..., ServerProcess], browser: Any) -> None:
+    server, page = spawn_server(), new_page(browser)
     complaints: list[str] = []
     asked: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
