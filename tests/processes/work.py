@@ -100,9 +100,9 @@ async def _steps_async(job: Job[Steps]) -> AsyncGenerator[Progress, None]:
         at = _begin(job)
         try:
             while at < params.to:
-                at += 1
                 if params.every:
                     await asyncio.sleep(params.every)
+                at += 1  # last, so that a kill between two yields finds no step that was begun
                 yield Progress(at, params.to, {"at": at}, f"step {at}")
         finally:
             note(params.trail, "stop", job.attempt, at, job.stopping)
