@@ -202,8 +202,11 @@ def test_a_missing_notebook_is_told() -> None:
 
 
 def gated(gate: Path) -> bytes:
-    """Says its process id, then waits for `gate` in its second cell."""
-    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)"
+    """Says its process id, then makes `gate`.begun and waits for `gate` in its second cell."""
+    wait = f"""import pathlib, time
+pathlib.Path({str(gate)!r} + ".begun").touch()
+while not pathlib.Path({str(gate)!r}).exists():
+    time.sleep(0.02)"""
     return made("import os, random\npid = os.getpid(); luck = random.random(); print(pid, luck)", wait, "print(luck)")
 
 
@@ -247,10 +250,11 @@ def test_kill_interrupts_the_cell_and_ends_the_kernel(run: Run, tmp_path: Path, 
     files = {"n.ipynb": gated(tmp_path / "never")}
     running = run(work_type="notebook", files=files, file_name="n.ipynb", kernel=kernel)
     pid, _ = first_words(running)
+    wait_until((tmp_path / "never.begun").exists)
     assert running.ask("kill").status_code == 200
     assert running.until("failed")["error"] == {"type": "Killed", "message": "it was killed"}
     wait_until(lambda: gone(pid))
-    assert read((running.server.files_dir / "n-p.ipynb").read_bytes())[1][1], "its traceback, as the kernel words it"
+    assert read((running.server.files_dir / "n-p.ipynb").read_bytes())[1][1][-1:] == ["KeyboardInterrupt"]
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import time
@@ -24,7 +23,7 @@ _TAIL = 10  # lines of its output that are told when it dies
 
 
 class Kernel:
-    """A kernel that was started. One thread at a time; but `interrupt` and `kill` may be called from any."""
+    """A kernel that was started. One thread at a time; but `kill` may be called from any."""
 
     def __init__(self, name: str, connection_file: Path, *, folder: Path, grace: float) -> None:
         """Start the kernel that is installed as `name`, in `folder`. Raises `WorkError` when it can't be."""
@@ -114,13 +113,10 @@ class Kernel:
 
     def interrupt(self) -> None:
         """Break off what it computes, as its kind of kernel wants to be asked."""
-        client, loop = self._client, self._loop
         if not self._by_message:
             self.program.interrupt()
-        elif client is not None and loop is not None:
-            message = client.session.msg("interrupt_request", content={})
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, and what it waited for
-                loop.call_soon_threadsafe(client.control_channel.send, message)
+        elif self._client is not None:
+            self._client.control_channel.send(self._client.session.msg("interrupt_request", content={}))
 
     def kill(self) -> None:
         """SIGKILL to it and all that it started."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 INJECTED = "injected-parameters"
 PARAMETERS = "parameters"
+_LOOK_UP = 0.1  # seconds between looks whether a cell is to be interrupted
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,11 +73,23 @@ class Session:
         return _At(self.cells, len(self.notebook.cells), program.pid, program.started, str(self.kernel.connection_file))
 
     def kill(self) -> None:
-        """Interrupt the cell; the second time end the kernel."""
+        """Have the cell interrupted; the second time end the kernel. From any thread."""
         if self.killed:
             self.kernel.kill()
         self.killed = True
-        self.kernel.interrupt()
+
+    async def execute(self, index: int) -> None:
+        """Run a cell to its end, or until it is interrupted. Raises what nbclient does."""
+        cell = self.notebook.cells[index]
+        running = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
+        interrupted = False
+        while not running.done():
+            await asyncio.wait([running], timeout=_LOOK_UP)
+            # A kernel ignores an interrupt while it is idle, and it is until it has said what it executes.
+            if self.killed and not interrupted and "iopub.execute_input" in cell.metadata.get("execution", {}):
+                interrupted = True
+                self.kernel.interrupt()
+        running.result()
 
     def close(self) -> None:
         """End the kernel."""
@@ -165,8 +178,10 @@ async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     which = f"cell {index + 1}"
+    if session.killed:
+        return f"{which} was not begun"
     try:
-        await session.client.async_execute_cell(session.notebook.cells[index], index)
+        await session.execute(index)
     except CellExecutionError as error:
         job.log(_COLOURS.sub("", error.traceback))
         return f"{which} raised {error.ename}: {error.evalue}"
