@@ -1,7 +1,7 @@
 """JupyterLab, Notebook 7 and a headless Chromium: one Jupyter server for all tests, one browser for a file of them.
 
 What it needs beside Python is a Chromium (`chromium-headless-shell` or `chromium` of Debian); without one these tests
-are skipped, saying so. `tests/tools.sh` installs it.
+fail, saying so. `tests/tools.sh` installs it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from typing import Any
 
 import nbformat
 import pytest
+from playwright import sync_api as playwright_api
 
 from tests.servers import free_port, wait_until
-
-playwright_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
 WITHIN = 30_000  # milliseconds for what a page is to show
@@ -31,8 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            if CHROMIUM is None:
-                item.add_marker(pytest.mark.skip(reason="no Chromium here: tests/tools.sh installs it"))
 
 
 class Jupyter:
@@ -219,6 +216,8 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The one browser of a file of tests: Playwright keeps a loop running, which other files must not see."""
+    if CHROMIUM is None:
+        pytest.fail("no Chromium here: tests/tools.sh installs it")
     with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -119,7 +119,7 @@ def proxied(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Itera
     """The URL of a real nginx with the configuration of the page, and the server behind it."""
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if nginx is None:
-        pytest.skip("no nginx here")
+        pytest.fail("no nginx here: tests/tools.sh installs it")
     server, port = spawn_server("--trust-proxy"), free_port()
     configuration = re.findall(r"```nginx\n(.*?)```", page("behind-nginx.md"), re.S)[0]
     configuration = configuration.replace("127.0.0.1:8000", server.url.removeprefix("http://"))

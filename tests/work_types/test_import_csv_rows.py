@@ -208,3 +208,17 @@ async def test_two_runs_of_one_process_cannot_both_write(table: Table, settings:
     process = await reaches(table.engine, "p", State.FAILED)
     assert process.error is not None
     assert process.error.message == "another run of this process writes to the table; this one stops"
+
+
+async def test_an_id_used_again_imports_anew_and_its_cancel_leaves_the_earlier_rows(table: Table) -> None:
+    table.write("a,b\n1,2\n3,4\n")
+    assert (await table.load()).state is State.SUCCEEDED
+    await table.engine.delete("p")
+    again = await table.load()
+    assert again.result == {"rows": 2, "table": "t", "columns": ["a", "b"]}
+    assert table.rows("a") == [("1",), ("3",), ("1",), ("3",)]
+    table.write("a,b\n5,6\n7\n")
+    await table.engine.delete("p")
+    assert (await table.load(batch_rows=1)).state is State.FAILED
+    await table.cancelled()
+    assert table.rows("a") == [("1",), ("3",), ("1",), ("3",)]

@@ -248,7 +248,9 @@ class Attempts:
         control.on_log = lambda message: self._take_line(run, message)
         if self._settings.journal_interval == 0 and not run.undo:
             control.on_yield = lambda control: self._keep_now(run)
-        attempt = Attempt(row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent)
+        attempt = Attempt(
+            row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent, serial=row.n
+        )
         try:
             place = self._places[row.place]
             run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))

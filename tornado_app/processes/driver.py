@@ -32,7 +32,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback."""
+    """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback.
+
+    `serial` is a number that no other process of the journal ever has.
+    """
 
     id: str
     work_type: str
@@ -41,6 +44,7 @@ class Attempt(msgspec.Struct, frozen=True):
     checkpoint: bytes | None = None
     undo: bool = False
     code: bytes | None = None
+    serial: int = 0
 
 
 class Yielded(NamedTuple):
@@ -188,6 +192,7 @@ class Drive:
             params,
             checkpoint,
             attempt=attempt.attempt,
+            serial=attempt.serial,
             log=lambda message: control.on_log(text_of(message, LONGEST_LINE)),
             stopping=lambda: control.stopping,
             when_killed=when_killed,

@@ -56,7 +56,7 @@ _metadata = MetaData()
 positions = Table(
     "holdfast_imports",
     _metadata,
-    Column("process", String(128), primary_key=True),
+    Column("process", String(160), primary_key=True),
     Column("source", String(128), nullable=False),
     Column("byte", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
@@ -82,11 +82,11 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
         reader = _Records(file, params)
         header = reader.header()
         table = _table(database, params.table, header)
-        position = _position(database, job.id, source, reader.byte)
+        position = _position(database, job.key, source, reader.byte)
         reader.seek(position.byte, position.rows)
         while batch := list(itertools.islice(reader, params.batch_rows)):
-            named = [dict(zip(header, row, strict=True)) | {OWNER: job.id} for row in batch]
-            position = _write(database, table, job.id, named, position, reader.byte)
+            named = [dict(zip(header, row, strict=True)) | {OWNER: job.key} for row in batch]
+            position = _write(database, table, job.key, named, position, reader.byte)
             yield Progress(position.byte, total, position, f"{position.rows} rows")
     return {"rows": position.rows, "table": params.table, "columns": header}
 
@@ -100,9 +100,9 @@ def remove_rows(job: Job[ImportCsv]) -> None:
         if inspector.has_table(job.params.table):
             table = Table(job.params.table, MetaData(), autoload_with=connection)
             if OWNER in table.c:
-                connection.execute(delete(table).where(table.c[OWNER] == job.id))
+                connection.execute(delete(table).where(table.c[OWNER] == job.key))
         if inspector.has_table(positions.name):
-            connection.execute(delete(positions).where(positions.c.process == job.id))
+            connection.execute(delete(positions).where(positions.c.process == job.key))
 
 
 class _Records(Iterator[list[str]]):
@@ -184,7 +184,7 @@ def _table(database: Engine, name: str, header: list[str]) -> Table:
     """The table, made when it is missing. Raises `WorkError` when it is there and can't take these columns."""
     if not inspect(database).has_table(name):
         columns = (Column(column, Text) for column in header)
-        _create(database, Table(name, MetaData(), *columns, Column(OWNER, String(128), index=True)))
+        _create(database, Table(name, MetaData(), *columns, Column(OWNER, String(160), index=True)))
     table = Table(name, MetaData(), autoload_with=database)
     missing = [column for column in [*header, OWNER] if column not in table.c]
     if missing:

@@ -147,10 +147,13 @@ class Job(Generic[P]):
     """One attempt of a process, as its work sees it.
 
     `params` is an instance of the work type's struct; `checkpoint` is what the last attempt yielded, None at first.
-    An async generator can't return a value: it sets `result` instead.
+    `key` is what to mark things by that must be this process's alone: an `id` can be used again once its process is
+    forgotten, a `key` never is. An async generator can't return a value: it sets `result` instead.
     """
 
-    __slots__ = ("_log", "_services", "_stopping", "_when_killed", "attempt", "checkpoint", "id", "params", "result")
+    __slots__ = (
+        "_log", "_services", "_stopping", "_when_killed", "attempt", "checkpoint", "id", "key", "params", "result",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -159,6 +162,7 @@ class Job(Generic[P]):
         checkpoint: Any = None,
         *,
         attempt: int = 1,
+        serial: int = 0,
         log: Callable[[str], None] = lambda message: None,
         stopping: Callable[[], Stopping | None] = lambda: None,
         when_killed: Callable[[Callable[[], None]], None] = lambda end: None,
@@ -168,6 +172,7 @@ class Job(Generic[P]):
         self.params = params
         self.checkpoint = checkpoint
         self.attempt = attempt
+        self.key = f"{id}#{serial}"
         self.result: Any = None
         self._log = log
         self._stopping = stopping
