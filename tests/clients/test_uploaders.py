@@ -82,9 +82,10 @@ def test_tuspy_goes_on_from_another_process(server: ServerProcess, broken: Broke
     before = proxy.bytes_up
     second = run(*command, cwd=source.parent)
     assert second.returncode == 0, second.stderr
-    assert int(second.stdout) > 4 * MIB
+    stood = int(second.stdout)  # how much of the 5 MiB a reset lets through is up to the kernel
+    assert stood > 0
     assert (server.files_dir / "by/tuspy.bin").read_bytes() == CONTENT
-    assert proxy.bytes_up - before < len(CONTENT) - 4 * MIB
+    assert proxy.bytes_up - before < len(CONTENT) - stood + 64 * 1024
 
 
 # -- tus-js-client
