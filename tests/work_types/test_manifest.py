@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,7 +51,24 @@ def listed(files: Path) -> dict[str, str]:
 
 
 def files_under(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+class Gate:
+    """Lets a manifest write a line for each permit, so that a stop can be asked for between two files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._permits = threading.Semaphore(0)
+        line = module._line
+
+        def permitted(digest: str, name: str) -> bytes:
+            assert self._permits.acquire(timeout=20), "no permit came"
+            return line(digest, name)
+
+        monkeypatch.setattr(module, "_line", permitted)
+
+    def open(self, lines: int) -> None:
+        self._permits.release(lines)
 
 
 def fill(files: Path, count: int = 20) -> dict[str, str]:
@@ -111,33 +129,37 @@ async def test_stopped_after_any_file_it_goes_on_there(
     big = os.urandom(3 << 20)
     (files / "big").write_bytes(big)
     expected["big"] = hashlib.sha256(big).hexdigest()
+    gate = Gate(monkeypatch)
     await begin(engine)
-    while not (process := await engine.get("p")).has_ended:
-        if process.state == State.RUNNING:
-            await engine.pause("p") if process.attempt < 8 else None
-        elif process.state == State.PAUSED:
-            await engine.resume("p")
-        process = await engine.wait("p", process.version, 1)
-    assert process.state == State.SUCCEEDED
-    assert process.attempt > 1
+    for _ in range(7):
+        await reaches(engine, "p", State.RUNNING)
+        await engine.pause("p")
+        gate.open(1)
+        await reaches(engine, "p", State.PAUSED)
+        await engine.resume("p")
+    gate.open(len(expected))
+    process = await reaches(engine, "p", State.SUCCEEDED)
+    assert process.attempt == 8
     assert listed(files) == expected
     assert process.result["files"] == 31
 
 
-async def test_a_cancel_leaves_the_list_before_it_and_nothing_else(engine: Engine, files: Path) -> None:
+async def test_a_cancel_leaves_the_list_before_it_and_nothing_else(
+    engine: Engine, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(files, 5)
     await made(engine, "before")
     old = (files / "SHA256SUMS").read_bytes()
-    (files / "big").write_bytes(bytes(80 << 20))
+    kept = files_under(files)
+    gate = Gate(monkeypatch)
+    gate.open(3)
     await begin(engine)
     await until(engine, "p", lambda p: (p.progress.done or 0) > 0)
     await engine.cancel("p")
+    gate.open(2)
     await reaches(engine, "p", State.CANCELLED)
     assert (files / "SHA256SUMS").read_bytes() == old
-    staged = (
-        [path for path in (files / ".uploads").rglob("*") if path.is_file()] if (files / ".uploads").exists() else []
-    )
-    assert not [path for path in staged if path.stat().st_size > 4096]
+    assert files_under(files) == kept
 
 
 async def test_a_file_that_goes_away_meanwhile_is_left_out_and_logged(
