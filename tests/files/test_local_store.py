@@ -13,7 +13,7 @@ import pytest
 from tests.files.conformance import StoreConformance, content, put, sha256
 from tornado_app import problems
 from tornado_app.files.local import LocalStore
-from tornado_app.files.store import ABSENT, FileStore
+from tornado_app.files.store import ABSENT, Expect, FileStore
 
 
 class TestLocalStore(StoreConformance):
@@ -228,3 +228,43 @@ class TestPublishing:
             (root / ".uploads" / name / "data").write_text("x")
         store.start()
         assert os.listdir(root / ".uploads") == []
+
+    @pytest.mark.slow
+    def test_folders_that_come_and_go_at_once_lose_no_file(self, store: LocalStore) -> None:
+        failures: list[BaseException] = []
+
+        def come_and_go(number: int) -> None:
+            try:
+                for turn in range(40):
+                    name = f"a/b/c/f{number}"
+                    staged = store.create(f"u{number}", b"")
+                    staged.write([b"%d" % turn])
+                    staged.publish(name, None, ABSENT)
+                    staged.discard()
+                    assert content(store, name) == b"%d" % turn
+                    store.delete(name)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert store.listing() == []
+
+    def test_what_is_refused_leaves_no_folder_behind(self, root: Path, store: LocalStore) -> None:
+        staged = store.create("u", b"")
+        with pytest.raises(problems.ProblemError) as refusal:
+            staged.publish("a/b/f", None, Expect(present=True))
+        assert refusal.value.kind is problems.PRECONDITION_FAILED
+        assert not (root / "a").exists()
+        assert staged.publish("a/b/f", None).size == 0
+
+    def test_a_published_upload_whose_note_is_lost_is_gone(self, root: Path, store: LocalStore) -> None:
+        store.create("u", b"info").close()
+        (root / ".uploads" / "u" / "data").unlink()
+        with pytest.raises(problems.ProblemError) as refusal:
+            store.load("u")
+        assert refusal.value.kind is problems.NO_SUCH_UPLOAD

@@ -113,6 +113,7 @@ def outcome(call: Callable[[], object]) -> object:
         return error.kind
 
 
+@pytest.mark.slow
 def test_a_thousand_hostile_names_touch_nothing_outside(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     (root / "folder").mkdir(parents=True)

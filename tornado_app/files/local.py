@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tornado_app import problems
@@ -175,11 +176,21 @@ class LocalStore:
             raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
         return own, False
 
+    @contextmanager
+    def target(self, name: str) -> Iterator[tuple[int, str]]:
+        """The folder that `name` belongs in, made if missing, and the last segment; nobody prunes it meanwhile."""
+        try:
+            with self.lock, self.tree.parent(name, create=True) as place:
+                yield place
+        except BaseException:
+            self.prune(name)  # folders that were made for it, and nothing came into
+            raise
+
     def prune(self, name: str) -> None:
         """Remove the folders on the way to `name` that are empty."""
         while name := name.rpartition("/")[0]:
             try:
-                with self.tree.parent(name) as (folder, last):
+                with self.tree.parent(name) as (folder, last), self.lock:
                     os.rmdir(last, dir_fd=folder)
             except (OSError, problems.ProblemError):
                 return

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tornado_app import faults, problems
-from tornado_app.files import digests, small, tree
+from tornado_app.files import digests, names, small, tree
 from tornado_app.files.store import ANYTHING, Expect, FileStat, Piece, StagedData
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ class Staging:
                 data = -1
             try:
                 published = self._recover(folder, data)
+                if published is None and data < 0:
+                    raise no_such_upload(id)
                 if published is not None and data >= 0:
                     os.close(data)
                     data = -1
@@ -259,34 +261,48 @@ class LocalStaged:
 
     def publish(self, name: str, sha256: str | None, expect: Expect = ANYTHING) -> FileStat:
         """See `StagedData`. The file's digest is noted before anyone can see the file."""
+        names.check(name)
         with _telling():
             os.fsync(self._data)
             status = os.fstat(self._data)
             etag = sha256 or digests.etag(status)
             note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256)
-            grown = self._staging.shows(name, self._data)
             with self._staging.folder(self.id) as own:
+                small.write(own, "published", msgspec.json.encode(note), durable=True)
+                folder = self._place(name, own, status, sha256, expect)
                 try:
-                    with self._store.tree.parent(name, create=True) as (folder, last), self._store.lock:
-                        replaced = None if grown else self._expected(name, folder, last, expect)
-                        small.write(own, "published", msgspec.json.encode(note), durable=True)
-                        if sha256 is not None:
-                            self._store.digests.put(status, sha256)
-                        faults.point("publish.before-rename")
-                        if not grown:
-                            self._move(name, own, folder, last, expect)
-                        if replaced is not None:
-                            self._store.digests.forget(replaced)
-                except BaseException:
-                    small.remove(own, "published")
-                    raise
-                faults.point("publish.after-rename")
-                with self._store.tree.parent(name) as (folder, _):
+                    faults.point("publish.after-rename")
                     os.fsync(folder)
+                finally:
+                    os.close(folder)
                 small.remove(own, "data")
         self.close()  # nobody writes to a published file
         self.published = note.stat()
         return self.published
+
+    def _place(self, name: str, own: int, status: os.stat_result, sha256: str | None, expect: Expect) -> int:
+        """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
+        try:
+            with self._store.target(name) as (folder, last):
+                # Another may have taken the name from bytes that had grown in view.
+                grown = self._staging.shows(name, self._data)
+                replaced = None if grown else self._expected(name, folder, last, expect)
+                if sha256 is not None:
+                    self._store.digests.put(status, sha256)
+                faults.point("publish.before-rename")
+                placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
+                try:
+                    if not grown:
+                        self._move(name, own, folder, last, expect)
+                except BaseException:
+                    os.close(placed)
+                    raise
+                if replaced is not None:
+                    self._store.digests.forget(replaced)
+                return placed
+        except BaseException:
+            small.remove(own, "published")
+            raise
 
     def _expected(self, name: str, folder: int, last: str, expect: Expect) -> os.stat_result | None:
         """What is about to be replaced, after checking that it may be."""
@@ -314,7 +330,7 @@ class LocalStaged:
         with _telling(), self._staging.folder(self.id) as own:
             small.remove(own, "view")
             os.link("data", "view", src_dir_fd=own, dst_dir_fd=own)
-            with self._store.tree.parent(name, create=True) as (folder, last), self._store.lock:
+            with self._store.target(name) as (folder, last):
                 replaced = self._expected(name, folder, last, expect)
                 faults.point("expose.before-rename")
                 os.rename("view", last, src_dir_fd=own, dst_dir_fd=folder)
@@ -323,10 +339,13 @@ class LocalStaged:
 
     def withdraw(self, name: str) -> None:
         """See `GrowsInView`."""
-        if not self._staging.shows(name, self._data):
-            return
-        with self._store.tree.parent(name) as (folder, last):
-            os.unlink(last, dir_fd=folder)
+        try:
+            with self._store.tree.parent(name) as (folder, last), self._store.lock:
+                if not self._staging.shows(name, self._data):
+                    return
+                os.unlink(last, dir_fd=folder)
+        except problems.ProblemError:
+            return  # there is no such folder any more
         self._store.prune(name)
 
     def join(self, parts: Sequence[StagedData]) -> None:

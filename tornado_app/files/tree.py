@@ -152,12 +152,14 @@ class Tree:
         except OSError as error:
             raise _refusal(name, error) from None
         try:
-            os.mkdir(segment, dir_fd=folder)
-        except FileExistsError:
-            pass  # another thread made it
+            try:
+                os.mkdir(segment, dir_fd=folder)
+                os.fsync(folder)
+            except FileExistsError:
+                pass  # another thread made it
+            return os.open(segment, FOLDER, dir_fd=folder)
         except OSError as error:
             raise _refusal(name, error) from None
-        return os.open(segment, FOLDER, dir_fd=folder)
 
 
 def _leaves(name: str) -> problems.ProblemError:
