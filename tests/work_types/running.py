@@ -1,8 +1,9 @@
-"""A process of a real server, asked over HTTP."""
+"""A process of a real server, asked over HTTP; and what the kernel tells of the programs that it starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,3 +42,16 @@ class Running:
 
 Run = Callable[..., Running]
 """`run("--flag", "value", work_type="name", files={"name": b"data"}, **params)` on a server of its own."""
+
+
+def state(pid: int) -> str:
+    """As the kernel tells it: R, S, T (stopped), Z; "" when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def gone(pid: int) -> bool:
+    """Whether it has ended, be it that nobody has waited for it yet."""
+    return state(pid) in ("", "Z")

@@ -16,7 +16,7 @@ import pytest
 from holdfast.work import WorkError
 from holdfast.work.testing import check
 from tests.servers import wait_until
-from tests.work_types.running import Run, Running
+from tests.work_types.running import Run, Running, gone, state
 from tornado_app.command_line import CommandLine
 from tornado_app.processes import supervisor
 from tornado_app.settings import SettingsError, read
@@ -41,18 +41,6 @@ def script(tmp_path: Path) -> str:
     path = tmp_path / "counter.py"
     path.write_text(COUNTER)
     return f"{sys.executable} {path}"
-
-
-def state(pid: int) -> str:
-    """As the kernel tells it: R, S, T (stopped), Z; "" when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def gone(pid: int) -> bool:
-    return state(pid) in ("", "Z")
 
 
 # -- a program
