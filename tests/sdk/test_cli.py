@@ -52,8 +52,12 @@ def started(served: ServerProcess) -> Iterator[Started]:
 
     yield start
     for child in children:
-        child.kill()
-        child.communicate()
+        child.send_signal(signal.SIGINT)
+        try:
+            child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
 
 
 @pytest.fixture
@@ -264,6 +268,9 @@ def test_watching_everything_shows_what_runs(shell: Shell, started: Started, ter
     main, side = terminal
     child = started("watch", stdout=side)
     read_until(main, id.encode())
+    later = shell("start", "steps", "to=1", "--id", f"later-{uuid.uuid4().hex}").split()[0]
+    read_until(main, later.encode())
+    read_until(main, b"1 succeeded")
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=30)
     assert child.returncode == Exit.INTERRUPTED
@@ -278,6 +285,26 @@ def test_watching_everything_shows_what_runs(shell: Shell, started: Started, ter
     reader.join()
     assert b"steps-" in said[0]
     shell("cancel", id)
+
+
+def test_what_is_not_understood_is_a_usage_error(shell: Shell, file: Path) -> None:
+    shell("start", "steps", "to", code=Exit.USAGE)
+    assert "'to' is not NAME=VALUE" in shell.err
+    for limit in ("fast", "-1", "0"):
+        shell("upload", str(file), "--limit", limit, code=Exit.USAGE)
+        assert "is not a size such as 500k or 2.5M" in shell.err
+    shell("cancel", "nowhere", code=Exit.NOT_FOUND)
+    shell("cancel", "--label", "nobody=has", code=Exit.OK)
+    assert "Nothing matched" in shell.err
+
+
+def test_what_can_not_be_done_in_bulk_is_told_of_each(shell: Shell) -> None:
+    group = uuid.uuid4().hex
+    ids = [
+        shell("start", "steps", "to=1", "-w", "--label", f"group={group}", "--json").split('"id":"')[1].split('"')[0]
+    ]
+    shell("cancel", *ids, code=Exit.REFUSED)
+    assert "it has ended" in shell.err
 
 
 def test_errors_have_exit_codes_and_say_what_would_be_right(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,6 +51,12 @@ def test_what_can_not_be_sent_is_a_clear_error(client: holdfast.Client) -> None:
         client.processes.submit(count)
     with pytest.raises(TypeError, match="can't be pickled"):
         client.processes.submit(count, threading.Lock())
+
+
+def test_without_its_extra_it_says_what_to_install(client: holdfast.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(TypeError, match=r"pip install 'holdfast\[notebook\]'"):
+        client.processes.submit(count, 6)
 
 
 def test_a_server_that_takes_no_code_says_how_it_would(spawn_server: Callable[..., ServerProcess]) -> None:

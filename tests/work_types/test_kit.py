@@ -108,9 +108,42 @@ def asks_a_setting(job: Job[To]) -> Generator[Progress, None, Any]:
         yield Progress(checkpoint=job.setting("speed"))
 
 
+def forgets_a_key(job: Job[To]) -> Generator[Progress, None, Any]:
+    seen = {}
+    for n in range(job.checkpoint or 0, job.params.to):
+        seen[str(n)] = n
+        yield Progress(checkpoint=n + 1)
+    return {"seen": seen}
+
+
+def brings_a_key(job: Job[To]) -> Generator[Progress, None, Any]:
+    begun = job.checkpoint
+    for n in range(job.checkpoint or 0, job.params.to):
+        yield Progress(checkpoint=n + 1)
+    return {} if begun is None else {"begun": b"x".decode()}
+
+
+def shortens_a_list(job: Job[To]) -> Generator[Progress, None, Any]:
+    begun = job.checkpoint or 0
+    for n in range(begun, job.params.to):
+        yield Progress(checkpoint=n + 1)
+    return [{"n": n} for n in range(job.params.to - begun)]
+
+
+def changes_an_entry(job: Job[To]) -> Generator[Progress, None, Any]:
+    begun = job.checkpoint or 0
+    for n in range(begun, job.params.to):
+        yield Progress(checkpoint=n + 1)
+    return ["same", {"begun": begun}]
+
+
 @pytest.mark.parametrize(
     ("function", "says"),
     [
+        (forgets_a_key, "the result seen 0 is missing"),
+        (brings_a_key, "the result begun should not be there: 'x'"),
+        (shortens_a_list, "the result has 0 entries, not 4"),
+        (changes_an_entry, "the result[1] begun is 4, not 0"),
         (starts_over, "resumed 1000 times from the checkpoint 1 and yielded the same one again"),
         (keeps_a_total_in_memory, "paused after every yield: not as in an uninterrupted run: the result is 0, not 6"),
         (
@@ -188,6 +221,18 @@ def test_a_rollback_is_tried_at_every_yield_and_with_its_checkpoint_lost() -> No
     assert checked.snapshot == {"table default.t": [(0,), (1,), (2,), (3,)]}
     with pytest.raises(AssertionError, match="whose checkpoint was lost, and rolled back: the world is not as before"):
         check(table_work(undoes=False))
+
+
+def test_an_async_rollback_is_awaited() -> None:
+    undone: list[str] = []
+    work = declared(good_async)
+
+    @work.rollback
+    async def undo(job: Job[To]) -> None:
+        undone.append(job.id)
+
+    check(work)
+    assert undone
 
 
 def test_many_yields_are_cut_off_at_evenly_spread_ones() -> None:

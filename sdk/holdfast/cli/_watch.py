@@ -18,7 +18,7 @@ from holdfast.cli import _show
 from holdfast.cli._complete import process_ids
 from holdfast.cli._context import Context, Exit, command
 from holdfast.client import Client, Process
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, NotFound
 from holdfast.wire import State
 
 KEEP = timedelta(minutes=1)  # that ended processes stay on the screen
@@ -134,7 +134,12 @@ class Board:
             with self._lock:
                 self._found[event.id] = msgspec.structs.replace(known, progress=event.progress)
         elif event.type == "state":
-            info = self._client.processes.get(event.id).info
+            try:
+                info = self._client.processes.get(event.id).info
+            except NotFound:  # deleted since
+                with self._lock:
+                    self._found.pop(event.id, None)
+                return
             with self._lock:
                 self._found[event.id] = info
 
