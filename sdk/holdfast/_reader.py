@@ -71,7 +71,7 @@ class Reading:
 
 
 class RemoteFile(io.RawIOBase):
-    """A published file for reading, over ranges. Wrapped by `io.BufferedReader` where users get it."""
+    """A published file for reading, over ranges. Wrapped by `RemoteReader` where users get it."""
 
     def __init__(self, reading: Reading, run: Callable[[Plan[bytes]], bytes]) -> None:
         super().__init__()
@@ -104,6 +104,18 @@ class RemoteFile(io.RawIOBase):
     def _check(self) -> None:
         if self.closed:
             raise ValueError("the file is closed")
+
+
+class RemoteReader(io.BufferedReader):
+    """A published file, open for reading: seekable, buffered, read ahead over ranges, always of one version.
+
+    `name` is the file's name on the server, `size` its length in bytes. Reading raises `RemoteChanged` once the file
+    was replaced.
+    """
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__(file, READ_SIZE)
+        self.size = file.size
 
 
 class AsyncRemoteFile:

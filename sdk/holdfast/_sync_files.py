@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +12,7 @@ from holdfast import calls, plans, wire
 from holdfast._download import Download
 from holdfast._folder import DownloadFolder, SentFolder, UploadFolder
 from holdfast._local import Content, name_of, source_of
-from holdfast._reader import READ_SIZE, Reading, RemoteFile
+from holdfast._reader import Reading, RemoteFile, RemoteReader
 from holdfast._records import Record, pending, records_dir
 from holdfast._shown import ShowsFiles
 from holdfast._upload import Upload
@@ -142,14 +141,14 @@ class Files(ShowsFiles):
         job = DownloadFolder(self._client._around, prefix, target, overwrite=overwrite, limit=limit)
         return self._client._begin(job)
 
-    def open(self, name: str) -> io.BufferedReader:
+    def open(self, name: str) -> RemoteReader:
         """A file of the server for reading, as if it were here: seekable, buffered, read ahead, always of one version.
 
         Good for pandas, pyarrow and zipfile. Raises `NotFound`; reading raises `RemoteChanged` once it was replaced.
         """
         reading = Reading(name, self._client._retries)
         self._client._run(reading.open())
-        return io.BufferedReader(RemoteFile(reading, self._client._run), READ_SIZE)
+        return RemoteReader(RemoteFile(reading, self._client._run))
 
     def get_upload(self, id: str) -> wire.UploadInfo:
         """An upload as it stands. Raises `NotFound`."""

@@ -35,7 +35,7 @@ SAME = {
     "__exit__": "__aexit__",
     "Iterator": "AsyncIterator",
     "SyncTransport": "AsyncTransport",
-    "io.BufferedReader": "AsyncRemoteFile",
+    "RemoteReader": "AsyncRemoteFile",
     **{one.__name__: other.__name__ for one, other in PAIRS},
 }
 
