@@ -305,6 +305,7 @@ def test_what_can_not_be_done_in_bulk_is_told_of_each(shell: Shell) -> None:
     ]
     shell("cancel", *ids, code=Exit.REFUSED)
     assert "it has ended" in shell.err
+    assert shell.json("resume", "--label", f"group={group}") == {"changed": [], "refused": {}}
 
 
 def test_errors_have_exit_codes_and_say_what_would_be_right(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import io
 import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
@@ -116,3 +119,41 @@ def test_watching_ends_with_the_error_when_the_server_stays_away(spawn_server: C
         server.kill()
         watching.join(30)
     assert isinstance(raised[0], TransportError)
+
+
+def test_outside_a_kernel_things_show_themselves_as_text_and_html(client: holdfast.Client) -> None:
+    id = f"shown-{uuid.uuid4().hex}"
+    process = client.processes.start("steps", id=id, to=2)
+    process.wait(30)
+    name = f"{uuid.uuid4().hex}<b>.txt"
+    transfer = client.files.upload(b"12345", name)
+    transfer.wait(30)
+    shown: dict[Any, dict[str, str]] = {
+        thing: thing._repr_mimebundle_() for thing in (process, transfer, client, client.processes, client.files)
+    }
+    for thing in (process, client, client.processes):
+        assert id in shown[thing]["text/plain"]
+        assert "succeeded" in shown[thing]["text/html"]
+    for thing in (transfer, client, client.files):
+        assert name in shown[thing]["text/plain"]
+        assert html.escape(name) in shown[thing]["text/html"]
+    assert id not in shown[client.files]["text/plain"]
+    assert name not in shown[client.processes]["text/plain"]
+
+
+def test_a_client_without_a_server_says_so_instead_of_failing() -> None:
+    with holdfast.Client("http://127.0.0.1:1") as client:
+        assert "no answer: " in client._repr_mimebundle_()["text/plain"]
+
+
+async def test_watching_without_a_kernel_waits_and_prints(
+    client: holdfast.Client, aclient: holdfast.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, processes in enumerate((client.processes, aclient.processes)):
+        id = f"watched-{number}-{uuid.uuid4().hex}"
+        started: Any = processes.start("steps", id=id, to=2)
+        process = await started if inspect.isawaitable(started) else started
+        await process.watch()
+        said = capsys.readouterr().out
+        assert id in said
+        assert "succeeded" in said
