@@ -9,6 +9,7 @@ import os
 import resource
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlalchemy import Connection, event, insert, text
 from holdfast.wire import State
 from tests.processes import work
 from tests.processes.conftest import Make
-from tests.processes.helpers import PLACES, makes_progress, reaches, shut, start, start_in, told
+from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told
 from tests.servers import ServerProcess, wait_until
 from tornado_app import problems
 from tornado_app.problems import ProblemError
@@ -227,6 +228,57 @@ async def test_decisions_that_wait_together_share_a_transaction(journal: Journal
     results = await asyncio.gather(*writing, return_exceptions=True)
     assert results[1:] == [f"n{n}" for n in range(300)]
     assert len(batches) <= 4
+
+
+class Held:
+    """A decision that a worker thread writes, and that takes until it is told to go on."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._begun = threading.Event()
+        self._go_on = threading.Event()
+        self.writing = asyncio.create_task(asyncio.to_thread(journal.write_here, self._decide))
+
+    def _decide(self, connection: Connection) -> None:
+        self._begun.set()
+        assert self._go_on.wait(10)
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, 10)
+
+    async def go_on(self) -> None:
+        self._go_on.set()
+        await self.writing
+
+
+async def test_whoever_writes_first_writes_for_all_who_wait(journal: Journal) -> None:
+    batches: list[str] = []
+    held = Held(journal)
+    await held.begun()
+    journal.last = lambda connection: batches.append(threading.current_thread().name)
+    writing = [
+        asyncio.create_task(write)
+        for n in range(5)
+        for write in (journal.write(put(f"loop{n}")), asyncio.to_thread(journal.write_here, put(f"worker{n}")))
+    ]
+    await eventually(lambda: len(journal._waiting) == 10)
+    await held.go_on()
+    assert await asyncio.gather(*writing) == [f"{who}{n}" for n in range(5) for who in ("loop", "worker")]
+    assert len(batches) == 2, "what was begun, and all the others together"
+
+
+async def test_what_worker_threads_wait_to_write_at_the_end_is_written(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, journal.open, loop)
+    held = Held(journal)
+    await held.begun()
+    writing = asyncio.create_task(asyncio.to_thread(journal.write_here, put("a")))
+    await eventually(lambda: len(journal._waiting) == 1)
+    closing = asyncio.create_task(asyncio.to_thread(journal.close))
+    await eventually(lambda: not journal._writer.is_alive())
+    await held.go_on()
+    await closing
+    assert await writing == "a"
 
 
 async def test_a_refusal_is_the_answer_of_its_own_decision_alone(journal: Journal) -> None:

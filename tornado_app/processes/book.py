@@ -1,4 +1,4 @@
-"""Every decision that changes a process. Run on the journal's writer thread, never on the loop.
+"""Every decision that changes a process. Run by the journal, one at a time, never on the loop.
 
 Every change goes through `Book._move`: the transition table says what follows, the row is changed by compare-and-set on
 (id, attempt, state), and an event is written in the same transaction.
@@ -95,7 +95,7 @@ class Batch(msgspec.Struct):
 
 
 class Book:
-    """The decisions that write. Belongs to the writer thread: its counts change only when a transaction lands."""
+    """The decisions that write. Belongs to the journal: its counts change only when a transaction lands."""
 
     def __init__(self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool]) -> None:
         self._max_running = max_running

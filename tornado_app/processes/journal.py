@@ -1,8 +1,9 @@
-"""The journal: one SQLite file, one writer thread, readers beside it. The loop never touches the disk.
+"""The journal: one SQLite file, one writer at a time, readers beside it. The loop never touches the disk.
 
-What is written is a *decision*: a function of a connection that reads what it must, decides, and writes, in one trip to
-the writer thread. Decisions that wait together share a transaction (group commit); each gets its answer only when that
-transaction is on disk. A decision refuses by raising before it writes.
+What is written is a *decision*: a function of a connection that reads what it must, decides, and writes. Decisions that
+wait together share a transaction (group commit); each gets its answer only when that transaction is on disk. A decision
+refuses by raising before it writes. The loop's decisions go to the writer thread. A worker thread writes its own: to
+hand it over and be woken again would take longer than the writing. Whoever's turn it is writes for all who wait.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -47,17 +49,17 @@ _OF_THE_FILE = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-_Waiting = Future[Any] | asyncio.Future[Any]
-_Job = tuple[Decision[Any], _Waiting]
-_Answer = tuple[_Waiting, Any, Exception | None]
+_Future = Future[Any] | asyncio.Future[Any]
+_Job = tuple[Decision[Any], _Future]
+_Answer = tuple[_Future, Any, Exception | None]
 
 
 class Journal:
     """Open with `open`, then `write` and `read` from the loop and `write_here` from other threads.
 
     `last` is a decision that closes every batch (the queue's claims). Once the transaction is on disk, `landed` is
-    called on the writer thread, and `committed` with the answer of `last`, unless that is None, on the loop. When it
-    failed, `aborted` is called on the writer thread.
+    called on the thread that wrote, and `committed` with the answer of `last`, unless that is None, on the loop. When
+    it failed, `aborted` is called on that thread. Decisions and these calls come one at a time.
     """
 
     def __init__(self, path: Path, *, durable: bool = False) -> None:
@@ -68,7 +70,10 @@ class Journal:
         self.aborted: Callable[[], None] = lambda: None
         self.observe: Callable[[float], None] = lambda seconds: None
         self._durable = durable
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: deque[_Job] = deque()
+        self._going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()  # wakes the writer thread; False ends it
+        self._turn = threading.Lock()
+        self._connection: Connection | None = None  # of whoever's turn it is
         self._closing = threading.Lock()
         self._closed = False
         self._writer = threading.Thread(target=self._write_all, name="journal-writer", daemon=True)
@@ -98,20 +103,23 @@ class Journal:
         """Run a decision; its answer, once it is on disk. Raises UNAVAILABLE when the disk or database won't."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(decision, future)
+        self._going_on.put(True)
         return await future
 
     def write_here(self, decision: Decision[T]) -> T:
         """The same from a worker thread: blocks."""
         future: Future[T] = Future()
         self._put(decision, future)
+        with self._turn:
+            while not future.done():  # else another one took it along
+                self._write_batch()
         return future.result()
 
-    def _put(self, decision: Decision[Any], future: _Waiting) -> None:
+    def _put(self, decision: Decision[Any], future: _Future) -> None:
         with self._closing:  # so that nothing is queued behind the end
             if self._closed:
-                future.set_exception(problems.UNAVAILABLE("the server is stopping; start it again in a moment"))
-            else:
-                self._jobs.put((decision, future))
+                raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+            self._waiting.append((decision, future))
 
     async def read(self, decision: Decision[T]) -> T:
         """Run a function that only reads, on a reader thread, in one snapshot."""
@@ -128,54 +136,46 @@ class Journal:
         """Write what is queued and close the files. Blocks."""
         with self._closing:
             self._closed = True
-            self._jobs.put(None)
+        self._going_on.put(False)
         if self._writer.is_alive():
             self._writer.join()
+        with self._turn:
+            while self._waiting:
+                self._write_batch()
+            if self._connection is not None:
+                self._connection.close()
         self._readers.shutdown()
         self._read_engine.dispose()
         self._engine.dispose()
 
-    # -- the writer thread
+    # -- writing, by whoever's turn it is
 
     def _write_all(self) -> None:
-        connection: Connection | None = None
-        going_on = True
-        while going_on:
-            jobs, going_on = self._next_batch()
-            if not jobs:
-                continue
-            began = time.perf_counter()
-            try:
-                if connection is None:
-                    connection = self._engine.connect()
-                self._commit(connection, jobs)
-            except Exception as error:
-                self._discard(connection)
-                connection = None
-                if len(jobs) == 1 or _is_of_the_file(error):
-                    self._refuse(jobs, error)
-                else:
-                    log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
-                    connection = self._one_by_one(jobs)
-            self.observe(time.perf_counter() - began)
-        if connection is not None:
-            connection.close()
+        """The writer thread."""
+        while self._going_on.get():
+            with self._turn:
+                if self._waiting:  # else a worker took it along
+                    self._write_batch()
 
-    def _next_batch(self) -> tuple[list[_Job], bool]:
-        job = self._jobs.get()
-        jobs: list[_Job] = []
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) >= _MOST_TOGETHER:
-                return jobs, True
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return jobs, True
-        return jobs, False
+    def _write_batch(self) -> None:
+        jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
+        began = time.perf_counter()
+        try:
+            self._commit(jobs)
+        except Exception as error:
+            self._discard()
+            if len(jobs) == 1 or _is_of_the_file(error):
+                self._refuse(jobs, error)
+            else:
+                log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
+                self._one_by_one(jobs)
+        self.observe(time.perf_counter() - began)
 
-    def _commit(self, connection: Connection, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all of `jobs`; a refusal is the answer of its own job alone."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        connection = self._connection
         answers: list[_Answer] = []
         try:
             with connection.begin():
@@ -213,26 +213,22 @@ class Journal:
         if last is not None:
             self._loop.call_soon(self.committed, last)  # after those who were just answered
 
-    def _one_by_one(self, jobs: list[_Job]) -> Connection | None:
+    def _one_by_one(self, jobs: list[_Job]) -> None:
         """After a batch failed: each job alone, so that one can't spoil the others."""
-        connection: Connection | None = None
         for job in jobs:
             try:
-                if connection is None:
-                    connection = self._engine.connect()
-                self._commit(connection, [job])
+                self._commit([job])
             except Exception as error:
-                self._discard(connection)
-                connection = None
+                self._discard()
                 self._refuse([job], error)
-        return connection
 
     def _refuse(self, jobs: list[_Job], error: Exception) -> None:
         log.error("journal: %d writes failed: %s", len(jobs), error)
         failure = self._unavailable(error) if isinstance(error, DatabaseError) else error
         self._tell([(future, None, failure) for _, future in jobs], None)
 
-    def _discard(self, connection: Connection | None) -> None:
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 connection.invalidate()
@@ -246,7 +242,7 @@ class Journal:
         )
 
 
-def _settle(future: _Waiting, answer: Any, failure: Exception | None) -> None:
+def _settle(future: _Future, answer: Any, failure: Exception | None) -> None:
     if future.done():  # cancelled: nobody waits any more
         return
     if failure is not None:
