@@ -7,6 +7,7 @@
     process.pause(); process.resume()
     print(process.result())
 
+In a notebook `%load_ext holdfast` brings `%holdfast` and `%%process`; `%holdfast?` tells of them.
 Names are imported when they are first used, so that `import holdfast` is quick.
 """
 
@@ -65,6 +66,16 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"holdfast.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext holdfast`: the magics `%holdfast` and `%%process`."""
+    importlib.import_module("holdfast._magics").load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext holdfast`."""
+    importlib.import_module("holdfast._magics").unload(shell)
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from holdfast import wire
 from holdfast._views import new_id
+from holdfast.errors import NotSendable
 from holdfast.work import WorkType
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -29,18 +30,18 @@ def code_request(
     """The request that starts `function(job, *args, **kwargs)` on the server.
 
     Raises:
-        TypeError: it is not a generator function, its arguments do not fit, or it can't be pickled; with what would do.
+        NotSendable: it is no generator function, its arguments do not fit, or it can't be pickled; with what would do.
     """
     plain = function.function if isinstance(function, WorkType) else function
     name = getattr(plain, "__name__", "function")
     if not inspect.isgeneratorfunction(plain):
-        raise TypeError(
+        raise NotSendable(
             f"{name} is not a generator function: it has to yield a Progress at every point where it may be stopped"
         )
     try:
         inspect.signature(plain).bind(None, *args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"{name} does not take these arguments (its first is the job): {error}") from None
+        raise NotSendable(f"{name} does not take these arguments (its first is the job): {error}") from None
     return wire.StartRequest(
         params={"function": name},
         id=id or new_id(name),
@@ -57,7 +58,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
     try:
         import cloudpickle
     except ImportError:
-        raise TypeError("sending code needs cloudpickle: pip install 'holdfast[notebook]'") from None
+        raise NotSendable("sending code needs cloudpickle: pip install 'holdfast[notebook]'") from None
     module = sys.modules.get(getattr(plain, "__module__", ""))
     # By value: what is here is what runs there, whether the server could import the module or not.
     by_value = module is not None and module.__name__ != "__main__"
@@ -66,7 +67,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
     try:
         pickled: bytes = cloudpickle.dumps(value)
     except Exception as error:
-        raise TypeError(
+        raise NotSendable(
             f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be pickled "
             "(an open file, a lock, a client): make that inside the function"
         ) from error

@@ -1,9 +1,12 @@
-"""Where the pages of the Jupyter server are that this kernel belongs to."""
+"""What is to be known of the Jupyter around this Python: where its pages are, and what it calls its cells."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import sysconfig
+import traceback
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,3 +29,22 @@ def page_origins() -> list[str]:
         return []
     hosts = {url.hostname or "localhost", "localhost", "127.0.0.1"}
     return [f"{url.scheme}://{host}{port}" for host in sorted(hosts)]
+
+
+def own_lines(error: BaseException) -> list[str]:
+    """Where an error came by in code that is neither this package nor installed, the innermost last."""
+    libraries = (str(Path(__file__).parent), *(sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib")))
+    frames = traceback.extract_tb(error.__traceback__)
+    return [
+        f"{_place(frame.filename)}, line {frame.lineno}: {frame.line}"
+        for frame in frames
+        if not frame.filename.startswith(libraries)
+    ]
+
+
+def _place(filename: str) -> str:
+    """A file, or a cell by the number that stands beside it."""
+    get = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    if (shell := get()) is not None and (cell := shell.compile.format_code_name(filename)) is not None:
+        return " ".join(cell)
+    return f"File {filename}"

@@ -299,7 +299,7 @@ class Processes(ShowsProcesses):
         The server has to be started with `--allow-code`. The same `id` with the same code again starts nothing twice.
 
         Raises:
-            TypeError: it is no generator function, or can't be sent; the message says why.
+            NotSendable: it is no generator function, or can't be pickled; the message says why.
             Forbidden: the server takes no code.
             BadRequest: the server runs another minor version of Python.
         """

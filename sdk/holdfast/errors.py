@@ -20,6 +20,7 @@ HoldfastError
 │   ├── ProcessFailed
 │   └── ProcessCancelled
 ├── WaitTimeout                 what was waited for has not happened yet      (also a TimeoutError)
+├── NotSendable                 code that can't be sent: what would do            (also a TypeError)
 └── TransferError               a transfer that can't go on as it is
     ├── RemoteChanged           the file on the server is another one now
     ├── LocalChanged            the local file is another one now
@@ -62,6 +63,7 @@ __all__ = [
     "LocalExists",
     "NoSpace",
     "NotFound",
+    "NotSendable",
     "OffsetMismatch",
     "PreconditionFailed",
     "ProcessCancelled",
@@ -91,6 +93,12 @@ class HoldfastError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way calls the class with `args`, which keyword arguments are not part of.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message under the caller's own lines, without those inside of libraries."""
+        from holdfast._jupyter import own_lines
+
+        return [*own_lines(self), f"{type(self).__name__}: {self}"]
 
 
 def _rebuild(cls: type[HoldfastError], args: tuple[Any, ...], state: dict[str, Any]) -> HoldfastError:
@@ -269,6 +277,10 @@ class WaitTimeout(HoldfastError, TimeoutError):
     """It has not happened yet; nothing was stopped by this."""
 
 
+class NotSendable(HoldfastError, TypeError):
+    """A function or cell that can't be sent to a server; the message says what is wrong and what would do."""
+
+
 class TransferError(HoldfastError):
     """A transfer that can't go on as it is."""
 
@@ -344,6 +356,13 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIErro
         {name: value for name, value in problem.items() if name not in _STANDARD_MEMBERS},
         retry_after(headers.get("retry-after")),
     )
+
+
+def in_words(error: BaseException) -> str:
+    """The message for a person: what the server says of itself, where it does."""
+    if isinstance(error, APIError) and error.detail:
+        return error.detail
+    return str(error) or type(error).__name__
 
 
 def retry_after(text: str | None) -> float | None:

@@ -107,14 +107,9 @@ def report(context: Context, error: BaseException) -> Exit:
             problem |= {"status": error.status, "type": error.type, "members": error.members}
         sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
         return code
-    context.err.print(f"[red]holdfast:[/] {_plain(error)}", soft_wrap=True)
+    context.err.print(f"[red]holdfast:[/] {escape(errors.in_words(error))}", soft_wrap=True)
     if isinstance(error, errors.ConnectFailed):
         context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")
     if isinstance(error, errors.Unauthorized):
         context.err.print("Give the server's token by --token or HOLDFAST_TOKEN.")
     return code
-
-
-def _plain(error: BaseException) -> str:
-    text = error.detail if isinstance(error, errors.APIError) and error.detail else str(error) or type(error).__name__
-    return escape(text)

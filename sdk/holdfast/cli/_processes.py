@@ -7,15 +7,14 @@ from itertools import islice
 from typing import Any
 
 import click
-import msgspec
 
 from holdfast import wire
+from holdfast._work_types import typed
 from holdfast.cli import _show
 from holdfast.cli._complete import process_ids, work_types
 from holdfast.cli._context import Context, Exit, command
 from holdfast.cli._watch import until_ended
 from holdfast.client import Client, Process
-from holdfast.errors import BadRequest
 from holdfast.wire import ENDED, State
 
 
@@ -60,10 +59,7 @@ def start(
 ) -> None:
     """Start a process: holdfast start import-csv file_name=flights.csv table=flights batch_rows=5000."""
     with context.client() as client:
-        known = {work.name: work for work in client.work_types()}
-        if work_type not in known:
-            raise BadRequest(400, "No such work type", f"{work_type!r} is no work type; there are {', '.join(known)}")
-        values = {name: _typed(known[work_type], name, text) for name, text in parameters}
+        values = typed(client.work_types(), work_type, parameters)
         process = client.processes.start(work_type, labels=dict(labels), **options, **values)
         if wait:
             until_ended(context, process, timeout)
@@ -72,20 +68,6 @@ def start(
         else:
             context.out.print(f"{process.id} {process.state}", markup=False, soft_wrap=True)
             context.note(f"holdfast watch {process.id} shows how it goes on")
-
-
-def _typed(work: wire.WorkTypeInfo, name: str, text: str) -> Any:
-    """What a parameter's text means: text where its schema takes text, else JSON."""
-    schema = work.params_schema
-    schema = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
-    field = schema.get("properties", {}).get(name, {})
-    kinds = [field.get("type"), *(each.get("type") for each in field.get("anyOf", []))]
-    if "string" in kinds:
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 @click.command()

@@ -10,6 +10,7 @@ from importlib.metadata import version as installed
 import click
 from rich.table import Table
 
+from holdfast._work_types import summary
 from holdfast.cli._context import Context, command
 from holdfast.errors import HoldfastError
 
@@ -70,12 +71,7 @@ def work_types(context: Context) -> None:
         return
     table = Table("work type", "parameters", "what it does", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for work in found:
-        schema = work.params_schema
-        schema = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
-        required = schema.get("required", [])
-        params = [name if name in required else f"[{name}]" for name in schema.get("properties", {})]
-        first = work.doc.strip().partition("\n")[0]
-        table.add_row(work.name, " ".join(params).replace("[", r"\["), first.replace("[", r"\["))
+        table.add_row(*(text.replace("[", r"\[") for text in summary(work)))
     context.out.print(table)
 
 

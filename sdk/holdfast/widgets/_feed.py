@@ -320,6 +320,13 @@ class Feed:
             raise Stopped
         return driver.run(plans.request(call, Retries(attempts=1)), stop)
 
+    def learn(self, info: wire.Process) -> None:
+        """Take what someone else was answered about a process that is followed."""
+        with self.lock:
+            if (tracked := self.processes.get(info.id)) is not None:
+                tracked.learn(info)
+                self._changed(tracked)
+
     def look_again(self) -> None:
         """Ask anew for everything that someone looks at."""
         with self.lock:

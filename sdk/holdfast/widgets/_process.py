@@ -52,6 +52,8 @@ class ProcessCard(Card):
         card = cards.get(info.id)
         if card is None or card.comm is None:
             card = cards[info.id] = cls(client, info.id, info)
+        else:
+            card._feed.learn(info)  # an answer may know what no event tells, such as the result
         return card
 
     @property
