@@ -44,6 +44,10 @@ BENCH = [
     "huey>=2.5",
     "tuspyserver>=4.4",
     "uvicorn[standard]>=0.30",
+    # the clients beside the SDK
+    "requests>=2.32",
+    "boto3>=1.34",
+    "moto[server]>=5.0",
 ]
 
 setup(

@@ -118,7 +118,7 @@ class Download(Job[Path]):
 
     def _know(self, size: int, done: list[tuple[int, int]]) -> None:
         self._segments = Segments(size, done)
-        self._follower = Follower(self._part.read)
+        self._follower = Follower(self._part.read_into)
 
     def _save(self, segments: Segments) -> None:
         with self._saving:

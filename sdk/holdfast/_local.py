@@ -14,6 +14,7 @@ from typing import IO
 from holdfast.errors import LocalChanged, TransferError
 
 PIECE = 1 << 20
+HASHED = 256 << 10  # bytes that are read back and hashed at once: they stay in the processor's own cache
 HEAD = 64 << 10  # bytes whose digest tells whether a file is still the one that a record means
 
 
@@ -25,6 +26,12 @@ class LocalSource(ABC):
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`; fewer only at the end."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """The same into a buffer; how many bytes."""
+        data = self.read(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def forget(self, offset: int) -> None:  # noqa: B027 - most have nothing to do
         """The server has everything before `offset`: it won't be asked for again."""
@@ -46,6 +53,13 @@ class FileSource(LocalSource):
 
     def read(self, offset: int, size: int) -> bytes:
         """As promised. Raises `LocalChanged`."""
+        return os.pread(self._unchanged(), size, offset)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """As promised. Raises `LocalChanged`."""
+        return os.preadv(self._unchanged(), [buffer], offset)
+
+    def _unchanged(self) -> int:
         with self._lock:
             if self._file is None:
                 self._file = self.path.open("rb")
@@ -53,7 +67,7 @@ class FileSource(LocalSource):
         status = os.fstat(number)
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
             raise LocalChanged(f"{self.path} has changed since its upload began; restart=True sends it as it is now")
-        return os.pread(number, size, offset)
+        return number
 
     def head_digest(self) -> str:
         """SHA-256 of the beginning, as hex."""
@@ -198,9 +212,9 @@ class PartFile:
             count = os.pwrite(self.number, view, offset)
             view, offset = view[count:], offset + count
 
-    def read(self, offset: int, size: int) -> bytes:
-        """What was written."""
-        return os.pread(self.number, size, offset)
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """What was written, into a buffer; how many bytes."""
+        return os.preadv(self.number, [buffer], offset)
 
     def publish(self, size: int) -> Path:
         """Give it its name, durably, in one step."""
@@ -229,8 +243,8 @@ class Follower:
     and for what an earlier run has left.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes]) -> None:
-        self._read = read
+    def __init__(self, read_into: Callable[[int, memoryview], int]) -> None:
+        self._read_into = read_into
         self._digest = hashlib.sha256()
         self._at = 0
         self._limit = 0
@@ -263,12 +277,13 @@ class Follower:
             self._failure = error
 
     def _hash(self, limit: int) -> None:
+        buffer = memoryview(bytearray(min(HASHED, limit - self._at)))
         while self._at < limit and not self._stopped:
-            piece = self._read(self._at, min(PIECE, limit - self._at))
-            if not piece:
+            count = self._read_into(self._at, buffer[: limit - self._at])
+            if not count:
                 raise TransferError(f"the file ends at {self._at}, before byte {limit}")
-            self._digest.update(piece)
-            self._at += len(piece)
+            self._digest.update(buffer[:count])
+            self._at += count
 
     def finish(self, size: int) -> str:
         """The digest of all `size` bytes, as hex, once they are there."""

@@ -87,7 +87,7 @@ class Upload(Job[wire.FileInfo]):
         self._stale: list[PartUpload] = []
         self._offsets: dict[int, int] = {}
         self._pieces = Pieces()
-        self._follower = Follower(source.read)
+        self._follower = Follower(source.read_into)
         self._lock = threading.Lock()
         self._ended = False
 
@@ -108,7 +108,7 @@ class Upload(Job[wire.FileInfo]):
 
     def begin(self) -> None:
         self._ended = False
-        self._follower = Follower(self.source.read)
+        self._follower = Follower(self.source.read_into)
         if self._file is None or not isinstance(self.source, FileSource):
             return
         kept, head = self._file.take(), self.source.head_digest()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast._local import Follower, PartFile, StreamSource
+from holdfast._local import BytesSource, Follower, PartFile, StreamSource
 from holdfast.errors import TransferError
 
 
@@ -34,10 +34,11 @@ def test_a_disk_that_is_too_small_is_told_before_it_is_full(tmp_path: Path) -> N
 
 def test_a_file_that_ends_early_is_noticed_while_it_is_hashed() -> None:
     data = bytes(3 << 20)
-    follower = Follower(lambda offset, size: data[offset : offset + size])
+    source = BytesSource(data)
+    follower = Follower(source.read_into)
     follower.advance(1 << 20)
     assert follower.finish(len(data)) == hashlib.sha256(data).hexdigest()
-    follower = Follower(lambda offset, size: data[offset : offset + size])
+    follower = Follower(source.read_into)
     follower.advance(4 << 20)
     with pytest.raises(TransferError, match=r"the file ends at 3145728, before byte"):
         follower.finish(4 << 20)

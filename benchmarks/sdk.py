@@ -1,0 +1,325 @@
+"""The client in Python: `holdfast` beside curl, aria2c, requests, naive httpx, tuspy and s3transfer, in the same run.
+
+python -m benchmarks.sdk --only download
+
+Each Python client runs in a process of its own (`benchmarks/peers/clients.py`), which says what the transfer took; of
+curl and aria2c it is the whole process. Every one of them writes what it gets into a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import holdfast
+from benchmarks.harness import (
+    GIB,
+    KIB,
+    MIB,
+    ROOT,
+    Bench,
+    MissingError,
+    Sample,
+    Server,
+    alternate,
+    figure,
+    free_port,
+    main,
+    tool,
+)
+from benchmarks.transfers import fill, running
+from benchmarks.transfers import holdfast as server_of
+from tests.faults import there_and_back
+from tests.proxy import Fault, FaultyProxy
+
+ONE_WAY = 0.025  # seconds: a round trip of 50 ms
+CUT_EVERY = 20_000_000
+
+
+def told_by(name: str, **options: Any) -> dict[str, float]:
+    """Run a client of `peers/clients.py`; what it says."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.clients", name, json.dumps(options)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def by(name: str, **options: Any) -> Callable[[], Sample]:
+    """A contender; `cpu` is the client's."""
+
+    def run() -> Sample:
+        told = told_by(name, **options)
+        return Sample(told["wall"], told["cpu"])
+
+    return run
+
+
+def by_program(*command: object) -> Callable[[], Sample]:
+    """A program as a contender; `cpu` is its own (wait4(2))."""
+
+    def run() -> Sample:
+        start = time.perf_counter()
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+        return Sample(time.perf_counter() - start, used.ru_utime + used.ru_stime)
+
+    return run
+
+
+def tell(bench: Bench, samples: dict[str, Sample]) -> None:
+    """The wall and client CPU seconds of every contender."""
+    for name, sample in samples.items():
+        bench.tell(f"{name}: wall", sample.wall, "s")
+        bench.tell(f"{name}: client CPU", sample.cpu, "s")
+
+
+@contextmanager
+def records_in(folder: Path) -> Iterator[None]:
+    """Resume records of this benchmark stay out of the user's own folder."""
+    with mock.patch.dict(os.environ, HOLDFAST_STATE_DIR=str(folder / "state")):
+        yield
+
+
+# -- down and up
+
+
+@figure("download", "download 1 GiB over loopback into a file")
+def download(bench: Bench) -> None:
+    """The server knows the SHA-256 of what was uploaded, and then the SDK checks it; of `plain.bin` it does not.
+
+    Peers check nothing by themselves, so each duty is compared with peers that have the same one.
+    """
+    ours, out = server_of(bench.folder), bench.folder / "out.bin"
+    source = fill(bench.folder / "files" / "plain.bin", bench.size(GIB, 256 * MIB))
+    with running(ours), records_in(bench.folder):
+        told_by("holdfast_up", url=f"{ours.url}/v1/files/known.bin", path=str(source))
+        plain, known = ({"url": f"{ours.url}/v1/files/{name}.bin", "path": str(out)} for name in ("plain", "known"))
+        taken = alternate(
+            {
+                "holdfast": by("holdfast_down", **plain),
+                "holdfast, async": by("holdfast_async_down", **plain),
+                "requests": by("requests_down", **plain),
+                "naive httpx": by("httpx_down", **plain),
+                "curl": by_program(tool("curl"), "-sf", "-o", out, plain["url"]),
+                "holdfast, checked": by("holdfast_down", **known),
+                "requests, checked": by("requests_down", **known, digest=True),
+                "naive httpx, checked": by("httpx_down", **known, digest=True),
+            },
+            bench.runs,
+        )
+    tell(bench, taken)
+    mine, checked = taken["holdfast"], taken["holdfast, checked"]
+    bench.at_most("client CPU, share of naive httpx's", mine.cpu / taken["naive httpx"].cpu, 0.4)
+    bench.at_most("client CPU, share of requests'", mine.cpu / taken["requests"].cpu, 1.2)
+    bench.at_most("wall, share of curl's", mine.wall / taken["curl"].wall, 1.3)
+    bench.at_most("checked: client CPU, share of requests' with", checked.cpu / taken["requests, checked"].cpu, 1.2)
+    bench.at_most("checked: wall, share of curl's without", checked.wall / taken["curl"].wall, 1.3)
+    bench.tell("checked: client CPU, share of naive httpx's with", checked.cpu / taken["naive httpx, checked"].cpu)
+    bench.tell("checked: client CPU, share of requests' without", checked.cpu / taken["requests"].cpu)
+
+
+@figure("upload", "upload 1 GiB over loopback to the same server")
+def upload(bench: Bench) -> None:
+    ours = server_of(bench.folder)
+    source = fill(bench.folder / "source.bin", bench.size(GIB, 256 * MIB))
+    with running(ours), records_in(bench.folder):
+        url = f"{ours.url}/v1/files"
+        taken = alternate(
+            {
+                "holdfast": by("holdfast_up", url=f"{url}/ours.bin", path=str(source)),
+                "curl -T": by_program(tool("curl"), "-sf", "-T", source, f"{url}/curl.bin"),
+                "tuspy": by("tuspy_up", url=f"{ours.url}/v1/uploads", path=str(source), name="tuspy.bin"),
+            },
+            bench.runs,
+        )
+    tell(bench, taken)
+    bench.at_most("wall, share of curl -T's", taken["holdfast"].wall / taken["curl -T"].wall, 1.3)
+    bench.at_least("speed, share of tuspy's at its default", taken["tuspy"].wall / taken["holdfast"].wall, 3.0)
+
+
+@figure("s3", "s3transfer against moto, a far peer: another protocol, another server")
+def s3(bench: Bench) -> None:
+    try:
+        import moto  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+    except ImportError:
+        raise MissingError("moto is missing: pip install -e '.[bench]'") from None
+    ours, port = server_of(bench.folder), free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    theirs = Server("moto", command, port, bench.folder)
+    size = bench.size(256 * MIB, 64 * MIB)
+    source, out = fill(bench.folder / "source.bin", size), str(bench.folder / "out.bin")
+    with running(ours, theirs), records_in(bench.folder):
+        taken = alternate(
+            {
+                "holdfast up": by("holdfast_up", url=f"{ours.url}/v1/files/big.bin", path=str(source)),
+                "s3transfer up": by("s3_up", url=theirs.url, path=str(source)),
+                "holdfast down": by("holdfast_down", url=f"{ours.url}/v1/files/big.bin", path=out),
+                "s3transfer down": by("s3_down", url=theirs.url, path=out),
+            },
+            max(1, bench.runs // 2),
+        )
+    for name, sample in taken.items():
+        bench.tell(f"{name}: rate", size / MIB / sample.wall, "MiB/s")
+        bench.tell(f"{name}: client CPU", sample.cpu, "s")
+
+
+# -- a line that is far away, or bad
+
+
+@figure("far", "50 ms of round trip, 8 segments: the faulty proxy delays every 64 KiB by 25 ms each way")
+def far(bench: Bench) -> None:
+    """One connection gets 2.5 MiB/s on this line, so segments are what fills it. It is the same for everyone."""
+    ours, out = server_of(bench.folder), bench.folder / "out.bin"
+    size = bench.size(128 * MIB, 32 * MIB)
+    source = fill(bench.folder / "files" / "plain.bin", size)
+    segments = ["-x8", "-s8", "-k1M", "--file-allocation=none", "--allow-overwrite=true", "--auto-file-renaming=false"]
+    with running(ours), records_in(bench.folder):
+        told_by("holdfast_up", url=f"{ours.url}/v1/files/known.bin", path=str(source))
+        with FaultyProxy(ours.port, *[Fault(delay=ONE_WAY)] * 10_000) as line:
+            url = f"{line.url}/v1/files"
+            down = {"url": f"{url}/known.bin", "path": str(out)}
+            program = [tool("aria2c"), "-q", *segments, "-d", out.parent, "-o", out.name, down["url"]]
+            taken = alternate(
+                {
+                    "holdfast, 8 segments": by("holdfast_down", **down, segments=8),
+                    "aria2c -x8": by_program(*program),
+                    "holdfast, by measuring": by("holdfast_down", **down),
+                },
+                max(1, bench.runs // 2),
+                warm=False,
+            )
+            up = by("holdfast_up", url=f"{url}/up.bin", path=str(source), segments=8)()
+    for name, sample in [*taken.items(), ("holdfast, upload in 8 segments", up)]:
+        bench.tell(f"{name}: rate", size / MIB / sample.wall, "MiB/s")
+    share = taken["aria2c -x8"].wall / taken["holdfast, 8 segments"].wall
+    bench.at_least("speed, share of aria2c's with -x8", share, 0.9)
+
+
+@figure("cuts", "every connection is cut after 20 MB")
+def cuts(bench: Bench) -> None:
+    ours, out = server_of(bench.folder), bench.folder / "out.bin"
+    size = bench.size(512 * MIB, 128 * MIB)
+    source = fill(bench.folder / "source.bin", size)
+    with running(ours), records_in(bench.folder):
+        with (
+            FaultyProxy(ours.port, *[Fault(cut_up=CUT_EVERY)] * 1000) as line,
+            holdfast.Client(line.url) as client,
+        ):
+            client.files.upload(source, "cut.bin").wait()
+            bench.tell("up: cuts", line.happened)
+            bench.at_most("up: bytes on the line, share of the file's", line.bytes_up / size, 1.05)
+        with (
+            FaultyProxy(ours.port, *[Fault(cut_down=CUT_EVERY)] * 1000) as line,
+            holdfast.Client(line.url) as client,
+        ):
+            client.files.download("cut.bin", out).wait()
+            bench.tell("down: cuts", line.happened)
+            bench.at_most("down: bytes on the line, share of the file's", line.bytes_down / size, 1.05)
+        same = all(_sha256(path) == _sha256(source) for path in (out, bench.folder / "files" / "cut.bin"))
+        bench.at_most("files that differ", 0 if same else 1, 0)
+
+
+@figure("faults", "1,000 small files over connections with random faults")
+def faults(bench: Bench) -> None:
+    ours, count = server_of(bench.folder), bench.size(1000, 100)
+    wrong, failed, happened = 0, 0, 0
+    with running(ours), records_in(bench.folder):
+        for number in range(count):
+            try:
+                right, there_were = there_and_back(number, ours.port, bench.folder)
+            except holdfast.HoldfastError as error:
+                print(f"  run {number}: {error!r}")
+                failed += 1
+            else:
+                wrong += not right
+                happened += there_were
+    bench.tell("cuts, stalls, lost answers and duplicates", happened)
+    bench.at_most(f"wrong digests in {count} runs", wrong, 0)
+    bench.at_most(f"runs of {count} that gave up", failed, 0)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- what it costs to have
+
+
+@figure("import", "import holdfast in a fresh interpreter")
+def imports(bench: Bench) -> None:
+    begin = "import sys, time; before = time.perf_counter()\n"
+    end = "\nprint(1000 * (time.perf_counter() - before), *sys.modules)"
+    programs = {
+        "import holdfast": "import holdfast",
+        "import holdfast, and a client": "import holdfast; holdfast.Client('http://127.0.0.1:8000').close()",
+        "import requests": "import requests",
+        "import httpx": "import httpx",
+        "import boto3": "import boto3",
+    }
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    loaded: set[str] = set()
+    for _ in range(bench.size(15, 3)):
+        for name, program in programs.items():
+            command = [sys.executable, "-W", "ignore", "-c", begin + program + end]
+            seconds, *modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            taken[name].append(float(seconds))
+            loaded |= set(modules) if "holdfast" in name else set()
+    for name, times in taken.items():
+        bench.tell(name, statistics.median(times), "ms")
+    bench.at_most("import holdfast", statistics.median(taken["import holdfast"]), 150, "ms")
+    bench.at_most("with a client", statistics.median(taken["import holdfast, and a client"]), 150, "ms")
+    heavy = {"ipywidgets", "tornado", "tornado_app", "pandas", "fsspec", "rich", "click"} & loaded
+    bench.at_most("of ipywidgets, tornado, pandas, ... imported", len(heavy), 0)
+
+
+@figure("memory", "memory of the client for 10 GiB")
+def memory(bench: Bench) -> None:
+    """Of the sparse file only what is written of it again takes room, once at a time."""
+    ours, out, source = server_of(bench.folder), bench.folder / "out.bin", bench.folder / "source.bin"
+    small, large = 100 * MIB, bench.size(10 * GIB, GIB)
+    free = min(shutil.disk_usage(bench.folder).free, _available())
+    if free < large + 2 * GIB:
+        raise MissingError(f"{free / GIB:.1f} GiB are free in {bench.folder}, too little for {large / GIB:.0f} GiB")
+    most: dict[tuple[str, int], float] = {}
+    with running(ours), records_in(bench.folder):
+        for size in (small, large):
+            with source.open("wb") as file:
+                file.truncate(size)
+            most["up", size] = told_by("holdfast_up", url=f"{ours.url}/v1/files/up.bin", path=str(source))["memory"]
+            (bench.folder / "files" / "up.bin").unlink()
+            source.rename(bench.folder / "files" / "down.bin")
+            most["down", size] = told_by("holdfast_down", url=f"{ours.url}/v1/files/down.bin", path=str(out))["memory"]
+            out.unlink()
+    for way in ("up", "down"):
+        bench.tell(f"{way}: most with 100 MiB", most[way, small] / MIB, "MiB")
+        bench.tell(f"{way}: most with {large / GIB:.0f} GiB", most[way, large] / MIB, "MiB")
+        bench.at_most(f"{way}: growth", (most[way, large] - most[way, small]) / MIB, 8, "MiB")
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping: files in /dev/shm take it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * KIB
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(__name__, "The client in Python"))
