@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SERVING = "Holdfast serving on "
+_FAREWELL = 2.0  # seconds
 
 
 class ServerProcess:
@@ -92,8 +94,11 @@ class ServerProcess:
         self.start()
 
     def end(self) -> None:
-        """Whatever state it is in: gone."""
+        """Whatever state it is in: gone. It may end by itself first, which keeps what coverage has recorded in it."""
         if self._process is not None:
+            self._signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_FAREWELL)
             self.kill()
 
     def _signal(self, number: int) -> None:

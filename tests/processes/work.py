@@ -231,6 +231,15 @@ def yields_no_json(job: Job[Bad]) -> Misdeed:
     yield Progress(checkpoint={"lock": threading.Lock()})
 
 
+def yields_no_number(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint={"best": [None, (1.0, float("nan"))]})
+
+
+def returns_no_number(job: Job[Bad]) -> Misdeed:
+    yield Progress(checkpoint={"best": None})
+    return {"loss": float("-inf")}
+
+
 def yields_a_loop(job: Job[Bad]) -> Misdeed:
     endless: list[Any] = []
     endless.append(endless)

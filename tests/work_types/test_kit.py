@@ -98,6 +98,10 @@ def result_not_json(job: Job[To]) -> Generator[Progress, None, Any]:
     return object()
 
 
+def yields_no_number(job: Job[To]) -> Generator[Progress, None, Any]:
+    yield Progress(checkpoint=[float("inf")])
+
+
 def never_yields(job: Job[To]) -> Generator[Progress, None, Any]:
     if job.params.to < 0:
         yield Progress()
@@ -152,6 +156,7 @@ def changes_an_entry(job: Job[To]) -> Generator[Progress, None, Any]:
         ),
         (appends_what_is_there_already, "cut off with the checkpoint of yield 0 as the newest one that was kept"),
         (not_json, "yielded a checkpoint that is not JSON"),
+        (yields_no_number, "yielded a checkpoint that is not JSON: inf is no number of JSON"),
         (too_much, "at most 262144 are kept"),
         (yields_a_number, "yielded int; yield holdfast.work.Progress"),
         (result_not_json, "returned a result that is not JSON"),

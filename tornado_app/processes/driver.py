@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Job, Progress, Services, Stopping, WorkError, WorkType
+from holdfast.work._values import as_json
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
@@ -27,8 +28,6 @@ LONGEST_LINE = 8192
 """Most characters of a note, and of a log line, an error message or a traceback; what is longer loses its middle."""
 
 _TURN = 0.005  # seconds that an async generator may hold the loop by yielding without awaiting
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -211,8 +210,8 @@ class Drive:
         if type(note) is not str or len(note) > LONGEST_NOTE or not note.isascii():
             note = text_of(note, LONGEST_NOTE)
         try:
-            checkpoint = _encode(item.checkpoint)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            checkpoint = as_json(item.checkpoint)
+        except ValueError as error:
             raise _Fault(f"it yielded a checkpoint that is not JSON: {error}") from None
         if len(checkpoint) > MAX_CHECKPOINT:
             raise _Fault(f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
@@ -228,8 +227,8 @@ class Drive:
 
     def _succeeded(self, value: Any) -> Outcome:
         try:
-            result = _encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            result = as_json(value)
+        except ValueError as error:
             raise _Fault(f"it returned a result that is not JSON: {error}") from None
         if len(result) > MAX_RESULT:
             raise _Fault(

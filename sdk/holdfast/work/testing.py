@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Job, Progress, Stopping, WorkType
+from holdfast.work._values import as_json
 from holdfast.work._workshop import MemoryFiles, Workshop
 
 __all__ = ["Checked", "MemoryFiles", "Workshop", "check"]
@@ -294,8 +295,8 @@ def _fitting(work: WorkType, checkpoint: bytes) -> Any:
 
 def _json(work: WorkType, what: str, value: Any) -> bytes:
     try:
-        return _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return as_json(value)
+    except ValueError as error:
         raise AssertionError(f"{work.name} {what} that is not JSON: {error}") from None
 
 
