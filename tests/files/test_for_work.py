@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,10 @@ from tornado_app.files.local import LocalStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path)
+def store(tmp_path: Path) -> Iterator[LocalStore]:
+    store = LocalStore(tmp_path)
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -165,3 +167,16 @@ def test_many_threads_read_and_stage_at_once(files: FilesForWork) -> None:
         thread.join()
     assert not failures
     assert len(files.list()) == 8
+
+
+def test_what_work_drops_keeps_no_descriptor(files: LocalFilesForWork, tmp_path: Path) -> None:
+    def opened() -> list[str]:
+        links = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
+        return [found for link in links if (found := os.path.realpath(link)).startswith(f"{tmp_path}/.uploads/")]
+
+    staged = files.stage("out", "key")
+    staged.write(b"x")
+    assert opened()
+    del staged
+    assert not opened()
+    assert files.stage("out", "key").tell() == 1

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.processes import work
-from tests.processes.helpers import quick, shut
-from tornado_app.files.for_work import LocalFilesForWork
+from tests.processes.helpers import engine_on, quick, shut
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
 from tornado_app.settings import Settings
@@ -52,7 +51,7 @@ async def make_engine(settings: Settings, registry: Registry) -> AsyncIterator[M
 
     async def make(**changes: Any) -> Engine:
         changed = dataclasses.replace(settings, **changes)
-        engine = Engine(changed, registry, LocalFilesForWork(changed.files_dir))
+        engine = engine_on(changed, registry)
         await engine.open()
         opened.append(engine)
         return engine

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from holdfast.wire import Process, StartRequest, State
+from tornado_app.files.for_work import LocalFilesForWork
+from tornado_app.files.local import LocalStore
 from tornado_app.processes.engine import Engine
+from tornado_app.processes.registry import Registry
 from tornado_app.settings import Settings
 
 T = TypeVar("T")
@@ -45,10 +49,23 @@ async def start_in(engine: Engine, place: str, id: str, **options: Any) -> Proce
     return await start(engine, id, WORK_OF_PLACE[place], place=place, **options)
 
 
+def engine_on(settings: Settings, registry: Registry) -> Engine:
+    """An engine with a store of its own, not open yet; `shut` closes both."""
+    store = LocalStore(settings.files_dir)
+    engine = Engine(settings, registry, LocalFilesForWork(settings.files_dir, store))
+    _stores[engine] = store
+    return engine
+
+
+_stores: weakref.WeakKeyDictionary[Engine, LocalStore] = weakref.WeakKeyDictionary()
+
+
 async def shut(engine: Engine, grace: float = 5) -> None:
     """Stop and close it, as the server does; twice is once."""
     await engine.stop(grace)
     await engine.close()
+    if engine in _stores:
+        _stores.pop(engine).close()
 
 
 async def reaches(engine: Engine, id: str, *states: str, within: float = 10) -> Process:

@@ -15,12 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from holdfast.wire import ENDED, Event, Process, State
 from tests.processes import work
-from tests.processes.helpers import eventually, quick, reaches, shut, start, told
+from tests.processes.helpers import engine_on, eventually, quick, reaches, shut, start, told
 from tests.processes.histories import check_chain, check_end, check_trail
-from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
 from tornado_app.processes import book
-from tornado_app.processes.engine import Engine
 from tornado_app.processes.hub import Watcher
 from tornado_app.processes.lifecycle import ASKED, TRANSITIONS, Cause
 from tornado_app.processes.registry import Registry
@@ -59,7 +57,7 @@ class RealEngine(RuleBasedStateMachine):
         config = quick(Settings(files_dir=folder / "files", data_dir=folder / "data", max_running=3))
         registry = Registry()
         registry.add_module(work)
-        self.engine = Engine(config, registry, LocalFilesForWork(config.files_dir))
+        self.engine = engine_on(config, registry)
         await self.engine.open()
         # An event of the start itself can be missed by who comes after it: that is what Last-Event-ID is for.
         last = self.heard[-1].seq or 0 if self.heard else 0

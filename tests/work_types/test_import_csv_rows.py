@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.wire import Process, StartRequest, State
-from tests.processes.helpers import reaches, shut, until
-from tornado_app.files.for_work import LocalFilesForWork
+from tests.processes.helpers import engine_on, reaches, shut, until
 from tornado_app.problems import ProblemError
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
@@ -64,7 +63,7 @@ class Table:
 @pytest.fixture
 async def table(settings: Settings) -> AsyncIterator[Table]:
     settings.data_dir.mkdir()
-    engine = Engine(settings, Registry([import_csv]), LocalFilesForWork(settings.files_dir))
+    engine = engine_on(settings, Registry([import_csv]))
     await engine.open()
     yield Table(engine, settings)
     await shut(engine, 2)

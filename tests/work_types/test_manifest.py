@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.wire import Process, StartRequest, State
-from tests.processes.helpers import reaches, shut, until
-from tornado_app.files.for_work import LocalFilesForWork
+from tests.processes.helpers import engine_on, reaches, shut, until
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
 from tornado_app.settings import Settings
@@ -24,7 +23,7 @@ from tornado_app.work_types.manifest import manifest
 @pytest.fixture
 async def engine(settings: Settings) -> AsyncIterator[Engine]:
     settings.data_dir.mkdir()
-    engine = Engine(settings, Registry([manifest]), LocalFilesForWork(settings.files_dir))
+    engine = engine_on(settings, Registry([manifest]))
     await engine.open()
     yield engine
     await shut(engine, 2)

@@ -85,6 +85,10 @@ class WorkFile:
         self._staged = staged
         self._sha256 = hashlib.sha256() if staged.offset == 0 else None
 
+    def __del__(self) -> None:
+        # Work that is stopped lets go of it without a word, as of any file object.
+        self._staged.close()
+
     def tell(self) -> int:
         """See `StagedFile`."""
         return self._staged.offset
