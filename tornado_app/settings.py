@@ -52,7 +52,9 @@ class Settings:
     )
     trust_proxy: bool = _setting(False, "believe X-Forwarded-* headers: only behind a proxy of your own")
     durable: bool = _setting(False, "survive power cuts, too: fsync before every answer that promises something")
-    allow_code: bool = _setting(False, "run code that clients send: whoever may call the server may then run anything")
+    allow_code: bool = _setting(
+        False, "run code that clients send, and notebooks: whoever may call the server may then run anything"
+    )
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
     kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")

@@ -110,11 +110,21 @@ def test_what_cannot_be_is_refused_at_the_start(params: Notebook, says: str) -> 
 def test_without_its_packages_a_clear_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nbclient" else find(name))
-    registry = Registry.load(Settings())
+    registry = Registry.load(Settings(allow_code=True))
     assert "notebook" not in registry.names
     with pytest.raises(ProblemError, match=r"pip install 'holdfast\[notebook-work\]'") as caught:
         registry.find("notebook")
     assert caught.value.kind.status == 400
+
+
+def test_where_code_of_clients_is_not_allowed_a_clear_error_names_the_switch() -> None:
+    """Who may upload a file could run anything else."""
+    registry = Registry.load(Settings())
+    assert "notebook" not in registry.names
+    with pytest.raises(ProblemError, match="runs code of clients: start the server with --allow-code") as caught:
+        registry.find("notebook")
+    assert caught.value.kind.status == 400
+    assert "notebook" in Registry.load(Settings(allow_code=True)).names
 
 
 # -- without a server
@@ -224,7 +234,7 @@ def first_words(running: Running, name: str = "n-p.ipynb") -> tuple[int, str]:
 @pytest.mark.slow
 def test_the_kernel_lives_on_while_paused_and_every_cell_is_published(run: Run, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    running = run(work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
+    running = run("--allow-code", work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
     pid, luck = first_words(running)
     running.ask("pause")
     gate.touch()
@@ -248,7 +258,7 @@ def test_kill_interrupts_the_cell_and_ends_the_kernel(run: Run, tmp_path: Path, 
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text(json.dumps(spec | {"language": "python", "interrupt_mode": "message"}))
     files = {"n.ipynb": gated(tmp_path / "never")}
-    running = run(work_type="notebook", files=files, file_name="n.ipynb", kernel=kernel)
+    running = run("--allow-code", work_type="notebook", files=files, file_name="n.ipynb", kernel=kernel)
     pid, _ = first_words(running)
     wait_until((tmp_path / "never.begun").exists)
     assert running.ask("kill").status_code == 200
@@ -263,7 +273,9 @@ def test_a_kernel_that_ignores_the_interrupt_is_killed(run: Run) -> None:
 print(os.getpid(), 0)
 signal.signal(signal.SIGINT, signal.SIG_IGN)"""
     data = made(cell, "import time\nwhile True:\n    try: time.sleep(1000)\n    except BaseException: pass")
-    running = run("--kill-grace", "3", work_type="notebook", files={"n.ipynb": data}, file_name="n.ipynb")
+    running = run(
+        "--allow-code", "--kill-grace", "3", work_type="notebook", files={"n.ipynb": data}, file_name="n.ipynb"
+    )
     pid, _ = first_words(running)
     wait_until(lambda: (running.get()["progress"] or {}).get("done") == 1)
     assert running.ask("kill").status_code == 200
@@ -274,7 +286,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)"""
 @pytest.mark.slow
 def test_cancel_while_paused_ends_the_kernel_and_keeps_what_was_executed(run: Run, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    running = run(work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
+    running = run("--allow-code", work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
     pid, _ = first_words(running)
     running.ask("pause")
     gate.touch()
@@ -289,7 +301,7 @@ def test_cancel_while_paused_ends_the_kernel_and_keeps_what_was_executed(run: Ru
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_it_ends_with_the_server_and_starts_over(run: Run, tmp_path: Path, how: str) -> None:
     gate = tmp_path / "gate"
-    running = run(work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
+    running = run("--allow-code", work_type="notebook", files={"n.ipynb": gated(gate)}, file_name="n.ipynb")
     pid, luck = first_words(running)
     running.ask("pause")
     gate.touch()

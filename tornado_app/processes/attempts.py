@@ -233,7 +233,7 @@ class Attempts:
     def _launch(self, row: Record, sent: bytes | None) -> None:
         work = self._registry.get(row.work_type)
         if work is None:
-            error = _gone(row.work_type)
+            error = Failed("UnknownWorkType", self._registry.why_absent(row.work_type))
             self.spawn(self._write_end(row.id, row.attempt, error, None))
             return
         run = Run(row, work, undo=False)
@@ -316,7 +316,7 @@ class Attempts:
         self._undoing.add(row.id)
         work = self._registry.get(row.work_type)
         if work is None:
-            await self._write_undone(row, _gone(row.work_type))
+            await self._write_undone(row, Failed("UnknownWorkType", self._registry.why_absent(row.work_type)))
             return
         await self._undo_slots.acquire()
         sent: bytes | None = None
@@ -449,8 +449,3 @@ class Attempts:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of the engine failed", exc_info=task.exception())
-
-
-def _gone(work_type: str) -> Failed:
-    how = "--allow-code" if work_type == code.name else "--import its module"
-    return Failed("UnknownWorkType", f"this server has no work type {work_type!r} any more: start it with {how}")

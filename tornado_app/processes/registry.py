@@ -27,14 +27,11 @@ BUILT_IN = (
     "tornado_app.work_types.fetch",
     "tornado_app.work_types.command",
 )
-OPTIONAL = {
-    "notebook": (
-        "tornado_app.work_types.notebook",
-        ("nbclient", "nbformat", "jupyter_client"),
-        "pip install 'holdfast[notebook-work]'",
-    )
-}
-"""Work types whose packages are an extra: by name their module, what it needs, and how to come by that."""
+CODE_OF_CLIENTS = {code.name: code.function.__module__, "notebook": "tornado_app.work_types.notebook"}
+"""Work types that run what a client sent or uploaded, by name with their module: there with `--allow-code` alone."""
+
+EXTRAS = {"notebook": (("nbclient", "nbformat", "jupyter_client"), "pip install 'holdfast[notebook-work]'")}
+"""Work types whose packages are an extra: by name what they need, and how to come by that."""
 
 T = TypeVar("T")
 
@@ -57,13 +54,14 @@ class Registry:
         registry = cls()
         for name in BUILT_IN:
             registry.add_module(importlib.import_module(name))
-        for name, (module_name, needed, remedy) in OPTIONAL.items():
-            if all(importlib.util.find_spec(package) for package in needed):
-                registry.add_module(importlib.import_module(module_name))
+        for name, module_name in CODE_OF_CLIENTS.items():
+            needed, remedy = EXTRAS.get(name, ((), ""))
+            if not settings.allow_code:
+                registry._absent[name] = "runs code of clients: start the server with --allow-code"
+            elif not all(map(importlib.util.find_spec, needed)):
+                registry._absent[name] = f"needs packages that the server does not have: {remedy} there"
             else:
-                registry._absent[name] = remedy
-        if settings.allow_code:
-            registry.add(code, code.function.__module__)
+                registry.add_module(importlib.import_module(module_name))
         for point in entry_points(group=ENTRY_POINTS):
             where = f"entry point {point.name} = {point.value}"
             found = _loaded(where, point.load)
@@ -118,14 +116,17 @@ class Registry:
         """The work type of that name, or None."""
         return self._by_name.get(name)
 
+    def why_absent(self, name: str) -> str:
+        """Why a work type that was there when a process started is not there now."""
+        if name in self._absent:
+            return f"the work type {name!r} {self._absent[name]}"
+        return f"this server has no work type {name!r} any more: start it with --import its module"
+
     def find(self, name: str) -> WorkType:
         """The work type of that name. Raises UNKNOWN_WORK_TYPE with the valid ones."""
         work = self._by_name.get(name)
         if work is None and name in self._absent:
-            raise problems.UNKNOWN_WORK_TYPE(
-                f"the work type {name!r} needs packages that the server does not have: {self._absent[name]} there",
-                work_types=self.names,
-            )
+            raise problems.UNKNOWN_WORK_TYPE(self.why_absent(name), work_types=self.names)
         if work is None:
             raise problems.UNKNOWN_WORK_TYPE(
                 f"there is no work type {name!r}; there are {', '.join(self.names)}", work_types=self.names
