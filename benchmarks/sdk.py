@@ -82,6 +82,19 @@ def by_program(*command: object) -> Callable[[], Sample]:
     return run
 
 
+def onto(path: Path, contenders: dict[str, Callable[[], Sample]]) -> dict[str, Callable[[], Sample]]:
+    """The same, each beginning without `path`: none has to find room for a second file while the first is there."""
+
+    def cleared(run: Callable[[], Sample]) -> Callable[[], Sample]:
+        def sample() -> Sample:
+            path.unlink(missing_ok=True)
+            return run()
+
+        return sample
+
+    return {name: cleared(run) for name, run in contenders.items()}
+
+
 def tell(bench: Bench, samples: dict[str, Sample]) -> None:
     """The wall and client CPU seconds of every contender."""
     for name, sample in samples.items():
@@ -110,19 +123,17 @@ def download(bench: Bench) -> None:
     with running(ours), records_in(bench.folder):
         told_by("holdfast_up", url=f"{ours.url}/v1/files/known.bin", path=str(source))
         plain, known = ({"url": f"{ours.url}/v1/files/{name}.bin", "path": str(out)} for name in ("plain", "known"))
-        taken = alternate(
-            {
-                "holdfast": by("holdfast_down", **plain),
-                "holdfast, async": by("holdfast_async_down", **plain),
-                "requests": by("requests_down", **plain),
-                "naive httpx": by("httpx_down", **plain),
-                "curl": by_program(tool("curl"), "-sf", "-o", out, plain["url"]),
-                "holdfast, checked": by("holdfast_down", **known),
-                "requests, checked": by("requests_down", **known, digest=True),
-                "naive httpx, checked": by("httpx_down", **known, digest=True),
-            },
-            bench.runs,
-        )
+        contenders = {
+            "holdfast": by("holdfast_down", **plain),
+            "holdfast, async": by("holdfast_async_down", **plain),
+            "requests": by("requests_down", **plain),
+            "naive httpx": by("httpx_down", **plain),
+            "curl": by_program(tool("curl"), "-sf", "-o", out, plain["url"]),
+            "holdfast, checked": by("holdfast_down", **known),
+            "requests, checked": by("requests_down", **known, digest=True),
+            "naive httpx, checked": by("httpx_down", **known, digest=True),
+        }
+        taken = alternate(onto(out, contenders), bench.runs)
     tell(bench, taken)
     mine, checked = taken["holdfast"], taken["holdfast, checked"]
     bench.at_most("client CPU, share of naive httpx's", mine.cpu / taken["naive httpx"].cpu, 0.4)
@@ -139,15 +150,13 @@ def upload(bench: Bench) -> None:
     ours = server_of(bench.folder)
     source = fill(bench.folder / "source.bin", bench.size(GIB, 256 * MIB))
     with running(ours), records_in(bench.folder):
-        url = f"{ours.url}/v1/files"
-        taken = alternate(
-            {
-                "holdfast": by("holdfast_up", url=f"{url}/ours.bin", path=str(source)),
-                "curl -T": by_program(tool("curl"), "-sf", "-T", source, f"{url}/curl.bin"),
-                "tuspy": by("tuspy_up", url=f"{ours.url}/v1/uploads", path=str(source), name="tuspy.bin"),
-            },
-            bench.runs,
-        )
+        url = f"{ours.url}/v1/files/up.bin"
+        contenders = {
+            "holdfast": by("holdfast_up", url=url, path=str(source)),
+            "curl -T": by_program(tool("curl"), "-sf", "-T", source, url),
+            "tuspy": by("tuspy_up", url=f"{ours.url}/v1/uploads", path=str(source), name="up.bin"),
+        }
+        taken = alternate(onto(bench.folder / "files" / "up.bin", contenders), bench.runs)
     tell(bench, taken)
     bench.at_most("wall, share of curl -T's", taken["holdfast"].wall / taken["curl -T"].wall, 1.3)
     bench.at_least("speed, share of tuspy's at its default", taken["tuspy"].wall / taken["holdfast"].wall, 3.0)
