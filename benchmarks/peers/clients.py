@@ -103,12 +103,12 @@ def holdfast_up(url: str, path: str, **options: Any) -> Callable[[], object]:
 
 
 @client
-def tuspy_up(url: str, path: str, name: str, chunk_size: int | None = None) -> Callable[[], object]:
+def tuspy_up(url: str, path: str, file_name: str, chunk_size: int | None = None) -> Callable[[], object]:
     """tuspy; its default is one request with the whole file, read into memory at once."""
     from tusclient.client import TusClient  # type: ignore[import-untyped, unused-ignore]
 
     options = {} if chunk_size is None else {"chunk_size": chunk_size}
-    metadata = {"filename": name, "overwrite": "true"}
+    metadata = {"filename": file_name, "overwrite": "true"}
     return lambda: TusClient(url).uploader(file_path=path, metadata=metadata, **options).upload()
 
 
