@@ -74,9 +74,20 @@ class Connection:
         """A request with a short body and its answer, whose body is thrown away."""
         self.send_head(method, path, headers, body)
         status, answer = self.read_head()
-        if method != "HEAD":
+        if answer.get("transfer-encoding") == "chunked":
+            self._discard_chunks()
+        elif method != "HEAD":
             self.discard(int(answer.get("content-length", 0)))
         return status, answer
+
+    def _discard_chunks(self) -> None:
+        while True:
+            while b"\r\n" not in self._buffer:
+                self._buffer += self.sock.recv(65536)
+            size, _, self._buffer = self._buffer.partition(b"\r\n")
+            self.discard(int(size, 16) + 2)
+            if int(size, 16) == 0:
+                return
 
     def send_file(self, file: BinaryIO, count: int) -> None:
         """Send so many bytes of a file as a body."""

@@ -40,11 +40,11 @@ PATCH_TYPE = "application/offset+octet-stream"
 
 
 def holdfast(folder: Path, *flags: str, name: str = "holdfast") -> Server:
-    """This server on `folder`; its published files are in `folder`/files."""
+    """This server on `folder`, which is made if missing; its published files are in `folder`/files."""
     port = free_port()
-    (folder / "files").mkdir(exist_ok=True)
+    (folder / "files").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tornado_app", "--port", str(port), "--log-level", "warning"]
-    command += ["--files-dir", str(folder / "files"), "--data-dir", str(folder / f"{name}-data"), *flags]
+    command += ["--files-dir", str(folder / "files"), "--data-dir", str(folder / "data"), *flags]
     return Server(name, command, port, folder, cwd=ROOT)
 
 
@@ -155,7 +155,7 @@ def small_files(bench: Bench) -> None:
 @figure("upload-1g", "upload 1 GiB, one PATCH")
 def upload_1g(bench: Bench) -> None:
     ours = holdfast(bench.folder, "--no-digest-uploads")
-    digesting = holdfast(bench.folder, name="holdfast with digest")
+    digesting = holdfast(bench.folder / "digesting", name="holdfast with digest")
     floor, node, python = servers.floor(bench.folder), *_tus_peers(bench)
     size = bench.size(GIB, 256 * MIB)
     source = fill(bench.folder / "source.bin", size)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tornado_app.files.trips import Trips
+from tornado_app.files.trips import Crew, Trips
 
 
 @pytest.fixture
@@ -71,3 +71,35 @@ async def test_after_the_end_a_call_is_an_error_not_a_wait(trips: Trips) -> None
     trips.close()
     with pytest.raises(RuntimeError):
         await trips.run(int)
+
+
+def test_a_crew_makes_every_trip_and_ends_its_threads_after_the_last() -> None:
+    before = threading.active_count()
+    crew = Crew(3, "test")
+    made: list[int] = []
+    for number in range(1000):
+        crew.submit(lambda number=number: made.append(number))  # type: ignore[misc]
+    assert threading.active_count() <= before + 3
+    crew.close()
+    assert sorted(made) == list(range(1000))
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError):
+        crew.submit(made.clear)
+
+
+def test_the_thread_that_came_back_last_goes_first() -> None:
+    crew = Crew(3, "test")
+    idents: list[int] = []
+    back = threading.Semaphore(0)
+
+    def trip() -> None:
+        idents.append(threading.get_ident())
+        back.release()
+
+    for _ in range(20):
+        crew.submit(trip)
+        back.acquire()
+        while not crew._idle:
+            pass
+    crew.close()
+    assert len(set(idents)) == 1

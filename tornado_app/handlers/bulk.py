@@ -22,6 +22,13 @@ class BulkStream(IOStream):
     """
 
     _ask = _FIRST
+    _is_undelayed = False
+
+    def set_nodelay(self, value: bool) -> None:
+        """Once and for all: Tornado would turn it on and off for every request, and nothing here goes out in dribs."""
+        if value and not self._is_undelayed:
+            self._is_undelayed = True
+            super().set_nodelay(True)
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
         if not partial or num_bytes < _LEAST:
