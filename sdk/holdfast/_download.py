@@ -82,7 +82,8 @@ class Download(Job[Path]):
             self._record = kept
         self._restart, self._ended = False, False
         self._part.open(fresh=kept is None)
-        self._saved = time.monotonic()
+        # The first piece is recorded at once, so that a process killed soon after has something to go on with.
+        self._saved = time.monotonic() if kept is not None else -SAVE_EVERY
         if kept is not None and kept.size is not None:
             self._know(kept.size, kept.done)
 

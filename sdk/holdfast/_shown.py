@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from holdfast.plans import Stop
+
 if TYPE_CHECKING:
     from holdfast.widgets import Dashboard, DownloadLink, UploadBox
 
@@ -23,6 +25,10 @@ class ShowsServer(ShowsItself):
     """What both clients show."""
 
     _shows = "client"
+
+    def __init__(self) -> None:
+        self._closed = Stop()
+        """Set by `close`: views then stand still."""
 
     def dashboard(self) -> Dashboard:
         """A live panel of all processes, uploads and files, for a notebook. Needs `holdfast[notebook]`."""

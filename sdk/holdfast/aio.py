@@ -65,6 +65,7 @@ class AsyncClient(ShowsServer):
         retries: int | Retries | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:
+        super().__init__()
         self._connection = Connection.of(base_url, token, timeout, retries)
         self._driver = AsyncDriver(self._connection, transport)
         self.processes = AsyncProcesses(self)
@@ -129,7 +130,8 @@ class AsyncClient(ShowsServer):
         return self._iterate(plans.events(all_events, after, None, self._patience))
 
     async def close(self) -> None:
-        """Close every connection; transfers that run are not waited for."""
+        """Close every connection; transfers that run are not waited for, and views stand still."""
+        self._closed.set()
         await self._driver.close()
 
     async def __aenter__(self) -> Self:

@@ -65,6 +65,7 @@ class Client(ShowsServer):
         retries: int | Retries | None = None,
         transport: SyncTransport | None = None,
     ) -> None:
+        super().__init__()
         self._connection = Connection.of(base_url, token, timeout, retries)
         self._driver = SyncDriver(self._connection, transport)
         self.processes = Processes(self)
@@ -129,7 +130,8 @@ class Client(ShowsServer):
         return self._iterate(plans.events(all_events, after, None, self._patience))
 
     def close(self) -> None:
-        """Close every connection; transfers that run are not waited for."""
+        """Close every connection; transfers that run are not waited for, and views stand still."""
+        self._closed.set()
         self._driver.close()
 
     def __enter__(self) -> Self:

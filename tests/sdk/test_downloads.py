@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import holdfast
-from holdfast import errors
+from holdfast import _records, errors
 from holdfast._download import Download
 from holdfast.transfers import Transfer, TransferState
 from tests.proxy import Fault, FaultyProxy
@@ -138,6 +138,23 @@ def test_cancel_leaves_nothing(client: holdfast.Client, publish: Publish, faulty
     assert transfer.state is TransferState.CANCELLED
 
 
+def recorded(path: Path) -> int:
+    """Bytes that a record says are here."""
+    record = _records.read(path)
+    return sum(end - begin for begin, end in record.done) if record is not None else 0
+
+
+def test_what_has_just_begun_is_pending_already(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdfast._download.SAVE_EVERY", 1000.0)
+    transfer = client.files.download(publish(4 * MIB).name, tmp_path, limit=MIB)
+    wait_until(lambda: client.transfers.pending())
+    assert transfer.state is TransferState.RUNNING
+    transfer.cancel()
+    assert client.transfers.pending() == []
+
+
 def test_a_new_process_goes_on_where_a_killed_one_stopped(
     client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
 ) -> None:
@@ -150,7 +167,7 @@ def test_a_new_process_goes_on_where_a_killed_one_stopped(
     child = subprocess.Popen([sys.executable, "-c", code, proxy.url, file.name, str(tmp_path)])
     try:
         records = tmp_path / "state" / "transfers"
-        wait_until(lambda: list(records.glob("*.json")))
+        wait_until(lambda: any(recorded(path) >= 4 * MIB for path in records.glob("*.json")))
     finally:
         child.kill()
         child.wait()

@@ -216,6 +216,28 @@ async def test_the_last_card_that_closes_ends_the_connection(
     await shows(lambda: len(hub) == 0)
 
 
+async def test_when_the_client_is_closed_its_views_stand_still_and_ask_for_nothing(
+    base_url: str, messages: list[Message], app: Any
+) -> None:
+    """As at the end of a notebook, whose server stops then: no card goes on looking for it."""
+    client = holdfast.AsyncClient(base_url)
+    card, ended = await card_of(client, "p", to=10_000, seconds=0.01), await card_of(client, "q", to=1)
+    panel = client.dashboard()
+    await shows(lambda: "succeeded" in text_of(ended) and "running" in text_of(panel))
+    await client.close()
+    await shows(lambda: "the client was closed: this is how it stood then" in text_of(card))
+    await shows(lambda: "the client was closed" in text_of(panel))
+    assert "the client was closed" not in text_of(ended)
+    await shows(lambda: enabled(card) == enabled(panel) == set())
+    assert "running" in text_of(card)
+    await shows(lambda: len(app.services.processes.hub) == 0)
+    card.ask("pause")
+    feed_of(client).ask_all(["p"], "pause", lambda said: None)
+    again = ProcessCard(client, "p")
+    assert "running" in text_of(again)
+    assert not [t for t in threading.enumerate() if t.name == "holdfast-feed"]
+
+
 def open_sockets() -> set[str]:
     """Sockets that this process has open."""
     found = set()

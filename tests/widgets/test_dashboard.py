@@ -78,6 +78,10 @@ async def test_uploads_are_shown_while_they_are_made(client: holdfast.Client) ->
     await shows(lambda: "half.bin" in text_of(panel) and "50%" in text_of(panel))
     await asyncio.to_thread(client._request, holdfast.calls.delete_upload(upload.id))
     await shows(lambda: "half.bin" not in text_of(panel))
+    part = await asyncio.to_thread(client._request, holdfast.calls.create_upload(length=1000, partial=True))
+    await shows(lambda: "part of a file" in text_of(panel))
+    assert "upload part of a file: 0 B of 1 kB" in panel._repr_mimebundle_()[0]["text/plain"]
+    await asyncio.to_thread(client._request, holdfast.calls.delete_upload(part.id))
 
 
 async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: holdfast.Client) -> None:

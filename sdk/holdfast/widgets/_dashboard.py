@@ -15,7 +15,7 @@ import ipywidgets
 
 from holdfast.widgets import _look, _table
 from holdfast.widgets._card import ICONS, Tree
-from holdfast.widgets._feed import Feed, feed_of
+from holdfast.widgets._feed import CLOSED, Feed, feed_of
 from holdfast.widgets._look import LEGAL, VERBS, Verb, box_html
 from holdfast.widgets._process import ProcessCard
 from holdfast.widgets._pump import Put, waker
@@ -182,12 +182,14 @@ class Dashboard(Tree):
                 **self._stock_tables(),
             }
             self._targets = {
-                verb: [t.id for t in matching if t.info is not None and verb in LEGAL[t.info.state]] for verb in VERBS
+                verb: [t.id for t in matching if t.info and verb in LEGAL[t.info.state] and not feed.closed]
+                for verb in VERBS
             }
+            waiting = feed.offline or feed.trouble or (CLOSED if feed.closed else "")
             return Drawn(
                 head=self._head_html(),
                 tables=tables,
-                trouble=box_html(self._said, "bad") + box_html(feed.offline or feed.trouble, "waiting"),
+                trouble=box_html(self._said, "bad") + box_html(waiting, "waiting"),
                 bulk={verb: self._bulk_text(verb, len(ids)) for verb, ids in self._targets.items()},
                 ids=tuple(tracked.id for tracked in shown),
             )
@@ -220,7 +222,7 @@ class Dashboard(Tree):
 
     def _stock_tables(self) -> dict[Part, str]:
         stock, query = self._feed.stock, self._query.lower()
-        uploads = [upload for upload in stock.uploads.values() if query in upload.name.lower()]
+        uploads = [upload for upload in stock.uploads.values() if query in _table.upload_name(upload).lower()]
         files = [file for name, file in sorted(stock.files.items()) if query in name.lower()]
         most = _table.MOST_ROWS
         upload_rows = [_table.upload_row(upload, stock.speeds.get(upload.id)) for upload in uploads[:most]]
@@ -306,7 +308,10 @@ class Dashboard(Tree):
                 lines += [_look.plain(_look.process_look(info)).replace("\n", "  ") for info in infos]
             if "uploads" in self._parts:
                 uploads = feed.stock.uploads.values()
-                lines += [f"upload {u.name}: {_look.size(u.offset)} of {_look.size(u.length or 0)}" for u in uploads]
+                lines += [
+                    f"upload {_table.upload_name(u)}: {_look.size(u.offset)} of {_look.size(u.length or 0)}"
+                    for u in uploads
+                ]
             if "files" in self._parts:
                 lines += [f"file {file.name}: {_look.size(file.size)}" for file in feed.stock.files.values()]
         return "\n".join(lines)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PERSISTENT = Retries(attempts=1_000_000_000, base=0.2, cap=3.0)
 """A view that is open waits for its server, however long that takes."""
 
+CLOSED = "the client was closed: this is how it stood then"
+
 REFUSED_PAUSE = 10.0  # seconds until a server that refuses the stream (a token, say) is asked again
 NEWEST = 500  # processes that a listing of all brings at first
 _LOOK_PAUSE = 0.2  # seconds between two rounds of asking
@@ -76,6 +78,7 @@ class Feed:
         self.lock = threading.RLock()
         self.offline = ""  # why there is no connection
         self.trouble = ""  # what the server does not answer
+        self.closed = False  # the client was closed: all is shown as it was then
         self.revision = 0
         self.listed = threading.Event()  # everything was listed, or can't be
         self.processes: dict[str, Tracked] = {}
@@ -107,7 +110,7 @@ class Feed:
         return follow
 
     def _begin(self) -> None:
-        if self._stop is None:
+        if self._stop is None and not self.closed:
             self._stop, session = Stop(), ExitStack()
             self._live = session.enter_context(self._driver.session(self._stop))
             work = (self._live, self._stop, session)
@@ -123,6 +126,18 @@ class Feed:
                 self._stop.set()
                 self._stop = None
                 self.listed.clear()
+
+    def close(self) -> None:
+        """Look no more, whoever follows: what is known stays."""
+        with self.lock:
+            self.closed, self.offline, self.trouble = True, "", ""
+            if self._stop is not None:
+                self._stop.set()
+                self._stop = None
+            self.listed.set()
+            for tracked in self.processes.values():
+                self._changed(tracked)
+            self._changed()
 
     @property
     def follows_all(self) -> bool:
@@ -344,7 +359,7 @@ class Feed:
         with self.lock:
             tracked = self.processes.get(id)
             driver, stop = self._live, self._stop
-            if tracked is None or tracked.asking:
+            if tracked is None or tracked.asking or self.closed:
                 return
             tracked.asking, tracked.refusal = verb, ""
             self._changed(tracked)
@@ -370,6 +385,8 @@ class Feed:
         """Send one request for many; `done` gets a sentence about what was not done, from another thread."""
         with self.lock:
             driver, stop = self._live, self._stop
+        if stop is None:
+            return
 
         def ask() -> None:
             try:
@@ -399,6 +416,7 @@ def feed_of(client: Client | AsyncClient) -> Feed:
         feed = _feeds.get(client)
         if feed is None:
             feed = _feeds[client] = Feed(driver_of(client))
+            client._closed.then(feed.close)
         return feed
 
 

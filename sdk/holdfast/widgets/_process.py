@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import weakref
 from typing import TYPE_CHECKING
 
 from holdfast import wire
 from holdfast.widgets import _look
 from holdfast.widgets._card import Card
-from holdfast.widgets._feed import Feed, feed_of
+from holdfast.widgets._feed import CLOSED, Feed, feed_of
 from holdfast.widgets._look import Look, Verb
 from holdfast.widgets._pump import only_while_a_cell_runs, waker
 
@@ -70,7 +71,8 @@ class ProcessCard(Card):
             self._seen = (feed.offline, feed.trouble, tracked.revision)
             if tracked.info is None:
                 return _look.unknown_look(self.id, feed.url, tracked.missing, feed.offline or feed.trouble)
-            return _look.process_look(
+            hint = CLOSED if feed.closed else self._hint
+            look = _look.process_look(
                 tracked.info,
                 rate=tracked.speed.rate,
                 lines=tracked.lines,
@@ -78,8 +80,9 @@ class ProcessCard(Card):
                 warning=feed.trouble,
                 asking=tracked.asking,
                 refusal=tracked.refusal,
-                hint="" if tracked.info.has_ended else self._hint,
+                hint="" if tracked.info.has_ended else hint,
             )
+            return dataclasses.replace(look, verbs=frozenset()) if feed.closed else look
 
     async def ended(self) -> wire.Process:
         """Wait, on the kernel's loop, until it has ended; what it came to. Raises `NotFound`."""

@@ -72,6 +72,11 @@ def processes_html(rows: Sequence[str], left_out: int) -> str:
     return table_html("processes", heads, rows, "no process matches", left_out)
 
 
+def upload_name(upload: wire.UploadInfo) -> str:
+    """What an upload is to become; parts that are joined later have no name of their own."""
+    return upload.name or "part of a file"
+
+
 def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
     """A row of the table of uploads."""
     share = share_of(upload.offset, upload.length)
@@ -79,11 +84,11 @@ def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
     done = f"{size(upload.offset)} of {size(upload.length)}" if upload.length is not None else size(upload.offset)
     rate = speed.rate if speed is not None else None
     left = (upload.length - upload.offset) / rate if rate and upload.length is not None else None
-    bar = bar_html(share, "busy", f"upload of {upload.name}", said, 8)
+    bar = bar_html(share, "busy", f"upload of {upload_name(upload)}", said, 8)
     line = sparkline(speed.history, TONES["busy"]) if speed is not None else ""
     more = "" if left is None else f" · {duration(left)} left"
     speed_text = "" if rate is None else f"{size(rate)}/s"
-    name = head(escape(upload.name))
+    name = head(escape(upload_name(upload)))
     return row(name, bar_cell(bar), number(said), cell(line), number(speed_text), cell(done + more))
 
 
