@@ -121,7 +121,7 @@ def listing(
     return lambda cursor: calls.list_processes(
         state=None if state is None else [str(name) for name in states(state)],
         work_type=work_type,
-        label=[f"{name}={value}" for name, value in (labels or {}).items()] or None,
+        label=_as_texts(labels),
         cursor=cursor,
         limit=page_size,
     )
@@ -132,9 +132,17 @@ def process_events(id: str, last: int | None) -> Call[wire.Event]:
     return calls.process_events(id, last_event_id=last)
 
 
-def all_events(last: int | None) -> Call[wire.Event]:
-    """The stream of everything, from the event after number `last`."""
-    return calls.all_events(last_event_id=last)
+def all_events(
+    work_type: str | None, labels: Mapping[str, str] | None, ids: Iterable[str] | None
+) -> Callable[[int | None], Call[wire.Event]]:
+    """What makes the call for the stream of everything, or of what the filters mean, after the event of a number."""
+    return lambda last: calls.all_events(
+        work_type=work_type, label=_as_texts(labels), id=None if ids is None else list(ids), last_event_id=last
+    )
+
+
+def _as_texts(labels: Mapping[str, str] | None) -> list[str] | None:
+    return [f"{name}={value}" for name, value in (labels or {}).items()] or None
 
 
 def file_page(prefix: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:

@@ -241,9 +241,15 @@ def process_events(id: str, *, last_event_id: int | None = None) -> Parts:
 
 
 @endpoint("GET", "/v1/events", wire.Event)
-def all_events(*, last_event_id: int | None = None) -> Parts:
-    """Server-sent events of everything."""
-    return Parts(headers=_event_headers(last_event_id))
+def all_events(
+    *,
+    work_type: str | None = None,
+    label: list[str] | None = None,
+    id: list[str] | None = None,
+    last_event_id: int | None = None,
+) -> Parts:
+    """Server-sent events of everything, or of the processes that a filter means; each label as `KEY=VALUE`."""
+    return Parts(query={"work_type": work_type, "label": label, "id": id}, headers=_event_headers(last_event_id))
 
 
 def _event_headers(last_event_id: int | None) -> dict[str, str | None]:

@@ -122,12 +122,20 @@ class Client(ShowsServer):
         """What this server can run."""
         return self._request(calls.list_work_types()).items
 
-    def events(self, *, after: int | None = None) -> Iterator[wire.Event]:
+    def events(
+        self,
+        *,
+        work_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        ids: Iterable[str] | None = None,
+        after: int | None = None,
+    ) -> Iterator[wire.Event]:
         """What happens on the server, without end: processes, files and uploads. Reconnects by itself.
 
+        With a work type, labels or ids only what happens to processes that have them all and are among the ids.
         `after` is the `seq` of the last event that is known already; None begins with the next.
         """
-        return self._iterate(plans.events(all_events, after, None, self._patience))
+        return self._iterate(plans.events(all_events(work_type, labels, ids), after, None, self._patience))
 
     def close(self) -> None:
         """Close every connection; transfers that run are not waited for, and views stand still."""

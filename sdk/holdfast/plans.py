@@ -351,7 +351,7 @@ def log(id: str, after: int, retries: Retries) -> Plan[None]:
 def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | None, retries: Retries) -> Plan[None]:
     """Emit events as they come. A cut stream goes on after the last numbered one, so no state change is missed.
 
-    With the `id` of a process it ends once that has ended; without, never.
+    With the `id` of a process it ends once that has ended or is deleted; without, never.
     """
     backoff = Backoff(retries)
     while True:
@@ -366,7 +366,7 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
                     if event.type == "dropped":  # too slow: it says so and ends the stream
                         continue
                     yield Emit(event)
-                    if id is not None and event.state in ENDED and (yield from _is_the_end(id, event, retries)):
+                    if id is not None and (yield from _is_the_end(id, event, retries)):
                         yield Close(stream)
                         return
                 last = int(parser.last_id) if parser.last_id.isdigit() else last
@@ -377,6 +377,8 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
 
 def _is_the_end(id: str, event: wire.Event, retries: Retries) -> Plan[bool]:
     """A process that had ended may have been resumed: is it the event of the end that it has come to?"""
+    if event.state not in ENDED:
+        return event.type == "deleted"
     process: wire.Process = yield from request(calls.get_process(id), retries)
     return process.has_ended and (process.state, process.attempt) == (event.state, event.attempt)
 

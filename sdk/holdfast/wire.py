@@ -200,9 +200,10 @@ class LogPage(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One server-sent event. `seq` is set (and is the SSE id) on what is durable: state changes."""
+    """One server-sent event. `seq` is set (and is the SSE id) on what is durable: state changes, and `deleted`, when a
+    process is forgotten; its `data` tells the `work_type` and `labels` that it had."""
 
-    type: Literal["state", "progress", "log", "file", "upload", "dropped"]
+    type: Literal["state", "deleted", "progress", "log", "file", "upload", "dropped"]
     id: str
     time: datetime
     seq: int | None = None

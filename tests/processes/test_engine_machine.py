@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from holdfast.wire import ENDED, Event, Process, State
+from holdfast.wire import ENDED, BulkRequest, Event, Process, State
 from tests.processes import work
 from tests.processes.helpers import engine_on, eventually, quick, reaches, shut, start, told
 from tests.processes.histories import check_chain, check_end, check_trail
@@ -62,7 +62,7 @@ class RealEngine(RuleBasedStateMachine):
         # An event of the start itself can be missed by who comes after it: that is what Last-Event-ID is for.
         last = self.heard[-1].seq or 0 if self.heard else 0
         self.watcher = self.engine.hub.watch(None)
-        self.heard += await self.engine.events_after(last, None)
+        self.heard += await self.engine.events_after(last, BulkRequest())
 
     def listen(self, watcher: Watcher) -> None:
         """What the watcher has got since, without waiting."""
@@ -150,14 +150,14 @@ class RealEngine(RuleBasedStateMachine):
         return None if process.state in (State.PAUSING, State.CANCELLING) else process
 
     def check_events(self) -> None:
-        kept: list[Event] = self.run(self.engine.events_after(0, None, 100_000))
+        kept: list[Event] = self.run(self.engine.events_after(0, BulkRequest(), 100_000))
         numbers = [event.seq for event in kept]
         assert numbers == list(range(1, len(kept) + 1)), "numbered without a gap"
         assert [event.seq for event in self.heard] == numbers, "told in order and once"
         assert self.heard == kept
 
     def check_process(self, id: str) -> None:
-        events = self.run(self.engine.events_after(0, id, 100_000))
+        events = self.run(self.engine.events_after(0, BulkRequest(ids=[id]), 100_000))
         process = self.run(self.engine.get(id))
         lines = told(self.trail(id))
         check_chain(events)

@@ -16,11 +16,13 @@ import httpx
 import msgspec
 import pytest
 
-from holdfast.wire import Event, LogPage, Process, State
+from holdfast.wire import BulkRequest, Event, LogPage, Process, State
 from tests.processes import work
-from tests.processes.helpers import eventually, makes_progress, reaches, start
+from tests.processes.conftest import Make
+from tests.processes.helpers import eventually, makes_progress, reaches, shut, start
 from tornado_app.app import App
 from tornado_app.handlers import events as handler
+from tornado_app.processes import engine as engine_module
 from tornado_app.processes import hub
 from tornado_app.processes.engine import Engine
 
@@ -38,6 +40,7 @@ class Stream:
 
     def __init__(self, lines: AsyncIterator[str]) -> None:
         self._lines = lines
+        self.begins_after = 0  # the number that the stream told at its beginning
 
     async def next(self) -> tuple[dict[str, str], str]:
         """The next event's fields (empty for a comment), and the comment."""
@@ -79,7 +82,9 @@ async def watching(http: httpx.AsyncClient, path: str, **headers: str) -> AsyncI
         assert answer.headers["content-type"] == "text/event-stream"
         assert answer.headers["cache-control"] == "no-store"
         stream = Stream(answer.aiter_lines())
-        assert await stream.next() == ({}, "watching")
+        fields, comment = await stream.next()
+        assert comment == "watching"
+        stream.begins_after = int(fields["id"])
         yield stream
 
 
@@ -189,7 +194,7 @@ async def test_nobody_who_comes_and_goes_misses_a_state_change_or_hears_it_twice
                 heard.append(await stream.event())
     await changing
     assert [event.seq for event in heard] == list(range(1, 121))
-    assert heard == await engine.events_after(0, None)
+    assert heard == await engine.events_after(0, BulkRequest())
 
 
 async def test_a_long_history_is_replayed_in_pieces(
@@ -200,9 +205,160 @@ async def test_a_long_history_is_replayed_in_pieces(
     for n in range(20):
         await reaches(engine, f"p{n}", State.SUCCEEDED)
     few = engine.events_after
-    monkeypatch.setattr(engine, "events_after", lambda seq, id: few(seq, id, 7))
+    monkeypatch.setattr(engine, "events_after", lambda seq, wanted: few(seq, wanted, 7))
     async with watching(http, "/v1/events", **{"Last-Event-ID": "0"}) as stream:
         assert [(await stream.event()).seq for _ in range(60)] == list(range(1, 61))
+
+
+async def test_a_stream_begins_with_the_number_from_which_it_can_be_taken_up_again(
+    engine: Engine, http: httpx.AsyncClient
+) -> None:
+    """Who is cut off before the first event has come loses nothing."""
+    async with watching(http, "/v1/events") as stream:
+        assert stream.begins_after == 0
+    await start(engine, "p", to=1)
+    await reaches(engine, "p", State.SUCCEEDED)
+    async with watching(http, "/v1/events") as stream:
+        begins = stream.begins_after
+    assert begins == 3
+    await start(engine, "q", to=1)
+    await reaches(engine, "q", State.SUCCEEDED)
+    for path in ("/v1/events", "/v1/processes/q/events"):
+        async with watching(http, path, **{"Last-Event-ID": str(begins)}) as stream:
+            assert stream.begins_after == begins
+            told = [event for event in await stream.until(state="succeeded") if event.type == "state"]
+        assert [(event.id, event.seq) for event in told] == [("q", 4), ("q", 5), ("q", 6)]
+
+
+async def test_after_a_restart_a_stream_goes_on_from_the_last_number(make_engine: Make) -> None:
+    first = await make_engine()
+    await start(first, "p", to=1)
+    await reaches(first, "p", State.SUCCEEDED)
+    newest = first.hub.newest
+    await shut(first)
+    assert (await make_engine()).hub.newest == newest == 3
+
+
+# -- deleted processes
+
+
+async def test_a_deletion_is_told_and_replayed_with_a_number_of_its_own(
+    engine: Engine, http: httpx.AsyncClient
+) -> None:
+    await start(engine, "p", to=1, labels={"a": "b"})
+    await reaches(engine, "p", State.SUCCEEDED)
+    async with watching(http, "/v1/events") as all, watching(http, "/v1/processes/p/events") as one:
+        await engine.delete("p")
+        told = await all.event()
+        assert await one.event() == told
+    assert (told.type, told.id, told.seq, told.state, told.before) == ("deleted", "p", 4, None, State.SUCCEEDED)
+    assert told.data == {"work_type": "steps", "labels": {"a": "b"}}
+    assert await engine.events_after(0, BulkRequest()) == [told], "what it did is forgotten with it"
+    await start(engine, "p", to=2)
+    await reaches(engine, "p", State.SUCCEEDED)
+    async with watching(http, "/v1/events", **{"Last-Event-ID": "3"}) as stream:
+        again = [event for event in await stream.until(state="succeeded") if event.seq is not None]
+    assert [(event.type, event.seq) for event in again] == [("deleted", 4), ("state", 5), ("state", 6), ("state", 7)]
+    assert again[0] == told
+
+
+async def test_a_long_poll_of_what_is_deleted_is_a_404(engine: Engine, http: httpx.AsyncClient) -> None:
+    await start(engine, "p", to=1)
+    await reaches(engine, "p", State.SUCCEEDED)
+    polling = asyncio.create_task(http.get("/v1/processes/p?wait=30"))
+    await eventually(lambda: len(engine.hub))
+    await engine.delete("p")
+    assert (await polling).status_code == 404
+
+
+@pytest.mark.slow
+async def test_what_expires_is_told_as_deleted_and_that_is_forgotten_in_its_time(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_EXPIRE_EVERY", 0.02)
+    engine = await make_engine(keep_ended=0.3)
+
+    async def told() -> list[str]:
+        return [event.type for event in await engine.events_after(0, BulkRequest())]
+
+    async def is_told() -> bool:
+        return await told() == ["deleted"]
+
+    async def is_forgotten() -> bool:
+        return await told() == []
+
+    await start(engine, "p", to=1)
+    await eventually(is_told)
+    await eventually(is_forgotten)
+    assert engine.hub.newest == 4
+
+
+# -- filters
+
+
+FILTERS = {
+    "work_type=steps": {"a", "b"},
+    "label=of=x": {"a", "c"},
+    "label=of=x&work_type=steps": {"a"},
+    "label=of=x&label=by=me": {"c"},
+    "id=b&id=c": {"b", "c"},
+    "id=b&id=c&label=of=x": {"c"},
+    "label=of=nothing": set(),
+}
+
+
+@pytest.mark.parametrize("query", FILTERS)
+async def test_a_filter_of_events_means_what_it_means_in_the_list(
+    engine: Engine, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(handler, "HEARTBEAT", 0.1)
+    wanted = FILTERS[query]
+    async with watching(http, f"/v1/events?{query}") as stream:
+        await start(engine, "a", to=2, labels={"of": "x"})
+        await start(engine, "b", to=2)
+        await start(engine, "c", "talker", to=2, labels={"of": "x", "by": "me"})
+        live = [await ended(stream) for _ in wanted]
+        for id in "abc":
+            await reaches(engine, id, State.SUCCEEDED)
+        replayed = await heard_again(http, f"/v1/events?{query}", len(wanted))
+        for id in "abc":
+            await engine.delete(id)
+        live += [await stream.event() for _ in wanted]
+        deleted = await heard_again(http, f"/v1/events?{query}", len(wanted))
+    assert sorted((event.id, event.type) for event in live) == sorted(
+        (id, type) for id in wanted for type in ("state", "deleted")
+    )
+    assert {event.id for event in replayed} == wanted
+    assert [event for event in live if event.type == "deleted"] == deleted
+
+
+async def ended(stream: Stream) -> Event:
+    """The next event of a process that has ended, while those of others go on."""
+    while (event := await stream.event()).state != State.SUCCEEDED:
+        pass
+    return event
+
+
+async def heard_again(http: httpx.AsyncClient, path: str, processes: int) -> list[Event]:
+    """The last event of each of so many processes, replayed; then nothing but a sign of life."""
+    found: dict[str, Event] = {}
+    async with watching(http, path, **{"Last-Event-ID": "0"}) as stream:
+        while True:
+            fields, comment = await asyncio.wait_for(stream.next(), 10)
+            if comment == "alive":
+                assert len(found) == processes
+                return list(found.values())
+            event = msgspec.json.decode(fields["data"], type=Event)
+            found[event.id] = event
+
+
+async def test_events_of_files_are_of_no_process_that_a_filter_means(engine: Engine, http: httpx.AsyncClient) -> None:
+    async with watching(http, "/v1/events?work_type=steps") as some, watching(http, "/v1/events") as all:
+        assert (await http.put("/v1/files/a.txt", content=b"a")).status_code == 201
+        while (await all.event()).type != "file":
+            pass
+        await start(engine, "p", to=1)
+        assert (await some.event()).id == "p"
 
 
 @pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "9" * 19, "9" * 5000])

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
-from holdfast.wire import State
+from holdfast.wire import BulkRequest, State
 from tests.processes import work
 from tests.processes.conftest import Make
 from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told
@@ -29,7 +29,7 @@ from tornado_app.problems import ProblemError
 from tornado_app.processes import journal as module
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.journal import Journal
-from tornado_app.processes.schema import migrations
+from tornado_app.processes.schema import MIGRATIONS, migrations
 from tornado_app.settings import SettingsError
 
 Spawn = Callable[..., ServerProcess]
@@ -214,7 +214,7 @@ def put(name: str) -> Callable[[Connection], str]:
 
 
 def names(connection: Connection) -> set[str]:
-    return {row[0] for row in connection.execute(text("SELECT name FROM migrations"))} - {"2026-11-create"}
+    return {row[0] for row in connection.execute(text("SELECT name FROM migrations"))} - dict(MIGRATIONS).keys()
 
 
 async def test_decisions_that_wait_together_share_a_transaction(journal: Journal) -> None:
@@ -337,6 +337,24 @@ async def test_after_the_end_writes_are_refused_and_those_before_it_are_done(tmp
 
 
 # -- at the start
+
+
+async def test_an_older_journal_is_brought_up_to_date_and_keeps_what_it_has(make_engine: Make) -> None:
+    engine = await make_engine()
+    await start(engine, "p", to=1)
+    await reaches(engine, "p", State.SUCCEEDED)
+    await shut(engine)
+    older = sqlite3.connect(engine._journal.path)
+    older.executescript(
+        "DROP INDEX events_of_deletions; ALTER TABLE events DROP COLUMN data;"
+        "DELETE FROM migrations WHERE name != '2026-11-create'"
+    )
+    older.close()
+    engine = await make_engine()
+    assert len(await engine.events_after(0, BulkRequest())) == 3
+    await engine.delete("p")
+    (event,) = await engine.events_after(0, BulkRequest())
+    assert event.data == {"work_type": "steps", "labels": {}}
 
 
 def damage(path: Path) -> None:

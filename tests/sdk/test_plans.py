@@ -175,6 +175,13 @@ def test_a_watcher_that_was_too_slow_comes_back_where_it_stood() -> None:
     assert [effect.value.state for effect in effects if isinstance(effect, plans.Emit)] == ["running", "succeeded"]
 
 
+def test_the_events_of_one_process_end_with_its_deletion() -> None:
+    data = msgspec.json.encode({"type": "deleted", "id": "p", "seq": 9, "time": "2024-05-06T07:08:09Z"})
+    plan = plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries())
+    _, effects = drive(plan, object(), b"id: 9\ndata: %s\n\n" % data, None, None)
+    assert [effect.value.type for effect in effects if isinstance(effect, plans.Emit)] == ["deleted"]
+
+
 def test_an_event_that_can_not_be_read_is_a_protocol_error() -> None:
     plan = plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries())
     with pytest.raises(errors.ProtocolError, match="no Holdfast server sends"):

@@ -164,6 +164,17 @@ def test_a_cut_event_stream_goes_on_and_misses_nothing(
     assert [event.seq for event in seen if event.type == "state"] == direct
 
 
+def test_events_can_be_narrowed_and_tell_of_deletions(client: holdfast.Client) -> None:
+    labels = {"narrow": fresh()}
+    process, other = (client.processes.start("steps", labels=some, to=2) for some in (labels, {}))
+    before = max(event.seq or 0 for each in (process, other) for event in each.events())
+    other.delete()
+    process.delete()
+    told = next(client.events(work_type="steps", labels=labels, ids=[process.id, other.id], after=before))
+    assert (told.type, told.id) == ("deleted", process.id)
+    assert told.data == {"work_type": "steps", "labels": labels}
+
+
 def test_everything_that_happens_is_one_stream(client: holdfast.Client) -> None:
     label = fresh()
     found = threading.Event()

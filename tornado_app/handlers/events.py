@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Meta
 from tornado.iostream import StreamClosedError
 
-from holdfast.wire import Event, Number, ProcessId
+from holdfast.wire import BulkRequest, Event, Number, ProcessId
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.processes import FilterQuery
 from tornado_app.processes.engine import check_id
 
 HEARTBEAT = 15.0
@@ -25,29 +26,39 @@ _encode = msgspec.json.Encoder().encode
 _STREAM = Content("text/event-stream", Event)
 
 
-class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+class OneEventsQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Where to go on."""
 
     after: Annotated[Number, Meta(description="In place of `Last-Event-ID`.")] | None = None
 
 
+class EventsQuery(FilterQuery):
+    """Of which processes, and where to go on. With any filter there are no events of files and uploads."""
+
+    id: Annotated[list[ProcessId], Meta(description="Any of these processes.")] = []  # noqa: RUF012 - a struct
+    after: Annotated[Number, Meta(description="In place of `Last-Event-ID`.")] | None = None
+
+    def filter(self) -> BulkRequest:
+        return msgspec.structs.replace(super().filter(), ids=self.id or None)
+
+
 class _Watching(BaseHandler):
     """Streams events until the watcher goes."""
 
-    async def watch(self, id: str | None, query: EventsQuery) -> None:
-        """Send what happens to one process, or to everything."""
-        processes = self.services.processes
-        if id is not None:
-            check_id(id)
-            await processes.get(id)
-        after = self._after(query)
-        watcher = processes.hub.watch(id)
+    async def watch(self, id: str | None, wanted: BulkRequest, after: int | None) -> None:
+        """Send what happens to one process, or to all that the filter means."""
+        hub = self.services.processes.hub
+        after = self._after(after)
+        watcher = self.services.processes.watch(wanted) if id is None else hub.watch(id)
+        seen = hub.newest if after is None else after
         try:
             self.set_header("Content-Type", "text/event-stream")
             self.set_header("X-Accel-Buffering", "no")
-            self.write(b": watching\n\n")
+            # Whoever is cut off before the first event goes on from here.
+            self.write(b": watching\nid: %d\n\n" % seen)
             await self.flush()
-            seen = await self._replay(id, after)
+            if after is not None:
+                seen = await self._replay(wanted, after)
             while not watcher.dropped:
                 events = await watcher.next(HEARTBEAT)
                 fresh = [event for event in events if event.seq is None or event.seq > seen]
@@ -63,12 +74,12 @@ class _Watching(BaseHandler):
             self.detach().close()
             self.on_finish()  # Tornado takes no more notice of what is detached
         finally:
-            processes.hub.leave(id, watcher)
+            hub.leave(id, watcher)
 
-    def _after(self, query: EventsQuery) -> int | None:
+    def _after(self, after: int | None) -> int | None:
         text = self.request.headers.get("Last-Event-ID")
         if not text:
-            return query.after
+            return after
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
             raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text[:100]!r}")
         return int(text)
@@ -82,11 +93,9 @@ class _Watching(BaseHandler):
             async with asyncio.timeout(_WRITE_TIMEOUT):
                 await flushed
 
-    async def _replay(self, id: str | None, after: int | None) -> int:
+    async def _replay(self, wanted: BulkRequest, after: int) -> int:
         """Send what happened after event number `after`; the number of the last one sent."""
-        if after is None:
-            return 0
-        while events := await self.services.processes.events_after(after, id):
+        while events := await self.services.processes.events_after(after, wanted):
             self.write(b"".join(map(line_of, events)))
             await self._flush_in_time()
             after = events[-1].seq or after
@@ -98,23 +107,26 @@ class EventsHandler(_Watching):
 
     @operation("all_events", _STREAM, problems.UNAVAILABLE, headers=("Last-Event-ID",))
     async def get(self, query: EventsQuery) -> None:
-        """Server-sent events of everything: state changes, progress and log lines.
+        """Server-sent events of everything, or of some processes: state changes, deletions, progress and log lines.
 
-        State changes have an id: after a lost connection `Last-Event-ID` brings those that were missed.
+        State changes and deletions have an id: after a lost connection `Last-Event-ID` brings those that were missed.
+        The stream begins with the id that it goes on from.
         """
-        await self.watch(None, query)
+        await self.watch(None, query.filter(), query.after)
 
 
 class ProcessEventsHandler(_Watching):
     """`GET /v1/processes/{id}/events`."""
 
     @operation("process_events", _STREAM, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE, headers=("Last-Event-ID",))
-    async def get(self, id: ProcessId, query: EventsQuery) -> None:
+    async def get(self, id: ProcessId, query: OneEventsQuery) -> None:
         """Server-sent events of one process."""
-        await self.watch(id, query)
+        check_id(id)
+        await self.services.processes.get(id)
+        await self.watch(id, BulkRequest(ids=[id]), query.after)
 
 
 def line_of(event: Event) -> bytes:
-    """An event as it goes over the wire; only state changes have an id, since only they can be replayed."""
+    """An event as it goes over the wire; only what can be replayed has an id."""
     id = b"" if event.seq is None else b"id: %d\n" % event.seq
     return b"%sevent: %s\ndata: %s\n\n" % (id, event.type.encode(), _encode(event))

@@ -28,21 +28,29 @@ MOST_A_PAGE = 1000
 MOST_WAIT = 60.0
 
 
-class ListQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which processes, and which page of them."""
+class FilterQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which processes."""
 
-    state: Annotated[list[State], Meta(description="In any of these states.")] = []
     work_type: Annotated[str, Meta(description="Of this work type.")] | None = None
     label: Annotated[
         list[Annotated[str, Meta(pattern="^[^=]+=", description="KEY=VALUE")]], Meta(description="With all of these.")
     ] = []
-    cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST_A_PAGE, description="Most processes in a page.")] = 100
 
     def filter(self) -> BulkRequest:
         """What is asked for, as the service takes it."""
         label = dict(text.split("=", 1) for text in self.label)
-        return BulkRequest(work_type=self.work_type, state=self.state or None, label=label or None)
+        return BulkRequest(work_type=self.work_type, label=label or None)
+
+
+class ListQuery(FilterQuery):
+    """Which processes, and which page of them."""
+
+    state: Annotated[list[State], Meta(description="In any of these states.")] = []
+    cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_A_PAGE, description="Most processes in a page.")] = 100
+
+    def filter(self) -> BulkRequest:
+        return msgspec.structs.replace(super().filter(), state=self.state or None)
 
 
 class StartQuery(msgspec.Struct, forbid_unknown_fields=True):

@@ -28,6 +28,7 @@ from tornado_app.processes.lent import LentServices
 from tornado_app.processes.places import Handle, Place
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.rows import Record
+from tornado_app.processes.schema import DELETED
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -171,6 +172,9 @@ class Attempts:
     def landed(self, batch: Batch) -> None:
         """A transaction is on disk: launch what it claimed, tell what it changed."""
         for row, event in batch.changed:
+            if event.type == DELETED:
+                log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
+                continue
             log.info(
                 "process %s is %s (attempt %d)",
                 row.id,
@@ -189,9 +193,8 @@ class Attempts:
             self._set_timers(row, deadline=event.before is None)
         for row, sent in batch.claimed:
             self._launch(row, sent)
-        if self._hub.anyone:
-            for _, event in batch.changed:
-                self._hub.tell(event)
+        for row, event in batch.changed:
+            self._hub.tell(event, row)
 
     def _set_timers(self, row: Record, *, deadline: bool) -> None:
         """Look again when a retry is due, and when a deadline is that has no timer yet."""
@@ -375,7 +378,8 @@ class Attempts:
             if self._hub.anyone:
                 progress = ProgressInfo(latest.done, latest.total, latest.note)
                 version = (run.row.version << rows.PROGRESS_BITS) + run.published
-                self._hub.tell(Event("progress", id, datetime.now(UTC), progress=progress, version=version))
+                event = Event("progress", id, datetime.now(UTC), progress=progress, version=version)
+                self._hub.tell(event, run.row)
 
     async def _keep_newest(self) -> None:
         """Write the newest safe point of every attempt that has a newer one than the journal."""
@@ -433,11 +437,10 @@ class Attempts:
                 each.lines.appendleft(line)
             raise
         if self._hub.anyone:
-            for seq, (id, at, attempt, message) in zip(seqs, lines, strict=True):
-                data = {"seq": seq}
-                self._hub.tell(
-                    Event("log", id, datetime.fromtimestamp(at, UTC), attempt=attempt, message=message, data=data)
-                )
+            for seq, (each, _), (id, at, attempt, message) in zip(seqs, taken, lines, strict=True):
+                when = datetime.fromtimestamp(at, UTC)
+                event = Event("log", id, when, attempt=attempt, message=message, data={"seq": seq})
+                self._hub.tell(event, each.row)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a task that ends with the engine, and log what it raises."""

@@ -21,8 +21,8 @@ from tornado_app import faults, problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yielded
 from tornado_app.processes.lifecycle import Cause, step
-from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, matching, record
-from tornado_app.processes.schema import events, labels, logs, processes
+from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, record
+from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, logs, processes
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
@@ -125,6 +125,11 @@ class Book:
         timed = or_(processes.c.retry_at.is_not(None), processes.c.deadline.is_not(None))
         waiting = self._all(connection, processes.c.state.in_([State.QUEUED, State.PAUSED]), timed)
         return [*self._all(connection, processes.c.state == State.CANCELLING.value), *waiting]
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest event on disk."""
+        return self._next_event - 1
 
     def close_queue(self) -> None:
         """Claim no more: the server is stopping."""
@@ -388,23 +393,26 @@ class Book:
             raise problems.ILLEGAL_STATE(
                 f"process {id!r} is {row.state}: cancel it and wait until it has ended, then delete it", state=row.state
             )
-        self._delete(connection, [(row.n, row.id)])
+        self._delete(connection, [row])
 
     def expire(self, connection: Connection, before: float) -> int:
-        """Forget some of those that ended before that time; how many."""
-        query = select(processes.c.n, processes.c.id).where(processes.c.ended < before).limit(500)
-        old = [(n, id) for n, id in connection.execute(query.where(processes.c.state.in_(list(ENDED))))]
+        """Forget some of those that ended before that time, and that older ones were deleted; how many processes."""
+        ended = select(*COLUMNS).where(processes.c.ended < before, processes.c.state.in_(list(ENDED))).limit(500)
+        old = [record(row) for row in connection.execute(ended)]
         self._delete(connection, old)
+        connection.execute(delete(events).where(DELETIONS, events.c.time < before))
         return len(old)
 
-    def _delete(self, connection: Connection, old: list[tuple[int, str]]) -> None:
+    def _delete(self, connection: Connection, old: list[Record]) -> None:
         if not old:
             return
-        ids = [id for _, id in old]
-        connection.execute(delete(labels).where(labels.c.n.in_([n for n, _ in old])))
+        ids = [row.id for row in old]
+        connection.execute(delete(labels).where(labels.c.n.in_([row.n for row in old])))
         connection.execute(delete(logs).where(logs.c.id.in_(ids)))
-        connection.execute(delete(events).where(events.c.id.in_(ids)))
+        connection.execute(delete(events).where(events.c.id.in_(ids), events.c.state != DELETED))
         connection.execute(delete(processes).where(processes.c.id.in_(ids)))
+        for row in old:
+            self._tell(row, row.state, DELETED)
         faults.point("delete.written")
 
     # -- rows
@@ -428,15 +436,17 @@ class Book:
             raise problems.CONFLICT(f"process {row.id!r} changed meanwhile; look at it again", id=row.id)
         return after
 
-    def _tell(self, row: Record, before: State | None) -> None:
+    def _tell(self, row: Record, before: State | None, state: str = "") -> None:
+        deleted = state == DELETED
         event = {
             "id": row.id,
             "time": time.time(),
-            "state": row.state.value,
+            "state": state or row.state.value,
             "before": None if before is None else before.value,
             "attempt": row.attempt,
             "version": row.version,
-            "error": row.error,
+            "error": None if deleted else row.error,
+            "data": kind(row) if deleted else None,
         }
         self._told.append((row, event))
 

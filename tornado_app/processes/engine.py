@@ -35,7 +35,7 @@ from tornado_app.processes.attempts import Attempts
 from tornado_app.processes.book import Book, New
 from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
-from tornado_app.processes.hub import Hub
+from tornado_app.processes.hub import Hub, Watcher
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import LentServices
 from tornado_app.processes.lifecycle import Cause
@@ -92,6 +92,7 @@ class Engine:
         self._journal.observe = metrics.COMMIT.observe
         await loop.run_in_executor(None, self._journal.open, loop)
         self._attempts.begin(await self._journal.write(self._book.recover))
+        self.hub.newest = self._book.newest
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
 
@@ -165,7 +166,9 @@ class Engine:
 
     async def wait(self, id: str, after: int | None, timeout: float) -> Process:
         """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
-        watcher = self.hub.watch(id, lambda event: event.type != "log")  # a flood of lines would drop it as too slow
+        watcher = self.hub.watch(
+            id, lambda event, row: event.type != "log"
+        )  # a flood of lines would drop it as too slow
         try:
             process = await self.get(id)
             after = process.version if after is None else after
@@ -249,9 +252,15 @@ class Engine:
         check_id(id)
         await self._journal.write(lambda connection: self._book.delete(connection, id))
 
-    async def events_after(self, seq: int, id: str | None, limit: int = 500) -> list[Event]:
-        """State changes after that number, in order, of one process or of all."""
-        return await self._journal.read(lambda connection: rows.events_after(connection, seq, id, limit))
+    def watch(self, wanted: BulkRequest) -> Watcher:
+        """Watch the processes that the filter means; with none at all everything. End it with `hub.leave`."""
+        if wanted == BulkRequest():
+            return self.hub.watch(None)
+        return self.hub.watch(None, lambda event, row: rows.fits(wanted, event, row))
+
+    async def events_after(self, seq: int, wanted: BulkRequest, limit: int = 500) -> list[Event]:
+        """State changes and deletions after that number, in order, of the processes that the filter means."""
+        return await self._journal.read(lambda connection: rows.events_after(connection, seq, wanted, limit))
 
     async def check_ready(self) -> None:
         """Raises UNAVAILABLE when the server is stopping or the journal takes no writes."""

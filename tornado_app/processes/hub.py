@@ -8,26 +8,30 @@ from collections import deque
 from collections.abc import Callable
 
 from holdfast.wire import Event
+from tornado_app.processes.rows import Record
 
 MOST_WAITING = 1000
 """State changes and log lines that wait for one watcher before it is dropped as too slow."""
 
-_OF_PROCESSES = frozenset({"state", "progress", "log"})
+_OF_PROCESSES = frozenset({"state", "deleted", "progress", "log"})
+
+Wants = Callable[[Event, Record | None], bool]
+"""Whether a watcher wants an event; with it comes the process that it is of, if it is of one."""
 
 
 class Watcher:
     """One who watches. Progress that is not fetched yet is replaced by newer progress of the same process."""
 
-    def __init__(self, wants: Callable[[Event], bool]) -> None:
+    def __init__(self, wants: Wants) -> None:
         self.wants = wants
         self.dropped = ""  # why it gets no more, once it doesn't
         self._ordered: deque[Event] = deque()
         self._progress: dict[str, Event] = {}
         self._arrived = asyncio.Event()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, row: Record | None) -> None:
         """Take an event, on the loop."""
-        if self.dropped or not self.wants(event):
+        if self.dropped or not self.wants(event, row):
             return
         if event.type == "progress":
             self._progress[event.id] = event
@@ -36,7 +40,7 @@ class Watcher:
             self._progress.clear()
             self.drop("too slow: come back with Last-Event-ID")
         else:
-            if event.type == "state":
+            if event.seq is not None:
                 self._progress.pop(event.id, None)  # the state change carries what was newest
             self._ordered.append(event)
         self._arrived.set()
@@ -65,13 +69,14 @@ class Hub:
     """Everyone who watches. Lives on the loop."""
 
     def __init__(self) -> None:
+        self.newest = 0  # the number of the last event that was told
         self._all: set[Watcher] = set()
         self._by_id: dict[str, set[Watcher]] = {}
 
     def __len__(self) -> int:
         return len(self._all) + sum(map(len, self._by_id.values()))
 
-    def watch(self, id: str | None, wants: Callable[[Event], bool] = lambda event: True) -> Watcher:
+    def watch(self, id: str | None, wants: Wants = lambda event, row: True) -> Watcher:
         """Watch one process, or everything; end it with `leave`."""
         watcher = Watcher(wants)
         (self._all if id is None else self._by_id.setdefault(id, set())).add(watcher)
@@ -87,13 +92,14 @@ class Hub:
         if not of_id:
             self._by_id.pop(id, None)
 
-    def tell(self, event: Event) -> None:
-        """Tell everyone whom it concerns."""
+    def tell(self, event: Event, row: Record | None = None) -> None:
+        """Tell everyone whom it concerns. `row` is the process that it is of."""
+        self.newest = event.seq or self.newest
         if event.type in _OF_PROCESSES:
             for watcher in self._by_id.get(event.id, ()):
-                watcher.put(event)
+                watcher.put(event, row)
         for watcher in self._all:
-            watcher.put(event)
+            watcher.put(event, row)
 
     def close(self) -> None:
         """Let everyone go: the server is stopping."""

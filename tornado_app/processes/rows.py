@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, LogLine, Process, ProgressInfo, State
 from tornado_app import problems
-from tornado_app.processes.schema import events, labels, logs, processes
+from tornado_app.processes.schema import DELETED, events, labels, logs, processes
 
 _decode = msgspec.json.decode
+_encode = msgspec.json.encode
 
 PROGRESS_BITS = 24
 """The low bits of a wire version count published progress, the high ones the state changes in the journal."""
@@ -98,18 +99,21 @@ def event_of(
     attempt: int,
     version: int,
     error: bytes | None,
+    data: bytes | None,
 ) -> Event:
     """A row of `events` as the wire tells it."""
+    deleted = state == DELETED
     return Event(
-        "state",
+        "deleted" if deleted else "state",
         id,
         _at(time),
         seq=seq,
-        state=State(state),
+        state=None if deleted else State(state),
         before=None if before is None else State(before),
         attempt=attempt,
         version=version << PROGRESS_BITS,
         error=None if error is None else _decode(error, type=ErrorInfo),
+        data=None if data is None else _decode(data),
     )
 
 
@@ -159,13 +163,43 @@ def from_cursor(text: str) -> int:
     raise problems.BAD_PARAMETERS("cursor is not one that this server gave: leave it out to start anew", field="cursor")
 
 
-def events_after(connection: Connection, seq: int, id: str | None, limit: int) -> list[Event]:
-    """State changes after that number, in order."""
-    where = [events.c.seq > seq]
-    if id is not None:
-        where.append(events.c.id == id)
+def events_after(connection: Connection, seq: int, wanted: BulkRequest, limit: int) -> list[Event]:
+    """State changes and deletions after that number, in order."""
+    where: list[ColumnElement[bool]] = []
+    if wanted.ids is not None:
+        where.append(events.c.id.in_(wanted.ids))
+    conditions = matching(msgspec.structs.replace(wanted, ids=None))
+    if conditions:
+        where.append(or_(events.c.state == DELETED, events.c.id.in_(select(processes.c.id).where(*conditions))))
     query = select(events).where(*where).order_by(events.c.seq).limit(limit)
-    return [event_of(**row._mapping) for row in connection.execute(query)]
+    found: list[Event] = []
+    while len(found) < limit:
+        page = [event_of(**row._mapping) for row in connection.execute(query.where(events.c.seq > seq))]
+        found += [event for event in page if event.type == "state" or fits(wanted, event, None)]
+        if len(page) < limit:
+            break
+        seq = page[-1].seq or seq
+    return found
+
+
+def kind(row: Record) -> bytes:
+    """What a process was, as JSON, for the event of its deletion."""
+    return _encode({"work_type": row.work_type, "labels": msgspec.Raw(row.labels)})
+
+
+def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
+    """Whether an event is of a process that the filter means. `row` is that process, which a deletion does without."""
+    if wanted.ids is not None and event.id not in wanted.ids:
+        return False
+    if wanted.work_type is None and not wanted.label:
+        return row is not None or event.type == DELETED
+    if row is not None:
+        work_type, given = row.work_type, _decode(row.labels) if wanted.label else {}
+    elif event.data is not None and event.type == DELETED:
+        work_type, given = event.data["work_type"], event.data["labels"]
+    else:  # of a file or an upload
+        return False
+    return wanted.work_type in (None, work_type) and (wanted.label or {}).items() <= given.items()
 
 
 def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:

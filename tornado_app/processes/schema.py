@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
     update,
 )
 
@@ -83,9 +84,14 @@ events = Table(
     Column("attempt", Integer, nullable=False),
     Column("version", Integer, nullable=False),
     Column("error", LargeBinary),
+    Column("data", LargeBinary),  # of a deleted process: what it was
     sqlite_autoincrement=True,
 )
 Index("events_by_process", events.c.id, events.c.seq)
+DELETED = "deleted"
+"""The `state` of the event that tells of a process's end in the journal. It outlives the process."""
+DELETIONS = text(f"state = '{DELETED}'")  # written out, so that SQLite sees that the index below is meant
+_OF_DELETIONS = Index("events_of_deletions", events.c.time, sqlite_where=DELETIONS)
 
 logs = Table(
     "logs",
@@ -106,7 +112,16 @@ def _create(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (("2026-11-create", _create),)
+def _keep_deletions(connection: Connection) -> None:
+    if events.c.data.name not in {column["name"] for column in inspect(connection).get_columns(events.name)}:
+        connection.exec_driver_sql("ALTER TABLE events ADD COLUMN data BLOB")
+    _OF_DELETIONS.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
+    ("2026-11-create", _create),
+    ("2026-11-keep-deletions", _keep_deletions),
+)
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 
 

@@ -44,8 +44,9 @@ def _say(context: Context, event: wire.Event) -> None:
     """A line for an event, for programs and pipes."""
     if context.json:
         context.print_json(event)
-    elif event.type == "state":
-        context.out.print(f"{_show.moment(event.time)}  {event.id}  {event.state}", markup=False, soft_wrap=True)
+    elif event.type in ("state", "deleted"):
+        what = event.state or event.type
+        context.out.print(f"{_show.moment(event.time)}  {event.id}  {what}", markup=False, soft_wrap=True)
 
 
 def until_ended(context: Context, process: Process, timeout: float | None = None) -> None:
@@ -133,10 +134,10 @@ class Board:
         if event.type == "progress" and known is not None and event.progress is not None:
             with self._lock:
                 self._found[event.id] = msgspec.structs.replace(known, progress=event.progress)
-        elif event.type == "state":
+        elif event.type in ("state", "deleted"):
             try:
                 info = self._client.processes.get(event.id).info
-            except NotFound:  # deleted since
+            except NotFound:  # or deleted since
                 with self._lock:
                     self._found.pop(event.id, None)
                 return

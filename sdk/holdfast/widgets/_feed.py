@@ -215,13 +215,13 @@ class Feed:
                 return
             tracked = self.processes.get(event.id)
             if tracked is None:
-                if self.follows_all and event.type != "log":
+                if self.follows_all and event.type not in ("log", "deleted"):
                     self._make_room()
                     self.processes[event.id] = Tracked(event.id)
                     self._want([event.id])
                 return
             tracked.take(event)
-            if event.type == "state":
+            if event.type in ("state", "deleted"):
                 self._want([event.id])  # for what an event does not carry: the result, the last progress
             self._changed(tracked)
 
