@@ -168,8 +168,8 @@ def test_events_can_be_narrowed_and_tell_of_deletions(client: holdfast.Client) -
     labels = {"narrow": fresh()}
     process, other = (client.processes.start("steps", labels=some, to=2) for some in (labels, {}))
     before = max(event.seq or 0 for each in (process, other) for event in each.events())
-    other.delete()
-    process.delete()
+    other.forget()
+    process.forget()
     told = next(client.events(work_type="steps", labels=labels, ids=[process.id, other.id], after=before))
     assert (told.type, told.id) == ("deleted", process.id)
     assert told.data == {"work_type": "steps", "labels": labels}
