@@ -131,24 +131,28 @@ class FaultyProxy:
             self._loop.close()
 
     async def _serve(self) -> None:
-        accepting = self._loop.create_task(self._accept())
-        await self._stopping.wait()
-        accepting.cancel()
+        assert self._listener is not None
+        with self._listener:
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+            await self._stopping.wait()
+            self._loop.remove_reader(self._listener)
         self._cut_all()
-        await asyncio.wait([accepting, *self._tasks])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _cut_all(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    async def _accept(self) -> None:
-        assert self._listener is not None
-        with self._listener:
-            while True:
-                client, _ = await self._loop.sock_accept(self._listener)
-                task = self._loop.create_task(_Connection(self, client).run())
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        """Not `sock_accept`: what that had accepted would be lost, unclosed, when it is cancelled just then."""
+        with contextlib.suppress(OSError):
+            client, _ = listener.accept()
+            connection = _Connection(self, client)
+            task = self._loop.create_task(connection.run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: connection.close())  # one cancelled before it began closes nothing itself
 
     def _count(self, *, connections: int = 0, up: int = 0, down: int = 0, happened: int = 0) -> None:
         with self._changed:
@@ -205,7 +209,11 @@ class _Connection:
                 if abrupt:
                     # Linger for no time at all makes close() send a reset.
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.close()
+            self.close()
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
 
     async def _connect(self, server: socket.socket) -> None:
         server.setblocking(False)

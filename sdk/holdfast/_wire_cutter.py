@@ -17,6 +17,8 @@ _BREAK = struct.pack("ii", 1, 0)
 class WireCutter:
     """Forwards a local port to `target`, and breaks the connection that carries a marked byte.
 
+    `on_cut` is called at each cut with the bytes that were carried since `cut_after`.
+
     Attributes:
         carried: bytes forwarded so far, both ways, over all connections.
         cuts: how often it has broken a connection.
@@ -27,6 +29,7 @@ class WireCutter:
         self.carried = 0
         self.cuts = 0
         self._on_cut = on_cut
+        self._from = 0
         self._marks: list[int] = []
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -41,6 +44,7 @@ class WireCutter:
     def cut_after(self, *sizes: int) -> None:
         """Break the connection when so many further bytes have been carried; once for each size, counted from now."""
         with self._lock:
+            self._from = self.carried
             self._marks = sorted(self.carried + size for size in sizes)
 
     def __enter__(self) -> Self:
@@ -102,13 +106,13 @@ class WireCutter:
                 _break(connection)
 
     def _count(self, size: int) -> tuple[int, int]:
-        """How many of the next `size` bytes go through before a cut, and all that were carried with them."""
+        """How many of the next `size` bytes go through before a cut, and all since `cut_after` with them."""
         with self._lock:
             if self._marks and self._marks[0] <= self.carried + size - 1:
                 size = max(0, self._marks.pop(0) - self.carried)
                 self.cuts += 1
             self.carried += size
-            return size, self.carried
+            return size, self.carried - self._from
 
 
 def _break(connection: socket.socket) -> None:
