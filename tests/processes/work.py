@@ -162,6 +162,22 @@ def talker(job: Job[Steps]) -> Generator[Progress, None, None]:
         yield Progress(checkpoint=i + 1)
 
 
+@work_type("flood", params=Steps)
+def flood(job: Job[Steps]) -> Generator[Progress, None, None]:
+    """Logs as quickly as it can."""
+    yield Progress()
+    for i in range(job.params.to):
+        job.log(f"line {i}")
+
+
+@work_type("flood-async", params=Steps)
+async def flood_async(job: Job[Steps]) -> AsyncGenerator[Progress, None]:
+    """Logs more quickly than anything else can happen."""
+    yield Progress()
+    for i in range(job.params.to):
+        job.log(f"line {i}")
+
+
 # -- bad work
 
 

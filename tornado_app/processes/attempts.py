@@ -5,28 +5,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import msgspec
 from sqlalchemy import Connection
 
-from holdfast.wire import ENDED, Event, Process, ProgressInfo, State
-from holdfast.work import WorkType
+from holdfast.wire import ENDED, Process, State
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book
 from tornado_app.processes.code import code
-from tornado_app.processes.driver import Attempt, Control, Failed, Outcome, Succeeded
+from tornado_app.processes.driver import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import LentServices
-from tornado_app.processes.places import Handle, Place
+from tornado_app.processes.places import Place
 from tornado_app.processes.registry import Registry
+from tornado_app.processes.reports import Reports, Run
 from tornado_app.processes.rows import Record
 from tornado_app.processes.schema import DELETED
 from tornado_app.settings import Settings
@@ -34,50 +30,6 @@ from tornado_app.settings import Settings
 log = logging.getLogger("holdfast.processes")
 
 T = TypeVar("T")
-
-_TICK = 0.1  # progress is told at most ten times a second
-_MOST_LOG_BACKLOG = 10_000
-_LOG_PATIENCE = 5.0  # seconds that a line waits for room; then the oldest goes
-
-
-class Run:
-    """An attempt that runs now, as the engine sees it. `row` is how the journal stands."""
-
-    __slots__ = (
-        "control",
-        "handle",
-        "journaled",
-        "lines",
-        "over",
-        "overdue",
-        "published",
-        "row",
-        "seen",
-        "touched",
-        "undo",
-        "work",
-    )
-
-    def __init__(self, row: Record, work: WorkType, undo: bool) -> None:
-        self.row = row
-        self.work = work
-        self.undo = undo
-        self.control = Control()
-        self.handle: Handle | None = None
-        self.lines: deque[tuple[float, str]] = deque(maxlen=_MOST_LOG_BACKLOG)
-        self.published = 0
-        self.seen = 0  # yields that the last tick saw
-        self.journaled = 0  # yields that the journal has
-        self.touched = time.monotonic()  # when a yield was last seen
-        self.over = asyncio.Event()  # its end is in the journal
-        self.overdue = False
-
-    def current(self) -> Record:
-        """The row with the newest progress in place."""
-        latest = self.control.latest
-        if latest is None or self.undo:
-            return self.row
-        return msgspec.structs.replace(self.row, done=latest.done, total=latest.total, note=latest.note)
 
 
 class Attempts:
@@ -101,8 +53,8 @@ class Attempts:
         self._places = places
         self._services = services
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._runs: dict[str, Run] = {}
+        self.reports = Reports(settings, journal, book, hub, self._runs)
         self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
         self._undo_slots = asyncio.Semaphore(settings.max_running)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,7 +68,7 @@ class Attempts:
             if row.state is State.CANCELLING:
                 self.spawn(self._roll_back(row))
             self._set_timers(row, deadline=True)
-        self.spawn(self._tick_forever())
+        self.spawn(self.reports.keep_forever())
 
     async def close(self, grace: float) -> None:
         """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
@@ -133,8 +85,8 @@ class Attempts:
                 log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
         self._closed = True
         try:
-            await self.keep_lines()
-            await self._keep_newest()
+            await self.reports.keep_lines()
+            await self.reports.keep_newest()
         except problems.ProblemError as error:
             log.error("the newest checkpoints can't be kept: %s", error.detail)
         for task in list(self._tasks):
@@ -248,9 +200,8 @@ class Attempts:
     def _run_in_place(self, run: Run, sent: bytes | None) -> None:
         row = run.row
         control = run.control
-        control.on_log = lambda message: self._take_line(run, message)
         if self._settings.journal_interval == 0 and not run.undo:
-            control.on_yield = lambda control: self._keep_now(run)
+            control.on_yield = lambda control: self.reports.keep_now(run)
         attempt = Attempt(
             row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent, serial=row.n
         )
@@ -275,8 +226,8 @@ class Attempts:
         if run.overdue and not isinstance(outcome, Succeeded):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
-            run.control.on_log(outcome.trace)
-        await self._insist(f"the log of process {run.row.id}", lambda: self.keep_lines(run))
+            run.control.lines.put_at_once((time.time(), outcome.trace))
+        await self._insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
         if row is not None and row.state is State.CANCELLING and not self._closing:
             self.spawn(self._roll_back(row))
@@ -333,8 +284,8 @@ class Attempts:
     async def _undone(self, run: Run, outcome: Outcome) -> None:
         self._undo_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
-            run.control.on_log(outcome.trace)
-        await self._insist(f"the log of process {run.row.id}", lambda: self.keep_lines(run))
+            run.control.lines.put_at_once((time.time(), outcome.trace))
+        await self._insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         await self._write_undone(run.row, outcome)
         self._forget(run)
 
@@ -344,103 +295,6 @@ class Attempts:
 
         await self._insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
         self._undoing.discard(row.id)
-
-    # -- keeping what attempts report
-
-    async def _tick_forever(self) -> None:
-        kept = self._loop.time()
-        while True:
-            due = self._loop.time() + _TICK
-            await asyncio.sleep(_TICK)
-            metrics.LOOP_LAG.observe(self._loop.time() - due)
-            try:
-                self._publish()
-                await self.keep_lines()
-                if self._loop.time() - kept >= self._settings.journal_interval:
-                    kept = self._loop.time()
-                    await self._keep_newest()
-            except problems.ProblemError as error:
-                log.error("checkpoints can't be kept now: %s", error.detail)
-            except Exception:  # a bug in one report must not end the reports of all
-                log.exception("checkpoints can't be kept now")
-
-    def _publish(self) -> None:
-        """Tell the progress that came since the last tick."""
-        now = time.monotonic()
-        for id, run in self._runs.items():
-            latest, yields = run.control.latest, run.control.yields
-            if yields == run.seen or latest is None or run.undo:
-                continue
-            metrics.YIELDS.inc(yields - run.seen)
-            run.seen = yields
-            run.touched = now
-            run.published += 1
-            if self._hub.anyone:
-                progress = ProgressInfo(latest.done, latest.total, latest.note)
-                version = (run.row.version << rows.PROGRESS_BITS) + run.published
-                event = Event("progress", id, datetime.now(UTC), progress=progress, version=version)
-                self._hub.tell(event, run.row)
-
-    async def _keep_newest(self) -> None:
-        """Write the newest safe point of every attempt that has a newer one than the journal."""
-        newest = []
-        for run in self._runs.values():
-            yields, latest = run.control.yields, run.control.latest
-            if yields != run.journaled and latest is not None and not run.undo:
-                newest.append((run, yields, (run.row.id, run.row.attempt, latest)))
-        if not newest:
-            return
-        entries = [entry for _, _, entry in newest]
-        with metrics.CHECKPOINT.time():
-            await self._journal.write(lambda connection: self._book.checkpoints(connection, entries))
-        for run, yields, _ in newest:
-            run.journaled = yields
-
-    def _keep_now(self, run: Run) -> None:
-        """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
-        latest = run.control.latest
-        assert latest is not None  # noqa: S101 - called by a yield
-        entry = (run.row.id, run.row.attempt, latest)
-        pause = 0.1
-        while run.control.stopping is None:  # a wish to stop ends the wait: its answer writes this checkpoint, too
-            try:
-                self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
-            except problems.ProblemError as error:
-                log.error("process %s waits: its checkpoint can't be kept: %s", run.row.id, error.detail)
-                time.sleep(pause)
-                pause = min(5.0, pause * 2)
-            else:
-                run.journaled = run.control.yields
-                return
-
-    def _take_line(self, run: Run, message: str) -> None:
-        """From any thread. Work that logs quicker than the journal writes waits a little, so that no line is lost."""
-        if len(run.lines) >= _MOST_LOG_BACKLOG and threading.get_ident() != self._thread:
-            patience = time.monotonic() + _LOG_PATIENCE
-            while len(run.lines) >= _MOST_LOG_BACKLOG and time.monotonic() < patience:
-                time.sleep(_TICK / 10)
-        run.lines.append((time.time(), message))
-
-    async def keep_lines(self, run: Run | None = None) -> None:
-        """Write the log lines that wait, and tell them. What can't be written goes on waiting."""
-        taken: list[tuple[Run, tuple[float, str]]] = []
-        for each in [run] if run is not None else list(self._runs.values()):
-            while each.lines:
-                taken.append((each, each.lines.popleft()))
-        if not taken:
-            return
-        lines = [(each.row.id, at, each.row.attempt, message) for each, (at, message) in taken]
-        try:
-            seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, lines))
-        except problems.ProblemError:
-            for each, line in reversed(taken):
-                each.lines.appendleft(line)
-            raise
-        if self._hub.anyone:
-            for seq, (each, _), (id, at, attempt, message) in zip(seqs, taken, lines, strict=True):
-                when = datetime.fromtimestamp(at, UTC)
-                event = Event("log", id, when, attempt=attempt, message=message, data={"seq": seq})
-                self._hub.tell(event, each.row)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a task that ends with the engine, and log what it raises."""

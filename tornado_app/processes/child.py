@@ -13,12 +13,12 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 
 import msgspec
 
 from holdfast.work import FilesForWork, Stopping, WorkType
 from tornado_app.processes import code
+from tornado_app.processes.backlog import Line
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
 from tornado_app.processes.lent import LentServices
 from tornado_app.processes.supervisor import die_with_parent
@@ -26,6 +26,7 @@ from tornado_app.settings import Settings
 
 HEADER = struct.Struct("!I")
 _FLUSH = 0.05  # seconds between reports of progress
+_MOST_LINES = 100  # in one report
 
 
 class Newest(msgspec.Struct, tag=True):
@@ -36,10 +37,10 @@ class Newest(msgspec.Struct, tag=True):
     durable: bool = False
 
 
-class Line(msgspec.Struct, tag=True):
-    """A log line."""
+class Lines(msgspec.Struct, tag=True):
+    """Log lines."""
 
-    message: str
+    lines: list[Line]
 
 
 class Over(msgspec.Struct, tag=True):
@@ -48,7 +49,7 @@ class Over(msgspec.Struct, tag=True):
     outcome: Outcome
 
 
-Report = Newest | Line | Over
+Report = Newest | Lines | Over
 
 WISHES: dict[bytes, Stopping | None] = {b"p": "pause", b"c": "cancel", b"s": "shutdown", b"n": None}
 ACK = b"a"
@@ -79,12 +80,10 @@ class _Child:
         self._task = task
         self._services = services
         self._control = Control()
-        self._control.on_log = self._lines_append
         if task.durable:
             self._control.on_yield = self._wait_until_durable
-        self._lines: deque[str] = deque(maxlen=10_000)
         self._sent = 0
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
         self._acknowledged = threading.Event()
 
     def run(self) -> None:
@@ -101,9 +100,6 @@ class _Child:
         except BaseException as error:
             return Failed(type(error).__name__, f"its code can't be loaded in a process of its own: {error}")
         return Drive(work, self._task.attempt, self._control, self._services).run()
-
-    def _lines_append(self, message: str) -> None:
-        self._lines.append(message)
 
     # -- talking with the parent
 
@@ -126,12 +122,13 @@ class _Child:
             self._flush()
 
     def _flush(self) -> None:
-        while self._lines:
-            self._send(Line(self._lines.popleft()))
-        yields, point = self._control.yields, self._control.latest
-        if yields != self._sent and point is not None:
-            self._sent = yields
-            self._send(Newest(yields, point))
+        with self._sending:  # what one thread took must not be overtaken by what another one takes
+            while lines := self._control.lines.take(_MOST_LINES):
+                self._send(Lines(lines))
+            yields, point = self._control.yields, self._control.latest
+            if yields != self._sent and point is not None:
+                self._sent = yields
+                self._send(Newest(yields, point))
 
     def _wait_until_durable(self, control: Control) -> None:
         self._acknowledged.clear()

@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Job, Progress, Services, Stopping, WorkError, WorkType
 from holdfast.work._values import as_json
+from tornado_app.processes.backlog import Backlog
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
@@ -83,17 +84,15 @@ class Control:
     Plain attributes, each written by one side and read by the other; the interpreter makes each access atomic.
     """
 
-    __slots__ = ("latest", "on_kill", "on_log", "on_yield", "stopping", "yields")
+    __slots__ = ("latest", "lines", "on_kill", "on_yield", "stopping", "yields")
 
-    def __init__(
-        self, on_yield: Callable[[Control], None] | None = None, on_log: Callable[[str], None] = lambda message: None
-    ) -> None:
+    def __init__(self, on_yield: Callable[[Control], None] | None = None) -> None:
         self.stopping: Stopping | None = None
         self.on_kill: Callable[[], None] | None = None
         self.latest: Yielded | None = None
         self.yields = 0
         self.on_yield = on_yield
-        self.on_log = on_log
+        self.lines = Backlog()
 
 
 class _Fault(Exception):
@@ -192,11 +191,18 @@ class Drive:
             checkpoint,
             attempt=attempt.attempt,
             serial=attempt.serial,
-            log=lambda message: control.on_log(text_of(message, LONGEST_LINE)),
+            log=self._log,
             stopping=lambda: control.stopping,
             when_killed=when_killed,
             services=self._services,
         )
+
+    def _log(self, message: object) -> None:
+        text, lines = text_of(message, LONGEST_LINE), self.control.lines
+        if self.work.is_async:
+            lines.put_at_once((time.time(), text))
+        else:
+            lines.put(text)
 
     def _undo(self, job: Job[Any]) -> Any:
         return self.work.undo(job) if self.work.undo is not None else None

@@ -282,7 +282,7 @@ class Engine:
 
     async def log(self, id: str, after: int, limit: int, last: int = 0) -> LogPage:
         """What the work logged, in order; with `last`, the end of it, so many lines."""
-        await self._attempts.keep_lines()
+        await self._attempts.reports.keep_lines()
         await self.get(id)
         if last:
             return LogPage(await self._journal.read(lambda connection: rows.log_end(connection, id, last)))

@@ -9,13 +9,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from holdfast.work import FilesForWork, Stopping, WorkType
-from tornado_app.processes import child
+from tornado_app.processes import backlog, child
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
 from tornado_app.processes.places import Ended, Handle
 from tornado_app.settings import Settings
@@ -24,7 +25,8 @@ log = logging.getLogger("holdfast.places")
 
 _WISH = {wish: letter for letter, wish in child.WISHES.items()}
 _LONGEST_REPORT = 8 << 20
-_LAST_REPORTS = 0.5  # seconds in which to take what a child that has died had sent
+_LOOK_FOR_ROOM = 0.02  # seconds
+_LAST_REPORTS = 0.5  # seconds without a report after which one that has died had sent no more
 _decode = msgspec.msgpack.Decoder(child.Report).decode
 
 
@@ -79,6 +81,7 @@ class _ProcessHandle:
         self._process: multiprocessing.context.ForkServerProcess | None = None
         self._wish: Stopping | None = None
         self._killed_by: signal.Signals | None = None
+        self._reports = 0  # signs that reports still come
         self._over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -124,7 +127,10 @@ class _ProcessHandle:
         loop.add_reader(sentinel, dead.set)
         try:
             await dead.wait()
-            await asyncio.wait([taking], timeout=_LAST_REPORTS)
+            reports = -1
+            while not taking.done() and reports != self._reports:
+                reports = self._reports
+                await asyncio.wait([taking], timeout=_LAST_REPORTS)
             return await taking if taking.done() else None
         finally:
             loop.remove_reader(sentinel)
@@ -139,18 +145,29 @@ class _ProcessHandle:
                     self.signal(signal.SIGKILL)
                     return Failed("BadWork", f"its process sent a report of {length} bytes")
                 report = _decode(await reader.readexactly(length))
+                self._reports += 1
             except (asyncio.IncompleteReadError, OSError):
                 return None
             if isinstance(report, child.Over):
                 return report.outcome
-            if isinstance(report, child.Line):
-                self._control.on_log(report.message)
+            if isinstance(report, child.Lines):
+                for line in report.lines:
+                    if self._control.lines.is_full:
+                        await self._room_for_lines()
+                    self._control.lines.put_at_once(line)
                 continue
             self._control.latest = report.point
             self._control.yields = report.yields
             if report.durable and self._control.on_yield is not None:
                 await asyncio.to_thread(self._control.on_yield, self._control)
                 self._say(child.ACK)
+
+    async def _room_for_lines(self) -> None:
+        """While nothing is read, the child has to wait."""
+        until = time.monotonic() + backlog.PATIENCE
+        while self._control.lines.is_full and time.monotonic() < until:
+            self._reports += 1
+            await asyncio.sleep(_LOOK_FOR_ROOM)
 
     def _verdict(self, outcome: Outcome | None, code: int | None) -> Outcome:
         if outcome is not None:

@@ -1,0 +1,66 @@
+"""Log lines on their way to the journal: bounded, with back-pressure, and none goes without a word."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+MOST = 10_000
+PATIENCE = 5.0
+"""Seconds that a line waits for room; then the oldest goes, and a line in its place says how many did."""
+
+_LOOK = 0.01
+
+Line = tuple[float, str]
+"""When it was said, in seconds since the epoch, and what."""
+
+
+class Backlog:
+    """Lines that wait to be taken. From any thread."""
+
+    def __init__(self) -> None:
+        self._lines: deque[Line] = deque()
+        self._dropped = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a line more would have to wait, or to cost another one."""
+        return len(self._lines) >= MOST
+
+    def put(self, message: str) -> None:
+        """Say a line. Who says more than can be written waits a little, so that none is lost. Blocks."""
+        if self.is_full:
+            until = time.monotonic() + PATIENCE
+            while self.is_full and time.monotonic() < until:
+                time.sleep(_LOOK)
+        self.put_at_once((time.time(), message))
+
+    def put_at_once(self, line: Line) -> None:
+        """For who must not wait, as on the loop."""
+        with self._lock:
+            if self.is_full:
+                self._lines.popleft()
+                self._dropped += 1
+            self._lines.append(line)
+
+    def take(self, most: int = MOST) -> list[Line]:
+        """The oldest lines, in order."""
+        with self._lock:
+            self._tell_dropped()
+            return [self._lines.popleft() for _ in range(min(most, len(self._lines)))]
+
+    def put_back(self, lines: Iterable[Line]) -> None:
+        """They could not be written: they are the oldest again, however many there are."""
+        with self._lock:
+            self._tell_dropped()
+            self._lines.extendleft(reversed(list(lines)))
+
+    def _tell_dropped(self) -> None:
+        """What went was older than all that is there."""
+        if self._dropped:
+            said = f"[{self._dropped} lines of the log are missing here: they came quicker than they could be written]"
+            self._lines.appendleft((self._lines[0][0], said))
+            self._dropped = 0
