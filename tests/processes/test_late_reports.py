@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from holdfast.wire import State
+from holdfast.wire import BulkRequest, State
 from tests.processes import work
 from tests.processes.conftest import Make
 from tests.processes.helpers import makes_progress, reaches, start, until
@@ -54,11 +54,11 @@ async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make
     def look(connection: Connection) -> rows.Record:
         return rows.get(connection, "p")
 
-    before, events = await engine._journal.read(look), await engine.events_after(0, None)
+    before, events = await engine._journal.read(look), await engine.events_after(0, BulkRequest())
     assert before.state == state
     assert not await engine._journal.write(lambda connection: LATE[report](engine, connection))
     assert await engine._journal.read(look) == before
-    assert await engine.events_after(0, None) == events
+    assert await engine.events_after(0, BulkRequest()) == events
 
 
 async def test_a_change_of_a_row_that_has_changed_meanwhile_does_not_land(engine: Engine) -> None:
