@@ -123,7 +123,7 @@ async def test_a_bug_in_one_report_does_not_end_the_reports_of_all(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._attempts, "_publish", bug)
+        patch.setattr(engine._attempts.reports, "_publish", bug)
         await start(engine, "p")
         await until(engine, "p", lambda p: "ZeroDivisionError" in caplog.text)
     await makes_progress(engine, "p", (await engine.get("p")).progress.done or 0)
