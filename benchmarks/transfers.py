@@ -308,7 +308,8 @@ def _tus_upload(server: Server, path: str, source: Path, name: str = "") -> Call
     def sample() -> Sample:
         taken = timed(run, server)
         for left in [*server.folder.rglob("upload-*.bin"), *server.folder.glob("t*/*")]:
-            left.unlink(missing_ok=True)  # many GiB in memory otherwise
+            if left.is_file():
+                left.unlink(missing_ok=True)  # many GiB in memory otherwise
         return taken
 
     return sample

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import email
 import email.policy
 import hashlib
@@ -533,6 +534,30 @@ def test_a_slow_reader_costs_a_socket_not_memory(spawn_server: Any) -> None:
         wait_until(lambda: len(list(descriptors.iterdir())) > 150, what="50 downloads with their files open")
         assert resident() - before < 16 << 20
     wait_until(lambda: len(list(descriptors.iterdir())) < 100, what="the descriptors closed")
+
+
+class TestStalled:
+    """A reader that takes nothing for `--send-timeout` is cut; one that takes a little is not."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return dataclasses.replace(settings, send_timeout=0.2)
+
+    @pytest.mark.slow
+    async def test_a_reader_that_takes_nothing_is_cut(self, halfway: Halfway, way_out: str) -> None:
+        stalled = metrics.DOWNLOADS.labels("stalled")._value
+        before = stalled.get()
+        await halfway.begin()
+        await asyncio.to_thread(wait_until, lambda: stalled.get() == before + 1, what="the cut")
+        assert len(await halfway.rest()) < len(BIG)
+
+    @pytest.mark.slow
+    async def test_a_reader_that_takes_a_little_is_not(self, halfway: Halfway, way_out: str) -> None:
+        body = (await halfway.begin()).partition(b"\r\n\r\n")[2]
+        for _ in range(10):  # five times as long as the timeout
+            await asyncio.sleep(0.1)
+            body += await asyncio.get_running_loop().sock_recv(halfway.sock, 100_000)
+        assert body + await halfway.rest() == BIG
 
 
 async def test_bytes_and_ends_are_counted(http: httpx.AsyncClient, files: Path) -> None:

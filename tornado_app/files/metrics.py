@@ -10,6 +10,7 @@ DOWNLOADS = Counter("holdfast_downloads", "Downloads by how they ended.", ["end"
 DOWNLOAD_COMPLETE = DOWNLOADS.labels("complete")
 DOWNLOAD_NOT_MODIFIED = DOWNLOADS.labels("not modified")
 DOWNLOAD_CUT = DOWNLOADS.labels("cut")
+DOWNLOAD_STALLED = DOWNLOADS.labels("stalled")
 DOWNLOAD_CHANGED = DOWNLOADS.labels("changed")
 DOWNLOAD_SECONDS = Histogram(
     "holdfast_download_seconds",

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
+from tornado_app.files import readahead
 from tornado_app.files.checks import DigestCheck
 from tornado_app.files.store import ANYTHING, Expect, FileReader, FileStat, FileStore
 from tornado_app.files.upload import Record
@@ -32,7 +33,7 @@ class Answer:
     """What a GET or HEAD gets: of one version of a file.
 
     `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
-    then belongs to the caller. A HEAD and a 304 have neither.
+    then belongs to the caller; `is_ready` says that reading them never waits for a disk. A HEAD and a 304 have neither.
     """
 
     status: int
@@ -40,6 +41,7 @@ class Answer:
     spans: list[Span] | None = None
     content: bytes | None = None
     reader: FileReader | None = None
+    is_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class PublishedFiles:
                 keep = count > SMALL
                 if keep:
                     answer.reader = reader
+                    answer.is_ready = readahead.begin(reader, first, count)
                     return answer
                 answer.content = reader.read(first, count)
                 if not reader.changed():

@@ -7,10 +7,13 @@ the pieces that are read off the loop work with any connection.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+import termios
+from array import array
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tornado.http1connection import HTTP1Connection
@@ -18,6 +21,7 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from tornado_app.files import metrics
+from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory, in_memory, lives_in_memory
 from tornado_app.files.store import FileReader, HasDescriptor
 
 PIECE = 1 << 20
@@ -29,15 +33,18 @@ STEP = 4 << 20
 WINDOW = 16 << 20
 """Most bytes that are brought into memory before sendfile gets them, so that the loop never waits for the disk."""
 
-_FIRST_WINDOW = 1 << 20  # the first bytes should not wait for those that follow
-_WIDE = 4 << 20
-_FAST = WINDOW / 0.1  # bytes a second
+UNSENT = 128 << 10
+"""About how many bytes wait in a socket beside those that are on their way."""
 
 
 class Run(Protocol):
     """Calls a blocking function in a worker thread."""
 
     def __call__(self, function: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
+
+
+class StalledError(Exception):
+    """The client is there, but has taken nothing for too long."""
 
 
 class FileChangedError(Exception):
@@ -50,13 +57,18 @@ class Transmission:
     A client that reads slowly keeps a socket and a descriptor busy, and at most one piece of memory.
     """
 
-    def __init__(self, connection: HTTPConnection, reader: FileReader, run: Run) -> None:
+    def __init__(
+        self, connection: HTTPConnection, reader: FileReader, run: Run, *, is_ready: bool, timeout: float
+    ) -> None:
         self._connection = connection
         self._reader = reader
         self._run = run
+        self._is_ready = is_ready
+        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._gone = False
+        self._taken = 0
 
     def abort(self) -> None:
         """The client has gone: whoever is in `send` or `write` gets a `StreamClosedError`."""
@@ -74,6 +86,7 @@ class Transmission:
 
         Raises:
             StreamClosedError: the client has gone.
+            StalledError: it has taken nothing for `timeout` seconds.
             FileChangedError: the file is shorter than it was, or has been written to.
         """
         stream = plain_stream(self._connection)
@@ -104,19 +117,15 @@ class Transmission:
         while stream.writing():  # the headers go first
             await self._written(stream.write(b""))
         # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
-        with stream.socket.dup() as sock:
+        with stream.socket.dup() as sock, tuned(sock):
             sock.setblocking(False)
-            limit, ready, wide = _FIRST_WINDOW, False, False
+            limit = WINDOW if self._is_ready else FIRST_WINDOW
             while count:
                 window = min(count, limit)
                 ends = last and window == count
-                if ends or not (ready or in_memory(fd, offset, window)):
-                    ready = await self._run(self._make_ready, fd, offset, window, ends)
-                begun = self._loop.time()
+                if ends or not (self._is_ready or in_memory(fd, offset, window)):
+                    self._is_ready = await self._run(self._make_ready, fd, offset, window, ends)
                 sent = await self._send_window(sock.fileno(), fd, offset, window)
-                if sent == WINDOW and not wide and self._loop.time() - begun < sent / _FAST:
-                    wide = True
-                    widen(sock)
                 _account(self._connection, sent)
                 metrics.SENT.inc(sent)
                 offset += sent
@@ -142,6 +151,7 @@ class Transmission:
                 self._wake()
                 return
             sent += moved
+            self._taken += moved
             if not moved or sent == count:
                 self._wake()
 
@@ -169,15 +179,31 @@ class Transmission:
             raise StreamClosedError
 
     async def _wait(self) -> None:
+        """Until something wakes us. Raises `StreamClosedError`, or `StalledError` when the client takes nothing."""
         if self._gone:
             raise StreamClosedError
         self._waiter = self._loop.create_future()
+        self._timer = self._loop.call_later(self._timeout, self._check_stall, self._progress())
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self._timer.cancel()
         if self._gone:
             raise StreamClosedError
+
+    def _check_stall(self, before: int) -> None:
+        now = self._progress()
+        if now != before:
+            self._timer = self._loop.call_later(self._timeout, self._check_stall, now)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(StalledError())
+
+    def _progress(self) -> int:
+        """Something that changes with every byte that the client takes."""
+        stream = getattr(self._connection, "stream", None)
+        written = self._taken + getattr(stream, "_total_write_done_index", 0)
+        return written - waiting(stream.socket) if isinstance(stream, IOStream) and stream.socket else written
 
     def _wake(self, _: object = None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -202,53 +228,30 @@ def _account(connection: HTTPConnection, count: int) -> None:
     connection._expected_content_remaining -= count  # type: ignore[attr-defined]
 
 
-def widen(sock: socket.socket) -> None:
-    """Let a socket hold more, for a reader that is fast: half as many turns of the loop, and less CPU for both sides.
-
-    Others keep what the kernel finds right for them, so that a slow reader does not pin much of the page cache.
-    """
-    if _most_buffered() >= _WIDE:  # else it would be less than what the kernel gives by itself
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _WIDE)
-
-
-@lru_cache(maxsize=1)
-def _most_buffered() -> int:
+def waiting(sock: socket.socket) -> int:
+    """Bytes that are in a socket and not yet with the client, as far as the system tells."""
+    count = array("i", [0])
     try:
-        with open("/proc/sys/net/core/wmem_max", encoding="ascii") as limit:
-            return int(limit.read())
-    except (OSError, ValueError):
+        fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    except OSError:
         return 0
+    return count[0]
 
 
-def in_memory(fd: int, offset: int, count: int) -> bool:
-    """Whether a part of a file can be read without waiting; False where there is no telling. Never blocks."""
-    if not hasattr(os, "RWF_NOWAIT"):
-        return False
-    byte = bytearray(1)
+@contextmanager
+def tuned(sock: socket.socket) -> Iterator[None]:
+    """Full segments, and little that waits in the socket: each halves what the system takes for a download's bytes.
+
+    Pages fit segments badly, so that a bit is left over of each piece: a segment of its own unless it may wait for the
+    next one. And what waits unsent has left the processor's cache by the time it goes. What is on its way is not
+    limited, so that distant readers get as much as before.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    if hasattr(socket, "TCP_CORK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     try:
-        return all(os.preadv(fd, [byte], place, os.RWF_NOWAIT) == 1 for place in (offset, offset + count - 1))
-    except OSError:
-        return False
-
-
-def bring_into_memory(fd: int, offset: int, count: int) -> None:
-    """Read a part of a file ahead, and return when its end is there. Blocks."""
-    if hasattr(os, "posix_fadvise"):
-        # Twice the window: the next one comes while this one goes.
-        os.posix_fadvise(fd, offset, 2 * count, os.POSIX_FADV_WILLNEED)
-    os.pread(fd, 1, offset + count - 1)
-
-
-@lru_cache(maxsize=64)
-def lives_in_memory(device: int) -> bool:
-    """Whether a device is a file system without a disk, which `in_memory` can't see. Blocks the first time."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for mount in mounts:
-                fields, _, kind = mount.partition(" - ")
-                if fields.split()[2] == wanted:
-                    return kind.split()[0] in ("tmpfs", "ramfs")
-    except OSError:
-        pass  # no Linux: there is no telling
-    return False
+        yield
+    finally:
+        if hasattr(socket, "TCP_CORK"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from tornado.httputil import HTTPHeaders, format_timestamp
+from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
@@ -24,6 +24,7 @@ from tornado_app.files.service import FileService
 from tornado_app.handlers import queries
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.engine import Engine
+from tornado_app.protocols import dates
 from tornado_app.settings import Settings, is_loopback
 
 access_log = logging.getLogger("holdfast.access")
@@ -110,9 +111,9 @@ class BaseHandler(RequestHandler):
         self._allowed_origin: str | None = None
 
     def clear(self) -> None:
-        """As Tornado's, without headers that are replaced at once, and with a date that is made once a second."""
+        """As Tornado's, without headers that are replaced at once, and with a date that is not made anew each time."""
         self._headers = HTTPHeaders()
-        self._headers["Date"] = _date(int(time.time()))
+        self._headers["Date"] = dates.write(time.time())
         self.set_default_headers()
         self._write_buffer = []
         self.set_status(200)
@@ -315,11 +316,6 @@ def log_request(handler: RequestHandler) -> None:
             "remote": request.remote_ip,
         },
     )
-
-
-@lru_cache(maxsize=8)
-def _date(seconds: int) -> str:
-    return format_timestamp(seconds)
 
 
 @lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ from holdfast.wire import FileInfo, FileName, FilePage, link_signature
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.published import Answer, Put
-from tornado_app.files.send import FileChangedError, Transmission
+from tornado_app.files.send import FileChangedError, StalledError, Transmission
 from tornado_app.files.store import FileReader, FileStat
 from tornado_app.handlers.cors import CrossOriginHandler
 from tornado_app.handlers.operations import Content, operation
@@ -166,7 +166,7 @@ class FileHandler(CrossOriginHandler):
         headers = self._headers
         headers["ETag"] = conditionals.quoted(stat.etag)
         headers["Cache-Control"] = "no-cache"
-        headers["Last-Modified"] = _date(min(stat.modified_ns // 1_000_000_000, int(time.time())))
+        headers["Last-Modified"] = dates.write(min(stat.modified_ns // 1_000_000_000, time.time()))
         if answer.status == 304:
             return None
         headers["Accept-Ranges"] = "bytes"
@@ -196,7 +196,13 @@ class FileHandler(CrossOriginHandler):
 
     async def _send(self, answer: Answer, reader: FileReader, multipart: Multipart | None) -> None:
         files = self.services.files
-        sending = self._sending = Transmission(cast(HTTPConnection, self.request.connection), reader, files.run)
+        sending = self._sending = Transmission(
+            cast(HTTPConnection, self.request.connection),
+            reader,
+            files.run,
+            is_ready=answer.is_ready,
+            timeout=self.services.settings.send_timeout,
+        )
         try:
             if self.lost:
                 raise StreamClosedError
@@ -214,6 +220,9 @@ class FileHandler(CrossOriginHandler):
             self._completed()
         except StreamClosedError:
             metrics.DOWNLOAD_CUT.inc()
+        except StalledError:
+            metrics.DOWNLOAD_STALLED.inc()
+            self.request.connection.close()  # type: ignore[union-attr]
         except FileChangedError:
             metrics.DOWNLOAD_CHANGED.inc()
             self.request.connection.close()  # type: ignore[union-attr]
@@ -318,11 +327,6 @@ class FilePutHandler(StreamingHandler, CrossOriginHandler):
         if not self._put.replaces:
             self.set_header("Location", self.request.path)
         self.answer(file, 200 if self._put.replaces else 201)
-
-
-@lru_cache(maxsize=1024)
-def _date(seconds: int) -> str:
-    return dates.write(seconds)
 
 
 @lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
@@ -22,7 +23,12 @@ _FORMS = (
 
 def write(timestamp: float) -> str:
     """An IMF-fixdate; fractions of a second are cut off."""
-    return formatdate(int(timestamp), usegmt=True)
+    return _written(int(timestamp))
+
+
+@lru_cache(maxsize=1024)
+def _written(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def read(text: str, this_year: int | None = None) -> int | None:
