@@ -103,7 +103,7 @@ class ProcessesHandler(BaseHandler):
         """
         process, created = await self.services.processes.start(body)
         if query.wait:
-            process = await self.services.processes.wait_ended(process.id, query.wait)
+            process = await self.services.processes.wait_ended(process, query.wait)
         self.set_header("Location", f"/v1/processes/{process.id}")
         self.answer(process, 201 if created else 200)
 

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -166,26 +166,32 @@ class Engine:
 
     async def wait(self, id: str, after: int | None, timeout: float) -> Process:
         """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
-        watcher = self.hub.watch(
-            id, lambda event, row: event.type != "log"
-        )  # a flood of lines would drop it as too slow
-        try:
+        with self._watching(id) as watcher:
             process = await self.get(id)
-            after = process.version if after is None else after
-            until = time.monotonic() + timeout
-            while process.version == after and not watcher.dropped and (left := until - time.monotonic()) > 0:
-                await watcher.next(left)
-                process = await self.get(id)
-            return process
+            known = process.version if after is None else after
+            return await self._until(lambda process: process.version != known, process, watcher, timeout)
+
+    async def wait_ended(self, process: Process, timeout: float) -> Process:
+        """A process that was answered just now once it has ended, or as it stands after `timeout` seconds."""
+        with self._watching(process.id) as watcher:
+            return await self._until(lambda process: process.has_ended, process, watcher, timeout)
+
+    @contextlib.contextmanager
+    def _watching(self, id: str) -> Iterator[Watcher]:
+        # A flood of log lines would drop it as too slow.
+        watcher = self.hub.watch(id, lambda event, row: event.type != "log")
+        try:
+            yield watcher
         finally:
             self.hub.leave(id, watcher)
 
-    async def wait_ended(self, id: str, timeout: float) -> Process:
-        """The process once it has ended, or as it stands after `timeout` seconds."""
-        until = time.monotonic() + timeout
-        process = await self.get(id)
-        while not process.has_ended and (left := until - time.monotonic()) > 0:
-            process = await self.wait(id, process.version, left)
+    async def _until(
+        self, true: Callable[[Process], bool], process: Process, watcher: Watcher, timeout: float
+    ) -> Process:
+        end = time.monotonic() + timeout
+        while not true(process) and not watcher.dropped and (left := end - time.monotonic()) > 0:
+            await watcher.next(left)
+            process = await self.get(process.id) if watcher.row is None else self._attempts.show(watcher.row)
         return process
 
     async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from holdfast.wire import Event
 from tornado_app.processes.rows import Record
+from tornado_app.processes.schema import DELETED
 
 MOST_WAITING = 1000
 """State changes and log lines that wait for one watcher before it is dropped as too slow."""
@@ -25,6 +26,7 @@ class Watcher:
     def __init__(self, wants: Wants) -> None:
         self.wants = wants
         self.dropped = ""  # why it gets no more, once it doesn't
+        self.row: Record | None = None  # the process of the newest event that it took, unless it was deleted
         self._ordered: deque[Event] = deque()
         self._progress: dict[str, Event] = {}
         self._arrived = asyncio.Event()
@@ -33,6 +35,7 @@ class Watcher:
         """Take an event, on the loop."""
         if self.dropped or not self.wants(event, row):
             return
+        self.row = None if event.type == DELETED else row
         if event.type == "progress":
             self._progress[event.id] = event
         elif len(self._ordered) >= MOST_WAITING:
