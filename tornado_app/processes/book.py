@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yi
 from tornado_app.processes.lifecycle import Cause, step
 from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, record
 from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, logs, processes
+from tornado_app.processes.slots import Claim, Slots
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
@@ -55,15 +55,6 @@ _CHANGE = (
     )
     .values({name: bindparam(name) for name in _CHANGING})
 )
-_CLAIMABLE = (
-    select(*COLUMNS, processes.c.code)
-    .where(
-        processes.c.state == State.QUEUED.value,
-        or_(processes.c.retry_at.is_(None), processes.c.retry_at <= bindparam("now")),
-    )
-    .order_by(processes.c.priority.desc(), processes.c.n)
-    .limit(bindparam("most"))
-)
 _INSERT = insert(processes)
 _INSERT_EVENTS = insert(events)
 _INSERT_LOGS = insert(logs)
@@ -90,7 +81,7 @@ class New(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct):
     """What a committed transaction brought: attempts to launch with their code, changed rows with their events."""
 
-    claimed: list[tuple[Record, bytes | None]]
+    claimed: list[Claim]
     changed: list[tuple[Record, Event]]
 
 
@@ -98,15 +89,9 @@ class Book:
     """The decisions that write. Belongs to the journal: its counts change only when a transaction lands."""
 
     def __init__(self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool]) -> None:
-        self._max_running = max_running
-        self._limits = limits
+        self._slots = Slots(max_running, limits)
         self._has_undo = has_undo
-        self._active: dict[str, str] = {}  # id -> work type of what holds a slot
-        self._freed: list[str] = []
-        self._taken: dict[str, str] = {}
         self._told: list[tuple[Record, dict[str, Any]]] = []
-        self._queued = True  # whether the queue may hold something
-        self._open = True
         self._next_event = 1
 
     # -- around a transaction
@@ -133,11 +118,11 @@ class Book:
 
     def close_queue(self) -> None:
         """Claim no more: the server is stopping."""
-        self._open = False
+        self._slots.close()
 
     def finish_batch(self, connection: Connection) -> Batch | None:
         """The journal's `last`: claim what fits into free slots and write the events of the whole transaction."""
-        claimed = self._claim(connection) if self._queued and self._open else []
+        claimed = self._slots.fill(connection, self._begin)
         for seq, (_, event) in enumerate(self._told, self._next_event):
             event["seq"] = seq
         if not self._told:
@@ -148,55 +133,24 @@ class Book:
     def landed(self) -> None:
         """The transaction is on disk."""
         self._next_event += len(self._told)
-        for id in self._freed:
-            self._active.pop(id, None)
-        self._active |= self._taken
-        self._forget()
+        self._told = []
+        self._slots.landed()
 
     def aborted(self) -> None:
         """The transaction is not: nothing of it counts."""
-        self._queued = True
-        self._forget()
-
-    def _forget(self) -> None:
-        self._freed.clear()
-        self._taken = {}
         self._told = []
+        self._slots.aborted()
 
-    def _claim(self, connection: Connection) -> list[tuple[Record, bytes | None]]:
-        """Queued processes by priority, then age, as far as slots and the work types' limits allow."""
-        holding = {id: work_type for id, work_type in self._active.items() if id not in self._freed} | self._taken
-        count = Counter(holding.values())
-        claimed: list[tuple[Record, bytes | None]] = []
-        free = self._max_running - len(holding)
-        now = time.time()
-        while free > 0:
-            full = [name for name, limit in self._limits.items() if count[name] >= limit]
-            query = _CLAIMABLE.where(processes.c.work_type.not_in(full)) if full else _CLAIMABLE
-            rows = connection.execute(query, {"now": now, "most": free}).all()
-            drained = len(rows) < free
-            for row in rows:
-                was = record(row[:-1])
-                if count[was.work_type] >= self._limits.get(was.work_type, self._max_running):
-                    drained = False
-                    continue
-                count[was.work_type] += 1
-                free -= 1
-                started = was.started if was.started is not None else now
-                after = self._move(
-                    connection, was, Cause.CLAIM, attempt=was.attempt + 1, started=started, retry_at=None
-                )
-                self._taken[was.id] = was.work_type
-                claimed.append((after, row[-1]))
-                faults.point("claim.written")
-            if drained:
-                self._queued = bool(full)
-                break
-        return claimed
+    def _begin(self, connection: Connection, row: Record) -> Record:
+        """The next attempt of what was queued."""
+        started = row.started if row.started is not None else time.time()
+        row = self._move(connection, row, Cause.CLAIM, attempt=row.attempt + 1, started=started, retry_at=None)
+        faults.point("claim.written")
+        return row
 
     def wake(self, connection: Connection) -> None:
         """The time of a retry may have come: look at the queue."""
-        self._queued = True
+        self._slots.look()
 
     # -- decisions
 
@@ -240,7 +194,7 @@ class Book:
         row = msgspec.structs.replace(row, n=n)
         if new.labels:
             connection.execute(insert(labels), [{"key": k, "value": v, "n": n} for k, v in new.labels.items()])
-        self._queued = True
+        self._slots.look()
         self._tell(row, None)
         faults.point("start.written")
         return row, True
@@ -260,7 +214,7 @@ class Book:
         changes: dict[str, Any] = {}
         if cause is Cause.RESUME and row.state in (State.PAUSED, State.FAILED):
             changes = {"error": None, "ended": None, "failures": 0, "retry_at": None}
-            self._queued = True
+            self._slots.look()
             if row.state is State.FAILED:
                 changes["deadline"] = None  # it may have been the reason; a person decided to go on
         elif cause is Cause.CANCEL:
@@ -328,8 +282,7 @@ class Book:
         row = find(connection, id)
         if row is None or row.attempt != attempt or row.state not in ATTEMPTING:
             return None
-        self._freed.append(id)
-        self._queued = True
+        self._slots.free(id)
         changes: dict[str, Any] = {}
         if latest is not None:
             changes = {"done": latest.done, "total": latest.total, "note": latest.note, "checkpoint": latest.checkpoint}

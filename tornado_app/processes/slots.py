@@ -1,0 +1,96 @@
+"""The queue and its slots: which queued process begins when another one has ended."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from sqlalchemy import Connection, bindparam, or_, select
+
+from holdfast.wire import State
+from tornado_app.processes.rows import COLUMNS, Record, record
+from tornado_app.processes.schema import processes
+
+_CLAIMABLE = (
+    select(*COLUMNS, processes.c.code)
+    .where(
+        processes.c.state == State.QUEUED.value,
+        or_(processes.c.retry_at.is_(None), processes.c.retry_at <= bindparam("now")),
+    )
+    .order_by(processes.c.priority.desc(), processes.c.n)
+    .limit(bindparam("most"))
+)
+
+Claim = tuple[Record, bytes | None]
+"""A process whose next attempt is to be launched, and the code that a client sent for it."""
+
+
+class Slots:
+    """Who holds a slot. Belongs to the book: what a transaction does counts only when that has landed."""
+
+    def __init__(self, max_running: int, limits: dict[str, int]) -> None:
+        self._max_running = max_running
+        self._limits = limits
+        self._active: dict[str, str] = {}  # id -> work type of what holds a slot
+        self._freed: list[str] = []
+        self._taken: dict[str, str] = {}
+        self._queued = True  # whether the queue may hold something
+        self._open = True
+
+    def look(self) -> None:
+        """Something may have come into the queue, or its time."""
+        self._queued = True
+
+    def free(self, id: str) -> None:
+        """That attempt is over."""
+        self._freed.append(id)
+        self._queued = True
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._open = False
+
+    def landed(self) -> None:
+        """The transaction is on disk."""
+        for id in self._freed:
+            self._active.pop(id, None)
+        self._active |= self._taken
+        self._forget()
+
+    def aborted(self) -> None:
+        """The transaction is not."""
+        self._queued = True
+        self._forget()
+
+    def _forget(self) -> None:
+        self._freed = []
+        self._taken = {}
+
+    def fill(self, connection: Connection, begin: Callable[[Connection, Record], Record]) -> list[Claim]:
+        """`begin` queued processes by priority, then age, as far as slots and the work types' limits allow."""
+        claimed: list[Claim] = []
+        if not (self._queued and self._open):
+            return claimed
+        holding = {id: work_type for id, work_type in self._active.items() if id not in self._freed} | self._taken
+        count = Counter(holding.values())
+        free = self._max_running - len(holding)
+        now = time.time()
+        while free > 0:
+            full = [name for name, limit in self._limits.items() if count[name] >= limit]
+            query = _CLAIMABLE.where(processes.c.work_type.not_in(full)) if full else _CLAIMABLE
+            rows = connection.execute(query, {"now": now, "most": free}).all()
+            drained = len(rows) < free
+            for row in rows:
+                queued = record(row[:-1])
+                if count[queued.work_type] >= self._limits.get(queued.work_type, self._max_running):
+                    drained = False
+                    continue
+                count[queued.work_type] += 1
+                free -= 1
+                self._taken[queued.id] = queued.work_type
+                claimed.append((begin(connection, queued), row[-1]))
+            if drained:
+                self._queued = bool(full)
+                break
+        return claimed
