@@ -119,27 +119,34 @@ def measure_empty(bench: Bench) -> None:
     single, together = bench.size(300, 50), bench.size(1000, 200)
     p50: list[float] = []
     p99: list[float] = []
+    polled: list[float] = []
     rate: list[float] = []
     dbos, huey = [], []
     with disk() as folder, holdfast(folder / "ours") as server:
         for run in range(bench.runs):
             api = Api(server.port)
-            singles = []
+            singles, twos = [], []
             for _ in range(single):
                 begin = time.perf_counter()
                 process = api("POST", "/v1/processes?wait=30", {"work_type": "bench-empty"})
                 assert process["state"] == "succeeded", process
                 singles.append(time.perf_counter() - begin)
+            for _ in range(single):
+                begin = time.perf_counter()
+                api.succeed(api.start("bench-empty"))
+                twos.append(time.perf_counter() - begin)
             p50.append(statistics.median(singles))
             p99.append(percentile(singles, 0.99))
+            polled.append(statistics.median(twos))
             rate.append(_rate(server.port, together))
             dbos.append(peer("dbos_peer", folder / f"dbos{run}", 1, single, together))
             huey.append(peer("huey_peer", folder / f"huey{run}", single, together))
     ours, ours_rate = statistics.median(p50), statistics.median(rate)
     theirs = statistics.median(statistics.median(one["singles"]) for one in dbos)
     theirs_rate = statistics.median(one["rate"] for one in dbos)
-    bench.at_most("start to succeeded p50", ours * 1e3, 5, "ms")
-    bench.tell("start to succeeded p99", statistics.median(p99) * 1e3, "ms")
+    bench.at_most("start to succeeded p50, one POST that waits", ours * 1e3, 5, "ms")
+    bench.tell("start to succeeded p99, one POST that waits", statistics.median(p99) * 1e3, "ms")
+    bench.tell("start to succeeded p50, a POST and then a long poll", statistics.median(polled) * 1e3, "ms")
     bench.tell("dbos start to result p50", theirs * 1e3, "ms")
     bench.tell(
         "huey start to result p50", statistics.median(statistics.median(one["singles"]) for one in huey) * 1e3, "ms"
