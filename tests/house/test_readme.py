@@ -171,6 +171,13 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_are_small_and_told_in_words(page: Path) -> None:
+    for words, link in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert len(words) > 40, link
+        assert (page.parent / link).stat().st_size < 150_000, link
+
+
 def test_the_readme_leads_to_the_site_and_that_to_every_page() -> None:
     assert "](docs/index.md)" in PAGES[0].read_text(encoding="utf-8")
     index = (DOCS / "index.md").read_text(encoding="utf-8")

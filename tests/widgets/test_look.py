@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from holdfast import wire
-from holdfast.widgets import _look
+from holdfast.widgets import _look, _table
 from holdfast.widgets._look import amount, duration, process_look, size
+from holdfast.widgets._speed import Speed
 from holdfast.wire import State
 from tornado_app.processes.lifecycle import legal
 
@@ -52,6 +53,15 @@ def test_a_failed_process_shows_its_error_and_that_of_its_rollback() -> None:
     assert look.trouble == "ValueError: no\nand rolling it back failed: nor back"
 
 
+def test_what_is_on_its_way_says_what_it_waits_for() -> None:
+    assert process_look(process(state=State.QUEUED, progress=wire.ProgressInfo())).facts == "waits for a free slot"
+    assert process_look(process(state=State.PAUSING)).facts.endswith(" · stops at its next yield")
+    assert process_look(process(state=State.CANCELLING)).facts.endswith("stops at its next yield, then rolls back")
+    again = process_look(process(state=State.QUEUED, retry_at=NOW))
+    assert "next attempt at " in again.facts
+    assert "slot" not in again.facts
+
+
 def test_a_lost_connection_is_shown_in_place_of_the_state() -> None:
     look = process_look(process(), rate=50.0, offline="no connection")
     assert (look.state, look.warning) == ("reconnecting", "no connection")
@@ -88,6 +98,14 @@ def test_as_text_it_says_the_same() -> None:
         "began",
         "no",
     ]
+
+
+def test_a_row_shows_a_rate_only_of_what_runs() -> None:
+    """The last word of a pausing process about its progress may come after that it pauses."""
+    speed = Speed()
+    speed.rate = 50.0
+    assert "50/s" in _table.process_row(process_look(process()), speed)
+    assert "50/s" not in _table.process_row(process_look(process(state=State.PAUSED)), speed)
 
 
 def test_the_bar_has_a_name_and_a_value_for_screen_readers() -> None:

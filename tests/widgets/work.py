@@ -17,6 +17,7 @@ class Walk(msgspec.Struct):
     to: int = 100
     seconds: float = 0.05
     fail_at: int = 0
+    stuck_at: int = 0
     log_every: int = 10
     note: str = "step {n}"
 
@@ -29,6 +30,8 @@ def walk(job: Job[Walk]) -> Generator[Progress, None, dict[str, int]]:
         time.sleep(params.seconds)
         if n == params.fail_at:
             raise WorkError(f"there is <b>no</b> step {n}")
+        if n == params.stuck_at:
+            time.sleep(600)
         if n % params.log_every == 0:
             job.log(f"step {n} of {params.to} is done")
         yield Progress(n, params.to, {"n": n}, params.note.format(n=n))

@@ -66,7 +66,7 @@ class Dashboard(Tree):
         self._query = self._state = ""
         self._armed_until = 0.0
         self._said = ""
-        self._seen: object = None
+        self._seen: tuple[object, ...] | None = None
         self._drawn_at = 0.0
         self._late = False
         self._detail: ProcessCard | None = None
@@ -94,14 +94,14 @@ class Dashboard(Tree):
         scroll = ipywidgets.Layout(max_height="26em", overflow="auto", margin="2px 0")
         self._tables = {part: ipywidgets.HTML(drawn.tables[part], style=style, layout=scroll) for part in self._parts}
         self._filter = ipywidgets.Text(
-            description="Filter", placeholder="part of a name or a note", layout={"width": "22em"}
+            description="Filter", placeholder="part of a name or a note", layout={"width": "19em"}, style=_SNUG
         )
         self._filter.observe(partial(_filtered, me, "_query"), "value")
-        self._choice = ipywidgets.Dropdown(options=_STATES, description="State", layout={"width": "14em"})
+        self._choice = ipywidgets.Dropdown(options=_STATES, description="State", layout={"width": "11em"}, style=_SNUG)
         self._choice.observe(partial(_filtered, me, "_state"), "value")
         self._bulk = {verb: self._bulk_button(verb, drawn) for verb in VERBS}
         self._details = ipywidgets.Combobox(
-            description="Details", placeholder="a process", options=drawn.ids, layout={"width": "22em"}
+            description="Details", placeholder="a process", options=drawn.ids, layout={"width": "19em"}, style=_SNUG
         )
         self._details.observe(partial(_chosen, me), "value")
         self._detail_slot = ipywidgets.VBox([])
@@ -155,6 +155,7 @@ class Dashboard(Tree):
         self._late = now - self._drawn_at < _DRAW
         if self._late:
             return
+        urgent = self._seen is None or wanted[1:] != self._seen[1:]  # someone has done something, and waits for it
         self._seen, self._drawn_at = wanted, now
         drawn, shown = self._draw(), self._shown
         self._shown = drawn
@@ -164,10 +165,10 @@ class Dashboard(Tree):
             put(self._trouble, urgent=True, value=drawn.trouble)
         for part, table in self._tables.items():
             if drawn.tables[part] != shown.tables[part]:
-                put(table, value=drawn.tables[part])
+                put(table, urgent=urgent, value=drawn.tables[part])
         for verb, (description, count) in drawn.bulk.items():
             if drawn.bulk[verb] != shown.bulk[verb]:
-                put(self._bulk[verb], description=description, disabled=not count)
+                put(self._bulk[verb], urgent=urgent, description=description, disabled=not count)
         if drawn.ids != shown.ids:
             put(self._details, options=drawn.ids)
 
@@ -246,7 +247,8 @@ class Dashboard(Tree):
             ]
         if "files" in self._parts:
             more = "+" if feed.stock.more else ""
-            parts.append(f"{len(feed.stock.uploads)} uploads · {len(feed.stock.files)}{more} files")
+            uploads, files = len(feed.stock.uploads), len(feed.stock.files)
+            parts.append(f"{_many(uploads, 'upload')} · {_many(files, 'file', more)}")
         return f'<div role="status" style="line-height:1.8">{" ".join(parts)}</div>'
 
     def _bulk_text(self, verb: Verb, count: int) -> tuple[str, int]:
@@ -320,7 +322,12 @@ class Dashboard(Tree):
 _panels: weakref.WeakKeyDictionary[Feed, weakref.WeakValueDictionary[tuple[Part, ...], Dashboard]] = (
     weakref.WeakKeyDictionary()
 )
+_SNUG = {"description_width": "initial"}
 _BORDER = "1px solid rgba(128,128,128,.35)"
+
+
+def _many(count: int, what: str, more: str = "") -> str:
+    return f"{count}{more} {what}{'' if count == 1 else 's'}"
 
 
 def _order(tracked: Tracked) -> tuple[bool, float]:

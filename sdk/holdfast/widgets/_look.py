@@ -62,6 +62,11 @@ _TONE_OF_TRANSFER = {
     "cancelled": "over",
     "succeeded": "good",
 }
+_SO_FAR: dict[State, str] = {
+    State.QUEUED: "waits for a free slot",
+    State.PAUSING: "stops at its next yield",
+    State.CANCELLING: "stops at its next yield, then rolls back",
+}
 _MOST_RESULT = 300
 
 
@@ -108,6 +113,8 @@ def process_look(
         facts.append(f"took {duration((info.ended - info.started).total_seconds())}")
     if info.state is State.QUEUED and info.retry_at is not None:
         facts.append(f"next attempt at {clock(info.retry_at)}")
+    elif info.state in _SO_FAR:
+        facts.append(_SO_FAR[info.state])
     if info.attempt > 1:
         facts.append(f"attempt {info.attempt}")
     if info.state is State.SUCCEEDED and info.result is not None:
@@ -213,8 +220,8 @@ def meter_html(look: Look) -> str:
     text = " · ".join(escape(part) for part in (look.facts, look.note, look.hint) if part)
     return (
         f"{bar_html(look.share, look.tone, f'{look.kind} {look.title}', said)}"
-        f'<div style="line-height:1.5;min-height:1.5em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere">'
-        f"{text}</div>"
+        '<div style="line-height:1.5;min-height:1.5em;padding-top:2px;font-variant-numeric:tabular-nums;'
+        f'overflow-wrap:anywhere">{text}</div>'
     )
 
 

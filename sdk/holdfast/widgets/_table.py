@@ -58,7 +58,7 @@ def process_row(look: Look, speed: Speed) -> str:
     """A row of the table of processes."""
     share = "" if look.share is None else f"{look.share:.0%}"
     bar = bar_html(look.share, look.tone, f"{look.kind} {look.title}", share or look.state, 8)
-    rate = "" if speed.rate is None else f"{amount(speed.rate)}/s"
+    rate = f"{amount(speed.rate)}/s" if speed.rate is not None and look.state == "running" else ""
     note = escape(look.trouble.partition("\n")[0] or look.note)
     name = f"{escape(look.title)} <small>{escape(look.kind)}</small>"
     line = sparkline(speed.history, TONES[look.tone])
@@ -68,7 +68,7 @@ def process_row(look: Look, speed: Speed) -> str:
 
 def processes_html(rows: Sequence[str], left_out: int) -> str:
     """The table of processes."""
-    heads = ("State", "Process", "Progress", "", "Rate", "", "Note")
+    heads = ("State", "Process", "Progress", "", "", ">Rate", "Note")
     return table_html("processes", heads, rows, "no process matches", left_out)
 
 
@@ -94,7 +94,7 @@ def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
 
 def uploads_html(rows: Sequence[str], left_out: int) -> str:
     """The table of uploads."""
-    heads = ("Upload", "Progress", "", "Rate", "", "Size")
+    heads = ("Upload", "Progress", "", "", ">Rate", "Size")
     return table_html("uploads", heads, rows, "no upload is going on", left_out)
 
 
@@ -107,19 +107,26 @@ def file_row(file: wire.FileInfo) -> str:
 
 def files_html(rows: Sequence[str], left_out: int) -> str:
     """The table of files."""
-    return table_html("files", ("File", "Size", "Modified", "SHA-256"), rows, "no file matches", left_out)
+    return table_html("files", ("File", ">Size", "Modified", "SHA-256"), rows, "no file matches", left_out)
 
 
 def table_html(what: str, heads: Iterable[str], rows: Sequence[str], nothing: str, left_out: int) -> str:
     """A table that has a name; under it, how many rows there were no room for."""
     if not rows:
         return f"{_STYLE}<div><small>{nothing}</small></div>"
-    top = "".join(f'<th scope="col">{name}</th>' if name else cell("") for name in heads)
+    top = "".join(map(_head, heads))
     more = f"<div><small>and {left_out:,} more: narrow the filter</small></div>" if left_out > 0 else ""
     return (
         f'{_STYLE}<table class="holdfast-table" aria-label="{what}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>{more}"
     )
+
+
+def _head(name: str) -> str:
+    """The head of a column; one that begins with `>` is of numbers, which stand on the right."""
+    if not name:
+        return cell("")
+    return f'<th scope="col" class="n">{name[1:]}</th>' if name.startswith(">") else f'<th scope="col">{name}</th>'
 
 
 def sparkline(values: Collection[float], colour: str) -> str:
