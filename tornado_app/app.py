@@ -29,6 +29,8 @@ from tornado_app.processes.registry import Registry
 from tornado_app.settings import MIB, Settings, SettingsError
 
 ID = r"(?P<id>[^/]+)"
+HEAD_S = 120.0
+"""Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
 
 
 def routes(services: Services) -> list[Route]:
@@ -137,6 +139,7 @@ class App:
             self.application(),
             chunk_size=MIB,
             max_body_size=16 * MIB,  # upload handlers raise it for themselves
+            idle_connection_timeout=HEAD_S,
             xheaders=self.settings.trust_proxy,
         )
         self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
@@ -203,3 +205,30 @@ class TestToken:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "s3cret" not in answer.text
         assert_guarded(answer)
+
+
+class TestSlowHeads:
+    """A head has to come within a time, so that nobody keeps connections by trickling."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        monkeypatch.setattr("tornado_app.app.HEAD_S", 0.2)
+        return settings
+
+    @pytest.mark.slow
+    async def test_a_head_that_trickles_is_cut(self, base_url: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
+        writer.write(b"GET /health/live HTTP/1.1\r\nX-Slow: ")
+
+        async def trickle() -> None:
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.create_task(trickle())
+        try:
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+        finally:
+            trickling.cancel()
+            writer.close()

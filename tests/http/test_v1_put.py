@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import os
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from tests.proxy import Fault, FaultyProxy
 from tests.servers import ServerProcess, wait_until
 from tornado_app.app import App
+from tornado_app.files.checks import DigestCheck
 from tornado_app.protocols import dates
 from tornado_app.settings import Settings
 
@@ -181,6 +183,38 @@ async def test_a_digest_that_was_sent_is_checked(http: httpx.AsyncClient, files:
         assert answer.json()["type"] == "/problems/digest-mismatch"
         assert (files / "deep/er/a.bin").read_bytes() == CONTENT
         assert staged(files) == []
+
+
+async def test_the_digest_that_is_made_anyway_is_not_made_twice(
+    http: httpx.AsyncClient, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    really = DigestCheck.__init__
+
+    def init(self: DigestCheck, expected: Mapping[str, bytes], *rest: Any) -> None:
+        made.extend(expected)
+        really(self, expected, *rest)
+
+    monkeypatch.setattr(DigestCheck, "__init__", init)
+    assert (await http.put(URL, content=CONTENT, headers={"Repr-Digest": digest("sha-256", CONTENT)})).is_success
+    assert made == []
+    assert (await http.put(URL, content=CONTENT, headers={"Repr-Digest": digest("sha-512", CONTENT)})).is_success
+    assert made == ["sha512"]
+
+
+class TestWithoutDigests:
+    """`--no-digest-uploads`: a digest that is sent is checked all the same."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return dataclasses.replace(settings, digest_uploads=False)
+
+    async def test_a_digest_that_was_sent_is_checked(self, http: httpx.AsyncClient, files: Path) -> None:
+        good, bad = (digest("sha-256", content) for content in (CONTENT, b"something else"))
+        assert (await http.put(URL, content=CONTENT, headers={"Repr-Digest": good})).is_success
+        answer = await http.put(URL, content=b"x", headers={"Repr-Digest": bad})
+        assert (answer.status_code, answer.json()["type"]) == (400, "/problems/digest-mismatch")
+        assert (files / "deep/er/a.bin").read_bytes() == CONTENT
 
 
 async def test_every_digest_has_to_match(http: httpx.AsyncClient, files: Path) -> None:

@@ -125,6 +125,7 @@ class PublishedFiles:
             ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, and what `Uploads.create` raises.
         """
         current, expect = await self._uploads.run(self._expect_for_put, name, headers)
+        known, checked = self._by_whom(digests)
         record = Record(
             "put",
             name,
@@ -133,10 +134,19 @@ class PublishedFiles:
             overwrite=not expect.absent,
             only=None if expect.etags is None else sorted(expect.etags),
             present=expect.present,
+            digests=known,
         )
         upload = await self._uploads.create(record)
-        writer = await self._uploads.write(upload, 0, let_go, DigestCheck(digests) if digests else None)
+        writer = await self._uploads.write(upload, 0, let_go, DigestCheck(checked) if checked else None)
         return Put(writer, replaces=current is not None)
+
+    def _by_whom(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """The digest that is made of every upload anyway, and those that are to be made of this request."""
+        if not self._uploads.digests:
+            return {}, dict(digests)
+        checked = dict(digests)
+        sha256 = checked.pop("sha256", None)
+        return {} if sha256 is None else {"sha-256": sha256}, checked
 
     async def finish_put(self, put: Put) -> FileInfo:
         """Publish what was written in one step. Raises what `Uploads.finish` raises; nothing is kept then."""
@@ -146,6 +156,8 @@ class PublishedFiles:
         except problems.ProblemError as error:
             if error.kind is problems.FILE_EXISTS:
                 raise _failed(f"{upload.record.name!r} has come to be in the meantime", **error.members) from None
+            if error.kind is problems.CHECKSUM_MISMATCH:
+                raise problems.DIGEST_MISMATCH(error.detail) from None
             raise
         return info(cast(FileStat, upload.published))
 

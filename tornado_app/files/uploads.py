@@ -51,6 +51,7 @@ class Uploads:
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.durable = settings.durable
+        self.digests = settings.digest_uploads  # the SHA-256 of each is made as it comes
         self.writers = 0  # how many there are at once
         self._settings = settings
         self._store = store
@@ -372,7 +373,7 @@ class Uploads:
                 metrics.DIGEST_FAILURES.inc()
                 raise problems.CHECKSUM_MISMATCH(
                     f"the {algorithm} of the whole upload is {known.hex()} and was to be {digest.hex()}: nothing was "
-                    "published; cancel it and send it again"
+                    f"published; {'' if upload.record.is_one_request else 'cancel it and '}send it again"
                 )
         return upload.staged.publish(name, sha256, upload.record.expect)
 
