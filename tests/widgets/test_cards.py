@@ -13,8 +13,9 @@ import ipywidgets
 import pytest
 
 import holdfast
-from holdfast.widgets import ProcessCard
+from holdfast.widgets import ProcessCard, TransferCard
 from holdfast.widgets import _feed as feed_module
+from holdfast.widgets._card import Tree
 from holdfast.widgets._feed import feed_of
 from holdfast.widgets._pump import MESSAGES
 from tests.servers import ServerProcess
@@ -179,19 +180,27 @@ async def test_a_token_that_is_refused_is_said_and_another_one_is_taken(
 
 
 @pytest.mark.slow
-async def test_500_cards_made_and_closed_leave_nothing(spawn_server: Spawn, messages: list[Message]) -> None:
+async def test_500_views_made_and_closed_leave_nothing(
+    spawn_server: Spawn, messages: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
     client = holdfast.AsyncClient(spawn_server("--import", "tests.widgets.work").url)
     process = await client.processes.start("walk", id="p", to=100_000, seconds=0.01)
+    upload = client.files.upload(b"a,b", "done.csv")
+    await upload
     models = ipywidgets.widgets.widget._instances
     before, tasks = len(models), asyncio.all_tasks()
     fds = open_sockets()
     for _ in range(10):
-        cards, sent = [ProcessCard(client, "p", process.info) for _ in range(50)], len(messages)
+        cards: list[Tree] = [ProcessCard(client, "p", process.info) for _ in range(40)]
+        cards += [TransferCard(upload) for _ in range(5)]
+        cards += [client.dashboard() for _ in range(5)]
+        sent = len(messages)
         await shows(lambda sent=sent: len(messages) > sent + 2)  # they are at work
         for card in cards:
             card.close()
         del card, cards
-    await shows(lambda: not [t.name for t in threading.enumerate() if t.name in ("holdfast-feed", "holdfast-look")])
+    await shows(lambda: not [t.name for t in threading.enumerate() if t.name.startswith("holdfast")])
     assert len(models) == before
     assert asyncio.all_tasks() == tasks
     feed = feed_of(client)
@@ -200,7 +209,7 @@ async def test_500_cards_made_and_closed_leave_nothing(spawn_server: Spawn, mess
     await shows(lambda: open_sockets() <= fds)
     await client.close()
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if type(thing) is ProcessCard]
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Tree)]
 
 
 async def test_the_last_card_that_closes_ends_the_connection(
