@@ -1,4 +1,4 @@
-"""Resumable loops as generators of effects. Nothing here does I/O: a driver of `_http.py` carries the effects out.
+"""Resumable loops as generators of effects. Nothing here does I/O: a driver of `_http` carries the effects out.
 
 A plan yields what it wants done, gets the result back or the exception thrown in, and returns its own result. So
 each loop is written once for sync and async, and is tested without a socket.

@@ -361,18 +361,18 @@ def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
     """The guard of the fast path: another h11 or httpcore that keeps bytes back would show here."""
     file = publish(6 * MIB)
     raw: list[int] = []
-    receive = holdfast._http._SyncStream._receive  # type: ignore[attr-defined]
+    receive = holdfast._http._sync._SyncStream._receive  # type: ignore[attr-defined]
 
     def counted(self: object, connection: object, size: int) -> object:
         data = receive(self, connection, size)
         raw.append(len(data))
         return data
 
-    monkeypatch.setattr("holdfast._http._SyncStream._receive", counted)
+    monkeypatch.setattr("holdfast._http._sync._SyncStream._receive", counted)
     client.files.download(file.name, tmp_path / "fast", segments=1).wait(30)
     assert sum(raw) > 5 * MIB
     raw.clear()
-    monkeypatch.setattr("holdfast._http._Body.worth_it", lambda self: False)
+    monkeypatch.setattr("holdfast._http._common.Body.worth_it", lambda self: False)
     client.files.download(file.name, tmp_path / "slow", segments=1).wait(30)
     assert not raw
     assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes() == file.data

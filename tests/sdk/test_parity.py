@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast import _aio_files, _sync_files, aio, calls, client, transfers
+from holdfast import _aio_files, _sync_files, aio, calls, client, transfers, wire
 from holdfast._call import ENDPOINTS
 from tornado_app.app import routes
 from tornado_app.handlers.openapi import Contract
@@ -109,3 +109,27 @@ def test_the_server_has_these_endpoints_and_no_others() -> None:
 def test_every_call_has_a_docstring_and_is_of_this_module() -> None:
     for name in ENDPOINTS:
         assert inspect.getdoc(getattr(calls, name)), name
+
+
+SAMPLES: dict[str, Any] = {
+    "request": wire.StartRequest("manifest"),
+    "which": wire.BulkRequest(ids=["a"]),
+    "data": b"",
+    "params": {},
+    "work_types": ["manifest"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, line in ENDPOINTS.items() if line.method != "OPTIONS"))
+def test_calls_send_what_the_contract_takes(name: str) -> None:
+    """Query parameters and the types of JSON bodies and answers have the same names on both sides."""
+    line = ENDPOINTS[name]
+    operation = Contract(routes(None)).document["paths"][line.route][line.method.lower()]  # type: ignore[arg-type]
+    function = inspect.unwrap(getattr(calls, name))
+    needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    given = {p.name: SAMPLES.get(p.name, 0 if "int" in str(p.annotation) else "x") for p in needed}
+    sent = set(function(**given).query)
+    assert sent <= {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    if line.takes is not None:
+        assert body["$ref"].rpartition("/")[2] == line.takes.__name__

@@ -1,0 +1,163 @@
+"""The async driver: plans run on the asyncio loop, and what blocks runs on threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import httpcore
+import httpx
+
+from holdfast import errors, plans
+from holdfast._call import Call
+from holdfast._http._common import AsyncTransport, Body, Connection, Requests, answer_of, read_answer, translated
+from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
+
+T = TypeVar("T")
+
+
+class _AsyncStream(plans.Stream):
+    def __init__(self, response: httpx.Response) -> None:
+        self.answer = answer_of(response)
+        self._response = response
+        self._chunks = response.aiter_raw()
+        self._body = Body(response)
+        self._network: Any = None
+        self._timeout: float = response.request.extensions["timeout"]["read"]
+
+    async def read(self, size: int) -> bytes:
+        if self._network is not None:
+            return await self._receive(size)
+        with translated():
+            chunk = await anext(self._chunks, b"")
+        self._body.took(chunk)
+        if chunk and self._body.worth_it():
+            self._network = self._response.extensions.get("network_stream")
+        return chunk
+
+    async def _receive(self, size: int) -> bytes:
+        """Past h11 through httpcore's stream: the socket itself belongs to the loop's transport."""
+        left = self._body.left or 0
+        if not left:
+            return b""
+        try:
+            data: bytes = await self._network.read(min(size, left), self._timeout)
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+        if not data:
+            raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
+        self._body.took(data)
+        return data
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+class AsyncDriver(Requests):
+    """Runs plans on the asyncio loop; what blocks goes to a thread."""
+
+    def __init__(self, connection: Connection, transport: AsyncTransport | None = None) -> None:
+        super().__init__(connection)
+        self._client = httpx.AsyncClient(transport=transport, **self._client_options())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def run(self, plan: Plan[T]) -> T:
+        """The plan's result. Raises what the plan raises."""
+        results: list[T] = []
+        async for _ in self.iterate(plan, results.append):
+            pass
+        return results[0]
+
+    async def iterate(self, plan: Plan[T], done: Callable[[T], None] = lambda result: None) -> AsyncIterator[Any]:
+        """The values that the plan emits; `done` gets its result."""
+        streams: set[_AsyncStream] = set()
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            while True:
+                try:
+                    effect = plan.send(value) if failure is None else plan.throw(failure)
+                except StopIteration as end:
+                    done(end.value)
+                    return
+                value = failure = None
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    continue
+                try:
+                    value = await self._carry_out(effect, streams)
+                except BaseException as error:
+                    failure = error
+        finally:
+            for stream in streams:
+                await stream.close()
+            plan.close()
+
+    async def _carry_out(self, effect: plans.Effect, streams: set[_AsyncStream]) -> Any:
+        match effect:
+            case Read(stream, size):
+                return await cast("_AsyncStream", stream).read(size)
+            case Do(function):
+                return await asyncio.to_thread(function)
+            case Call():
+                return await self._send(effect)
+            case Open(call):
+                opened = await self._open(call)
+                streams.add(opened)
+                return opened
+            case Close(stream):
+                await cast("_AsyncStream", stream).close()
+                streams.discard(cast("_AsyncStream", stream))
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
+            case Together():
+                await self._together(effect)
+            case _:
+                raise TypeError(f"not an effect: {effect!r}")
+        return None
+
+    async def _together(self, effect: Together) -> None:
+        """A task a plan. The first failure cancels the others and is raised once they have ended."""
+        running = {asyncio.create_task(self.run(plan)) for plan in effect.plans}
+        try:
+            while running:
+                ended, running = await asyncio.wait(running, timeout=effect.every, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+                running |= {asyncio.create_task(self.run(plan)) for plan in effect.more()}
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _request(self, call: Call[Any]) -> httpx.Request:
+        body = call.content
+        content = body if body is None or isinstance(body, bytes) else _off_the_loop(body.pieces())
+        return self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
+
+    async def _send(self, call: Call[T]) -> T:
+        with translated():
+            response = await self._client.send(self._request(call))
+        return read_answer(call, response)
+
+    async def _open(self, call: Call[Any]) -> _AsyncStream:
+        with translated():
+            response = await self._client.send(self._request(call), stream=True)
+            if response.status_code >= 300:
+                await response.aread()
+                await response.aclose()
+        if response.is_closed:
+            read_answer(call, response)
+        return _AsyncStream(response)
+
+
+async def _off_the_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        piece = await asyncio.to_thread(next, pieces, None)
+        if piece is None:
+            return
+        yield piece

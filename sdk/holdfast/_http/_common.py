@@ -1,0 +1,153 @@
+"""What both drivers share: where the server is, what a call becomes, what an answer means."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from holdfast import errors
+from holdfast._call import Answer, Call
+from holdfast.plans import STUBBORN, Retries
+
+T = TypeVar("T")
+
+BUFFER = 1 << 20
+WORTH_IT = 256 << 10  # bytes; a new connection costs about as much as reading so many through h11
+CONNECT = 10.0  # seconds: who does not take a connection within so many won't take it at all
+NEW_WIRE = frozenset(
+    {"connection.connect_tcp.complete", "connection.connect_unix_socket.complete", "connection.start_tls.complete"}
+)
+DEFAULT_URL = "http://127.0.0.1:8000"
+SyncTransport = httpx.BaseTransport
+AsyncTransport = httpx.AsyncBaseTransport
+Token = str | Callable[[], str | None] | None
+
+
+@dataclass
+class Connection:
+    """Where the server is and how to talk to it.
+
+    `token` may be changed at any time, or be a function that gives it. `patience` is the policy of what runs on for
+    itself, transfers and event streams; `retries` is that of everything else.
+    """
+
+    base_url: str
+    token: Token = None
+    timeout: float = 30.0
+    retries: Retries = field(default_factory=Retries)
+    patience: Retries = STUBBORN
+
+    @classmethod
+    def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
+        """From arguments, then `HOLDFAST_URL` and `HOLDFAST_TOKEN`. Raises `ValueError` for what is no http(s) URL."""
+        url = base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not the URL of a server; it should look like {DEFAULT_URL}")
+        if token is None:
+            token = os.environ.get("HOLDFAST_TOKEN") or None
+        policies = Retries.of(retries, Retries()), Retries.of(retries, STUBBORN)
+        return cls(url.rstrip("/"), token, timeout, *policies)
+
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        token = self.token() if callable(self.token) else self.token
+        # identity: a compressed body has other offsets and another length than the file.
+        headers = {"Accept-Encoding": "identity"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """Loading the authorities' certificates takes longer than a request: not for plain http."""
+        return httpx.create_ssl_context() if self.base_url.startswith("https:") else False
+
+
+def plain_client() -> httpx.Client:
+    """A client as a server lends it to work."""
+    return httpx.Client(timeout=30.0)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """httpx's exceptions as ours, so that no caller has to import httpx."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
+        _raise(errors.ConnectFailed, error)
+    except httpx.TimeoutException as error:
+        _raise(errors.RequestTimeout, error)
+    except httpx.TransportError as error:
+        _raise(errors.ConnectionBroken, error)
+
+
+def _raise(cls: type[errors.TransportError], error: httpx.HTTPError) -> NoReturn:
+    request = error._request  # the property raises when there is none
+    where = f"{request.method} {request.url.copy_with(query=None)}: " if request is not None else ""
+    raise cls(f"{where}{error or type(error).__name__}") from error
+
+
+def answer_of(response: httpx.Response, body: bytes = b"") -> Answer:
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def read_answer(call: Call[T], response: httpx.Response) -> T:
+    answer = answer_of(response, response.content)
+    if answer.status >= 400:
+        raise errors.from_answer(answer.status, answer.headers, answer.body)
+    if answer.status >= 300 and answer.status != 304:
+        raise errors.ProtocolError(
+            f"redirected to {answer.headers.get('location')}: use that as base_url if it is yours"
+        )
+    return call.read(answer)
+
+
+class Requests:
+    """What both drivers make of a call."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def _options(self, call: Call[Any]) -> dict[str, Any]:
+        headers = self.connection.headers() | call.headers
+        if call.content is not None and not isinstance(call.content, bytes) and call.content.length is not None:
+            headers["Content-Length"] = str(call.content.length)
+        seconds = self.connection.timeout
+        timeout = httpx.Timeout(seconds, read=seconds + call.wait, connect=min(seconds, CONNECT))
+        return {"params": call.query, "headers": headers, "timeout": timeout}
+
+    def _client_options(self) -> dict[str, Any]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=15.0)
+        return {"limits": limits, "verify": self.connection.tls(), "follow_redirects": False}
+
+    def _url(self, call: Call[Any]) -> str:
+        return self.connection.base_url + call.path
+
+
+class Body:
+    """How much of a body of known length is still to come, and whether it may be read past h11.
+
+    h11 hands out all that it holds with the first piece of a body (`h11._readers.ContentLengthReader`), so after it the
+    rest of a long body can be taken from the socket as it is. The connection can't be used again afterwards.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        length = response.headers.get("content-length")
+        self.left = int(length) if length is not None and length.isdigit() else None
+        self._plain = response.http_version == "HTTP/1.1" and "transfer-encoding" not in response.headers
+
+    def took(self, data: bytes | memoryview) -> None:
+        """So much more has come."""
+        if self.left is not None:
+            self.left -= len(data)
+
+    def worth_it(self) -> bool:
+        """Whether the rest is long enough to pay for another connection later."""
+        return self._plain and self.left is not None and self.left >= WORTH_IT

@@ -1,0 +1,231 @@
+"""The sync driver: plans run in the calling thread, bodies are read from the socket."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import httpx
+
+from holdfast import errors, plans
+from holdfast._call import Call
+from holdfast._http._common import (
+    BUFFER,
+    NEW_WIRE,
+    Body,
+    Connection,
+    Requests,
+    SyncTransport,
+    answer_of,
+    read_answer,
+    translated,
+)
+from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
+
+T = TypeVar("T")
+
+
+class _SyncStream(plans.Stream):
+    def __init__(self, response: httpx.Response) -> None:
+        self.answer = answer_of(response)
+        self._response = response
+        self._chunks = response.iter_raw()
+        self._body = Body(response)
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(b"")
+
+    def read(self, size: int) -> bytes | memoryview:
+        if self._socket is not None:
+            return self._receive(self._socket, size)
+        with translated():
+            chunk = next(self._chunks, b"")
+        self._body.took(chunk)
+        if chunk and self._body.worth_it() and (network := self._response.extensions.get("network_stream")):
+            self._socket = network.get_extra_info("socket")
+            self._buffer = memoryview(bytearray(BUFFER))
+        return chunk
+
+    def _receive(self, connection: socket.socket, size: int) -> memoryview:
+        """Straight from the socket, whose timeout httpcore has set."""
+        left = self._body.left or 0
+        try:
+            count = connection.recv_into(self._buffer, min(size, left, BUFFER))
+        except TimeoutError as error:
+            raise errors.RequestTimeout("nothing came for as long as the timeout") from error
+        except OSError as error:
+            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+        if not count and left:
+            raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
+        data = self._buffer[:count]
+        self._body.took(data)
+        return data
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class SyncDriver(Requests):
+    """Runs plans in the calling thread; `Together` starts further ones."""
+
+    def __init__(self, connection: Connection, transport: SyncTransport | None = None) -> None:
+        super().__init__(connection)
+        self._transport = transport
+        self._client = httpx.Client(transport=transport, **self._client_options())
+        self._wires: weakref.WeakSet[Any] | None = None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    @contextmanager
+    def session(self, stop: plans.Stop) -> Iterator[SyncDriver]:
+        """A driver with connections of its own, which `stop` cuts whatever they are doing.
+
+        A transport that the user gave is shared, and left alone.
+        """
+        if self._transport is not None:
+            yield self
+            return
+        driver = SyncDriver(self.connection)
+        driver._wires = weakref.WeakSet()
+        stop.then(driver.cut)
+        try:
+            yield driver
+        finally:
+            driver.close()
+
+    def cut(self) -> None:
+        """Shut down every connection of a session: whoever waits on one wakes up with an error."""
+        for wire in list(self._wires or ()):
+            connection = wire.get_extra_info("socket")
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # closed already
+                pass
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore tells of each new connection (its `trace` extension)."""
+        if event in NEW_WIRE and self._wires is not None:
+            self._wires.add(info["return_value"])
+
+    def run(self, plan: Plan[T], stop: plans.Stop | None = None) -> T:
+        """The plan's result. Raises what the plan raises, and `Stopped`."""
+        steps = self.iterate(plan, stop)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast("T", end.value)
+
+    def iterate(self, plan: Plan[T], stop: plans.Stop | None = None) -> Generator[Any, None, T]:
+        """The values that the plan emits; closing the iterator closes the plan."""
+        streams: set[_SyncStream] = set()
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            while True:
+                try:
+                    effect = plan.send(value) if failure is None else plan.throw(failure)
+                except StopIteration as end:
+                    return cast("T", end.value)
+                value = failure = None
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    continue
+                try:
+                    if stop is not None:
+                        stop.check()
+                    value = self._carry_out(effect, streams, stop)
+                except BaseException as error:
+                    # A connection that `stop` has cut is no failure.
+                    failure = plans.Stopped() if stop is not None and stop.is_set() else error
+        finally:
+            for stream in streams:
+                stream.close()
+            plan.close()
+
+    def _carry_out(self, effect: plans.Effect, streams: set[_SyncStream], stop: plans.Stop | None) -> Any:
+        match effect:
+            case Read(stream, size):
+                return cast("_SyncStream", stream).read(size)
+            case Do(function):
+                return function()
+            case Call():
+                return self._send(effect)
+            case Open(call):
+                opened = self._open(call)
+                streams.add(opened)
+                return opened
+            case Close(stream):
+                cast("_SyncStream", stream).close()
+                streams.discard(cast("_SyncStream", stream))
+            case Sleep(seconds):
+                stop.sleep(seconds) if stop is not None else time.sleep(seconds)
+            case Together():
+                self._together(effect, stop)
+            case _:
+                raise TypeError(f"not an effect: {effect!r}")
+        return None
+
+    def _together(self, effect: Together, stop: plans.Stop | None) -> None:
+        """A thread a plan. The first failure stops the others and is raised once they have ended."""
+        inner = plans.Stop()
+        if stop is not None:
+            stop.then(inner.set)
+        ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def work(plan: Plan[Any]) -> None:
+            try:
+                self.run(plan, inner)
+                ended.put(None)
+            except BaseException as error:
+                ended.put(error)
+
+        running = 0
+        failure: BaseException | None = None
+        fresh = list(effect.plans)
+        while fresh or running:
+            for plan in fresh:
+                threading.Thread(target=work, args=(plan,), name="holdfast-worker", daemon=True).start()
+                running += 1
+            try:
+                outcome = ended.get(timeout=effect.every)
+                running -= 1
+                if outcome is not None:
+                    failure = failure or outcome
+                    inner.set()
+                    self.cut()
+            except queue.Empty:
+                pass
+            fresh = [] if inner.is_set() else list(effect.more())
+        if failure is not None:
+            raise failure
+
+    def _request(self, call: Call[Any]) -> httpx.Request:
+        body = call.content
+        content = body if body is None or isinstance(body, bytes) else body.pieces()
+        request = self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
+        if self._wires is not None:
+            request.extensions["trace"] = self._trace
+        return request
+
+    def _send(self, call: Call[T]) -> T:
+        with translated():
+            response = self._client.send(self._request(call))
+        return read_answer(call, response)
+
+    def _open(self, call: Call[Any]) -> _SyncStream:
+        with translated():
+            response = self._client.send(self._request(call), stream=True)
+            if response.status_code >= 300:
+                response.read()
+                response.close()
+        if response.is_closed:
+            read_answer(call, response)
+        return _SyncStream(response)
