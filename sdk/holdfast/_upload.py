@@ -54,7 +54,7 @@ class Body:
                 raise LocalChanged(f"the source ended {end - at} bytes early")
             yield piece
             at += len(piece)
-            job.at(self._part, at)
+            job.sent(self._part, at)
             if wait := job.throttle.delay(len(piece)):
                 time.sleep(wait)
 
@@ -103,6 +103,11 @@ class Upload(Job[wire.FileInfo]):
         """So much of a part is on its way."""
         self._offsets[part.begin] = offset
         self.moved()
+
+    def sent(self, part: PartUpload, offset: int) -> None:
+        """The same of what can be read again: its digest is taken while it goes, and not after the answer."""
+        self.at(part, offset)
+        self._follower.advance(self._frontier())
 
     # -- the local end
 
@@ -292,8 +297,7 @@ class Upload(Job[wire.FileInfo]):
                 self._pieces.broken(offset - before)
             if offset > before:
                 backoff.gained()
-            self.at(part, offset)
-            self._follower.advance(self._frontier())
+            self.sent(part, offset)
 
     def _frontier(self) -> int:
         """How much has gone from the start without a gap."""
