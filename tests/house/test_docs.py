@@ -16,7 +16,7 @@ import pytest
 import holdfast
 import holdfast.work
 import holdfast.work.testing
-from holdfast import errors, wire
+from holdfast import _sync_files, client, errors, transfers, wire
 from holdfast.wire import State
 from tests.servers import ServerProcess, free_port, wait_until
 from tornado_app import problems
@@ -94,6 +94,16 @@ def test_the_reference_has_every_public_name(site: Path, name: str, module: obje
     html = (site / name).with_suffix(".html").read_text(encoding="utf-8")
     names = [public for public in module.__all__ if not public.isupper()]  # type: ignore[attr-defined]
     assert [public for public in names if not re.search(rf'id="[\w.]+\.{public}"', html)] == []
+
+
+@pytest.mark.slow
+def test_the_reference_has_every_method_of_the_client(site: Path) -> None:
+    html = (site / "reference/holdfast.html").read_text(encoding="utf-8")
+    classes = [client.Client, client.Processes, client.Process, _sync_files.Files, _sync_files.Transfers]
+    methods = [
+        f"{cls.__name__}.{name}" for cls in [*classes, transfers.Transfer] for name in vars(cls) if name[0] != "_"
+    ]
+    assert [name for name in methods if f'{name}"' not in html] == []
 
 
 @pytest.fixture(scope="module")
