@@ -70,6 +70,51 @@ class _SyncStream(plans.Stream):
         self._response.close()
 
 
+class _Wires:
+    """The connections of a session, whatever thread opened them.
+
+    The pool does not know of a connection that is just being opened, so closing the pool would leave it: here one that
+    comes late is cut as it comes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._stopped = False
+
+    def add(self, wire: Any) -> None:
+        with self._lock:
+            self._open.add(wire)
+            late = self._stopped
+        if late:
+            _shut(wire)
+
+    def cut(self) -> None:
+        """Whoever waits on one wakes up with an error."""
+        with self._lock:
+            wires = list(self._open)
+        for wire in wires:
+            _shut(wire)
+
+    def stop(self) -> None:
+        """Cut them all, and those to come."""
+        self._stopped = True
+        self.cut()
+
+    def close(self) -> None:
+        """After the pool was closed: what it did not know of."""
+        self.stop()
+        for wire in list(self._open):
+            wire.close()
+
+
+def _shut(wire: Any) -> None:
+    try:
+        wire.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+    except OSError:  # closed already
+        pass
+
+
 class SyncDriver(Requests):
     """Runs plans in the calling thread; `Together` starts further ones."""
 
@@ -77,11 +122,13 @@ class SyncDriver(Requests):
         super().__init__(connection)
         self._transport = transport
         self._client = httpx.Client(transport=transport, **self._client_options())
-        self._wires: weakref.WeakSet[Any] | None = None
+        self._wires: _Wires | None = None
 
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
+        if self._wires is not None:
+            self._wires.close()
 
     @contextmanager
     def session(self, stop: plans.Stop) -> Iterator[SyncDriver]:
@@ -93,21 +140,12 @@ class SyncDriver(Requests):
             yield self
             return
         driver = SyncDriver(self.connection)
-        driver._wires = weakref.WeakSet()
-        stop.then(driver.cut)
+        driver._wires = _Wires()
+        stop.then(driver._wires.stop)
         try:
             yield driver
         finally:
             driver.close()
-
-    def cut(self) -> None:
-        """Shut down every connection of a session: whoever waits on one wakes up with an error."""
-        for wire in list(self._wires or ()):
-            connection = wire.get_extra_info("socket")
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:  # closed already
-                pass
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         """httpcore tells of each new connection (its `trace` extension)."""
@@ -200,7 +238,8 @@ class SyncDriver(Requests):
                 if outcome is not None:
                     failure = failure or outcome
                     inner.set()
-                    self.cut()
+                    if self._wires is not None:
+                        self._wires.cut()
             except queue.Empty:
                 pass
             fresh = [] if inner.is_set() else list(effect.more())
