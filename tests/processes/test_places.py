@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing.connection
 import os
 from pathlib import Path
 
 import pytest
 
-from holdfast.wire import State
+from holdfast.wire import ENDED, State
+from holdfast.work import Stopping
 from tests.processes.conftest import Make
 from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told, until
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
 from tornado_app.processes.engine import Engine
+from tornado_app.processes.process_place import _ProcessHandle
 
 in_each_place = pytest.mark.parametrize("place", PLACES)
 
@@ -243,3 +246,22 @@ async def test_work_in_an_os_process_reads_and_writes_files_and_databases(make_e
     await start(engine, "p", "lends", place="process")
     last = await reaches(engine, "p", State.SUCCEEDED, State.FAILED)
     assert last.result == {"files": ["out.txt"], "one": 1, "port": 0, "refused": ["moon", "token"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["pause", "cancel", "shutdown"])
+async def test_a_wish_that_comes_when_its_os_process_is_over_loses_nothing(
+    engine: Engine, trail: Path, why: Stopping
+) -> None:
+    await start_in(engine, "process", "p", to=2, every=0.2, trail=trail)
+    await makes_progress(engine, "p")
+    run = engine._attempts.get("p")
+    assert run is not None
+    handle = run.handle
+    assert isinstance(handle, _ProcessHandle)
+    assert handle._process is not None
+    # The loop stands still: nothing of what the child says is read before the wish is sent.
+    assert multiprocessing.connection.wait([handle._process.sentinel], 10)
+    handle.stop(why)
+    last = await reaches(engine, "p", *ENDED)
+    assert (last.state, last.result, last.error) == (State.SUCCEEDED, {"at": 2}, None)

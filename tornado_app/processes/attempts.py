@@ -75,14 +75,14 @@ class Attempts:
         self._closing = True
         for run in self._runs.values():
             self._stop(run)
-        if self._runs:
-            self._idle.clear()
-            try:
-                async with asyncio.timeout(grace):
+        try:
+            async with asyncio.timeout(grace):
+                while self._runs:
+                    self._idle.clear()
                     await self._idle.wait()
-            except TimeoutError:
-                names = ", ".join(self._runs)
-                log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
+        except TimeoutError:
+            names = ", ".join(self._runs)
+            log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
         self._closed = True
         try:
             await self.reports.keep_lines()

@@ -70,6 +70,13 @@ class ProcessPlace:
         self._starter.shutdown(wait=False)
 
 
+class _Reports(asyncio.StreamReader):
+    """A child that is over before it read all wishes resets the connection: what it said before that counts."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        self.feed_eof()
+
+
 class _ProcessHandle:
     def __init__(
         self, context: multiprocessing.context.ForkServerContext, starter: ThreadPoolExecutor, control: Control
@@ -77,7 +84,7 @@ class _ProcessHandle:
         self._context = context
         self._starter = starter
         self._control = control
-        self._writer: asyncio.StreamWriter | None = None
+        self._channel: socket.socket | None = None
         self._process: multiprocessing.context.ForkServerProcess | None = None
         self._wish: Stopping | None = None
         self._killed_by: signal.Signals | None = None
@@ -89,16 +96,18 @@ class _ProcessHandle:
         """Start the child, take its reports, and say how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        reader = _Reports()
         try:
             process = self._context.Process(target=child.main, args=(theirs, task, settings, files), daemon=False)
             await loop.run_in_executor(self._starter, process.start)
             self._process = process
-            reader, self._writer = await asyncio.open_connection(sock=ours)
+            transport, _ = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
+        self._channel = ours
         if self._killed_by is not None:  # asked for while it started
             self.signal(self._killed_by)
         self.stop(self._wish)
@@ -108,7 +117,8 @@ class _ProcessHandle:
             log.exception("process %s sent a report that can't be read", task.attempt.id)
             self.signal(signal.SIGKILL)
             outcome = Failed("BadWork", "its process sent a report that can't be read")
-        self._writer.close()
+        self._channel = None
+        transport.close()
         await loop.run_in_executor(None, process.join)
         self._over.set()
         if outcome is None and process.pid is not None:  # it died, and can't look after what it started
@@ -185,8 +195,10 @@ class _ProcessHandle:
         self._say(_WISH[why])
 
     def _say(self, letter: bytes) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(letter)
+        # Not through the transport: when a write of that fails it reads no more, and the last words are lost.
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # it is over, and says so
+                self._channel.send(letter)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the child and all that it started."""
