@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from holdfast.wire import ENDED, BulkRequest, Event, Process, State
@@ -168,5 +168,9 @@ class RealEngine(RuleBasedStateMachine):
 
 TestRealEngine = pytest.mark.slow(RealEngine.TestCase)
 TestRealEngine.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=20,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # what depends on the moment can't be made shorter: the first failure tells as it is
 )
