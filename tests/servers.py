@@ -20,14 +20,25 @@ _FAREWELL = 2.0  # seconds
 
 
 class ServerProcess:
-    """One `python -m tornado_app` at a time on `folder`/files and `folder`/data; what it logs goes to `folder`/log."""
+    """One `python -m tornado_app` at a time on `folder`/files and `folder`/data; what it logs goes to `folder`/log.
 
-    def __init__(self, folder: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    It is measured by coverage where this process is, unless it is not to be `traced`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        flags: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        *,
+        traced: bool = True,
+    ) -> None:
         self.files_dir = folder / "files"
         self.data_dir = folder / "data"
         self.log_path = folder / "log"
         self.flags = list(flags)
         self.environment = dict(environment or {})
+        self.traced = traced
         self.url = ""
         self.stdout = ""
         self._process: subprocess.Popen[str] | None = None
@@ -49,7 +60,8 @@ class ServerProcess:
         port = self.url.rpartition(":")[2] or "0"
         command = [sys.executable, "-m", "tornado_app", "--port", port]
         command += ["--files-dir", str(self.files_dir), "--data-dir", str(self.data_dir), *self.flags]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        hidden = ("HOLDFAST_",) if self.traced else ("HOLDFAST_", "COVERAGE_PROCESS_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

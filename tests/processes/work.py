@@ -327,18 +327,10 @@ def spins_deaf(job: Job[Bad]) -> Misdeed:
     yield from spins(job)
 
 
-def forked() -> int:
-    """Fork; the child is not traced: coverage has a lock, and a thread that the child lacks may hold it for ever."""
-    pid = os.fork()
-    if not pid:
-        sys.settrace(None)
-    return pid
-
-
 def forks(job: Job[Bad]) -> Misdeed:
     """Comes back twice; only one of the two may report."""
     yield Progress(checkpoint=1)
-    pid = forked()
+    pid = os.fork()
     note(job.params.path, "parent" if pid else "child")
     if pid:
         os.waitpid(pid, 0)
@@ -350,7 +342,7 @@ def forks(job: Job[Bad]) -> Misdeed:
 def forks_and_raises(job: Job[Bad]) -> Misdeed:
     """The child raises where the parent does: only the parent may report."""
     yield Progress(checkpoint=1)
-    pid = forked()
+    pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
     raise ValueError("the parent's own" if pid else "the child's")
