@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -180,22 +181,29 @@ async def test_200_processes_take_little_of_the_loop_and_ten_messages_a_second(
     panel = client.dashboard()
     assert len(rows(panel)) == 200
     messages.clear()
-    worst = [await lag_over(3.0)]
-    while worst[-1] > 0.05 and len(worst) < 4:  # the machine may be busy with something else
-        worst.append(await lag_over(3.0))
-    assert min(worst) < 0.05, worst
+    assert await longest_hold_of_the_loop(5.0) < 0.05
     assert len(messages) > 2, "it is live"
     for first, later in zip(messages, messages[MESSAGES:], strict=False):
         assert later.at - first.at >= 0.99
 
 
-async def lag_over(seconds: float) -> float:
-    """The longest that the loop kept someone waiting."""
-    worst, end = 0.0, time.monotonic() + seconds
-    while (before := time.monotonic()) < end:
-        await asyncio.sleep(0.005)
-        worst = max(worst, time.monotonic() - before - 0.005)
-    return worst
+async def longest_hold_of_the_loop(seconds: float) -> float:
+    """The longest that the loop was busy between two looks at it.
+
+    In seconds of the processor, of this thread alone, not traced: what views cost the loop, whatever else the machine
+    does meanwhile.
+    """
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        worst, end = 0.0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            before = time.thread_time()
+            await asyncio.sleep(0.005)
+            worst = max(worst, time.thread_time() - before)
+        return worst
+    finally:
+        sys.settrace(trace)
 
 
 async def test_closed_dashboards_leave_nothing(client: holdfast.Client) -> None:
