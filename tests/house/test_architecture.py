@@ -43,6 +43,16 @@ def test_protocols_do_no_io_and_know_no_tornado() -> None:
         assert not imports(path) & doing_io, path.name
 
 
+@pytest.mark.slow
+def test_a_server_that_starts_loads_no_http_client() -> None:
+    """It would take a third of a second more, and only some work needs one."""
+    code = (
+        "import sys, tornado_app.__main__, tornado_app.work_types.fetch; print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & {"httpx", "httpcore", "click", "rich", "IPython"}
+
+
 def test_the_sdk_alone_needs_only_httpx_and_msgspec() -> None:
     """`import holdfast` without the extras: no Tornado, no SQLAlchemy, no ipywidgets, no click, no rich."""
     code = "import sys, holdfast, holdfast.wire, holdfast.work; print(*{m.split('.')[0] for m in sys.modules})"

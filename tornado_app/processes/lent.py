@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import sqlalchemy
 from sqlalchemy import event
 
 from holdfast.work import FilesForWork, LeftAlive, WorkError
 from tornado_app.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 _AT_ONCE = 16
 
@@ -32,6 +34,8 @@ class LentServices:
         """One client for all: it is safe to share between threads."""
         with self._lock:
             if self._http is None:
+                import httpx  # takes a third of a second, and most work needs none
+
                 self._http = httpx.Client(timeout=30.0)
             return self._http
 

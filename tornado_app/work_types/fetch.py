@@ -6,17 +6,19 @@ import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote
 
-import httpcore
 import msgspec
 
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
 from tornado_app.protocols import dates
 from tornado_app.protocols.ranges import read_content_range
-from tornado_app.work_types.reach import Answer, Reach, ToStop, allowed_url
+
+# `reach` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
+if TYPE_CHECKING:
+    from tornado_app.work_types.reach import Answer, Reach
 
 _SAFE_POINT_BYTES = 1 << 20
 _SAFE_POINT_SECONDS = 0.2
@@ -85,6 +87,8 @@ def discard(job: Job[Fetch]) -> None:
 @fetch.check
 def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
     """Refuse a URL that the settings do not allow, and one that names no file."""
+    from tornado_app.work_types.reach import allowed_url
+
     allowed_url(params.url, setting("fetch_allow"))
     names.check(_file_name(params))
 
@@ -98,6 +102,8 @@ def _file_name(params: Fetch) -> str:
 
 def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
     """Request after request until the file is whole."""
+    from tornado_app.work_types.reach import Reach
+
     allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
     with closing(Reach(allowed, private=private, stopping=lambda: job.stopping)) as reach:
         while True:
@@ -109,6 +115,8 @@ def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, No
 
 def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
     """One request, from where it stands; where it stands afterwards, be the answer whole or cut."""
+    from tornado_app.work_types.reach import BROKEN, ToStop
+
     if at.byte and not at.validator:
         job.log(f"the server names no version of the file to continue at byte {at.byte}; starting over")
         staged.truncate(0)
@@ -131,7 +139,7 @@ def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Gene
             return msgspec.structs.replace(at, whole=at.total is None or at.byte >= at.total)
     except ToStop:
         yield at.progress()
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+    except BROKEN as error:
         said = str(error) or type(error).__name__
         if at.byte <= before or not at.validator:  # nothing was gained by this request
             raise TryAgain(f"{job.params.url} can't be fetched now: {said}") from error

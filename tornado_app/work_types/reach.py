@@ -16,6 +16,9 @@ import httpx
 from holdfast.work import WorkError
 
 MOST_REDIRECTS = 10
+BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+"""What `get` and the pieces of its answer raise when a connection fails."""
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TIMEOUTS = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
 _HEADERS = ((b"Accept-Encoding", b"identity"), (b"User-Agent", b"holdfast"))
@@ -37,7 +40,7 @@ class Answer:
         self._response = response
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it was sent. Raises httpcore's errors when it ends before its length."""
+        """The body as it was sent. Raises one of `BROKEN` when it ends before its length."""
         return self._response.iter_stream()
 
 
