@@ -51,8 +51,10 @@ async def ended(http: httpx.AsyncClient, params: dict[str, Any], id: str = "p") 
         ({"table": "holdfast_imports"}, ["table"]),
         ({"table": None}, ["table"]),
         ({"file_name": None}, ["file_name"]),
+        ({"table": "t\n"}, ["table"]),
         ({"delimiter": ",,"}, ["delimiter"]),
-        ({"encoding": "klingon"}, ["encoding"]),
+        ({"delimiter": ",\n"}, ["delimiter"]),
+        ({"encoding": "klingon"}, ["encoding", "klingon", "one of cp1252, latin-1, utf-8"]),
     ],
     ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None,
 )

@@ -221,6 +221,14 @@ def test_a_wrong_digest_publishes_nothing(origin: Origin, workshop: Workshop) ->
     assert workshop.files.list() == ["f"]
 
 
+@pytest.mark.parametrize("sha256", ["0" * 63, "g" * 64, "0" * 64 + "\n", "\n"])
+def test_a_digest_that_is_none_is_refused_before_anything_is_fetched(
+    origin: Origin, workshop: Workshop, sha256: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match="sha256"):
+        job(workshop, origin.url + "/f", sha256=sha256)
+
+
 def test_pause_is_heard_while_nothing_arrives(origin: Origin, workshop: Workshop) -> None:
     gate = threading.Event()
     origin.gate = held(gate, 131_072)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect as types
 
 from holdfast.wire import WorkTypeInfo
 from holdfast.work import WorkError, WorkType
@@ -183,6 +184,7 @@ def validate(
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`") or None
+        message += _choice(work, field)
         where = f"parameter {field!r} of {work.name}" if field else f"the parameters of {work.name}"
         raise problems.BAD_PARAMETERS(f"{where}: {message}", field=field) from None
     if work.look_over is not None:
@@ -192,3 +194,24 @@ def validate(
             raise problems.BAD_PARAMETERS(f"{work.name}: {error}") from None
     builtins: dict[str, Any] = msgspec.to_builtins(value)
     return builtins
+
+
+def _choice(work: WorkType, name: str | None) -> str:
+    """What a parameter may be, in words, when it is one of a few values."""
+    for field in msgspec.structs.fields(work.params):
+        if field.encode_name == name and (values := _values(types.type_info(field.type))):
+            return f"; it is one of {', '.join(map(str, values))}"
+    return ""
+
+
+def _values(info: types.Type) -> list[Any]:
+    match info:
+        case types.EnumType(cls=cls):
+            return [member.value for member in cls]
+        case types.LiteralType(values=values):
+            return list(values)
+        case types.Metadata(type=inner):
+            return _values(inner)
+        case types.UnionType(types=kinds):
+            return [value for kind in kinds for value in _values(kind)]
+    return []

@@ -35,7 +35,7 @@ class Fetch(msgspec.Struct):
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
     file_name: str = ""
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-fA-F]{64})?$(?!\n)")] = ""
 
 
 class TryAgain(WorkError):

@@ -31,7 +31,8 @@ from holdfast.work import Job, Progress, WorkError, work_type
 OWNER = "holdfast_process"
 """The column that tells which process a row came from, so that a rollback takes its own rows alone."""
 
-_IDENTIFIER = r"^(?!holdfast_|sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}$"
+# `$` alone would let a line break through that follows.
+_IDENTIFIER = r"^(?!holdfast_|sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}$(?!\n)"
 _SAMPLE = 64 * 1024
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -43,7 +44,7 @@ class ImportCsv(msgspec.Struct):
     table: Annotated[str, msgspec.Meta(pattern=_IDENTIFIER)]
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     database: str = "default"
-    delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n]$')] = ","
+    delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n]$(?!\n)')] = ","
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
 
 
