@@ -89,9 +89,10 @@ class TestLinks:
             error = refused(store.open, name)
             assert error.kind is problems.BAD_NAME, name
             assert "leaves the files directory" in error.detail
-        for name in ("folder/new", "etc/new", "back/new"):
+        for name in ("folder/new", "etc/new", "back/new", "absolute", "a/relative", "etc"):
             assert "leaves" in refused(store.check_target, name).detail
             assert "leaves" in refused(put, store, name, b"").detail
+        assert "leaves" in refused(store.delete, "absolute").detail
 
     def test_links_to_hidden_places_and_endless_links_are_refused(self, root: Path, store: LocalStore) -> None:
         staged = store.create("up", b"")
@@ -116,9 +117,11 @@ class TestLinks:
         assert [found.name for found in store.listing()] == ["dangling", "one", "target"]
         assert not (root / "one").is_symlink()
 
-    def test_a_link_to_a_folder_is_not_listed(self, root: Path, store: LocalStore) -> None:
+    def test_a_link_to_a_folder_is_not_listed_and_not_replaced_by_a_file(self, root: Path, store: LocalStore) -> None:
         put(store, "real/a", b"")
         (root / "link").symlink_to("real")
+        for call in (lambda: store.check_target("link"), lambda: put(store, "link", b""), lambda: store.delete("link")):
+            assert "is a folder" in refused(call).detail
         (root / "file").symlink_to("real/a")
         assert [found.name for found in store.listing()] == ["file", "real/a"]
 

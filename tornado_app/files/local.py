@@ -158,7 +158,7 @@ class LocalStore:
     def found(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
         """What stands at a name that is about to be replaced or removed: its status, and whether it is a link.
 
-        Raises BAD_NAME for a folder, or what else is no file.
+        Raises BAD_NAME for a folder, or what else is no file, and for a link to such a thing or out of the directory.
         """
         try:
             own = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -167,7 +167,9 @@ class LocalStore:
         if stat.S_ISLNK(own.st_mode):
             try:
                 fd, status = self.tree.open(name)
-            except problems.ProblemError:
+            except problems.ProblemError as error:
+                if error.kind is not problems.NO_SUCH_FILE:
+                    raise
                 return own, True  # it leads nowhere; replacing or removing it touches the link alone
             os.close(fd)
             return status, True
