@@ -321,6 +321,20 @@ class TestUpload:
         await ok(http.post("/upload/?file_name=a&bytes_read=0&overwrite=true", content=b"new"))
         assert shown(files) == {"a": b"new"}
 
+    @pytest.mark.parametrize("query", ["&file_size=6", "&is_complete=true"])
+    async def test_a_name_that_is_taken_on_the_way_is_replaced_only_with_overwrite(
+        self, http: httpx.AsyncClient, files: Path, query: str
+    ) -> None:
+        await ok(http.post("/upload/?file_name=a&file_size=6&bytes_read=0", content=b"abc"))
+        (files / "a").write_text("taken")
+        await problem(
+            http.post(f"/upload/?file_name=a&bytes_read=3{query}", content=b"def"), 400, "say overwrite=true to replace"
+        )
+        assert (await ok(http.get("/upload/?file_name=a")))["bytes_read"] == 6
+        assert shown(files) == {"a": b"taken"}
+        assert (await ok(http.post(f"/upload/?file_name=a&bytes_read=6{query}&overwrite=true")))["is_complete"]
+        assert shown(files) == {"a": b"abcdef"}
+
     async def test_overwrite_at_0_starts_again(self, http: httpx.AsyncClient, files: Path) -> None:
         for query in ("", "&file_size=4"):
             await ok(http.post(f"/upload/?file_name=a{query}&bytes_read=0&overwrite=true", content=b"xyz"))
@@ -393,6 +407,7 @@ class TestUpload:
             ("file_name=.a", "starts with a dot"),
             ("file_name=folder", "is a folder"),
             ("file_name=folder/link/a", "leaves the files directory"),
+            ("file_name=folder/link", "leaves the files directory"),
             ("file_name=file/a", "through a file"),
             ("file_name=" + "x" * 300, "255 bytes"),
         ],
@@ -417,6 +432,7 @@ class TestUpload:
             ({"content": b'{"text": "abc', "headers": {"Content-Type": "application/json"}}, "middle of the text"),
             ({"files": {"file": b"abc"}}, "a field 'file'"),
             ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, "needs a boundary"),
+            ({"content": b"x", "headers": {"Content-Encoding": "gzip"}}, "the Content-Encoding gzip"),
         ],
     )
     async def test_a_body_that_can_not_be_read_leaves_the_upload_where_it_stood(
@@ -426,6 +442,17 @@ class TestUpload:
         await problem(http.post("/upload/?file_name=a&bytes_read=4", **body), 400, says)
         assert (await ok(http.get("/upload/?file_name=a")))["bytes_read"] == 4
         assert shown(files) == {"a": b"good"}
+
+    @pytest.mark.parametrize("query", ["", "&file_size=9", "&encoding=base64", "&overwrite=true"])
+    async def test_a_first_body_that_can_not_be_read_begins_no_upload(
+        self, http: httpx.AsyncClient, files: Path, query: str
+    ) -> None:
+        for body in (b"text=abcd%zz", b"text=abc%", b"other=abcd"):
+            said = await problem(http.post(f"/upload/?file_name=d/a{query}", content=body, headers=FORM), 400, "form")
+            assert said["bytes_read"] == 0
+        await problem(http.get("/upload/?file_name=d/a"), 404, "no file")
+        assert shown(files) == {}
+        assert os.listdir(files / ".uploads") == []
 
     async def test_bad_base64_far_into_a_body_takes_all_of_it_back(self, http: httpx.AsyncClient, files: Path) -> None:
         await ok(http.post("/upload/?file_name=a&bytes_read=0", content=b"good"))

@@ -111,6 +111,7 @@ class SeedFiles:
             if upload is not None and bytes_read == 0 and overwrite and upload.offset > 0:
                 await self._uploads.cancel(upload)
                 upload = None
+            begins = upload is None
             if upload is None:
                 upload = await self._begin(name, bytes_read, file_size, overwrite)
         if file_size is not None and upload.record.length not in (None, file_size):
@@ -118,9 +119,12 @@ class SeedFiles:
                 f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
             )
         writer = await self._uploads.write(upload, bytes_read, let_go)
+        writer.begins = begins
         try:
             if file_size is not None:
                 await self._uploads.declare(upload, file_size)
+            if overwrite and not upload.record.overwrite:  # somebody else has published the name meanwhile
+                await self._uploads.note(upload, overwrite=True)
         except BaseException:
             writer.release()
             raise

@@ -283,6 +283,13 @@ class Uploads:
         if writer.failure is None:
             await self.finish_quietly(writer.upload)
 
+    async def take_back(self, writer: Writer) -> None:
+        """The body of a request is not what it says: the upload stands where it stood, or is gone if it began here."""
+        upload = writer.upload
+        await writer.roll_back()
+        if writer.begins and not writer.ousted and not upload.gone:
+            await self.cancel(upload)
+
     async def finish_quietly(self, upload: Upload) -> None:
         """Publish an upload that lacks nothing else; a refusal is told to the client when it asks."""
         if not upload.lacks_only_publishing or upload.writer is not None:

@@ -46,6 +46,7 @@ class Writer:
         self.upload = upload
         self.ousted = False
         self.ended = False
+        self.begins = False  # the upload was made for this request
         self.on_progress: Callable[[int], None] | None = None
         self._released: asyncio.Event | None = None
         self._uploads = uploads

@@ -76,6 +76,9 @@ class UploadHandler(StreamingHandler, SeedHandler):
             return
         query = self.query_as(UploadQuery)
         self._is_complete = query.is_complete
+        coding = self.request.headers.get("Content-Encoding", "").strip().lower()
+        if coding not in ("", "identity"):
+            raise problems.BAD_BODY(f"the body has the Content-Encoding {coding[:80]}; send it without one")
         try:
             decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), query.encoding)
         except form_text.BodyError as error:

@@ -103,10 +103,8 @@ class StreamingHandler(BaseHandler):
                 await self.services.files.uploads.abandon(writer, "failed")
         await self._refuse(error)
 
-    @staticmethod
-    async def _taken_back(writer: Writer, error: BodyError) -> problems.ProblemError:
-        """A body that is not what it says: the upload stands where it stood."""
-        await writer.roll_back()
+    async def _taken_back(self, writer: Writer, error: BodyError) -> problems.ProblemError:
+        await self.services.files.uploads.take_back(writer)
         return problems.BAD_BODY(str(error), bytes_read=writer.upload.offset)
 
     async def _refuse(self, error: BaseException) -> None:
