@@ -24,6 +24,7 @@ from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
 from tornado_app.handlers.bulk import BulkServer
 from tornado_app.handlers.openapi import Contract, Route
+from tornado_app.processes import lent
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
 from tornado_app.settings import MIB, Settings, SettingsError
@@ -101,6 +102,7 @@ class App:
         lock = DirectoryLock(settings.data_dir)
         try:
             registry = Registry.load(settings)
+            lent.check_databases(settings)
             files = FileService(settings)
             await files.open()
             try:
@@ -133,7 +135,7 @@ class App:
         except OSError as error:
             raise SettingsError(
                 f"can't listen on {self.settings.address}:{self.settings.port}: {error.strerror}; "
-                "choose another --port, or 0 for a free one"
+                "choose another --port (0 for a free one) or --address"
             ) from error
         self._server = BulkServer(
             self.application(),

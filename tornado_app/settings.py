@@ -75,10 +75,10 @@ class Settings:
 
     @property
     def auth_token(self) -> str:
-        """The token in force, or "" when there is none."""
+        """The token in force, or "" when there is none; without the blanks around it, which no header keeps."""
         if self.token_file is not None:
             return self.token_file.read_text(encoding="utf-8").strip()
-        return self.token
+        return self.token.strip()
 
     @property
     def databases(self) -> dict[str, str]:
@@ -142,19 +142,43 @@ def check(settings: Settings) -> None:
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     _check_work(settings)
-    if settings.token_file is not None and settings.token:
-        raise SettingsError("give --token or --token-file, not both")
-    try:
-        token = settings.auth_token
-    except OSError as error:
-        raise SettingsError(f"--token-file {settings.token_file} can't be read: {error.strerror}") from error
-    if settings.token_file is not None and not token:
-        raise SettingsError(f"--token-file {settings.token_file} is empty: put a token into it")
-    if not token and not is_loopback(settings.address):
+    _check_callers(settings)
+    if not _checked_token(settings) and not is_loopback(settings.address):
         raise SettingsError(
             f"without a token the server listens on loopback only, not on {settings.address}: "
             "give --token (or HOLDFAST_TOKEN, or --token-file), or --address 127.0.0.1"
         )
+
+
+def _checked_token(settings: Settings) -> str:
+    """The token, if it is one that a request can carry; "" without one."""
+    if settings.token_file is not None and settings.token:
+        raise SettingsError("give --token or --token-file, not both")
+    where = "--token" if settings.token_file is None else f"--token-file {settings.token_file}"
+    try:
+        token = settings.auth_token
+    except OSError as error:
+        raise SettingsError(f"{where} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{where} is not UTF-8: put a token into it as text") from error
+    if not token and (settings.token or settings.token_file is not None):
+        raise SettingsError(f"{where} is empty: put a token into it")
+    if not token.isprintable():
+        raise SettingsError(f"{where} must be one line of printable characters")
+    return token
+
+
+def _check_callers(settings: Settings) -> None:
+    """Hosts and origins that no request could ever name would allow nobody."""
+    for host in settings.allow_host:
+        if not _is_address(host.strip("[]")) and not set(host).isdisjoint(":/@?#[]* "):
+            raise SettingsError(f"--allow-host {host}: give a name or an address alone, such as files.example")
+    for origin in settings.allow_origin:
+        if origin != "null" and not _is_origin(origin):
+            raise SettingsError(
+                f"--allow-origin {origin}: write it as browsers send it, such as https://notebooks.example "
+                "(no path, no capitals, no default port)"
+            )
 
 
 def _check_work(settings: Settings) -> None:
@@ -178,12 +202,26 @@ def _check_work(settings: Settings) -> None:
 
 def is_loopback(address: str) -> bool:
     """True for addresses that only this machine can reach."""
-    if address == "localhost":
-        return True
+    return address == "localhost" or (_is_address(address) and ip_address(address).is_loopback)
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser would write an origin so (HTML standard, section 7.1.1: serialization)."""
     try:
-        return ip_address(address).is_loopback
+        parts = urlsplit(text)
+        default = (parts.scheme, parts.port) in (("http", 80), ("https", 443))
     except ValueError:
         return False
+    plain = f"{parts.scheme}://{parts.netloc}".lower()
+    return bool(parts.scheme and parts.hostname) and text == plain and set("@* ").isdisjoint(text) and not default
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _kind(f: dataclasses.Field[Any]) -> str:
@@ -224,7 +262,8 @@ def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
     except ValueError as error:
         told = {"int": "a whole number", "float": "a number of seconds", "dict": f.metadata.get("metavar")}
         wanted = told.get(kind) or str(error)
-        raise SettingsError(f"{where} must be {wanted}, not {value!r}") from error
+        given = f", not {value!r}" if f.repr else ""  # a secret is not told again
+        raise SettingsError(f"{where} must be {wanted}{given}") from (error if f.repr else None)
     if "choices" in f.metadata and value not in f.metadata["choices"]:
         raise SettingsError(f"{where} must be one of {', '.join(f.metadata['choices'])}, not {value!r}")
     return value

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tornado_app import settings
+from tornado_app.processes.lent import check_databases
 from tornado_app.settings import Settings, SettingsError, flag, read, variable
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,17 @@ def test_a_switch_can_be_turned_off_against_the_environment() -> None:
         ({"HOLDFAST_CHUNK_SIZE": "3"}, "at least 4"),
         ({"HOLDFAST_ADDRESS": "10.0.0.1"}, "--token"),
         ({"HOLDFAST_ADDRESS": "example.org"}, "loopback only"),
+        ({"HOLDFAST_TOKEN": " "}, "--token is empty"),
+        ({"HOLDFAST_TOKEN": "a\nb"}, "one line of printable characters"),
+        ({"HOLDFAST_ALLOW_HOST": "files.example:8000"}, "--allow-host files.example:8000: give a name"),
+        ({"HOLDFAST_ALLOW_HOST": "https://files.example"}, "such as files.example"),
+        ({"HOLDFAST_ALLOW_HOST": "*.example"}, "such as files.example"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "lab.example"}, "--allow-origin lab.example: write it as browsers send it"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "https://lab.example/"}, "no path"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "https://Lab.example"}, "no capitals"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "https://lab.example:443"}, "no default port"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "https://lab.example:x"}, "https://notebooks.example"),
+        ({"HOLDFAST_ALLOW_ORIGIN": "*"}, "https://notebooks.example"),
     ],
     ids=lambda value: str(value),
 )
@@ -90,6 +102,15 @@ def test_what_cannot_be_is_refused_by_name(environment: dict[str, str], says: st
     with pytest.raises(SettingsError, match=r".+") as caught:
         read([], environment)
     assert says in str(caught.value)
+
+
+def test_callers_that_can_come_may_be_allowed() -> None:
+    hosts, origins = (
+        "files.example,files,10.0.0.1,::1,[::1]",
+        "https://lab.example,http://10.0.0.1:8888,http://[::1]:1,null",
+    )
+    got = read([], {"HOLDFAST_ALLOW_HOST": hosts, "HOLDFAST_ALLOW_ORIGIN": origins})
+    assert (",".join(got.allow_host), ",".join(got.allow_origin)) == (hosts, origins)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -104,6 +125,39 @@ def test_the_token_comes_from_a_file_without_its_line_end(tmp_path: Path) -> Non
     path.write_text("\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="is empty"):
         read(["--token-file", str(path)], {})
+    path.write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="is not UTF-8"):
+        read(["--token-file", str(path)], {})
+
+
+def test_blanks_around_a_token_are_no_part_of_it() -> None:
+    assert read(["--address", "0.0.0.0"], {"HOLDFAST_TOKEN": " abc\n"}).auth_token == "abc"
+
+
+def test_a_database_that_is_refused_is_not_told_with_its_password() -> None:
+    for flags, environment in (
+        (["--database", "postgres://u:hunter2@h/d"], {}),
+        ([], {"HOLDFAST_DATABASE": "hunter2"}),
+    ):
+        with pytest.raises(SettingsError, match=r"must be NAME=URL$"):
+            read(flags, environment)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("hunter2", "no SQLAlchemy URL"),
+        ("postgresql://u:hunter2@h:x/d", "no SQLAlchemy URL"),
+        ("sqlite://u:hunter2@h/d", "no SQLAlchemy URL"),
+        ("nosuch://u:hunter2@h/d", "its driver is not installed"),
+        ("postgresql+nosuch://u:hunter2@h/d", "its driver is not installed"),
+    ],
+)
+def test_a_database_that_can_not_be_is_refused_at_the_start(url: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=f"^--database x: .*{says}") as caught:
+        check_databases(Settings(database={"x": url}))
+    assert "hunter2" not in str(caught.value)
+    check_databases(Settings(database={"x": "sqlite:///nowhere/at/all"}))
 
 
 def test_no_secret_shows_in_the_settings_text() -> None:

@@ -89,6 +89,7 @@ class TestStart:
             (["--port", "70000"], "65535"),
             (["--log-level", "loud"], "debug, info, warning, error"),
             (["--database", "nothing"], "NAME=URL"),
+            (["--database", "x=nothing"], "--database x: it is no SQLAlchemy URL"),
             (["--token", "a", "--token-file", "b"], "not both"),
             (["--token-file", "missing"], "can't be read"),
             (["--default-work-type", "nope"], "manifest"),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from holdfast.work import FilesForWork, LeftAlive, WorkError
-from tornado_app.settings import Settings
+from tornado_app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     import httpx
@@ -89,6 +90,19 @@ class LentServices:
             if self._http is not None:
                 self._http.close()
                 self._http = None
+
+
+def check_databases(settings: Settings) -> None:
+    """Raises `SettingsError` for a URL that no engine can be made of. Nothing is connected to, and no URL is told."""
+    for name, url in settings.database.items():
+        try:
+            sqlalchemy.create_engine(url).dispose()
+        except (ImportError, NoSuchModuleError) as error:
+            raise SettingsError(f"--database {name}: its driver is not installed: {error}") from None
+        except (SQLAlchemyError, ValueError):
+            raise SettingsError(
+                f"--database {name}: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
+            ) from None
 
 
 def _engine(url: str) -> sqlalchemy.Engine:
