@@ -24,10 +24,12 @@ def page_origins() -> list[str]:
 
         said = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").read_text("utf-8"))
         url = urlsplit(said["url"])
-        port = f":{url.port}" if url.port else ""
+        default = {"http": 80, "https": 443}[url.scheme]  # what browsers leave out; a Unix socket has no page
+        port = f":{url.port}" if url.port not in (None, default) else ""
     except (ImportError, OSError, ValueError, KeyError):
         return []
-    hosts = {url.hostname or "localhost", "localhost", "127.0.0.1"}
+    own = url.hostname or "localhost"
+    hosts = {f"[{own}]" if ":" in own else own, "localhost", "127.0.0.1"}
     return [f"{url.scheme}://{host}{port}" for host in sorted(hosts)]
 
 

@@ -17,7 +17,7 @@ import holdfast
 from holdfast._jupyter import page_origins
 from holdfast.widgets import DownloadLink, UploadBox
 from tests.widgets.conftest import Message, shows
-from tornado_app.settings import Settings
+from tornado_app.settings import Settings, read
 
 STATIC = Path(holdfast.__file__).parent / "widgets" / "static"
 
@@ -166,6 +166,14 @@ def test_the_origins_of_a_kernels_pages_are_those_of_its_jupyter_server(
     assert page_origins() == []
     (tmp_path / "jpserver-4711.json").write_text('{"url": "http://lab.example:8888/base/"}')
     assert page_origins() == ["http://127.0.0.1:8888", "http://lab.example:8888", "http://localhost:8888"]
+    for url, own in (
+        ("http://[::1]:8888/", ["http://127.0.0.1:8888", "http://[::1]:8888", "http://localhost:8888"]),
+        ("https://lab.example:443/", ["https://127.0.0.1", "https://lab.example", "https://localhost"]),
+        ("http+unix://%2Frun%2Fjupyter.sock/", []),
+    ):
+        (tmp_path / "jpserver-4711.json").write_text(json.dumps({"url": url}))
+        assert page_origins() == own
+        assert read([], {"HOLDFAST_ALLOW_ORIGIN": ",".join(own)}).allow_origin == tuple(own)
     (tmp_path / "jpserver-4711.json").write_text("{")
     assert page_origins() == []
     monkeypatch.delenv("JPY_PARENT_PID")
