@@ -22,7 +22,7 @@ from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
-from tornado_app.handlers.bulk import BulkServer
+from tornado_app.handlers.bulk import MOST, BulkServer
 from tornado_app.handlers.openapi import Contract, Route
 from tornado_app.processes import lent
 from tornado_app.processes.engine import Engine
@@ -140,7 +140,7 @@ class App:
         self._server = BulkServer(
             self.application(),
             chunk_size=MIB,
-            max_body_size=16 * MIB,  # upload handlers raise it for themselves
+            max_body_size=MOST,  # upload handlers raise it for themselves
             idle_connection_timeout=HEAD_S,
             xheaders=self.settings.trust_proxy,
         )

@@ -130,3 +130,40 @@ class TestEveryOperation:
     async def test_refuses_headers_that_cannot_be(self, server: App, endpoint: Endpoint) -> None:
         for header in HEADERS:
             check(endpoint, header, await send(server.port, endpoint.method, filled(endpoint.path), header))
+
+
+async def test_a_file_that_reads_like_a_refusal_is_sent_as_it_is(server: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tornado_app.files.send.plain_stream", lambda connection: None)  # in pieces, not by sendfile
+    content = b"x" * (1 << 20) + b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    (Path(server.settings.files_dir) / "a").write_bytes(content)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /v1/files/a HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")[2] == content
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ("Content-Length: many", b""),
+        ("Content-Length: 3\r\nContent-Length: 4", b""),
+        (f"Content-Length: {17 << 20}", b""),
+        ("Transfer-Encoding: chunked", b"xyz\r\n"),
+        ("Transfer-Encoding: nonsense", b""),
+        ("No colon", b""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("path", ["/a/process/resume/", "/nowhere"])
+async def test_what_is_not_http_is_refused_in_the_same_shape(server: App, path: str, header: str, body: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n".encode() + body)
+    head, _, told = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nContent-Type: application/problem+json" in head
+    assert b"\r\nX-Content-Type-Options: nosniff" in head
+    assert f"\r\nContent-Length: {len(told)}".encode() in head
+    problem = json.loads(told)
+    assert (problem["status"], problem["type"]) == (400, "/problems/bad-request")
+    assert f"{16 << 20} bytes" in problem["detail"]

@@ -1,17 +1,59 @@
-"""Receiving long bodies cheaply: the socket is read into pooled buffers, which go to the store without a copy."""
+"""Receiving long bodies cheaply: the socket is read into pooled buffers, which go to the store without a copy.
+
+And the one answer that Tornado gives without asking a handler, in the shape of all others.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, cast
 
+import msgspec
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 
+from tornado_app import problems
 from tornado_app.files.buffers import POOL, SIZE
+from tornado_app.handlers.base import SECURITY_HEADERS
+
+MOST = 16 << 20
+"""Bytes of a body that is not streamed; the handlers that stream theirs raise it for themselves."""
 
 _LEAST = 16 * 1024
 _FIRST = 64 * 1024
+
+_BARE = next(
+    (
+        constant
+        for function in vars(HTTP1Connection).values()
+        for constant in getattr(getattr(function, "__code__", None), "co_consts", ())
+        if constant == b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    ),
+    None,
+)
+"""What Tornado writes before it closes on what it can't read: the object itself, for a file may hold its like."""
+
+
+def _told() -> bytes:
+    """The same as problem details."""
+    problem = problems.BAD_REQUEST(
+        f"the request is not HTTP/1.1 as RFC 9112 has it, or its body is longer than the {MOST} bytes that fit here"
+    )
+    body = msgspec.json.encode(problem.body())
+    headers = {
+        **SECURITY_HEADERS,
+        "Cache-Control": "no-store",
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+_TOLD = _told()
 
 
 class BulkStream(IOStream):
@@ -29,6 +71,9 @@ class BulkStream(IOStream):
         if value and not self._is_undelayed:
             self._is_undelayed = True
             super().set_nodelay(True)
+
+    def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        return super().write(_TOLD if data is _BARE else data)
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
         if not partial or num_bytes < _LEAST:
