@@ -74,5 +74,5 @@ class ShowsFiles(ShowsItself):
         from holdfast.widgets import DownloadLink
 
         client = vars(self)["_client"]
-        token = client.token() if callable(client.token) else client.token
+        token = client._connection.current_token()
         return DownloadLink((base_url or client.base_url).rstrip("/"), name, token, expires)

@@ -351,9 +351,11 @@ class AsyncProcesses(ShowsProcesses):
         """As `AsyncProcess.kill`, by id."""
         return await self._verb("kill", id, calls.kill_process(id))
 
-    async def wait(self, id: str, timeout: float | None = None) -> AsyncProcess:
+    async def wait(
+        self, id: str, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED
+    ) -> AsyncProcess:
         """As `AsyncProcess.wait`, by id."""
-        return await (await self.get(id)).wait(timeout)
+        return await (await self.get(id)).wait(timeout, until=until)
 
     async def forget(self, id: str) -> None:
         """As `AsyncProcess.forget`, by id."""

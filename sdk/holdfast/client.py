@@ -349,9 +349,11 @@ class Processes(ShowsProcesses):
         """As `Process.kill`, by id."""
         return self._verb("kill", id, calls.kill_process(id))
 
-    def wait(self, id: str, timeout: float | None = None) -> Process:
+    def wait(
+        self, id: str, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED
+    ) -> Process:
         """As `Process.wait`, by id."""
-        return self.get(id).wait(timeout)
+        return self.get(id).wait(timeout, until=until)
 
     def forget(self, id: str) -> None:
         """As `Process.forget`, by id."""

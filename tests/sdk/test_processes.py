@@ -49,9 +49,9 @@ def test_it_is_paused_resumed_and_cancelled(client: holdfast.Client) -> None:
 
 def test_verbs_by_id(client: holdfast.Client) -> None:
     id = client.processes.start("steps", **SLOW).id
-    client.processes.get(id).wait(20, until=State.RUNNING)
+    client.processes.wait(id, 20, until=State.RUNNING)
     client.processes.pause(id)
-    client.processes.get(id).wait(20, until=State.PAUSED)
+    assert client.processes.wait(id, 20, until="paused").state is State.PAUSED
     client.processes.resume(id)
     client.processes.cancel(id)
     assert client.processes.wait(id, 20).state is State.CANCELLED
@@ -250,7 +250,7 @@ async def test_the_async_face_does_the_same(aclient: holdfast.AsyncClient) -> No
     process = await aclient.processes.start("steps", **SLOW)
     await process.wait(20, until="running")
     await process.pause()
-    await process.wait(20, until="paused")
+    assert (await aclient.processes.wait(process.id, 20, until="paused")).state is State.PAUSED
     assert (await (await process.resume()).refresh()).id == process.id
     assert (await (await process.cancel()).wait(20)).state is State.CANCELLED
     other = await aclient.processes.start("steps", to=2, labels={"async": process.id})

@@ -56,9 +56,19 @@ class Connection:
         policies = Retries.of(retries, Retries()), Retries.of(retries, STUBBORN)
         return cls(url.rstrip("/"), token, timeout, *policies)
 
+    def current_token(self) -> str:
+        """The token as it is now, without the blanks around it; "" for none. Raises `ValueError` for what can't be one.
+
+        A header that can't be sent would look like a connection that breaks, and be told with the token.
+        """
+        token = ((self.token() if callable(self.token) else self.token) or "").strip()
+        if not token.isprintable():
+            raise ValueError("the token is not one line of printable characters")
+        return token
+
     def headers(self) -> dict[str, str]:
         """What every request carries."""
-        token = self.token() if callable(self.token) else self.token
+        token = self.current_token()
         # identity: a compressed body has other offsets and another length than the file.
         headers = {"Accept-Encoding": "identity"}
         if token:
@@ -121,7 +131,8 @@ class Requests:
             headers["Content-Length"] = str(call.content.length)
         seconds = self.connection.timeout
         timeout = httpx.Timeout(seconds, read=seconds + call.wait, connect=min(seconds, CONNECT))
-        return {"params": call.query, "headers": headers, "timeout": timeout}
+        # A token may have any letters; the server takes them as UTF-8.
+        return {"params": call.query, "headers": httpx.Headers(headers, encoding="utf-8"), "timeout": timeout}
 
     def _client_options(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=15.0)

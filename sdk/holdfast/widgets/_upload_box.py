@@ -102,8 +102,7 @@ class UploadBox(anywidget.AnyWidget):
             self._answer(message["id"], error="the kernel was restarted: choose the file again")
 
     def _token(self) -> str | None:
-        token = self._driver.connection.token
-        return token() if callable(token) else token
+        return self._driver.connection.current_token() or None
 
     def _answer(self, id: str, **content: Any) -> None:
         self._on_loop(lambda: self.send({"id": id, **content}))
