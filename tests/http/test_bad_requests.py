@@ -74,6 +74,12 @@ async def test_an_id_that_cannot_be_is_refused(http: httpx.AsyncClient, id: str)
     assert "128" in answer.json()["detail"]
 
 
+async def test_a_value_that_ends_in_a_slash_is_written_with_two(http: httpx.AsyncClient) -> None:
+    for given, meant in (("2013", "2013"), ("2013/", "2013"), ("2013//", "2013/")):
+        answer = await http.get(f"/p-{len(given)}/process/?work_type=manifest/&prefix={given}")
+        assert answer.json()["params"] == {"prefix": meant}
+
+
 async def test_the_same_id_with_another_request_is_refused_and_the_first_goes_on(http: httpx.AsyncClient) -> None:
     first = await ended(http, GOOD)
     for other in ({**GOOD, "table": "u"}, {"work_type": "manifest"}):
