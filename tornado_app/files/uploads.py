@@ -7,6 +7,7 @@ and the newest request wins: it tells the older one to let go, waits until that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -278,6 +279,8 @@ class Uploads:
 
         When only the answer was still to come, the upload is finished all the same.
         """
+        if writer.ended:
+            return  # whoever has ended it does the rest
         await writer.abandon(why)
         await self._tidy(writer.upload)
         if writer.failure is None:
@@ -304,7 +307,8 @@ class Uploads:
         if not upload.complete and not upload.gone:
             self.news.of_progress(upload, is_pause=True)
         if upload.record.is_one_request and not upload.gone:
-            await self.cancel(upload)
+            with contextlib.suppress(problems.ProblemError):  # somebody else is removing it
+                await self.cancel(upload)
         self._recount(upload)
         if upload.record.name is None and upload.complete:
             self.concatenation.part_is_complete(upload)

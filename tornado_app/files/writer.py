@@ -112,13 +112,17 @@ class Writer:
         """Return when every byte is down, verified, and safe from what the settings say.
 
         Raises:
-            ProblemError: why not all of it; `upload.offset` tells what is kept.
+            ProblemError: why not all of it; `upload.offset` tells what is kept. CONFLICT when the request has been
+                abandoned: what it brought is settled, and another may be writing.
         """
+        if self.ended:
+            raise problems.CONFLICT("a newer request for this upload took over")
         self.ended = True
         await self._drained()
         if self._failure is None:
             await self._attempt(self._settle)
         if self.failure is not None:
+            await self._make_good()
             raise self.failure
 
     async def abandon(self, why: str) -> None:
@@ -129,10 +133,10 @@ class Writer:
         if not self.ousted:
             metrics.CUTS.labels(why).inc()
         await self._drained()
-        if self._check is not None:
-            await self._attempt(self._roll_back)
-        elif self._failure is None:
+        if self._check is None and self._failure is None:
             await self._attempt(self._settle)
+        if self._check is not None or self._failure is not None:
+            await self._make_good()
         self.release()
 
     async def roll_back(self) -> None:
@@ -156,6 +160,12 @@ class Writer:
         if self.upload.writer is self:
             self._released = self._released or asyncio.Event()
             await self._released.wait()
+
+    async def _make_good(self) -> None:
+        """After a failure: what was on trial is taken back, what is kept is safe. Why it failed stays what it was."""
+        why = self._failure
+        await self._attempt(self._secure if self._check is None else self._roll_back)
+        self._failure = why or self._failure
 
     async def _drained(self) -> None:
         if self._draining is not None:
@@ -225,11 +235,14 @@ class Writer:
             except problems.ProblemError as error:
                 if error is not self._overrun:
                     metrics.DIGEST_FAILURES.inc()
-                self._roll_back([])
                 raise
         self._write(pieces)
+        self._secure([])
         if self._guarded:
             self.upload.staged.settle()
+
+    def _secure(self, pieces: list[Piece]) -> None:
+        """Make safe what was written; `pieces` were not and are dropped."""
         if self._uploads.durable and self.upload.offset > self._base:
             self.upload.staged.sync()
 
