@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,6 +234,33 @@ class TestPublishing:
         store.start()
         assert os.listdir(root / ".uploads") == []
 
+    @pytest.mark.parametrize("way", ["not implemented", "not allowed", "nothing"])
+    def test_where_the_system_does_not_copy_parts_are_joined_all_the_same(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        def copy(*args: object) -> int:
+            if way == "nothing":
+                return 0
+            raise OSError({"not implemented": errno.ENOSYS, "not allowed": errno.EPERM}[way], way)
+
+        monkeypatch.setattr(os, "copy_file_range", copy, raising=False)
+        parts = [os.urandom(size) for size in (3 << 20, 0, 5)]
+        staged = [store.create(f"p{number}", b"") for number in range(len(parts))]
+        for one, data in zip(staged, parts, strict=True):
+            one.write([data])
+        whole = store.create("whole", b"")
+        whole.join(staged)
+        assert whole.offset == len(whole.read(0, 1 << 30)) == (3 << 20) + 5
+        assert whole.read(0, 1 << 30) == b"".join(parts)
+
+    def test_a_part_that_is_shorter_than_it_was_is_told(self, root: Path, store: LocalStore) -> None:
+        part, whole = store.create("p", b""), store.create("whole", b"")
+        part.write([b"abc"])
+        os.truncate(root / ".uploads/p/data", 1)
+        with pytest.raises(OSError, match="ended early"):
+            whole.join([part])
+        assert whole.offset == 0
+
     @pytest.mark.slow
     def test_folders_that_come_and_go_at_once_lose_no_file(self, store: LocalStore) -> None:
         failures: list[BaseException] = []
@@ -271,3 +300,42 @@ class TestPublishing:
         with pytest.raises(problems.ProblemError) as refusal:
             store.load("u")
         assert refusal.value.kind is problems.NO_SUCH_UPLOAD
+
+
+class TestDurability:
+    """What is told has been told to the disk before."""
+
+    @pytest.fixture
+    def synced(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The last two segments of the path of everything that was synced."""
+        found: list[str] = []
+        for name in ("fsync", "fdatasync"):
+            sync = getattr(os, name, os.fsync)
+
+            def noted(fd: int, sync: Any = sync) -> None:
+                sync(fd)
+                found.append("/".join(os.readlink(f"/proc/self/fd/{fd}").split("/")[-2:]))
+
+            monkeypatch.setattr(os, name, noted, raising=False)
+        return found
+
+    def test_that_bytes_are_settled_or_taken_back(self, root: Path, synced: list[str]) -> None:
+        store = LocalStore(root, durable=True)
+        assert [path.rpartition("/")[2] for path in synced] == ["files"]  # that .uploads is there
+        staged = store.create("u", b"")
+        staged.write([b"abc"])
+        staged.guard()
+        synced.clear()
+        staged.settle()
+        assert synced == [".uploads/u"]  # that the mark is gone
+        staged.truncate(1)
+        assert synced[1:] == ["u/data"]
+        store.close()
+
+    def test_that_bytes_are_there_after_a_crash(self, root: Path, synced: list[str]) -> None:
+        store = LocalStore(root, durable=True)
+        store.create("u", b"").write([b"abc"])
+        synced.clear()
+        assert store.load("u").offset == 3
+        assert synced == ["u/data"]
+        store.close()

@@ -33,6 +33,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _COPY = 1 << 30
 _PIECES = 64
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+# What kernels, file systems and sandboxes say that can't do it between these two files.
+_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 class _Published(msgspec.Struct):
@@ -56,6 +58,8 @@ class Staging:
         self.durable = durable
         try:
             os.mkdir(".uploads", 0o700, dir_fd=store.tree.fd)
+            if durable:
+                os.fsync(store.tree.fd)
         except FileExistsError:
             pass
         self.fd = os.open(".uploads", tree.FOLDER, dir_fd=store.tree.fd)
@@ -144,6 +148,8 @@ class Staging:
                 if published is not None and data >= 0:
                     os.close(data)
                     data = -1
+                if data >= 0 and self.durable:
+                    os.fsync(data)  # its size will be told as the offset, and may be in memory only
                 return LocalStaged(self, id, data, info, published)
             except BaseException:
                 if data >= 0:
@@ -243,6 +249,8 @@ class LocalStaged:
         faults.point("append.before-settle")
         with self._staging.folder(self.id) as folder:
             small.remove(folder, "trial")
+            if self._staging.durable:
+                os.fsync(folder)  # a mark that came back after a power cut would take back what was acknowledged
 
     def truncate(self, size: int) -> None:
         """See `StagedData`."""
@@ -250,6 +258,8 @@ class LocalStaged:
             raise ValueError(f"can't cut {self.offset} bytes to {size}")
         os.ftruncate(self._data, size)
         self.offset = size
+        if self._staging.durable:
+            os.fsync(self._data)  # the size: no power cut brings back what was refused
 
     def read(self, offset: int, count: int) -> bytes:
         """See `StagedData`."""
@@ -365,14 +375,24 @@ class LocalStaged:
     def _copy_from(self, part: LocalStaged) -> None:
         done = 0
         while done < part.offset:
-            if hasattr(os, "copy_file_range"):
-                count = os.copy_file_range(part._data, self._data, min(_COPY, part.offset - done), done, self.offset)
-            else:
-                count = os.pwrite(self._data, os.pread(part._data, 1 << 20, done), self.offset)
+            count = self._copy(part._data, done, part.offset - done)
             if count == 0:
                 raise OSError(errno.EIO, f"the part {part.id} ended early")
             done += count
             self.offset += count
+
+    def _copy(self, source: int, start: int, count: int) -> int:
+        """Append at most `count` bytes of another file from `start`; how many it was."""
+        if hasattr(os, "copy_file_range"):
+            try:
+                copied = os.copy_file_range(source, self._data, min(_COPY, count), start, self.offset)
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+            else:
+                if copied:  # some file systems say 0 where they can't
+                    return copied
+        return os.pwrite(self._data, os.pread(source, min(1 << 20, count), start), self.offset)
 
     def discard(self) -> None:
         """See `StagedData`."""
