@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +16,9 @@ from tornado_app.app import App
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds that a busy work thread may keep the loop waiting; the interpreter's own 5 ms would show in every answer."""
+
+_DESCRIPTORS = 65536
+"""Files and connections that may be open at once, where the system lets us."""
 
 
 async def serve(config: settings.Settings) -> None:
@@ -41,12 +46,22 @@ async def serve(config: settings.Settings) -> None:
         await app.close()
 
 
+def raise_limit() -> None:
+    """Take the descriptors that we may have: shells hand out 1,024, and a download takes three."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 after a clean stop, 2 for settings that can't be."""
     try:
         config = settings.read(sys.argv[1:] if argv is None else argv)
         logs.configure(config.log_level, config.log_format, config.auth_token)
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        raise_limit()
         asyncio.run(serve(config))
     except settings.SettingsError as error:
         print(f"holdfast: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it

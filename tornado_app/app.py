@@ -145,8 +145,8 @@ class App:
             xheaders=self.settings.trust_proxy,
         )
         self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own
-        self._server.add_sockets(sockets)
         self.port = sockets[0].getsockname()[1]
+        self._server.add_sockets(sockets)
         return self.port
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from tornado_app.files import digests, names
 from tornado_app.files.digests import DigestNotes
 from tornado_app.files.staging import LocalStaged, Staging
 from tornado_app.files.store import ANYTHING, Expect, FileStat
-from tornado_app.files.tree import FOLDER, Tree
+from tornado_app.files.tree import FOLDER, Tree, is_trouble
 
 
 class LocalReader:
@@ -221,7 +221,9 @@ class LocalStore:
             elif self._worth(name, prefix, after):
                 try:
                     fd = os.open(segment[:-1], FOLDER, dir_fd=folder)
-                except OSError:
+                except OSError as error:
+                    if is_trouble(error):
+                        raise  # a list must not leave out what is there
                     continue  # gone meanwhile, or not ours to read
                 try:
                     yield from self._names(fd, name, prefix, after)

@@ -116,8 +116,14 @@ class Transmission:
         """Send by sendfile what can be sent so; what is left, offset and count, is for somebody else."""
         while stream.writing():  # the headers go first
             await self._written(stream.write(b""))
-        # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
-        with stream.socket.dup() as sock, tuned(sock):
+        if stream.closed():  # its socket is gone, and `abort` is still on its way
+            raise StreamClosedError
+        try:
+            # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
+            own = stream.socket.dup()
+        except OSError:
+            return offset, count  # no descriptor is left: pieces need none
+        with own as sock, tuned(sock):
             sock.setblocking(False)
             limit = WINDOW if self._is_ready else FIRST_WINDOW
             while count:

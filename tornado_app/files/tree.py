@@ -17,6 +17,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO must not wait for a writer; regular files don't mind.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_LINKS = 40  # as Linux itself allows on one path
+_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 class Tree:
@@ -166,15 +167,22 @@ def _leaves(name: str) -> problems.ProblemError:
     return problems.BAD_NAME(f"{name!r} is or goes through a link that leaves the files directory", field="file_name")
 
 
-def _refusal(name: str, error: OSError) -> problems.ProblemError:
-    """What the system's error means for a caller."""
+def _refusal(name: str, error: OSError) -> BaseException:
+    """What the system's error means for a caller; the error itself where the name is not to blame."""
     if error.errno == errno.ENOENT:
         return problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
     if error.errno == errno.ENOTDIR:
         return problems.BAD_NAME(f"{name!r} goes through a file as if it were a folder", field="file_name")
     if is_full(error):
         return no_space()
+    if is_trouble(error):
+        return error
     return problems.BAD_NAME(f"{name!r} can't be opened: {error.strerror}", field="file_name")
+
+
+def is_trouble(error: OSError) -> bool:
+    """True when the system fails, now, at something that may well be there."""
+    return error.errno in _TROUBLE
 
 
 def is_full(error: OSError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hmac
 import http.client
 import logging
@@ -264,6 +265,11 @@ class BaseHandler(RequestHandler):
         if isinstance(error, HTTPError) and status < 500:
             kind = _BY_STATUS.get(status, problems.BAD_REQUEST)
             return kind(error.log_message or f"{self.request.method} {self.request.path}: {kind.title.lower()}")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return problems.UNAVAILABLE(
+                "the server has as many files and connections open as its system allows; try again in a moment",
+                headers={"Retry-After": "1"},
+            )
         error_id = secrets.token_hex(6)
         error_log.error(
             "error %s in %s %s",

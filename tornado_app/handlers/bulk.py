@@ -1,17 +1,23 @@
 """Receiving long bodies cheaply: the socket is read into pooled buffers, which go to the store without a copy.
 
-And the one answer that Tornado gives without asking a handler, in the shape of all others.
+And the one answer that Tornado gives without asking a handler, in the shape of all others; and receiving connections
+patiently, when there are more of them than descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
 import msgspec
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from tornado_app import problems
@@ -21,6 +27,11 @@ from tornado_app.handlers.base import SECURITY_HEADERS
 MOST = 16 << 20
 """Bytes of a body that is not streamed; the handlers that stream theirs raise it for themselves."""
 
+log = logging.getLogger("holdfast.server")
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_REST_S = 0.2
+_QUIET_S = 60.0
 _LEAST = 16 * 1024
 _FIRST = 64 * 1024
 
@@ -93,8 +104,40 @@ class BulkStream(IOStream):
         return cast(bytes, view[:count])
 
 
+class PatientListener(socket.socket):
+    """A listening socket that rests a moment when there is no descriptor for another connection.
+
+    The connection goes on waiting in the queue; Tornado would try again, and fail and log, thousands of times a second.
+    """
+
+    _told = -_QUIET_S
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            now = time.monotonic()
+            if now - self._told >= _QUIET_S:
+                self._told = now
+                log.warning("connections have to wait: %s; raise the limit (ulimit -n)", error.strerror)
+            loop = IOLoop.current()
+            loop.update_handler(self, 0)
+            loop.call_later(_REST_S, self._go_on, loop)
+            raise BlockingIOError from error
+
+    def _go_on(self, loop: IOLoop) -> None:
+        if self.fileno() >= 0:  # not closed meanwhile
+            loop.update_handler(self, IOLoop.READ)
+
+
 class BulkServer(HTTPServer):
     """An HTTP server on such streams. TLS streams stay as they are: their bytes are copied by TLS anyway."""
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Take connections from these, which belong to the server from now on."""
+        super().add_sockets([PatientListener(fileno=sock.detach()) for sock in sockets])
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if type(stream) is IOStream:

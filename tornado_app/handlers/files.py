@@ -220,6 +220,7 @@ class FileHandler(CrossOriginHandler):
             self._completed()
         except StreamClosedError:
             metrics.DOWNLOAD_CUT.inc()
+            self.request.connection.close()  # type: ignore[union-attr]  # sendfile may know before the stream does
         except StalledError:
             metrics.DOWNLOAD_STALLED.inc()
             self.request.connection.close()  # type: ignore[union-attr]

@@ -19,8 +19,11 @@ from tornado_app.problems import Kind
 
 M = TypeVar("M", bound=Callable[..., Any])
 
-GUARDS = (problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED, problems.INTERNAL)
-"""What any operation may answer with: to bad HTTP, in `BaseHandler.prepare`, and for a bug."""
+GUARDS = (
+    *(problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED),
+    *(problems.INTERNAL, problems.UNAVAILABLE),
+)
+"""What any operation may answer with: to bad HTTP, in `BaseHandler.prepare`, for a bug, and when files are many."""
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
