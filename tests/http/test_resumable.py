@@ -151,6 +151,8 @@ class TestCreation:
         answer = await http.post("/v1/uploads", headers=headers)
         assert_refused(answer, 413, "more than the 10000000")
         assert answer.headers["Upload-Limit"] == "max-size=10000000"
+        answer = await http.post("/v1/uploads", headers={"Upload-Complete": "?0"}, content=b"x" * 10_000_001)
+        assert_refused(answer, 413, "more than the 10000000")
         assert os.listdir(files / ".uploads") == []
 
     @pytest.mark.parametrize(

@@ -173,6 +173,21 @@ class TestCore:
         assert (await http.head(url, headers=TUS)).status_code == 404
         assert (await http.post(url, headers=TUS)).status_code == 405
 
+    async def test_in_place_of_a_head_an_error_has_no_content_either(self, base_url: str) -> None:
+        raw = Raw(base_url)
+        headers = {**TUS, "X-HTTP-Method-Override": "HEAD", "Content-Length": 0}
+        await raw.send("POST /v1/uploads/none", headers)
+        status, fields = await raw.head()
+        assert (status, fields["Content-Length"]) == (404, "0")
+        raw.writer.write(f"GET /v1/uploads/none HTTP/1.1\r\nHost: 127.0.0.1:{raw.port}\r\n\r\n".encode())
+        assert (await raw.head())[0] == 404, "the connection is good for another request"
+        raw.close()
+
+    async def test_a_head_stays_one(self, http: httpx.AsyncClient) -> None:
+        url = await create(http, 5)
+        answer = await http.head(url, headers={**TUS, "X-HTTP-Method-Override": "GET"})
+        assert (answer.status_code, answer.headers["Upload-Offset"]) == (200, "0")
+
     async def test_bytes_past_the_length_are_refused_before_they_come(self, http: httpx.AsyncClient) -> None:
         url = await create(http, 5)
         assert_refused(await patch(http, url, 0, b"123456"), 400, "go past the upload's length of 5")
@@ -293,8 +308,10 @@ class TestCreation:
             for _ in range(11):
                 yield b"x" * 1_000_000
 
+        assert_refused(await patch(http, url, 0, b"x" * 10_000_001), 413, "more than the 10000000")
+        assert await offset(http, url) == 0
         answer = await http.patch(url, headers={**OCTETS, "Upload-Offset": "0"}, content=chunks())
-        assert_refused(answer, 400, "past the upload's end at 10000000 bytes")
+        assert_refused(answer, 413, "past the 10000000 bytes that this server takes")
         assert await offset(http, url) == 10_000_000
 
     async def test_overwrite_in_the_metadata_or_the_query_replaces_a_file(
@@ -318,6 +335,7 @@ class TestCreation:
         urls = [await create(http, 1) for _ in range(20)]
         answer = await http.post("/v1/uploads", headers={**TUS, "Upload-Length": "1"})
         assert_refused(answer, 429, "--max-uploads")
+        assert int(answer.headers["Retry-After"]) > 0
         await patch(http, urls[0], 0, b"x")
         await http.delete(urls[1], headers=TUS)
         for _ in range(2):
@@ -649,6 +667,8 @@ class TestBrowsers:
             "Tus-Resumable",
             "Upload-Expires",
             "Upload-Metadata",
+            "Accept-Patch",
+            "Retry-After",
         } <= exposed
         refused = await http.post("/v1/uploads", headers={**origin, **TUS})
         assert refused.status_code == 400

@@ -33,6 +33,7 @@ from tornado_app.settings import Settings
 log = logging.getLogger("holdfast.files")
 
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
+_RETRY_S = 10  # after which one of too many uploads may have ended
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
 JOINED_EXPIRY_S = 3600.0
 """What a part is kept at most, once it has become part of a file: a client may use it again."""
@@ -134,7 +135,8 @@ class Uploads:
         if len(self._making) >= self._settings.max_uploads:
             raise problems.TOO_MANY(
                 f"{len(self._making)} uploads are in the making, as many as this server takes (--max-uploads); "
-                "finish or cancel one, or try again later"
+                "finish or cancel one, or try again later",
+                headers={"Retry-After": str(_RETRY_S)},
             )
         self._making.add(id)
         try:

@@ -93,9 +93,7 @@ class Writer:
         limit = self.upload.limit
         if limit is not None and self._received + len(data) > limit:
             data = data[: limit - self._received]
-            self._overrun = problems.BAD_BODY(
-                f"the body goes past the upload's end at {limit} bytes; nothing after it was kept", bytes_read=limit
-            )
+            self._overrun = self._past(limit)
         if data:
             self._pieces.append(data)
             self._queued += len(data)
@@ -107,6 +105,18 @@ class Writer:
             return None
         self._room = asyncio.get_running_loop().create_future()
         return self._room
+
+    def _past(self, limit: int) -> problems.ProblemError:
+        if self.upload.record.length is not None:
+            return problems.BAD_BODY(
+                f"the body goes past the upload's end at {limit} bytes; nothing after it was kept", bytes_read=limit
+            )
+        return problems.TOO_LARGE(
+            f"the body goes past the {limit} bytes that this server takes (--max-upload-size); "
+            "nothing after them was kept",
+            bytes_read=limit,
+            max_size=limit,
+        )
 
     async def finish(self) -> None:
         """Return when every byte is down, verified, and safe from what the settings say.

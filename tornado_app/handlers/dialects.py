@@ -65,13 +65,14 @@ class Dialect(ABC):
     # -- what the dialects share
 
     def check_fits(self, offset: int, length: int | None) -> None:
-        """Refuse a body that says it goes past the end, before it comes. Raises BAD_BODY."""
+        """Refuse a body that says it goes past the end, before it comes. Raises BAD_BODY, TOO_LARGE."""
         size = self.handler.body_size
         if length is not None and size is not None and offset + size > length:
             raise problems.BAD_BODY(
                 f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
                 bytes_read=offset,
             )
+        self.uploads.check_length(offset + (size or 0))
 
     def record(self, kind: Any, **fields: Any) -> Record:
         """A record of an upload whose name comes from Content-Disposition and whose digests from Repr-Digest."""

@@ -159,6 +159,7 @@ class Draft(Dialect):
                 f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
                 bytes_read=offset,
             )
+        self.uploads.check_length(offset + (size or 0))
         return length
 
     def _limits(self, upload: Upload) -> str:

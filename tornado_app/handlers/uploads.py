@@ -55,13 +55,15 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
     EXPOSED = (
         *("Location", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
         *("Upload-Complete", "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Limit"),
-        *("Upload-Metadata", "Upload-Offset", "Content-Type", "ETag", "Repr-Digest", "Retry-After"),
+        *("Upload-Metadata", "Upload-Offset", "Content-Type", "ETag", "Accept-Patch", "Repr-Digest", "Retry-After"),
     )
     ACCEPTED = (
         *("Content-Type", "Content-Digest", "Content-Disposition", "Repr-Digest", "Want-Repr-Digest", "Tus-Resumable"),
         *("Upload-Checksum", "Upload-Complete", "Upload-Concat", "Upload-Defer-Length", "Upload-Draft-Interop-Version"),
         *("Upload-Length", "Upload-Metadata", "Upload-Offset", "X-HTTP-Method-Override", "X-Requested-With"),
     )
+
+    _is_in_place_of_head = False
 
     def initialize(self, services: Services) -> None:
         super().initialize(services)
@@ -83,7 +85,8 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
         headers = self.request.headers
         if self._is_tus:
             override = headers.get("X-HTTP-Method-Override", "").upper()
-            if override in self.SUPPORTED_METHODS:
+            if override in self.SUPPORTED_METHODS and self.request.method != "HEAD":  # its answer can't have content
+                self._is_in_place_of_head = override == "HEAD"
                 self.request.method = override
             return Tus(self)
         if (
@@ -98,7 +101,8 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
         """An upload has no entity tag."""
 
     def render_problem(self, problem: ProblemError) -> bytes:
-        return super().render_problem(self.dialect.problem(problem))
+        body = super().render_problem(self.dialect.problem(problem))
+        return b"" if self._is_in_place_of_head else body  # Tornado sends none, and the connection waits for it
 
     def options(self, *args: str, **kwargs: str) -> None:
         super().options(*args, **kwargs)
