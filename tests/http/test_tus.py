@@ -525,6 +525,22 @@ class TestConcatenation:
         head = (await http.head(final, headers=TUS)).headers
         assert (head["Upload-Offset"], head["Upload-Length"]) == ("5", "5")
 
+    async def test_parts_may_be_joined_several_times_at_once(self, http: httpx.AsyncClient, files: Path) -> None:
+        urls = await self.parts(http, b"Hello ", b"world")
+        answers = await asyncio.gather(*(self.join(http, urls, **metadata(filename=f"f{n}")) for n in range(8)))
+        assert [answer.status_code for answer in answers] == [201] * 8
+        assert shown(files) == {f"f{n}": b"Hello world" for n in range(8)}
+
+    async def test_parts_of_unknown_length_can_not_pass_the_server_s_limit(
+        self, http: httpx.AsyncClient, files: Path
+    ) -> None:
+        urls = [await create(http, None, **{"Upload-Concat": "partial"}) for _ in range(2)]
+        final = (await self.join(http, urls)).headers["Location"]
+        for url in urls:
+            await patch(http, url, 0, b"x" * 5_000_001, **{"Upload-Length": "5000001"})
+        assert (await http.head(final, headers=TUS)).status_code == 413
+        assert shown(files) == {}
+
     async def test_only_parts_can_be_joined(self, http: httpx.AsyncClient) -> None:
         whole = await create(http, 3)
         assert_refused(await self.join(http, [whole]), 400, "no partial upload")

@@ -14,6 +14,7 @@ from tornado_app.files.upload import Upload
 
 if TYPE_CHECKING:
     from tornado_app.files.uploads import Uploads
+    from tornado_app.files.writer import Writer
 
 log = logging.getLogger("holdfast.files")
 
@@ -85,7 +86,8 @@ class Concatenation:
         """Put the parts together, if they are all there, and publish.
 
         Raises:
-            ProblemError: NO_SPACE, and what `Uploads.finish` raises; the parts are kept.
+            ProblemError: NO_SPACE, TOO_LARGE, CONFLICT when a newer request wants the whole, and what
+                `Uploads.finish` raises; the parts are kept.
         """
         if not self._is_ready(whole):
             return
@@ -93,9 +95,10 @@ class Concatenation:
         held = []
         try:
             for id in sorted({whole.id, *whole.record.parts}):  # in one order: two joins can't wait for each other
-                held.append(await uploads.hold(uploads.get(id)))  # noqa: PERF401 - those held so far are released below
+                held.append(await self._hold(id, whole))  # noqa: PERF401 - those held so far are released below
             if not self._is_ready(whole):
                 return  # another request has joined it meanwhile
+            uploads.check_length(self.length(whole.record.parts))
             parts = [uploads.get(id) for id in whole.record.parts]
             await uploads.run(self._join, whole, parts)
             await uploads.note(whole, length=whole.offset)
@@ -103,13 +106,31 @@ class Concatenation:
             for writer in held:
                 writer.release()
         await uploads.settled(whole)
-        for part in {part.id: part for part in parts}.values():
-            if not part.gone:
-                await uploads.note(part, joined=time.time())
+        for id in dict.fromkeys(whole.record.parts):
+            await self._note_joined(id, whole)
         for id in whole.record.parts:
             self._waiting[id].discard(whole.id)
             if not self._waiting[id]:
                 del self._waiting[id]
+
+    async def _hold(self, id: str, whole: Upload) -> Writer:
+        """Hold the whole or a part. Who else wants a part, which is complete, joins or looks: we take turns."""
+        while True:
+            try:
+                return await self._uploads.hold(self._uploads.get(id))
+            except problems.ProblemError as error:
+                if id == whole.id or error.kind is not problems.CONFLICT:
+                    raise
+
+    async def _note_joined(self, id: str, whole: Upload) -> None:
+        try:
+            writer = await self._hold(id, whole)
+        except problems.ProblemError:
+            return  # it has been removed meanwhile, and the file is there
+        try:
+            await self._uploads.note(writer.upload, joined=time.time())
+        finally:
+            writer.release()
 
     def _join(self, whole: Upload, parts: Sequence[Upload]) -> None:
         staged = whole.staged
