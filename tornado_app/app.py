@@ -32,6 +32,8 @@ from tornado_app.settings import MIB, Settings, SettingsError
 ID = r"(?P<id>[^/]+)"
 HEAD_S = 120.0
 """Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
+BODY_S = 600.0
+"""Seconds that the body of a request may take to come; an upload's may take longer, but not be silent."""
 
 
 def routes(services: Services) -> list[Route]:
@@ -142,6 +144,7 @@ class App:
             chunk_size=MIB,
             max_body_size=MOST,  # upload handlers raise it for themselves
             idle_connection_timeout=HEAD_S,
+            body_timeout=BODY_S,
             xheaders=self.settings.trust_proxy,
         )
         self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own

@@ -207,18 +207,28 @@ class TestToken:
         assert_guarded(answer)
 
 
-class TestSlowHeads:
-    """A head has to come within a time, so that nobody keeps connections by trickling."""
+class TestSlowRequests:
+    """Heads and bodies have to come within a time, so that nobody keeps connections by trickling."""
 
     @pytest.fixture
     def settings(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.setattr("tornado_app.app.HEAD_S", 0.2)
+        monkeypatch.setattr("tornado_app.app.BODY_S", 0.2)
         return settings
 
     @pytest.mark.slow
-    async def test_a_head_that_trickles_is_cut(self, base_url: str) -> None:
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "GET /health/live HTTP/1.1\r\nX-Slow: ",
+            "POST /v1/processes HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n",
+            "GET /v1/files/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n",
+        ],
+        ids=["a head", "a body", "a body that nobody wants"],
+    )
+    async def test_what_trickles_is_cut(self, base_url: str, start: str) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
-        writer.write(b"GET /health/live HTTP/1.1\r\nX-Slow: ")
+        writer.write(start.encode())
 
         async def trickle() -> None:
             while True:
@@ -232,3 +242,14 @@ class TestSlowHeads:
         finally:
             trickling.cancel()
             writer.close()
+
+    @pytest.mark.slow
+    async def test_an_upload_may_take_longer_than_any_other_body(self, base_url: str, settings: Settings) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
+        writer.write(b"PUT /v1/files/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 25\r\n\r\n")
+        for _ in range(25):
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 201")
+        writer.close()
+        assert (settings.files_dir / "a").read_bytes() == b"x" * 25

@@ -39,6 +39,8 @@ class StreamingHandler(BaseHandler):
     async def prepare(self) -> None:
         # Limits are told in an answer; Tornado's own would end in a reset.
         self.request.connection.set_max_body_size(sys.maxsize)  # type: ignore[union-attr]
+        # The idle timeout is ours; how long a body takes as a whole is the sender's business.
+        self.request.connection.set_body_timeout(None)  # type: ignore[union-attr]
         try:
             guarded = super().prepare()
             if guarded is not None:
