@@ -531,6 +531,18 @@ class TestConcatenation:
         assert [answer.status_code for answer in answers] == [201] * 8
         assert shown(files) == {f"f{n}": b"Hello world" for n in range(8)}
 
+    async def test_a_join_whose_answer_was_lost_can_be_asked_for_again(
+        self, http: httpx.AsyncClient, files: Path
+    ) -> None:
+        urls = await self.parts(http, b"Hello ", b"world")
+        first = await self.join(http, urls, **metadata(filename="a"))
+        again = await self.join(http, urls, **metadata(filename="a"))
+        assert (again.status_code, again.headers["Location"]) == (201, first.headers["Location"])
+        assert_refused(await self.join(http, urls[::-1], **metadata(filename="a")), 409, "there is a file 'a' already")
+        await http.put("/v1/files/a", content=b"another")
+        assert_refused(await self.join(http, urls, **metadata(filename="a")), 409, "there is a file 'a' already")
+        assert shown(files) == {"a": b"another"}
+
     async def test_parts_of_unknown_length_can_not_pass_the_server_s_limit(
         self, http: httpx.AsyncClient, files: Path
     ) -> None:

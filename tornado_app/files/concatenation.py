@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tornado_app import problems
 from tornado_app.files.store import Joins, StagedData
-from tornado_app.files.upload import Upload
+from tornado_app.files.upload import Record, Upload
 
 if TYPE_CHECKING:
     from tornado_app.files.uploads import Uploads
@@ -37,6 +37,15 @@ class Concatenation:
             if part is None or part.record.name is not None:
                 raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
         self._uploads.check_length(self.length(parts))
+
+    def made(self, record: Record, etag: str) -> Upload | None:
+        """What has become the file of this entity tag, under the same name and from the same parts."""
+        for other in self._uploads:
+            if record.parts and (other.record.name, other.record.parts) == (record.name, record.parts):
+                published = other.published
+                if published is not None and published.etag == etag:
+                    return other
+        return None
 
     def length(self, parts: Sequence[str]) -> int | None:
         """How long the whole will be; None while the length of a part is not known."""

@@ -61,10 +61,22 @@ class Tus(Dialect):
         record = self._record(concat, length, parts)
         if parts is not None:
             self.uploads.concatenation.check(parts)
-        self.upload = await self.uploads.create(record)
+        self.upload = await self._create(record)
         if parts is not None or not (handler.has_body or length == 0):
             return None
         return await self.uploads.write(self.upload, 0, handler.let_go, check)
+
+    async def _create(self, record: Record) -> Upload:
+        """A new upload; or, when the answer to a creation from parts was lost, the one that it made."""
+        try:
+            return await self.uploads.create(record)
+        except ProblemError as error:
+            made = None
+            if error.kind is problems.FILE_EXISTS:
+                made = self.uploads.concatenation.made(record, error.members["etag"])
+            if made is None:
+                raise
+            return made
 
     async def created(self) -> None:
         upload = cast(Upload, self.upload)
@@ -77,7 +89,7 @@ class Tus(Dialect):
                     await self.uploads.cancel(upload)
                 raise
             handler.set_header("Upload-Offset", upload.offset)
-        elif upload.record.parts:
+        elif upload.record.parts and not upload.complete:
             await self.uploads.concatenation.begin(upload)
         handler.set_status(201)
         handler.set_header("Location", handler.location_of(upload))
