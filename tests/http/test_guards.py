@@ -243,6 +243,13 @@ class TestSlowRequests:
             trickling.cancel()
             writer.close()
 
+
+class TestSlowUploads:
+    @pytest.fixture
+    def settings(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        monkeypatch.setattr("tornado_app.app.BODY_S", 0.2)
+        return settings
+
     @pytest.mark.slow
     async def test_an_upload_may_take_longer_than_any_other_body(self, base_url: str, settings: Settings) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
