@@ -35,6 +35,7 @@ _EXPOSED = (
     "Last-Modified",
     "Location",
     "Repr-Digest",
+    "Retry-After",
 )
 _ACCEPTED = (
     "Content-Digest",

@@ -14,9 +14,9 @@ class Plain(Dialect):
     """The name comes from Content-Disposition; without one the file is named by its upload's id."""
 
     async def begin_creation(self) -> Writer:
-        record = self.record("plain", length=self.handler.body_size)
-        self.upload = await self.uploads.create(record)
-        return await self.uploads.write(self.upload, 0, self.handler.let_go, self.content_check())
+        check = self.content_check()  # what can't be read makes nothing
+        self.upload = await self.uploads.create(self.record("plain", length=self.handler.body_size))
+        return await self.uploads.write(self.upload, 0, self.handler.let_go, check)
 
     async def created(self) -> None:
         upload = await self.uploads.finish(cast(Writer, self.handler.writer), last=True)

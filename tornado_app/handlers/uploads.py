@@ -61,6 +61,7 @@ class _UploadsHandler(StreamingHandler, CrossOriginHandler):
         *("Content-Type", "Content-Digest", "Content-Disposition", "Repr-Digest", "Want-Repr-Digest", "Tus-Resumable"),
         *("Upload-Checksum", "Upload-Complete", "Upload-Concat", "Upload-Defer-Length", "Upload-Draft-Interop-Version"),
         *("Upload-Length", "Upload-Metadata", "Upload-Offset", "X-HTTP-Method-Override", "X-Requested-With"),
+        "X-Request-ID",
     )
 
     _is_in_place_of_head = False
