@@ -253,6 +253,17 @@ class TestPublishing:
         assert whole.offset == len(whole.read(0, 1 << 30)) == (3 << 20) + 5
         assert whole.read(0, 1 << 30) == b"".join(parts)
 
+    def test_many_parts_hold_no_descriptors(self, root: Path, store: LocalStore) -> None:
+        parts = [store.create(f"p{number}", b"") for number in range(20)]
+        for part in parts:
+            part.write([b"x"])
+            part.close()
+        whole = store.create("whole", b"")
+        whole.join(parts)
+        paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
+        assert [path for path in paths if path.startswith(f"{root}/.uploads/")] == [f"{root}/.uploads/whole/data"]
+        assert whole.offset == 20
+
     def test_a_part_that_is_shorter_than_it_was_is_told(self, root: Path, store: LocalStore) -> None:
         part, whole = store.create("p", b""), store.create("whole", b"")
         part.write([b"abc"])
@@ -300,6 +311,10 @@ class TestPublishing:
         with pytest.raises(problems.ProblemError) as refusal:
             store.load("u")
         assert refusal.value.kind is problems.NO_SUCH_UPLOAD
+
+
+def _is_open(fd: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 class TestDurability:

@@ -367,6 +367,7 @@ class LocalStaged:
                     if not isinstance(part, LocalStaged):
                         raise TypeError(f"{part!r} is of another store")
                     self._copy_from(part)
+                    part.close()  # there may be more of them than descriptors
                     faults.point("join.copied")
         except BaseException:
             self.truncate(start)
