@@ -23,7 +23,7 @@ from tornado_app.files.store import FileReader, FileStat
 from tornado_app.handlers.cors import CrossOriginHandler
 from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
-from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types
+from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types, resumable
 from tornado_app.protocols.ranges import Multipart
 
 _EXPOSED = (
@@ -291,6 +291,14 @@ class FilePutHandler(StreamingHandler, CrossOriginHandler):
         if given is not None and (not size or given != f"bytes 0-{size - 1}/{size}"):
             raise problems.BAD_REQUEST(
                 f"a PUT brings a whole file, not the part {given!r}; POST /v1/uploads begins one that can be resumed"
+            )
+        headers = self.request.headers
+        if resumable.Fields.read(headers).complete is False or resumable.is_partial_upload(
+            headers.get("Content-Type", "")
+        ):
+            raise problems.BAD_REQUEST(
+                "a PUT brings a whole file, and this one says that it is a part; "
+                "POST /v1/uploads begins an upload that comes in parts"
             )
 
     def _given_digests(self) -> dict[str, bytes]:
