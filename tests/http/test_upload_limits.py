@@ -7,6 +7,7 @@ import dataclasses
 import os
 import resource
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,24 @@ class TestSlowClients:
         assert await raw.is_closed()
         raw.close()
         assert (await http.head(url, headers=TUS)).headers["Upload-Offset"] == "3"
+
+    @pytest.mark.slow
+    async def test_a_server_that_was_held_up_blames_no_sender(
+        self, http: httpx.AsyncClient, base_url: str, app: App
+    ) -> None:
+        url = (await open_upload(http, 6, "a")).headers["Location"]
+        upload = app.services.files.uploads.get(url.rpartition("/")[2])
+        raw = Raw(base_url)
+        await raw.send(f"PATCH {url}", {**OCTETS, "Upload-Offset": "0", "Content-Length": "6"}, b"abc")
+
+        async def taken() -> bool:
+            return upload.writer is not None and upload.writer._received == 3
+
+        await until(taken)
+        raw.writer.write(b"def")
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still for longer than the idle timeout
+        assert (await raw.head())[0] == 204
+        raw.close()
 
     @pytest.mark.slow
     async def test_many_that_trickle_keep_nobody_out(self, http: httpx.AsyncClient, base_url: str, files: Path) -> None:

@@ -14,6 +14,7 @@ from tornado_app.handlers.base import BaseHandler, Services
 from tornado_app.protocols.form_text import BodyError, Decoder
 
 LINGER_S = 5.0
+_SECOND_LOOK_S = 0.05
 
 
 class StreamingHandler(BaseHandler):
@@ -131,16 +132,18 @@ class StreamingHandler(BaseHandler):
     def _watch(self, seconds: float) -> None:
         self._idle = asyncio.get_running_loop().call_later(seconds, self._check_idle)
 
-    def _check_idle(self) -> None:
+    def _check_idle(self, is_second_look: bool = False) -> None:
         """Cut a sender that has been silent; one that waits for us is not."""
         timeout = self.services.settings.idle_timeout
         silent = asyncio.get_running_loop().time() - self._last
         if self.writer is not None and self.writer.is_full:
             silent = 0.0
-        if silent >= timeout:
-            self._end("idle")
-        else:
+        if silent < timeout:
             self._watch(timeout - silent)
+        elif is_second_look:
+            self._end("idle")
+        else:  # it may be us who were held up, and what it sent lies in the socket
+            self._idle = asyncio.get_running_loop().call_later(_SECOND_LOOK_S, self._check_idle, True)
 
     def _unwatch(self) -> None:
         for timer in (self._idle, self._linger):
