@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
@@ -74,24 +75,34 @@ class Download(Job[Path]):
     # -- the local end
 
     def begin(self) -> None:
+        self._ended = False
         kept = self._file.take()
-        if kept is None or self._restart or not self._part.holds(kept.done):
-            kept = None
-            self._forget()
-        else:
+        self._part.open()
+        if kept is not None and kept.size is not None and not self._restart and self._is_ours(kept):
             self._record = kept
-        self._restart, self._ended = False, False
-        self._part.open(fresh=kept is None)
-        # The first piece is recorded at once, so that a process killed soon after has something to go on with.
-        self._saved = time.monotonic() if kept is not None else -SAVE_EVERY
-        if kept is not None and kept.size is not None:
             self._know(kept.size, kept.done)
+            self._saved = time.monotonic()
+        else:
+            self._forget()
+            self._file.remove()  # first: a record must never outlive the bytes it speaks of
+            self._part.clear()
+            # The first piece is recorded at once, so that a process killed soon after has something to go on with.
+            self._saved = -SAVE_EVERY
+        self._restart = False
+
+    def _is_ours(self, kept: Record) -> bool:
+        """Whether a record is of this download, and what it says is in the part can be there."""
+        same = (kept.server, kept.name) == (self._record.server, self._record.name)
+        fits = all(0 <= begin <= end <= (kept.size or 0) for begin, end in kept.done)
+        return same and fits and bool(kept.etag and kept.done) and self._part.holds(kept.done)
 
     def settle(self) -> None:
         if self._follower is not None:
             self._follower.stop()
         if self._ended:
             self._file.remove()
+        elif not self._part.is_open:  # another transfer's, or gone already
+            pass
         elif self._segments is not None and self._record.etag:
             self._save(self._segments)
         else:
@@ -100,9 +111,12 @@ class Download(Job[Path]):
         self._file.release()
 
     def discard(self) -> Plan[None]:
-        yield Do(self._file.take)
-        yield Do(self._remove)
-        yield Do(self._file.release)
+        kept: Record | None = yield Do(self._file.take)
+        try:
+            if kept is None or (kept.server, kept.name) == (self._record.server, self._record.name):
+                yield Do(self._remove)
+        finally:
+            self._file.release()
 
     def _remove(self) -> None:
         self._part.discard()
@@ -113,7 +127,8 @@ class Download(Job[Path]):
         self._record, self._segments = self._new_record(), None
 
     def _new_record(self) -> Record:
-        record = _records.new("download", self._around.base_url, self.name, str(self.target))
+        path = os.path.join(os.path.realpath(self.target.parent), self.target.name)  # one key, whatever the way to it
+        record = _records.new("download", self._around.base_url, self.name, path)
         record.overwrite = self._overwrite
         return record
 

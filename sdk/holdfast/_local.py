@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from holdfast.errors import LocalChanged, TransferError
+from holdfast.errors import LocalChanged, TransferBusy, TransferError
 
 PIECE = 1 << 20
 HASHED = 256 << 10  # bytes that are read back and hashed at once: they stay in the processor's own cache
@@ -175,11 +176,36 @@ class PartFile:
         self.path = target.with_name(target.name + ".part")
         self._number: int | None = None
 
-    def open(self, *, fresh: bool) -> None:
-        """Open it for writing, empty if `fresh`. Raises `OSError`."""
+    def open(self) -> None:
+        """Open it for writing, and hold it: several paths may lead to it, and transfers with records elsewhere.
+
+        Raises:
+            TransferBusy: another transfer holds it.
+            OSError: it can't be opened.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if fresh else 0)
-        self._number = os.open(self.path, flags, 0o666)
+        while self._number is None:
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(number)
+                raise TransferBusy(f"another transfer is writing {self.path}") from None
+            except OSError:  # a file system without locks
+                pass
+            if is_at(number, self.path):
+                self._number = number
+            else:  # its last holder has renamed or removed it since it was opened
+                os.close(number)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this transfer holds it."""
+        return self._number is not None
+
+    def clear(self) -> None:
+        """Forget what is in it."""
+        os.ftruncate(self.number, 0)
 
     @property
     def number(self) -> int:
@@ -189,11 +215,8 @@ class PartFile:
         return self._number
 
     def holds(self, ranges: list[tuple[int, int]]) -> bool:
-        """Whether it is there and long enough to have these bytes."""
-        try:
-            return self.path.stat().st_size >= max((end for _, end in ranges), default=0)
-        except OSError:
-            return False
+        """Whether it is open and long enough to have these bytes."""
+        return self.is_open and os.fstat(self.number).st_size >= max((end for _, end in ranges), default=0)
 
     def sync(self) -> None:
         """Bring what was written to the disk itself."""
@@ -220,8 +243,8 @@ class PartFile:
         """Give it its name, durably, in one step."""
         os.ftruncate(self.number, size)
         os.fsync(self.number)
-        self.close()
         self.path.replace(self.target)
+        self.close()
         return self.target
 
     def close(self) -> None:
@@ -231,9 +254,11 @@ class PartFile:
             self._number = None
 
     def discard(self) -> None:
-        """Remove what there is of it."""
+        """Remove what there is of it. Raises `TransferBusy` when that is another transfer's."""
+        if self.path.exists():
+            self.open()
+            self.path.unlink(missing_ok=True)
         self.close()
-        self.path.unlink(missing_ok=True)
 
 
 class Follower:
@@ -302,6 +327,14 @@ class Follower:
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+
+
+def is_at(number: int, path: Path) -> bool:
+    """Whether an open file is (still) the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(number), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sha256_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from holdfast._local import is_at
 from holdfast.errors import TransferBusy
 
 __all__ = ["PartUpload", "Record", "RecordFile", "records_dir"]
@@ -46,14 +47,13 @@ class Record(msgspec.Struct):
 
     @property
     def key(self) -> str:
-        """What it is found by: the same server, name and path again mean the same transfer."""
-        return key_of(self.kind, self.server, self.name, self.path)
+        """What it is found by: an upload by server, name and path, a download by its path alone.
 
-
-def key_of(kind: str, server: str, name: str, path: str) -> str:
-    """The key of a record."""
-    text = "\0".join((kind, server_of(server), name, path))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        Whatever comes down to one path shares its `.part`, so that one record says what is in it.
+        """
+        whose = (self.server, self.name) if self.kind == "upload" else ()
+        text = "\0".join((self.kind, *whose, self.path))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def server_of(base_url: str) -> str:
@@ -98,7 +98,7 @@ class RecordFile:
             except BlockingIOError:
                 os.close(number)
                 raise TransferBusy("the same transfer is running already, here or in another process") from None
-            if _is_at(number, self._lock_path):
+            if is_at(number, self._lock_path):
                 self._lock = number
             else:  # its last holder has removed it since it was opened
                 os.close(number)
@@ -123,18 +123,11 @@ class RecordFile:
             self._lock = None
 
 
-def _is_at(number: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(number), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def read(path: Path) -> Record | None:
     """The record in a file; None for what is none, such as one of a later version."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return record if record.version == 1 else None
 

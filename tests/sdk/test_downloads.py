@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import holdfast
@@ -234,6 +235,94 @@ def test_two_downloads_to_one_place_do_not_meet(
         first.pause()
         first.resume()
         first.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+def test_one_that_comes_second_leaves_the_first_alone(
+    client: holdfast.Client, publish: Publish, tmp_path: Path
+) -> None:
+    """Whatever it fetches, and whichever way it names the place."""
+    one, other = publish(2 * MIB), publish(2 * MIB + 1)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    first = client.files.download(one.name, tmp_path / "folder" / "x", limit=MIB)
+    wait_until(lambda: first.progress.done > 0)
+    for name, place in ((one.name, "folder"), (other.name, "folder"), (one.name, "link")):
+        second = client.files.download(name, tmp_path / place / "x")
+        with pytest.raises(errors.TransferBusy):
+            second.wait(30)
+    with pytest.raises(errors.TransferBusy):
+        second.cancel()
+    first.limit = None
+    first.wait(30)
+    assert (tmp_path / "folder" / "x").read_bytes() == one.data
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["x"]
+
+
+def test_a_part_is_held_whatever_the_records(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = publish(2 * MIB)
+    first = client.files.download(file.name, tmp_path, limit=MIB)
+    wait_until(lambda: first.progress.done > 0)
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "another"))
+    with pytest.raises(errors.TransferBusy, match=r"\.part"):
+        client.files.download(file.name, tmp_path).wait(30)
+    first.limit = None
+    first.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+def test_two_files_that_take_turns_at_one_place_are_never_spliced(
+    client: holdfast.Client, publish: Publish, tmp_path: Path
+) -> None:
+    # By hand: the server knows no digest of them, so nothing would notice at the end.
+    one, other = publish(3 * MIB, by_hand=True), publish(3 * MIB + 1, by_hand=True)
+    first = client.files.download(one.name, tmp_path / "x", limit=2 * MIB)
+    wait_until(lambda: first.progress.done > MIB)
+    first.pause()
+    second = client.files.download(other.name, tmp_path / "x", limit=4 * MIB)
+    wait_until(lambda: second.progress.done > 2 * MIB)
+    second.pause()
+    assert [record.name for record in client.transfers.pending()] == [other.name]
+    first.limit = None
+    first.resume()
+    first.wait(30)
+    assert (tmp_path / "x").read_bytes() == one.data
+    second.cancel()  # what is there is not its own
+    assert (tmp_path / "x").read_bytes() == one.data
+
+
+@pytest.mark.parametrize("text", [b'{"kind":"up\xff', b"", b'{"kind":"download"}', b'[1, "'])
+def test_a_record_that_can_not_be_read_is_none(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, state_dir: Path, text: bytes
+) -> None:
+    file = publish(2 * MIB)
+    transfer = client.files.download(file.name, tmp_path, limit=MIB)
+    wait_until(lambda: transfer.progress.done > 0)
+    transfer.pause()
+    (record,) = (state_dir / "transfers").glob("*.json")
+    record.write_bytes(text)
+    assert client.transfers.pending() == []
+    client.files.download(file.name, tmp_path).wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+@pytest.mark.parametrize("done", [[(0, 9 << 20)], [(-5, 10)], [(10, 5)]])
+def test_a_record_that_can_not_be_true_is_none(
+    client: holdfast.Client, publish: Publish, tmp_path: Path, state_dir: Path, done: list[tuple[int, int]]
+) -> None:
+    file = publish(2 * MIB)
+    transfer = client.files.download(file.name, tmp_path, limit=MIB)
+    wait_until(lambda: transfer.progress.done > 0)
+    transfer.pause()
+    (path,) = (state_dir / "transfers").glob("*.json")
+    record = _records.read(path)
+    assert record is not None
+    record.done = done
+    path.write_bytes(msgspec.json.encode(record))
+    os.truncate(tmp_path / f"{file.name}.part", 9 << 20)
+    client.files.download(file.name, tmp_path).wait(30)
     assert (tmp_path / file.name).read_bytes() == file.data
 
 
