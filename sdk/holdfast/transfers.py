@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 from holdfast._job import Job, R
 from holdfast._pace import Rate
 from holdfast._shown import ShowsItself
+from holdfast._threads import in_thread
 from holdfast.errors import TransferCancelled, WaitTimeout
 from holdfast.plans import Stop, Stopped
 
@@ -68,6 +69,7 @@ class TransferView(ShowsItself, Generic[R]):
         self._listeners: list[Callable[[Any], None]] = []
         self._told = 0.0
         job.moved = self._moved
+        self._listening = threading.local()
         self._state = TransferState.PAUSED
         self._error: BaseException | None = None
         self._result: R | None = None
@@ -113,7 +115,8 @@ class TransferView(ShowsItself, Generic[R]):
         """Call `listener` with this transfer now, whenever its state changes, and up to ten times a second as it moves.
 
         It is called by whoever brings the change, mostly a thread of the transfer's own (in async: the loop), so it has
-        to be quick. What it raises is logged and stops nothing. The function that comes back ends it.
+        to be quick; it may pause or cancel the transfer. What it raises is logged and stops nothing. The function that
+        comes back ends it.
         """
         self._listeners.append(listener)
         self._call(listener)
@@ -125,20 +128,33 @@ class TransferView(ShowsItself, Generic[R]):
         return end
 
     def _moved(self) -> None:
-        now = time.monotonic()
-        if self._listeners and now - self._told >= EVERY:
-            self._told = now
+        if self._is_due():
             self._tell()
+
+    def _is_due(self) -> bool:
+        """Whether listeners are to hear of a move now."""
+        now = time.monotonic()
+        if not self._listeners or now - self._told < EVERY:
+            return False
+        self._told = now
+        return True
 
     def _tell(self) -> None:
         for listener in [*self._listeners]:
             self._call(listener)
 
     def _call(self, listener: Callable[[Self], None]) -> None:
+        before, self._listening.now = self._is_listening(), True
         try:
             listener(self)
         except Exception:
             log.exception("a listener of the %s of %r failed", self.kind, self.name)
+        finally:
+            self._listening.now = before
+
+    def _is_listening(self) -> bool:
+        """Whether the thread that asks is within a listener."""
+        return getattr(self._listening, "now", False)
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -162,6 +178,7 @@ class Transfer(TransferView[R]):
         self._changed = threading.Condition()
         self._stop: Stop | None = None
         self._thread: threading.Thread | None = None
+        self._cancelling = False
 
     def resume(self) -> None:
         """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
@@ -188,7 +205,13 @@ class Transfer(TransferView[R]):
         with self._changed:
             self._state, self._error, self._result = state, error, result
             self._changed.notify_all()
+            cancelling, self._cancelling = self._cancelling, False
         self._tell()
+        if cancelling:
+            try:
+                self.cancel()
+            except Exception:
+                log.exception("what there is of the cancelled %s of %r was not removed", self.kind, self.name)
 
     def _run(self, stop: Stop) -> R:
         try:
@@ -199,22 +222,33 @@ class Transfer(TransferView[R]):
             self._job.settle()
 
     def pause(self) -> None:
-        """Stop, and keep everything; returns once it stands still."""
+        """Stop, and keep everything; returns once it stands still, within a listener at once."""
         with self._changed:
             stop, thread = self._stop, self._thread
         if stop is not None:
             stop.set()
-        if thread is not None:
+        # A listener is part of what has to stand still: it would wait for itself.
+        if thread is not None and thread is not threading.current_thread() and not self._is_listening():
             thread.join()
 
     def cancel(self) -> None:
-        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
-        self.pause()
-        with self._changed:
-            if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
-                return
-            self._state, self._error = TransferState.CANCELLED, None
-            self._changed.notify_all()
+        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded.
+
+        Within a listener it returns at once.
+        """
+        while True:
+            self.pause()
+            with self._changed:
+                if self._state is TransferState.RUNNING:
+                    if not self._is_listening():
+                        continue  # it was resumed meanwhile
+                    self._cancelling = True
+                    return
+                if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
+                    return
+                self._state, self._error = TransferState.CANCELLED, None
+                self._changed.notify_all()
+                break
         self._driver.run(self._job.discard())
         self._tell()
 
@@ -242,6 +276,7 @@ class AsyncTransfer(TransferView[R]):
         super().__init__(job)
         self._driver = driver
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
 
     def resume(self) -> None:
@@ -250,6 +285,7 @@ class AsyncTransfer(TransferView[R]):
             return
         self._state, self._error = TransferState.RUNNING, None
         self._ended.clear()
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._work(), name=f"holdfast-{self.kind}")
         self._tell()
 
@@ -267,20 +303,40 @@ class AsyncTransfer(TransferView[R]):
 
     async def _run(self) -> R:
         try:
-            await asyncio.to_thread(self._job.begin)
+            await in_thread(self._job.begin)
             return await self._driver.run(self._job.run())
         finally:
-            await asyncio.to_thread(self._job.settle)
+            await in_thread(self._job.settle)
+
+    def _moved(self) -> None:
+        """Bodies go up from threads: listeners hear of it on the loop."""
+        if self._loop is None or not self._is_due():
+            return
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self._loop:
+            self._tell()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
 
     async def pause(self) -> None:
         """Stop, and keep everything; returns once it stands still."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        if task is self._task and self._state is TransferState.RUNNING:  # it was cancelled before it began
+            self._state = TransferState.PAUSED
+            self._tell()
 
     async def cancel(self) -> None:
         """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
         await self.pause()
+        while self._state is TransferState.RUNNING:  # it was resumed meanwhile
+            await self.pause()
         if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
             return
         self._state, self._error = TransferState.CANCELLED, None

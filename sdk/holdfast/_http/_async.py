@@ -12,6 +12,7 @@ import httpx
 from holdfast import errors, plans
 from holdfast._call import Call
 from holdfast._http._common import AsyncTransport, Body, Connection, Requests, answer_of, read_answer, translated
+from holdfast._threads import all_ended, in_thread
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class AsyncDriver(Requests):
             case Read(stream, size):
                 return await cast("_AsyncStream", stream).read(size)
             case Do(function):
-                return await asyncio.to_thread(function)
+                return await in_thread(function)
             case Call():
                 return await self._send(effect)
             case Open(call):
@@ -123,16 +124,21 @@ class AsyncDriver(Requests):
     async def _together(self, effect: Together) -> None:
         """A task a plan. The first failure cancels the others and is raised once they have ended."""
         running = {asyncio.create_task(self.run(plan)) for plan in effect.plans}
+        failures: list[BaseException] = []
         try:
-            while running:
+            while running and not failures:
                 ended, running = await asyncio.wait(running, timeout=effect.every, return_when=asyncio.FIRST_COMPLETED)
-                for task in ended:
-                    task.result()
-                running |= {asyncio.create_task(self.run(plan)) for plan in effect.more()}
+                failures = [error for task in ended if (error := task.exception()) is not None]
+                if not failures:
+                    running |= {asyncio.create_task(self.run(plan)) for plan in effect.more()}
         finally:
             for task in running:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await all_ended(running)
+            for task in running:
+                task.cancelled() or task.exception()  # what else has failed is not worth a line in the log
+        if failures:
+            raise failures[0]
 
     def _request(self, call: Call[Any]) -> httpx.Request:
         body = call.content
@@ -157,7 +163,7 @@ class AsyncDriver(Requests):
 
 async def _off_the_loop(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     while True:
-        piece = await asyncio.to_thread(next, pieces, None)
+        piece = await in_thread(next, pieces, None)
         if piece is None:
             return
         yield piece
