@@ -45,8 +45,8 @@ class AsyncFiles(ShowsFiles):
         this name already is done at once.
 
         Args:
-            content: a path, bytes, a binary file or an iterable of bytes. What can't be sought can't be gone on with by
-                another process, and what the server has not confirmed of it is kept in memory, at most 8 MiB.
+            content: a path, bytes, a binary file or an iterable of bytes. Only a path can be gone on with by another
+                process. Of what can't be sought, what the server has not confirmed is kept in memory: about 8 MiB.
             name: the file's name on the server; else the last part of the path.
             overwrite: replace another file of that name; else that is `FileExists`.
             restart: begin at byte 0, whatever there is.
@@ -56,6 +56,7 @@ class AsyncFiles(ShowsFiles):
         Raises:
             OSError: the path can't be read.
             ValueError: there is no name, and none can be told from `content`.
+            TypeError: `content` is none of these, or a file that is open as text.
         """
         return self._client._begin(
             Upload(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from holdfast.errors import LocalChanged, TransferBusy, TransferError
 
@@ -102,9 +103,13 @@ class SeekableSource(LocalSource):
         self.size: int = file.seek(0, os.SEEK_END) - self._begin
 
     def read(self, offset: int, size: int) -> bytes:
+        found = bytearray()
         with self._lock:
             self._file.seek(self._begin + offset)
-            return self._file.read(size)
+            # What is not buffered may give less than it was asked for.
+            while len(found) < size and (piece := self._file.read(size - len(found))):
+                found += _as_bytes(piece)
+        return bytes(found)
 
 
 class StreamSource(LocalSource):
@@ -115,6 +120,7 @@ class StreamSource(LocalSource):
         self._pieces = iter(pieces)
         self._begin = 0
         self._window = bytearray()
+        self._failure: BaseException | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         if offset < self._begin:
@@ -123,11 +129,22 @@ class StreamSource(LocalSource):
                 "an upload from an iterator can't go back"
             )
         while len(self._window) < offset - self._begin + size:
-            piece = next(self._pieces, None)
+            piece = self._next()
             if piece is None:
                 break
             self._window += piece
         return bytes(self._window[offset - self._begin : offset - self._begin + size])
+
+    def _next(self) -> bytes | None:
+        """Whoever asks again after a failure gets it again: a generator that has raised looks like one at its end."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            piece = next(self._pieces, None)
+            return None if piece is None else _as_bytes(piece)
+        except BaseException as failure:
+            self._failure = failure
+            raise
 
     def forget(self, offset: int) -> None:
         del self._window[: max(0, offset - self._begin)]
@@ -143,6 +160,9 @@ def source_of(content: Content) -> LocalSource:
         return FileSource(content)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return BytesSource(content)
+    given: object = content  # whatever the types say
+    if isinstance(given, io.TextIOBase):
+        raise TypeError('the file is open as text; open it with mode "rb"')
     read = getattr(content, "read", None)
     if read is not None:
         seekable = getattr(content, "seekable", None)
@@ -152,6 +172,13 @@ def source_of(content: Content) -> LocalSource:
     if isinstance(content, Iterable):
         return StreamSource(content)
     raise TypeError(f"upload takes a path, bytes, a binary file or an iterable of bytes, not {type(content).__name__}")
+
+
+def _as_bytes(piece: Any) -> bytes:
+    if isinstance(piece, str):
+        raise TypeError("what is uploaded gives text, and not bytes: encode it, or open the file in binary mode")
+    found: bytes = piece
+    return found
 
 
 def name_of(content: Content) -> str:

@@ -88,6 +88,7 @@ class Upload(Job[wire.FileInfo]):
         self._offsets: dict[int, int] = {}
         self._pieces = Pieces()
         self._follower = Follower(source.read_into)
+        self._streamed, self._confirmed = hashlib.sha256(), 0  # of what comes only once
         self._lock = threading.Lock()
         self._ended = False
 
@@ -340,33 +341,47 @@ class Upload(Job[wire.FileInfo]):
 
     def _stream(self) -> Plan[str]:
         backoff = Backoff(self._around.retries)
-        digest = hashlib.sha256()
-        part = PartUpload(0, 0)
-        head = yield from request(calls.create_upload(metadata=self._metadata()), self._around.retries)
-        part.id, offset = head.id, head.offset
-        self._record.parts = [part]
+        offset = yield from self._where_the_stream_is()
+        part = self._record.parts[0]
         while True:
-            size = self.throttle.piece(WINDOW)
+            size = self.throttle.piece(min(WINDOW, self._pieces.size))
             data: bytes = yield Do(partial(self.source.read, offset, size))
             last = len(data) < size
             length = offset + len(data) if last else None
             before = offset
             try:
-                head = yield calls.append(part.id, offset, data, length=length)
+                head: calls.UploadHead = yield calls.append(part.id, offset, data, length=length)
                 offset = head.offset
             except (TransportError, APIError) as error:
                 if isinstance(error, (NotFound, Gone)):
                     raise
-                yield backoff.after(error, repeatable=True, moved=isinstance(error, OffsetMismatch))
+                if not (isinstance(error, TooLarge) and self._pieces.too_large(len(data))):
+                    yield backoff.after(error, repeatable=True, moved=isinstance(error, OffsetMismatch))
                 head = yield from request(calls.upload_head(part.id), self._around.retries)
                 offset = head.offset
                 last = last and head.length == offset
-            yield Do(partial(digest.update, data[: offset - before]))
-            self.source.forget(offset)
+            yield Do(partial(self._confirm, offset, data))
             self.at(part, offset)
             if offset > before:
                 backoff.gained()
             if last and offset == length:
-                return digest.hexdigest()
+                return self._streamed.hexdigest()
             if wait := self.throttle.delay(offset - before):
                 yield plans.Sleep(wait)
+
+    def _where_the_stream_is(self) -> Plan[int]:
+        """A run that goes on with another one finds what the server has got since still in the window."""
+        if not self._record.parts:
+            head = yield from request(calls.create_upload(metadata=self._metadata()), self._around.retries)
+            self._record.parts = [PartUpload(0, 0, head.id)]
+            return head.offset
+        head = yield from request(calls.upload_head(self._record.parts[0].id), self._around.retries)
+        count = max(0, head.offset - self._confirmed)
+        yield Do(lambda: self._confirm(head.offset, self.source.read(self._confirmed, count)))
+        return head.offset
+
+    def _confirm(self, offset: int, data: bytes) -> None:
+        """The server has everything before `offset`; `data` begins where it was known to stand."""
+        self._streamed.update(memoryview(data)[: max(0, offset - self._confirmed)])
+        self._confirmed = max(offset, self._confirmed)
+        self.source.forget(offset)

@@ -204,6 +204,24 @@ def test_the_standard_input_goes_up(served: ServerProcess) -> None:
     assert (served.files_dir / name).read_bytes() == b"piped"
 
 
+def test_ctrl_c_gives_up_the_standard_input_and_promises_nothing(
+    served: ServerProcess, client: holdfast.Client, started: Started
+) -> None:
+    name = uuid.uuid4().hex
+    child = started("--url", served.url, "upload", "-", "--to", name, "--limit", "2M", stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(bytes(MIB + 1))
+    child.stdin.flush()
+    wait_until(lambda: any(upload.name == name and upload.offset for upload in client.files.uploads()))
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == Exit.INTERRUPTED, said
+    assert b"can't be gone on with" in said
+    assert b"--resume" not in said
+    assert all(upload.name != name for upload in client.files.uploads())
+    assert not (served.files_dir / name).exists()
+
+
 def test_ctrl_c_pauses_and_the_same_command_goes_on(
     served: ServerProcess, faulty: Faulty, file: Path, shell: Shell, started: Started
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -231,6 +232,67 @@ def test_bytes_files_and_iterators_go_up_over_cuts(served: ServerProcess, faulty
         assert (served.files_dir / name).read_bytes() == data
 
 
+@pytest.mark.parametrize("cut", [Fault(), Fault(when=b"PATCH ", cut_up=3 * MIB)])
+def test_an_iterator_is_paused_and_gone_on_with(
+    client: holdfast.Client, served: ServerProcess, faulty: Faulty, cut: Fault
+) -> None:
+    data, name = random.Random(3).randbytes(20 * MIB), uuid.uuid4().hex
+    proxy = faulty(cut, Fault(when=b"PATCH ", stall_up=2 * MIB), Fault(when=b"PATCH ", stall_up=5 * MIB))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.upload(unseekable(data), name)
+        for times in (1, 2):
+            proxy.wait_for(lambda p, wanted=times: p.happened >= wanted + (cut.cut_up is not None))
+            transfer.pause()
+            assert transfer.state is TransferState.PAUSED
+            transfer.resume()
+        file = transfer.wait(30)
+    assert (served.files_dir / name).read_bytes() == data
+    assert file.sha256 == hashlib.sha256(data).hexdigest()
+    assert [upload.name for upload in client.files.uploads()].count(name) <= 1
+
+
+def test_an_iterator_that_has_failed_is_never_taken_for_one_that_has_ended(
+    client: holdfast.Client, served: ServerProcess
+) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield bytes(3000)
+        raise RuntimeError("mine")
+
+    name = uuid.uuid4().hex
+    transfer = client.files.upload(pieces(), name)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="mine"):
+            transfer.wait(30)
+        transfer.resume()
+    with pytest.raises(RuntimeError, match="mine"):
+        transfer.wait(30)
+    assert not (served.files_dir / name).exists()
+    transfer.cancel()
+
+
+def test_what_is_text_is_refused_with_what_would_do(client: holdfast.Client, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("text")
+    with (tmp_path / "x.txt").open() as file, pytest.raises(TypeError, match='mode "rb"'):
+        client.files.upload(file)
+    with pytest.raises(TypeError, match="encode it"):
+        client.files.upload(["a"], "x").wait(30)  # type: ignore[list-item]
+    with tempfile.NamedTemporaryFile("w+") as wrapped:
+        wrapped.write("text")
+        wrapped.seek(0)
+        with pytest.raises(TypeError, match="binary mode"):
+            client.files.upload(wrapped, "x").wait(30)  # type: ignore[arg-type]
+
+
+def test_short_reads_of_a_file_lose_nothing(client: holdfast.Client, served: ServerProcess) -> None:
+    class Raw(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(1000, size) if size is not None and size >= 0 else 1000)
+
+    data, name = random.Random(4).randbytes(100_000), uuid.uuid4().hex
+    client.files.upload(Raw(data), name).wait(30)
+    assert (served.files_dir / name).read_bytes() == data
+
+
 def test_a_pipe_goes_up(client: holdfast.Client, served: ServerProcess) -> None:
     name = uuid.uuid4().hex
     with subprocess.Popen(["head", "-c", "3000000", "/dev/zero"], stdout=subprocess.PIPE) as child:
@@ -296,10 +358,12 @@ def test_a_proxy_that_limits_bodies_gets_smaller_ones(served: ServerProcess, mak
                 return httpx.Response(413, html="<h1>413 Request Entity Too Large</h1>")
             return super().handle_request(request)
 
-    path = make(2 * MIB)
+    path, name = make(2 * MIB), uuid.uuid4().hex
     with holdfast.Client(served.url, transport=Limiting()) as through:
         through.files.upload(path).wait(30)
+        through.files.upload(unseekable(path.read_bytes()), name).wait(30)
     assert (served.files_dir / path.name).read_bytes() == path.read_bytes()
+    assert (served.files_dir / name).read_bytes() == path.read_bytes()
     assert max(size for size in seen if size <= largest) > largest / 2
 
 

@@ -91,7 +91,7 @@ def upload(
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 transfer = client.files.upload(path, name.removeprefix("/"), limit=limit, **options)
-            results.append(_carry(context, transfer))
+            results.append(_carry(context, transfer, again=path != "-"))
         if context.json:
             context.print_json(results)
 
@@ -184,8 +184,8 @@ def _brief(record: Record) -> dict[str, Any]:
     return {"kind": record.kind, "name": record.name, "path": record.path, "size": record.size, "begun": record.created}
 
 
-def _carry(context: Context, transfer: Transfer[Any]) -> Any:
-    """Show a transfer until it is over; what came of it. Ctrl-C pauses it."""
+def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> Any:
+    """Show a transfer until it is over; what came of it. Ctrl-C pauses it, or ends what can't be gone on with again."""
     while True:
         try:
             with _bar(context, transfer):
@@ -199,6 +199,10 @@ def _carry(context: Context, transfer: Transfer[Any]) -> Any:
             return result
         except KeyboardInterrupt:
             transfer.pause()
+            if not again:
+                transfer.cancel()
+                context.note(f"{transfer.name}: given up; what comes by the standard input can't be gone on with")
+                raise
             _ask_whether_to_go_on(context, transfer)
             transfer.resume()
 
