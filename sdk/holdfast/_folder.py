@@ -35,10 +35,12 @@ class SentFolder(msgspec.Struct, frozen=True):
 class _Folder(Job[R], Generic[R]):
     """Runs a job for every file that is not there yet. A failure ends all; running again goes on."""
 
-    def __init__(self, around: Surroundings, name: str, limit: float | None) -> None:
+    def __init__(self, around: Surroundings, name: str, *, restart: bool, limit: float | None) -> None:
         self.name = name
         self.throttle = Throttle(limit)
         self._around = around
+        self._restart = restart
+        self._begun: set[str] = set()
         self._total: int | None = None
         self._over = 0
         self._ended: set[str] = set()
@@ -61,7 +63,7 @@ class _Folder(Job[R], Generic[R]):
         pass
 
     @abstractmethod
-    def _job(self, name: str) -> Job[Any]:
+    def _job(self, name: str, *, restart: bool) -> Job[Any]:
         """What brings one file."""
 
     @abstractmethod
@@ -82,7 +84,9 @@ class _Folder(Job[R], Generic[R]):
         yield Together([worker() for _ in range(AT_ONCE)])
 
     def _one(self, name: str) -> Plan[None]:
-        job: Job[Any] = yield Do(partial(self._job, name))
+        restart = self._restart and name not in self._begun  # once: a pause is gone on with
+        self._begun.add(name)
+        job: Job[Any] = yield Do(partial(self._job, name, restart=restart))
         job.throttle, job.moved = self.throttle, self._moved
         with self._lock:
             self._running[name] = job
@@ -118,9 +122,16 @@ class UploadFolder(_Folder[SentFolder]):
     kind = "upload"
 
     def __init__(
-        self, around: Surroundings, folder: Path, prefix: str, *, overwrite: bool, limit: float | None
+        self,
+        around: Surroundings,
+        folder: Path,
+        prefix: str,
+        *,
+        overwrite: bool,
+        restart: bool,
+        limit: float | None,
     ) -> None:
-        super().__init__(around, prefix or folder.absolute().name, limit)
+        super().__init__(around, prefix or folder.absolute().name, restart=restart, limit=limit)
         self._folder = folder
         self._prefix = _as_prefix(prefix)
         self._overwrite = overwrite
@@ -144,9 +155,9 @@ class UploadFolder(_Folder[SentFolder]):
         yield from self._bring(names)
         return SentFolder(sorted(self._sent, key=lambda file: file.name), self._same, left_out)
 
-    def _job(self, name: str) -> Job[Any]:
+    def _job(self, name: str, *, restart: bool) -> Job[Any]:
         source = FileSource(self._folder / name)
-        job = Upload(self._around, source, self._prefix + name, overwrite=self._overwrite)
+        job = Upload(self._around, source, self._prefix + name, overwrite=self._overwrite, restart=restart)
         self._uploads.append(job)
         return job
 
@@ -164,8 +175,10 @@ class DownloadFolder(_Folder[list[Path]]):
 
     kind = "download"
 
-    def __init__(self, around: Surroundings, prefix: str, to: Path, *, overwrite: bool, limit: float | None) -> None:
-        super().__init__(around, prefix, limit)
+    def __init__(
+        self, around: Surroundings, prefix: str, to: Path, *, overwrite: bool, restart: bool, limit: float | None
+    ) -> None:
+        super().__init__(around, prefix, restart=restart, limit=limit)
         self._prefix = _as_prefix(prefix)
         self._to = to.absolute()
         self._overwrite = overwrite
@@ -178,13 +191,13 @@ class DownloadFolder(_Folder[list[Path]]):
         yield from self._bring([file.name for file in files])
         return [self._came_down[file.name] for file in files]
 
-    def _job(self, name: str) -> Job[Any]:
+    def _job(self, name: str, *, restart: bool) -> Job[Any]:
         parts = PurePosixPath(name.removeprefix(self._prefix)).parts
         if not parts or ".." in parts or parts[0].startswith("/"):
             raise ProtocolError(f"the server lists {name!r}, which is no name of a file in a folder")
         target = self._to.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
-        job = Download(self._around, name, target, overwrite=self._overwrite)
+        job = Download(self._around, name, target, overwrite=self._overwrite, restart=restart)
         self._downloads.append(job)
         return job
 

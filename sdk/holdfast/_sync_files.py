@@ -16,7 +16,7 @@ from holdfast._reader import Reading, RemoteFile, RemoteReader
 from holdfast._records import Record, pending, records_dir
 from holdfast._shown import ShowsFiles
 from holdfast._upload import Upload
-from holdfast._views import Paths, file_page, job_of, target_of, upload_page
+from holdfast._views import Paths, file_page, give_up, job_of, target_of, upload_page
 from holdfast.transfers import Transfer
 
 if TYPE_CHECKING:
@@ -116,14 +116,18 @@ class Files(ShowsFiles):
         prefix: str = "",
         *,
         overwrite: bool = False,
+        restart: bool = False,
         limit: float | None = None,
     ) -> Transfer[SentFolder]:
         """Send every file below a folder, a few at a time; what is there and equal is not sent again.
 
         Hidden files, and what is not a regular file, are left out and named in the result. A file that is there and
-        differs is `FileExists` without `overwrite`.
+        differs is `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has
+        changed.
         """
-        job = UploadFolder(self._client._around, Path(folder), prefix, overwrite=overwrite, limit=limit)
+        job = UploadFolder(
+            self._client._around, Path(folder), prefix, overwrite=overwrite, restart=restart, limit=limit
+        )
         return self._client._begin(job)
 
     def download_folder(
@@ -132,14 +136,16 @@ class Files(ShowsFiles):
         to: str | os.PathLike[str] | None = None,
         *,
         overwrite: bool = False,
+        restart: bool = False,
         limit: float | None = None,
     ) -> Transfer[Paths]:
         """Fetch every file whose name begins with `prefix/` into the folder `to`, else the working directory.
 
-        What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`.
+        What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`. `restart`
+        begins files that are half there at byte 0, whatever has changed.
         """
         target = Path(to) if to is not None else Path()
-        job = DownloadFolder(self._client._around, prefix, target, overwrite=overwrite, limit=limit)
+        job = DownloadFolder(self._client._around, prefix, target, overwrite=overwrite, restart=restart, limit=limit)
         return self._client._begin(job)
 
     def open(self, name: str) -> RemoteReader:
@@ -209,6 +215,14 @@ class Transfers:
     def resume(self, record: Record) -> Transfer[Any]:
         """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
         return self._client._begin(job_of(record, self._client._around))
+
+    def cancel(self, record: Record) -> None:
+        """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
+
+        Raises:
+            TransferBusy: it is running, here or in another process.
+        """
+        self._client._run(give_up(record, self._client._around))
 
 
 class Seed:

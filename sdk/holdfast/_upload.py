@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from holdfast import _records, calls, plans, wire
@@ -26,7 +26,7 @@ from holdfast.errors import (
     TooLarge,
     TransportError,
 )
-from holdfast.plans import Backoff, Do, Plan, Together, forget, request
+from holdfast.plans import Backoff, Do, Plan, Retries, Together, forget, request
 
 SMALL = 256 << 10  # bytes that go in one request
 LEAST = 8 << 20  # bytes; a shorter part is not worth an upload of its own
@@ -57,6 +57,16 @@ class Body:
             job.sent(self._part, at)
             if wait := job.throttle.delay(len(piece)):
                 time.sleep(wait)
+
+
+def drop(parts: Iterable[PartUpload], retries: Retries) -> Plan[None]:
+    """Forget uploads on the server."""
+    for part in parts:
+        if part.id:
+            try:
+                yield from forget(calls.delete_upload(part.id), retries)
+            except NotFound:
+                pass
 
 
 class Upload(Job[wire.FileInfo]):
@@ -148,24 +158,17 @@ class Upload(Job[wire.FileInfo]):
             self._file.release()
 
     def discard(self) -> Plan[None]:
-        if self._file is not None:
-            yield Do(self._file.take)
+        # A run that was stopped before it began has not read what an earlier process left.
+        kept: Record | None = (yield Do(self._file.take)) if self._file is not None else None
         try:
-            yield from self._drop([*self._stale, *self._record.parts])
+            parts = [*self._stale, *self._record.parts, *(kept.parts if kept is not None else ())]
+            yield from drop({part.id: part for part in parts}.values(), self._around.retries)
             self._record, self._stale, self._offsets = self._new_record(), [], {}
             if self._file is not None:
                 yield Do(self._file.remove)
         finally:
             if self._file is not None:
                 self._file.release()
-
-    def _drop(self, parts: list[PartUpload]) -> Plan[None]:
-        for part in parts:
-            if part.id:
-                try:
-                    yield from forget(calls.delete_upload(part.id), self._around.retries)
-                except NotFound:
-                    pass
 
     def _save(self) -> Plan[None]:
         if self._file is not None:
@@ -178,7 +181,7 @@ class Upload(Job[wire.FileInfo]):
     # -- the plan
 
     def run(self) -> Plan[wire.FileInfo]:
-        yield from self._drop(self._stale)
+        yield from drop(self._stale, self._around.retries)
         self._stale = []
         size = self.source.size
         small = size is not None and size <= SMALL and not self._record.parts and self._wanted is None
@@ -225,7 +228,7 @@ class Upload(Job[wire.FileInfo]):
         if file.size != self.source.size or file.sha256 != (yield Do(partial(self._follower.finish, file.size))):
             raise error
         self._offsets = {0: file.size}
-        yield from self._drop(self._record.parts)
+        yield from drop(self._record.parts, self._around.retries)
         self._ended = True
         return file
 
@@ -335,7 +338,7 @@ class Upload(Job[wire.FileInfo]):
         """Make one file of the parts; the server checks the digest before it publishes it."""
         call = calls.create_upload(parts=[f"/v1/uploads/{part.id}" for part in parts], metadata=self._metadata(sha256))
         yield from request(call, self._around.retries)
-        yield from self._drop(parts)
+        yield from drop(parts, self._around.retries)
 
     # -- what comes only once
 

@@ -14,9 +14,10 @@ from holdfast._call import Call
 from holdfast._download import Download
 from holdfast._job import Job, Surroundings
 from holdfast._local import FileSource
-from holdfast._records import Record
+from holdfast._records import Record, RecordFile
 from holdfast._shown import ShowsItself
-from holdfast._upload import Upload
+from holdfast._upload import Upload, drop
+from holdfast.plans import Do, Plan
 from holdfast.wire import State
 
 Paths = list[Path]
@@ -160,6 +161,20 @@ def job_of(record: Record, around: Surroundings) -> Job[Any]:
     if record.kind == "upload":
         return Upload(around, FileSource(record.path), record.name, overwrite=record.overwrite)
     return Download(around, record.name, Path(record.path), overwrite=record.overwrite)
+
+
+def give_up(record: Record, around: Surroundings) -> Plan[None]:
+    """Forget the transfer of a record, whether it could be gone on with or not. Raises `TransferBusy`."""
+    if record.kind == "download":
+        yield from Download(around, record.name, Path(record.path)).discard()
+        return
+    file = RecordFile(around.records, record.key)
+    kept: Record | None = yield Do(file.take)
+    try:
+        yield from drop((kept or record).parts, around.retries)
+        yield Do(file.remove)
+    finally:
+        file.release()
 
 
 def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:

@@ -53,7 +53,7 @@ class AsyncClient(ShowsServer):
         transport: an async httpx transport in place of the network.
 
     Raises:
-        ValueError: `base_url` is not an http or https URL.
+        ValueError: `base_url` is not an http or https URL. Requests raise it for a token that no header can carry.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class AsyncClient(ShowsServer):
                     yield Progress(i + 1, to, {"i": i + 1})
                 return {"counted": to}
 
-            count(1000).result()
+            await (await count(1000)).result()
 
         The server has to be started with `--allow-code`, and with the same minor version of Python as here.
         """

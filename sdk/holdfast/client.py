@@ -53,7 +53,7 @@ class Client(ShowsServer):
         transport: an httpx transport in place of the network.
 
     Raises:
-        ValueError: `base_url` is not an http or https URL.
+        ValueError: `base_url` is not an http or https URL. Requests raise it for a token that no header can carry.
     """
 
     def __init__(

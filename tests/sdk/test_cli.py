@@ -243,6 +243,47 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(
     assert (served.files_dir / file.name).read_bytes() == file.read_bytes()
 
 
+def test_what_can_not_be_gone_on_with_is_told_of_and_can_be_given_up(
+    client: holdfast.Client, shell: Shell, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{uuid.uuid4().hex}.bin" for _ in range(2)]
+    for path in paths:
+        path.write_bytes(random.Random(path.name).randbytes(MIB))
+        transfer = client.files.upload(path, limit=MIB)
+        wait_until(lambda transfer=transfer: transfer.progress.done > 0)
+        transfer.pause()
+    gone, there = paths
+    gone.unlink()
+    [sent] = shell.json("transfers", "--resume", code=Exit.NOT_FOUND)
+    assert sent["name"] == there.name, "the first does not keep the second from it"
+    assert gone.name in shell.err
+    assert [record["name"] for record in shell.json("transfers")] == [gone.name]
+    assert shell.json("transfers", "another", "--cancel") == []
+    [given_up] = shell.json("transfers", gone.name, "--cancel")
+    assert given_up["name"] == gone.name
+    assert shell.json("transfers") == []
+    assert all(upload.name != gone.name for upload in client.files.uploads())
+
+
+def test_a_name_that_looks_like_markup_is_a_name(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / f"{uuid.uuid4().hex}[bold][.x].bin"
+    path.write_bytes(b"x")
+    shell("upload", str(path))
+    assert path.name in shell.err
+    assert path.name in shell("ls", path.name[:10])
+
+
+def test_a_refusal_names_the_flag_that_would_do(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / uuid.uuid4().hex
+    path.write_bytes(b"x")
+    shell("upload", str(path))
+    path.write_bytes(b"y")
+    shell("upload", str(path), code=Exit.REFUSED)
+    assert "--overwrite" in shell.err
+    shell("download", path.name, "--to", str(path), code=Exit.REFUSED)
+    assert "--overwrite" in shell.err
+
+
 def test_ctrl_c_in_a_terminal_asks_and_enter_goes_on(
     served: ServerProcess, faulty: Faulty, file: Path, started: Started, terminal: tuple[int, int]
 ) -> None:

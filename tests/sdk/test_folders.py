@@ -134,6 +134,31 @@ def test_a_cancelled_folder_leaves_no_half_files(
     assert not list((tmp_path / "down").rglob("*.part"))
 
 
+def test_a_file_that_changed_since_it_was_half_sent_begins_anew_when_asked(
+    client: holdfast.Client, served: ServerProcess, tmp_path: Path
+) -> None:
+    folder, prefix = tmp_path / "one", uuid.uuid4().hex
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(bytes(MIB))
+    transfer = client.files.upload_folder(folder, prefix, limit=MIB)
+    wait_until(lambda: transfer.progress.done > 0)
+    transfer.pause()
+    (folder / "a.bin").write_bytes(b"1" * MIB)
+    with pytest.raises(errors.LocalChanged, match="restart=True"):
+        client.files.upload_folder(folder, prefix).wait(30)
+    client.files.upload_folder(folder, prefix, restart=True).wait(30)
+    assert (served.files_dir / prefix / "a.bin").read_bytes() == b"1" * MIB
+
+    down = client.files.download_folder(prefix, tmp_path / "down", limit=MIB)
+    wait_until(lambda: down.progress.done > 0)
+    down.pause()
+    client.files.write(f"{prefix}/a.bin", b"2" * MIB, overwrite=True)
+    with pytest.raises(errors.RemoteChanged, match="restart=True"):
+        client.files.download_folder(prefix, tmp_path / "down").wait(30)
+    client.files.download_folder(prefix, tmp_path / "down", restart=True).wait(30)
+    assert (tmp_path / "down" / "a.bin").read_bytes() == b"2" * MIB
+
+
 def test_what_is_no_folder_is_an_error(client: holdfast.Client, tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         client.files.upload_folder(tmp_path / "nowhere", "x").wait(30)

@@ -91,6 +91,36 @@ async def test_a_pause_before_the_first_step_is_one(aclient: holdfast.AsyncClien
     await transfer.wait(30)
 
 
+async def test_one_that_is_cancelled_before_its_first_step_leaves_nothing_of_an_earlier_one(
+    aclient: holdfast.AsyncClient, begin: Begin, tmp_path: Path
+) -> None:
+    transfer = begin(aclient)
+    while not transfer.progress.done:
+        await asyncio.sleep(0.01)
+    await transfer.pause()
+    [record] = aclient.transfers.pending()
+    await aclient.transfers.resume(record).cancel()
+    assert aclient.transfers.pending() == []
+    assert [upload.name async for upload in aclient.files.uploads() if upload.name == transfer.name] == []
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
+async def test_what_is_pending_can_be_given_up(
+    aclient: holdfast.AsyncClient, client: holdfast.Client, begin: Begin, tmp_path: Path
+) -> None:
+    transfer = begin(aclient)
+    while not transfer.progress.done:
+        await asyncio.sleep(0.01)
+    [record] = aclient.transfers.pending()
+    with pytest.raises(errors.TransferBusy):
+        client.transfers.cancel(record)
+    await transfer.pause()
+    await aclient.transfers.cancel(record)
+    assert aclient.transfers.pending() == []
+    assert all(upload.name != transfer.name for upload in client.files.uploads())
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
 async def test_many_pauses_at_once_are_one(aclient: holdfast.AsyncClient, begin: Begin) -> None:
     transfer = begin(aclient)
     while not transfer.progress.done:

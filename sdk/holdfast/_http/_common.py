@@ -48,8 +48,7 @@ class Connection:
     def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
         """From arguments, then `HOLDFAST_URL` and `HOLDFAST_TOKEN`. Raises `ValueError` for what is no http(s) URL."""
         url = base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_of_a_server(url):
             raise ValueError(f"{url!r} is not the URL of a server; it should look like {DEFAULT_URL}")
         if token is None:
             token = os.environ.get("HOLDFAST_TOKEN") or None
@@ -67,7 +66,7 @@ class Connection:
         return token
 
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """What every request carries. Raises `ValueError` for a token that no header can carry, without showing it."""
         token = self.current_token()
         # identity: a compressed body has other offsets and another length than the file.
         headers = {"Accept-Encoding": "identity"}
@@ -78,6 +77,14 @@ class Connection:
     def tls(self) -> ssl.SSLContext | bool:
         """Loading the authorities' certificates takes longer than a request: not for plain http."""
         return httpx.create_ssl_context() if self.base_url.startswith("https:") else False
+
+
+def _is_of_a_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 def plain_client() -> httpx.Client:

@@ -59,7 +59,7 @@ class Context:
     def note(self, text: str) -> None:
         """Something for a person: on stderr, and not with --json."""
         if not self.json:
-            self.err.print(text)
+            self.err.print(text, markup=False, soft_wrap=True)  # names may look like markup
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -107,7 +107,10 @@ def report(context: Context, error: BaseException) -> Exit:
             problem |= {"status": error.status, "type": error.type, "members": error.members}
         sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
         return code
-    context.err.print(f"[red]holdfast:[/] {escape(errors.in_words(error))}", soft_wrap=True)
+    words = errors.in_words(error)
+    for name in ("overwrite", "restart"):
+        words = words.replace(f"{name}=True", f"--{name}")
+    context.err.print(f"[red]holdfast:[/] {escape(words)}", soft_wrap=True)
     if isinstance(error, errors.ConnectFailed):
         context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")
     if isinstance(error, errors.Unauthorized):

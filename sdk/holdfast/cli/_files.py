@@ -24,8 +24,9 @@ from holdfast import wire
 from holdfast._records import Record
 from holdfast.cli import _show
 from holdfast.cli._complete import file_names
-from holdfast.cli._context import Context, Exit, command
-from holdfast.errors import WaitTimeout
+from holdfast.cli._context import Context, Exit, command, report
+from holdfast.client import Client
+from holdfast.errors import HoldfastError, WaitTimeout
 from holdfast.transfers import Transfer
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -86,7 +87,7 @@ def upload(
             elif Path(path).is_dir():
                 folder = Path(path)
                 prefix = to or folder.absolute().name
-                transfer = client.files.upload_folder(folder, prefix, overwrite=overwrite, limit=limit)
+                transfer = client.files.upload_folder(folder, prefix, overwrite=overwrite, restart=restart, limit=limit)
             else:
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
@@ -120,7 +121,9 @@ def download(
         results: list[Any] = []
         for name in names:
             if folder or name.endswith("/"):
-                transfer: Transfer[Any] = client.files.download_folder(name, to, overwrite=overwrite, limit=limit)
+                transfer: Transfer[Any] = client.files.download_folder(
+                    name, to, overwrite=overwrite, restart=restart, limit=limit
+                )
             else:
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 transfer = client.files.download(name, to, limit=limit, **options)
@@ -158,16 +161,16 @@ def rm(context: Context, names: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--resume", "resumed", is_flag=True, help="Go on with all of them, one after the other.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--resume", "verb", flag_value="resume", help="Go on with them, one after the other.")
+@click.option("--cancel", "verb", flag_value="cancel", help="Give them up, here and on the server.")
 @command
-def transfers(context: Context, resumed: bool) -> None:
-    """Transfers from this machine that were begun and are not over."""
+def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> None:
+    """Transfers from this machine that were begun and are not over: all, or those of the files that are named."""
     with context.client() as client:
-        found = client.transfers.pending()
-        if resumed:
-            results = [_carry(context, client.transfers.resume(record)) for record in found]
-            if context.json:
-                context.print_json(results)
+        found = [record for record in client.transfers.pending() if not names or record.name in names]
+        if verb is not None and found:
+            _go_over(context, client, found, verb)
         elif context.json:
             context.print_json([_brief(record) for record in found])
         elif found:
@@ -175,9 +178,29 @@ def transfers(context: Context, resumed: bool) -> None:
                 arrow = "up  " if record.kind == "upload" else "down"
                 size = "" if record.size is None else f"  {record.size} bytes"
                 context.out.print(f"{arrow}  {record.name}  {record.path}{size}", markup=False, soft_wrap=True)
-            context.note("holdfast transfers --resume goes on with them")
+            context.note("holdfast transfers --resume goes on with them, --cancel gives them up")
         else:
             context.note("Nothing is pending.")
+
+
+def _go_over(context: Context, client: Client, found: list[Record], verb: str) -> None:
+    """Resume or cancel all. One that can't be does not keep the others from it; it decides the exit code."""
+    results: list[Any] = []
+    codes: list[Exit] = []
+    for record in found:
+        try:
+            if verb == "resume":
+                results.append(_carry(context, client.transfers.resume(record)))
+            else:
+                client.transfers.cancel(record)
+                results.append(_brief(record))
+                context.note(f"{record.name}  {record.kind} given up")
+        except (HoldfastError, OSError) as error:
+            codes.append(report(context, error))
+    if context.json:
+        context.print_json(results)
+    if codes:
+        raise click.exceptions.Exit(codes[0])
 
 
 def _brief(record: Record) -> dict[str, Any]:
