@@ -213,12 +213,12 @@ class Process(ProcessView):
         self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
 
     def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
-        """Return once it has ended, or is in one of the states of `until`.
+        """Return once it has ended, or is in one of the states of `until`. A server that restarts is waited for, too.
 
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process goes on.
         """
-        self._info = self._client._run(plans.wait(self._info, states(until), timeout, self._client._retries))
+        self._info = self._client._run(plans.wait(self._info, states(until), timeout, self._client._patience))
         return self
 
     def result(self, timeout: float | None = None) -> Any:

@@ -316,12 +316,22 @@ def wait(
     """
     wanted = frozenset(states) | ENDED
     deadline = None if timeout is None else clock() + timeout
+    backoff = Backoff(retries)
+    failure: HoldfastError | None = None
     while process.state not in wanted:
         left = LONG_POLL if deadline is None else deadline - clock()
+        if left <= 0 and failure is not None:
+            raise WaitTimeout(f"process {process.id} was {process.state} when last seen; since then: {failure}")
         if left <= 0:
             raise WaitTimeout(f"process {process.id} is still {process.state} after {timeout} s")
         call = calls.get_process(process.id, wait=round(min(LONG_POLL, left), 3), after=process.version)
-        process = yield from request(call, retries)
+        try:
+            process = yield call
+            failure = None
+            backoff.gained()
+        except (TransportError, APIError) as error:
+            failure, pause = error, backoff.after(error, call.repeatable).seconds
+            yield Sleep(pause if deadline is None else min(pause, max(0.0, deadline - clock())))
     return process
 
 
@@ -354,11 +364,13 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
     With the `id` of a process it ends once that has ended or is deleted; without, never.
     """
     backoff = Backoff(retries)
+    connected = False
     while True:
         parser = Parser()
         error: HoldfastError = ConnectionBroken("the event stream ended")
         try:
             stream = yield Open(call(last))
+            connected = True
             while data := (yield Read(stream)):
                 backoff.gained()
                 for sent in parser.feed(bytes(data)):
@@ -371,6 +383,8 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
                         return
                 last = int(parser.last_id) if parser.last_id.isdigit() else last
         except (TransportError, APIError) as failure:
+            if connected and isinstance(failure, NotFound):  # deleted while nobody looked
+                return
             error = failure
         yield backoff.after(error, repeatable=True)
 

@@ -182,6 +182,41 @@ def test_the_events_of_one_process_end_with_its_deletion() -> None:
     assert [effect.value.type for effect in effects if isinstance(effect, plans.Emit)] == ["deleted"]
 
 
+def test_the_events_of_a_process_that_was_deleted_meanwhile_end() -> None:
+    def plan() -> Plan[None]:
+        return plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries(base=0))
+
+    drive(plan(), object(), b"", refusal(404))
+    ended = msgspec.json.encode({"type": "state", "state": "failed", "id": "p", "time": "2024-05-06T07:08:09Z"})
+    drive(plan(), object(), b"data: %s\n\n" % ended, None, refusal(404))
+    with pytest.raises(errors.NotFound):
+        drive(plan(), refusal(404))
+
+
+def test_who_waits_outlives_a_restart_but_not_the_time_given() -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1
+        return now[0]
+
+    gone = errors.ConnectFailed("nobody there")
+    waited, _ = drive(
+        plans.wait(process("running"), [], None, plans.STUBBORN), *[gone] * 30, process("running"), process("failed")
+    )
+    assert waited.state is State.FAILED
+    _, effects = drive(plans.wait(process("running"), [], 100, Retries(base=0), clock), gone, process("succeeded"))
+    assert len(effects) == 3
+    with pytest.raises(errors.WaitTimeout, match="was running when last seen; since then: nobody there"):
+        drive(plans.wait(process("running"), [], 5, plans.STUBBORN, clock), *[gone] * 9)
+    with pytest.raises(errors.WaitTimeout, match="is still running after 0 s"):
+        drive(plans.wait(process("running"), [], 0, plans.STUBBORN, clock))
+    with pytest.raises(errors.ConnectFailed):
+        drive(plans.wait(process("running"), [], 100, Retries(attempts=1), clock), gone, gone)
+    with pytest.raises(errors.NotFound):
+        drive(plans.wait(process("running"), [], None, plans.STUBBORN), refusal(404))
+
+
 def test_an_event_that_can_not_be_read_is_a_protocol_error() -> None:
     plan = plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries())
     with pytest.raises(errors.ProtocolError, match="no Holdfast server sends"):
