@@ -9,7 +9,7 @@ from typing import Self
 
 from holdfast import calls
 from holdfast.errors import NotFound, PreconditionFailed, RemoteChanged
-from holdfast.plans import Plan, Retries, request
+from holdfast.plans import Plan, Retries, read, request
 
 FIRST = 64 << 10  # bytes of the first read: enough for a footer or a header
 READ_SIZE = 64 << 10  # bytes that the buffer in front asks for
@@ -54,8 +54,8 @@ class Reading:
     def _fetch(self, size: int) -> Plan[None]:
         end = min(self.size, self.at + size)
         try:
-            call = calls.get_file(self.name, begin=self.at, end=end, etag=self.etag)
-            self._begin, self._block = self.at, (yield from request(call, self._retries))
+            block = yield from read(self.name, self.at, end, self.etag, self._retries)
+            self._begin, self._block = self.at, block
         except (PreconditionFailed, NotFound) as error:
             raise RemoteChanged(f"{self.name!r} has changed on the server since it was opened") from error
 

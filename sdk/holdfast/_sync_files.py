@@ -175,15 +175,14 @@ class Files(ShowsFiles):
         return self._client._run(plans.info(name, self._client._retries))
 
     def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
-        """The bytes of a file from `begin` up to, not including, `end`, in memory.
+        """The bytes of a file from `begin` up to, not including, `end`, in memory; none where `end` is not after it.
 
         Raises:
             PreconditionFailed: `etag` is given and the file is another version.
-            RangeNotSatisfiable: `begin` is at or past the end.
+            RangeNotSatisfiable: `begin` is at or past the end of the file.
+            ProtocolError: something on the way ignores Range.
         """
-        whole = begin == 0 and end is None
-        call = calls.get_file(name, begin=None if whole else begin, end=end, etag=etag)
-        return self._client._request(call)
+        return self._client._run(plans.read(name, begin, end, etag, self._client._retries))
 
     def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
         """Publish `data` as a file in one request. Bigger ones go better by `upload`.

@@ -11,7 +11,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -255,6 +256,29 @@ def info(name: str, retries: Retries) -> Plan[wire.FileInfo]:
     """What there is to know of a file. Raises `NotFound`."""
     head: calls.FileHead = yield from request(calls.head_file(name), retries)
     return head.info(name)
+
+
+def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retries) -> Plan[bytes]:
+    """The bytes of a file from `begin` up to, not including, `end`; none when that is not after `begin`.
+
+    Raises:
+        ValueError: `begin` is negative.
+        ProtocolError: others come.
+    """
+    if begin < 0:
+        raise ValueError(f"begin is a number of bytes from the start, not {begin}")
+    if end is not None and end <= begin:
+        return b""  # HTTP has no such range
+    whole = begin == 0 and end is None
+    call = calls.get_file(name, begin=None if whole else begin, end=end, etag=etag)
+    data: bytes = yield from request(call if whole else replace(call, read=partial(_from, begin)), retries)
+    return data
+
+
+def _from(begin: int, answer: Answer) -> bytes:
+    if answer.status != 206 or calls.content_range(answer)[0] != begin:
+        raise ProtocolError(f"asked for bytes from {begin} on, and got others: something on the way ignores Range")
+    return answer.body
 
 
 def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries) -> Plan[wire.FileInfo]:

@@ -9,11 +9,13 @@ import uuid
 import zipfile
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 import holdfast
 from holdfast import errors
 from tests.proxy import Fault, FaultyProxy
+from tests.servers import ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +128,27 @@ async def test_the_async_face_does_the_same(aclient: holdfast.AsyncClient, data:
     file = await aclient.files.write(name, b"y", overwrite=True)
     assert [found.name async for found in aclient.files.list(name)] == [file.name]
     await aclient.files.delete(name)
+
+
+def test_a_proxy_that_ignores_ranges_is_an_error_and_never_other_bytes(
+    served: ServerProcess, client: holdfast.Client
+) -> None:
+    class Ignoring(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            request.headers.pop("Range", None)
+            return super().handle_request(request)
+
+    name = uuid.uuid4().hex
+    client.files.write(name, bytes(range(200)))
+    for begin, end in ((5, 5), (0, 0), (9, 3)):
+        assert client.files.read(name, begin, end) == b""
+    with pytest.raises(ValueError, match="-5"):
+        client.files.read(name, -5)
+    with holdfast.Client(served.url, transport=Ignoring()) as through:
+        assert through.files.read(name) == bytes(range(200))
+        with pytest.raises(errors.ProtocolError, match="ignores Range"):
+            through.files.read(name, 10, 20)
+        file = through.files.open(name)
+        file.seek(10)
+        with pytest.raises(errors.ProtocolError, match="ignores Range"):
+            file.read(10)
