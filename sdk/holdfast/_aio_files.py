@@ -87,7 +87,7 @@ class AsyncFiles(ShowsFiles):
 
         Args:
             name: the file's name on the server.
-            to: a file, or a folder that is there; else the working directory.
+            to: a file, or a folder, which is there or ends in a slash; else the working directory.
             overwrite: replace another file that is there; else that is `LocalExists`.
             restart: begin at byte 0, whatever there is.
             segments: connections at once; as many as pay, found out by measuring, when left out.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
 import os
 import shutil
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +52,8 @@ class FileSource(LocalSource):
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
         status = self.path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder, which upload_folder sends", str(self.path))
         self.size: int = status.st_size
         self.modified_ns = status.st_mtime_ns
 

@@ -12,11 +12,18 @@ Clock = Callable[[], float]
 MOST_AT_ONCE = 8
 
 
+def checked_rate(rate: float | None) -> float | None:
+    """The rate, if it is one. Raises `ValueError`."""
+    if rate is not None and not rate > 0:
+        raise ValueError(f"a limit is bytes a second, more than 0, or None for no limit; not {rate}")
+    return rate
+
+
 class Throttle:
     """At most `rate` bytes a second, over all who take from it; None is no limit. May be changed at any time."""
 
     def __init__(self, rate: float | None = None, clock: Clock = time.monotonic) -> None:
-        self.rate = rate
+        self.rate = checked_rate(rate)
         self._clock = clock
         self._lock = threading.Lock()
         self._free = 0.0

@@ -178,6 +178,7 @@ def give_up(record: Record, around: Surroundings) -> Plan[None]:
 
 
 def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
-    """Where a download of `name` lands."""
+    """Where a download of `name` lands: in a folder that is there, or that a slash at the end says it is."""
     path = Path(to) if to is not None else Path()
-    return path / name.rpartition("/")[2] if path.is_dir() else path
+    folder = path.is_dir() or (isinstance(to, str) and to.endswith(("/", os.sep)))
+    return path / name.rpartition("/")[2] if folder else path

@@ -282,7 +282,12 @@ def _from(begin: int, answer: Answer) -> bytes:
 
 
 def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries) -> Plan[wire.FileInfo]:
-    """A file in one request. Where an answer was lost, a precondition that fails because of this very file holds."""
+    """A file in one request. Where an answer was lost, a precondition that fails because of this very file holds.
+
+    Raises:
+        TypeError: `data` is text, or no bytes at all.
+    """
+    data = data if isinstance(data, bytes) else bytes(memoryview(data))
     backoff = Backoff(retries)
     while True:
         try:
@@ -389,19 +394,28 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
     """
     backoff = Backoff(retries)
     connected = False
+    # Is the end, if it has come already, among what was asked for? Else nothing would come any more.
+    sure, known = id is None or last == 0, 0
     while True:
-        parser = Parser()
+        parser, again = Parser(), False
         error: HoldfastError = ConnectionBroken("the event stream ended")
         try:
             stream = yield Open(call(last))
             connected = True
             while data := (yield Read(stream)):
                 backoff.gained()
-                for sent in parser.feed(bytes(data)):
-                    event = _event(sent)
+                found = [_event(sent) for sent in parser.feed(bytes(data))]
+                if id is not None and not sure and parser.last_id.isdigit():
+                    sure = True
+                    if not any(event.seq for event in found) and (yield from _has_ended(id, retries)):
+                        known, last, again = int(parser.last_id), 0, True  # all of it, without what is known
+                        yield Close(stream)
+                        break
+                for event in found:
                     if event.type == "dropped":  # too slow: it says so and ends the stream
                         continue
-                    yield Emit(event)
+                    if event.seq is None or event.seq > known:
+                        yield Emit(event)
                     if id is not None and (yield from _is_the_end(id, event, retries)):
                         yield Close(stream)
                         return
@@ -410,7 +424,13 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
             if connected and isinstance(failure, NotFound):  # deleted while nobody looked
                 return
             error = failure
-        yield backoff.after(error, repeatable=True)
+        if not again:
+            yield backoff.after(error, repeatable=True)
+
+
+def _has_ended(id: str, retries: Retries) -> Plan[bool]:
+    process: wire.Process = yield from request(calls.get_process(id), retries)
+    return process.has_ended
 
 
 def _is_the_end(id: str, event: wire.Event, retries: Retries) -> Plan[bool]:

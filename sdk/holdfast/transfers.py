@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._job import Job, R
-from holdfast._pace import Rate
+from holdfast._pace import Rate, checked_rate
 from holdfast._shown import ShowsItself
 from holdfast._threads import in_thread
 from holdfast.errors import TransferCancelled, WaitTimeout
@@ -109,7 +109,7 @@ class TransferView(ShowsItself, Generic[R]):
 
     @limit.setter
     def limit(self, rate: float | None) -> None:
-        self._job.throttle.rate = rate
+        self._job.throttle.rate = checked_rate(rate)
 
     def on_change(self, listener: Callable[[Self], None]) -> Callable[[], None]:
         """Call `listener` with this transfer now, whenever its state changes, and up to ten times a second as it moves.

@@ -265,6 +265,17 @@ def test_what_can_not_be_gone_on_with_is_told_of_and_can_be_given_up(
     assert all(upload.name != gone.name for upload in client.files.uploads())
 
 
+def test_several_downloads_land_in_a_folder(shell: Shell, tmp_path: Path) -> None:
+    names = [f"{uuid.uuid4().hex}.{ending}" for ending in "ab"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+        shell("upload", str(tmp_path / name))
+    shell("download", *names, "--to", str(tmp_path / "new"))
+    shell("download", names[0], "--to", f"{tmp_path}/other/")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(names)
+    assert (tmp_path / "other" / names[0]).read_bytes() == names[0].encode()
+
+
 def test_a_name_that_looks_like_markup_is_a_name(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / f"{uuid.uuid4().hex}[bold][.x].bin"
     path.write_bytes(b"x")

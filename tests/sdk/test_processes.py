@@ -139,6 +139,15 @@ def test_events_end_with_the_process_and_miss_no_state_change(client: holdfast.C
     assert numbers == sorted(set(numbers))
 
 
+def test_events_of_a_process_that_has_ended_end_wherever_they_begin(client: holdfast.Client) -> None:
+    process = client.processes.start("steps", to=2).wait()
+    told = [event for event in process.events() if event.type == "state"]
+    assert [event.state for event in told][-1] == "succeeded"
+    assert list(process.events(after=None)) == []
+    for count, event in enumerate(told, 1):
+        assert [after.seq for after in process.events(after=event.seq)] == [after.seq for after in told[count:]]
+
+
 def test_events_of_a_process_that_ended_twice_go_on_to_its_last_end(client: holdfast.Client) -> None:
     process = client.processes.start("steps", to=1, fail="once")
     process.wait(20)

@@ -283,6 +283,18 @@ def test_what_is_text_is_refused_with_what_would_do(client: holdfast.Client, tmp
             client.files.upload(wrapped, "x").wait(30)  # type: ignore[arg-type]
 
 
+def test_what_can_not_be_meant_is_refused_at_once(client: holdfast.Client, tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="upload_folder"):
+        client.files.upload(tmp_path)
+    for limit in (0, -1):
+        with pytest.raises(ValueError, match="more than 0"):
+            client.files.upload(b"x", "x", limit=limit)
+    for data in ("text", None, 5):
+        with pytest.raises(TypeError, match="bytes-like"):
+            client.files.write("x", data)  # type: ignore[arg-type]
+    assert client.files.write(uuid.uuid4().hex, bytearray(b"abc")).size == 3
+
+
 def test_short_reads_of_a_file_lose_nothing(client: holdfast.Client, served: ServerProcess) -> None:
     class Raw(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:

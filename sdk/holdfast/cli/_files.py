@@ -99,7 +99,7 @@ def upload(
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
-@click.option("--to", type=click.Path(path_type=Path), help="A file or folder.  [the working directory]")
+@click.option("--to", type=click.Path(), help="A file or folder; with several names a folder.  [the working directory]")
 @click.option("--folder", is_flag=True, help="The names are folders: fetch all that is in them.")
 @overwrite
 @restart
@@ -109,7 +109,7 @@ def upload(
 def download(
     context: Context,
     names: tuple[str, ...],
-    to: Path | None,
+    to: str | None,
     folder: bool,
     overwrite: bool,
     restart: bool,
@@ -117,6 +117,8 @@ def download(
     limit: float | None,
 ) -> None:
     """Fetch files. What came before a cut, a crash or Ctrl-C is not fetched again; two versions are never mixed."""
+    if to and len(names) > 1:
+        to += "/"
     with context.client() as client:
         results: list[Any] = []
         for name in names:
