@@ -148,9 +148,7 @@ class Download(Job[Path]):
     # -- the plan
 
     def run(self) -> Plan[Path]:
-        if not self._overwrite and (yield Do(self.target.exists)) and (yield from self._is_there()):
-            self._ended = True
-            yield Do(self._remove)
+        if (yield from self._is_there()):
             return self.target
         stream: Stream | None = None
         if self._segments is None:
@@ -161,11 +159,14 @@ class Download(Job[Path]):
         return (yield from self._finish(self._segments))
 
     def _is_there(self) -> Plan[bool]:
-        """Whether the target is the file already. Raises `LocalExists` when it is another one."""
+        """Whether the target is the file already, and all is done. Raises `LocalExists` when it is another one."""
+        if self._overwrite or not (yield Do(self.target.exists)):
+            return False
         head: calls.FileHead = yield from request(calls.head_file(self.name), self._around.retries)
         same_size = (yield Do(self.target.stat)).st_size == head.size
         if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
-            self._segments = Segments(head.size, [(0, head.size)])
+            self._segments, self._ended = Segments(head.size, [(0, head.size)]), True
+            yield Do(self._remove)
             return True
         raise LocalExists(f"{self.target} is there and is not the same file; overwrite=True replaces it")
 
@@ -271,6 +272,8 @@ class Download(Job[Path]):
                     f"what came down of {self.name!r} has SHA-256 {found}, and not the one that the server names; "
                     "it was removed"
                 )
+        if (yield from self._is_there()):  # it may have come meanwhile
+            return self.target
         path: Path = yield Do(partial(self._part.publish, segments.size))
         self._ended = True
         return path

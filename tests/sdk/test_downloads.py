@@ -259,6 +259,22 @@ def test_one_that_comes_second_leaves_the_first_alone(
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["x"]
 
 
+def test_what_comes_to_the_place_meanwhile_is_not_replaced(
+    client: holdfast.Client, publish: Publish, tmp_path: Path
+) -> None:
+    file, target = publish(2 * MIB), tmp_path / "x"
+    transfer = client.files.download(file.name, target, limit=MIB)
+    wait_until(lambda: transfer.progress.done > 0)
+    target.write_bytes(b"mine")
+    transfer.limit = None
+    with pytest.raises(errors.LocalExists, match="overwrite=True"):
+        transfer.wait(30)
+    assert target.read_bytes() == b"mine"
+    again = client.files.download(file.name, target, overwrite=True)
+    assert again.wait(30) == target
+    assert target.read_bytes() == file.data
+
+
 def test_a_part_is_held_whatever_the_records(
     client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
