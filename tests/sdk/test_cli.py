@@ -249,7 +249,7 @@ def test_what_can_not_be_gone_on_with_is_told_of_and_can_be_given_up(
     paths = [tmp_path / f"{uuid.uuid4().hex}.bin" for _ in range(2)]
     for path in paths:
         path.write_bytes(random.Random(path.name).randbytes(MIB))
-        transfer = client.files.upload(path, limit=MIB)
+        transfer = client.files.upload(path, limit=MIB // 8)
         wait_until(lambda transfer=transfer: transfer.progress.done > 0)
         transfer.pause()
     gone, there = paths

@@ -245,7 +245,7 @@ def test_one_that_comes_second_leaves_the_first_alone(
     one, other = publish(2 * MIB), publish(2 * MIB + 1)
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
-    first = client.files.download(one.name, tmp_path / "folder" / "x", limit=MIB)
+    first = client.files.download(one.name, tmp_path / "folder" / "x", limit=MIB // 4)
     wait_until(lambda: first.progress.done > 0)
     for name, place in ((one.name, "folder"), (other.name, "folder"), (one.name, "link")):
         second = client.files.download(name, tmp_path / place / "x")
@@ -263,7 +263,7 @@ def test_what_comes_to_the_place_meanwhile_is_not_replaced(
     client: holdfast.Client, publish: Publish, tmp_path: Path
 ) -> None:
     file, target = publish(2 * MIB), tmp_path / "x"
-    transfer = client.files.download(file.name, target, limit=MIB)
+    transfer = client.files.download(file.name, target, limit=MIB // 4)
     wait_until(lambda: transfer.progress.done > 0)
     target.write_bytes(b"mine")
     transfer.limit = None
@@ -279,7 +279,7 @@ def test_a_part_is_held_whatever_the_records(
     client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = publish(2 * MIB)
-    first = client.files.download(file.name, tmp_path, limit=MIB)
+    first = client.files.download(file.name, tmp_path, limit=MIB // 4)
     wait_until(lambda: first.progress.done > 0)
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "another"))
     with pytest.raises(errors.TransferBusy, match=r"\.part"):
@@ -295,12 +295,13 @@ def test_two_files_that_take_turns_at_one_place_are_never_spliced(
     # By hand: the server knows no digest of them, so nothing would notice at the end.
     one, other = publish(3 * MIB, by_hand=True), publish(3 * MIB + 1, by_hand=True)
     first = client.files.download(one.name, tmp_path / "x", limit=2 * MIB)
-    wait_until(lambda: first.progress.done > MIB)
-    first.pause()
-    second = client.files.download(other.name, tmp_path / "x", limit=4 * MIB)
-    wait_until(lambda: second.progress.done > 2 * MIB)
-    second.pause()
+    stop = first.on_change(lambda t: t.pause() if t.progress.done > MIB else None)
+    wait_until(lambda: first.state is TransferState.PAUSED)
+    second = client.files.download(other.name, tmp_path / "x", limit=2 * MIB)
+    second.on_change(lambda t: t.pause() if t.progress.done > 2 * MIB else None)
+    wait_until(lambda: second.state is TransferState.PAUSED)
     assert [record.name for record in client.transfers.pending()] == [other.name]
+    stop()
     first.limit = None
     first.resume()
     first.wait(30)
@@ -314,7 +315,7 @@ def test_a_record_that_can_not_be_read_is_none(
     client: holdfast.Client, publish: Publish, tmp_path: Path, state_dir: Path, text: bytes
 ) -> None:
     file = publish(2 * MIB)
-    transfer = client.files.download(file.name, tmp_path, limit=MIB)
+    transfer = client.files.download(file.name, tmp_path, limit=MIB // 4)
     wait_until(lambda: transfer.progress.done > 0)
     transfer.pause()
     (record,) = (state_dir / "transfers").glob("*.json")
@@ -329,7 +330,7 @@ def test_a_record_that_can_not_be_true_is_none(
     client: holdfast.Client, publish: Publish, tmp_path: Path, state_dir: Path, done: list[tuple[int, int]]
 ) -> None:
     file = publish(2 * MIB)
-    transfer = client.files.download(file.name, tmp_path, limit=MIB)
+    transfer = client.files.download(file.name, tmp_path, limit=MIB // 4)
     wait_until(lambda: transfer.progress.done > 0)
     transfer.pause()
     (path,) = (state_dir / "transfers").glob("*.json")

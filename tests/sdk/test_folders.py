@@ -140,7 +140,7 @@ def test_a_file_that_changed_since_it_was_half_sent_begins_anew_when_asked(
     folder, prefix = tmp_path / "one", uuid.uuid4().hex
     folder.mkdir()
     (folder / "a.bin").write_bytes(bytes(MIB))
-    transfer = client.files.upload_folder(folder, prefix, limit=MIB)
+    transfer = client.files.upload_folder(folder, prefix, limit=MIB // 8)
     wait_until(lambda: transfer.progress.done > 0)
     transfer.pause()
     (folder / "a.bin").write_bytes(b"1" * MIB)
@@ -149,7 +149,7 @@ def test_a_file_that_changed_since_it_was_half_sent_begins_anew_when_asked(
     client.files.upload_folder(folder, prefix, restart=True).wait(30)
     assert (served.files_dir / prefix / "a.bin").read_bytes() == b"1" * MIB
 
-    down = client.files.download_folder(prefix, tmp_path / "down", limit=MIB)
+    down = client.files.download_folder(prefix, tmp_path / "down", limit=MIB // 8)
     wait_until(lambda: down.progress.done > 0)
     down.pause()
     client.files.write(f"{prefix}/a.bin", b"2" * MIB, overwrite=True)

@@ -29,9 +29,9 @@ def begin(request: pytest.FixtureRequest, served: ServerProcess, tmp_path: Path)
     path = tmp_path / f"{tmp_path.name}.bin"
     if request.param == "upload":
         path.write_bytes(os.urandom(3 * MIB))
-        return lambda client: client.files.upload(path, limit=2 * MIB)
+        return lambda client: client.files.upload(path, limit=MIB)
     (served.files_dir / path.name).write_bytes(os.urandom(3 * MIB))
-    return lambda client: client.files.download(path.name, path, limit=2 * MIB)
+    return lambda client: client.files.download(path.name, path, limit=MIB)
 
 
 def test_a_listener_may_pause(client: holdfast.Client, begin: Begin) -> None:
