@@ -345,6 +345,10 @@ def test_without_the_setting_nothing_may_be_fetched() -> None:
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::5db8:d70e", True),
         ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
     ],
 )
 def test_addresses_that_are_not_public_are_known(address: str, public: bool) -> None:

@@ -24,6 +24,7 @@ _TIMEOUTS = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
 _HEADERS = ((b"Accept-Encoding", b"identity"), (b"User-Agent", b"holdfast"))
 _LOOK_UP = 0.2  # seconds between looks whether the work is to stop, while nothing arrives
 _NAT64 = IPv6Network("64:ff9b::/96")
+_UNICAST = IPv6Network("2000::/3")  # of the rest of IPv6 nothing is given to anyone at large (IANA)
 
 
 class ToStop(Exception):
@@ -120,6 +121,8 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in _NAT64:
             inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is None and ip not in _UNICAST:  # is_global knows neither site-local nor every way to carry IPv4
+            return False
     reached = inner if inner is not None else ip
     return reached.is_global and not reached.is_multicast
 
