@@ -270,6 +270,13 @@ def test_redirects_are_followed_where_they_may_be(origin: Origin, workshop: Work
         run(workshop, origin.url + "/loop", file_name="g")
 
 
+@pytest.mark.parametrize("target", ["http://[::1/", "http://a:b/", "//x\x7fy/"])
+def test_a_redirect_to_what_is_no_url_is_told(origin: Origin, workshop: Workshop, target: str) -> None:
+    origin.redirects = {"/a": target}
+    with pytest.raises(WorkError, match=r"/a redirects to .* which is not a URL: "):
+        run(workshop, origin.url + "/a")
+
+
 @pytest.mark.parametrize(
     "target", ["/elsewhere/f", "http://localhost:{port}/open/f", "file:///etc/passwd", "//[::1]/x"]
 )

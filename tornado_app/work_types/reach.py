@@ -75,7 +75,7 @@ class Reach:
                 if answer.status not in _REDIRECTS or location is None:
                     yield answer
                     return
-            target = allowed_url(str(target.join(location)), self._allowed)
+            target = allowed_url(_joined(target, location), self._allowed)
         raise WorkError(f"{url} redirects more than {MOST_REDIRECTS} times")
 
     def close(self) -> None:
@@ -90,6 +90,13 @@ def allowed_url(url: str, allowed: Sequence[str]) -> httpx.URL:
         return wanted
     may = f"URLs that begin with {', '.join(allowed)}" if allowed else "nothing: start it with --fetch-allow URL"
     raise WorkError(f"{wanted} may not be fetched; this server fetches {may}")
+
+
+def _joined(url: httpx.URL, location: str) -> str:
+    try:
+        return str(url.join(location))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise WorkError(f"{url} redirects to {location!r}, which is not a URL: {error}") from None
 
 
 def _url(text: str) -> httpx.URL:
