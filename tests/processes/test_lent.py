@@ -64,6 +64,12 @@ def test_one_http_client_is_shared_by_all_threads(lent: LentServices) -> None:
     assert lent.http is not found[0], "made anew when it is asked for again"
 
 
+def test_a_client_that_work_has_closed_is_made_anew(lent: LentServices) -> None:
+    with lent.http:
+        pass
+    assert not lent.http.is_closed
+
+
 def test_settings_are_lent_and_secrets_are_not(lent: LentServices) -> None:
     assert lent.setting("kill_grace") == 3.0
     for name in ("token", "token_file"):

@@ -34,7 +34,7 @@ class LentServices:
     def http(self) -> httpx.Client:
         """One client for all: it is safe to share between threads."""
         with self._lock:
-            if self._http is None:
+            if self._http is None or self._http.is_closed:  # work may have closed it, as one does with a client
                 import httpx  # takes a third of a second, and most work needs none
 
                 self._http = httpx.Client(timeout=30.0)

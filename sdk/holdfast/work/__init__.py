@@ -214,7 +214,7 @@ class Job(Generic[P]):
 
     @property
     def http(self) -> httpx.Client:
-        """An HTTP client that belongs to this attempt."""
+        """An HTTP client, which other work uses as well: leave it open."""
         return self._lent().http
 
     def database(self, name: str = "default") -> Engine:
