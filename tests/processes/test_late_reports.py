@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from multiprocessing.popen_forkserver import Popen
 from typing import Any
 
 import pytest
@@ -134,3 +137,23 @@ async def test_a_kill_that_comes_while_the_process_starts_is_heard(engine: Engin
     await until(engine, "p", lambda p: p.state == State.RUNNING)
     assert (await engine.kill("p")).state == State.FAILED
     assert work.RELEASE.is_set() is False
+
+
+async def test_how_an_os_process_ended_is_read_by_one_thread_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads it second is told "exit status 255"."""
+    asking: list[str] = []
+    poll = Popen.poll
+
+    def noted(popen: Popen, flag: int = os.WNOHANG) -> int | None:
+        asking.append(threading.current_thread().name)
+        return poll(popen, flag)
+
+    monkeypatch.setattr(Popen, "poll", noted)
+    await start(engine, "p", "bad", how="spins", place="process")
+    await until(engine, "p", lambda p: p.version & 0xFFFFFF > 0)
+    await start(engine, "q", to=1, place="process")  # to start one, multiprocessing looks at the others
+    await reaches(engine, "q", State.SUCCEEDED)
+    assert (await engine.kill("p")).state == State.FAILED
+    assert len(set(asking)) == 1

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import socket
@@ -99,7 +100,7 @@ class _ProcessHandle:
         reader = _Reports()
         try:
             process = self._context.Process(target=child.main, args=(theirs, task, settings, files), daemon=False)
-            await loop.run_in_executor(self._starter, process.start)
+            await loop.run_in_executor(self._starter, _start, process)
             self._process = process
             transport, _ = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
         except BaseException:
@@ -119,7 +120,8 @@ class _ProcessHandle:
             outcome = Failed("BadWork", "its process sent a report that can't be read")
         self._channel = None
         transport.close()
-        await loop.run_in_executor(None, process.join)
+        await _readable(process.sentinel)
+        process.join()  # at once, now
         self._over.set()
         if outcome is None and process.pid is not None:  # it died, and can't look after what it started
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -219,3 +221,21 @@ class _ProcessHandle:
                     await self._over.wait()
                 return None
         return "its OS process does not end, not even by SIGKILL: the kernel holds it"
+
+
+def _start(process: multiprocessing.context.ForkServerProcess) -> None:
+    process.start()
+    # Whenever one is started, multiprocessing looks in that thread which others have ended. How one has ended can be
+    # read only once, and is for the loop to read: else a signal is now and then told as "exit status 255".
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+
+
+async def _readable(fd: int) -> None:
+    """Wait until there is something to read from a file descriptor."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
