@@ -27,13 +27,15 @@ def code_request(
     deadline: float | None = None,
     priority: int = 0,
 ) -> wire.StartRequest:
-    """The request that starts `function(job, *args, **kwargs)` on the server.
+    """The request that starts `function(job, *args, **kwargs)` on the server; `retries` are by default its work type's.
 
     Raises:
         NotSendable: it is no generator function, its arguments do not fit, or it can't be pickled; with what would do.
     """
     plain = function.function if isinstance(function, WorkType) else function
     name = getattr(plain, "__name__", "function")
+    if retries is None and isinstance(function, WorkType):
+        retries = function.retries
     if not inspect.isgeneratorfunction(plain):
         raise NotSendable(
             f"{name} is not a generator function: it has to yield a Progress at every point where it may be stopped"

@@ -11,7 +11,7 @@ import pytest
 
 import holdfast
 from holdfast import errors
-from holdfast.work import Job, Progress
+from holdfast.work import Job, Progress, work_type
 from tests.servers import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -51,6 +51,17 @@ def test_what_can_not_be_sent_is_a_clear_error(client: holdfast.Client) -> None:
         client.processes.submit(count)
     with pytest.raises(TypeError, match="can't be pickled"):
         client.processes.submit(count, threading.Lock())
+
+
+def test_a_work_type_that_is_sent_is_tried_again_as_often_as_it_declares(client: holdfast.Client) -> None:
+    @work_type("shaky", retries=1, retry_on=(OSError,))
+    def shaky(job: Job[Any]) -> Iterator[Progress]:
+        yield Progress(checkpoint=1)
+        if job.attempt == 1:
+            raise OSError("not yet")
+        return job.attempt
+
+    assert client.processes.submit(shaky).result(60) == 2
 
 
 def test_without_its_extra_it_says_what_to_install(client: holdfast.Client, monkeypatch: pytest.MonkeyPatch) -> None:
