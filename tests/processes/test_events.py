@@ -239,6 +239,44 @@ async def test_after_a_restart_a_stream_goes_on_from_the_last_number(make_engine
     assert (await make_engine()).hub.newest == newest == 3
 
 
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/processes/p/events"])
+async def test_who_comes_back_to_another_journal_hears_of_what_happens_now(
+    engine: Engine, http: httpx.AsyncClient, path: str
+) -> None:
+    await start(engine, "p")
+    await makes_progress(engine, "p")
+    async with watching(http, path, **{"Last-Event-ID": "4711"}) as stream:
+        assert stream.begins_after == 2
+        await engine.cancel("p")
+        heard = [event.state for event in await stream.until(state="cancelled") if event.type == "state"]
+    assert heard == [State.CANCELLING, State.CANCELLED]
+
+
+async def test_progress_of_weeks_goes_on_being_told_and_a_state_change_is_newer(engine: Engine) -> None:
+    await start(engine, "p")
+    await makes_progress(engine, "p")
+    run = engine._attempts.get("p")
+    assert run is not None
+    run.published = 60 * 86400 * 10
+    before = await engine.get("p")
+    after = await engine.wait("p", before.version, 10)
+    assert after.progress.done != before.progress.done
+    assert after.version > before.version
+    watcher = engine.hub.watch("p")
+    await engine.pause("p")
+    paused = await reaches(engine, "p", State.PAUSED)
+    told: list[int] = []
+
+    async def heard() -> bool:
+        told.extend(event.version or 0 for event in await watcher.next(1))
+        return told[-1:] == [paused.version]
+
+    await eventually(heard)
+    engine.hub.leave("p", watcher)
+    assert told == sorted(told)
+    assert told[0] > after.version
+
+
 # -- deleted processes
 
 

@@ -50,8 +50,10 @@ class _Watching(BaseHandler):
         hub = self.services.processes.hub
         after = self._after(after)
         watcher = self.services.processes.watch(wanted) if id is None else hub.watch(id)
-        seen = hub.newest if after is None else after
+        seen = hub.newest
         try:
+            if after is not None:
+                seen = after = await self.services.processes.known_event(after)
             self.set_header("Content-Type", "text/event-stream")
             self.set_header("X-Accel-Buffering", "no")
             # Whoever is cut off before the first event goes on from here.

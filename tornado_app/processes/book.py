@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, update
 
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
 from tornado_app import faults, problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yielded
 from tornado_app.processes.lifecycle import Cause, step
-from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, record
+from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, newest_event, record
 from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, logs, processes
 from tornado_app.processes.slots import Claim, Slots
 
@@ -101,8 +101,7 @@ class Book:
 
         The answer is what the engine must look after: what is to be rolled back, and what waits for a time.
         """
-        last = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")).scalar()
-        self._next_event = (last or 0) + 1
+        self._next_event = newest_event(connection) + 1
         for state in (State.RUNNING, State.PAUSING):
             for row in self._all(connection, processes.c.state == state.value):
                 self._move(connection, row, Cause.INTERRUPTED)

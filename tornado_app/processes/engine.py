@@ -264,6 +264,10 @@ class Engine:
             return self.hub.watch(None)
         return self.hub.watch(None, lambda event, row: rows.fits(wanted, event, row))
 
+    async def known_event(self, seq: int) -> int:
+        """That number of an event; the newest one's when it is of another journal, which was moved away since."""
+        return min(seq, await self._journal.read(rows.newest_event))
+
     async def events_after(self, seq: int, wanted: BulkRequest, limit: int = 500) -> list[Event]:
         """State changes and deletions after that number, in order, of the processes that the filter means."""
         return await self._journal.read(lambda connection: rows.events_after(connection, seq, wanted, limit))

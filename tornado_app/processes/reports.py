@@ -19,7 +19,7 @@ from tornado_app.processes.driver import Control
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.places import Handle
-from tornado_app.processes.rows import PROGRESS_BITS, Record
+from tornado_app.processes.rows import Record, version
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -107,8 +107,8 @@ class Reports:
             run.published += 1
             if self._hub.anyone:
                 progress = ProgressInfo(latest.done, latest.total, latest.note)
-                version = (run.row.version << PROGRESS_BITS) + run.published
-                event = Event("progress", id, datetime.now(UTC), progress=progress, version=version)
+                newest = version(run.row, run.published)
+                event = Event("progress", id, datetime.now(UTC), progress=progress, version=newest)
                 self._hub.tell(event, run.row)
 
     async def keep_newest(self) -> None:
