@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.dialects.sqlite import dialect
 
 from holdfast.wire import BulkRequest, State
 from tests.processes.conftest import Make
 from tests.processes.helpers import eventually, makes_progress, reaches, shut, start
 from tornado_app import problems
 from tornado_app.problems import ProblemError
+from tornado_app.processes import book
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.lifecycle import Cause
 
@@ -171,6 +174,15 @@ async def test_ended_processes_expire_and_others_stay(
         return await left() == ["kept"]
 
     await eventually(only_kept)
+
+
+async def test_to_look_for_what_has_expired_takes_no_longer_the_more_there_is(engine: Engine) -> None:
+    query = book.ENDED_BEFORE.params(before=0.0).compile(dialect=dialect(), compile_kwargs={"literal_binds": True})
+
+    def plan(connection: Connection) -> list[str]:
+        return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+
+    assert await engine._journal.read(plan) == ["SEARCH processes USING INDEX processes_ended (ended<?)"]
 
 
 async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:
