@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.wire import ENDED, State
 from holdfast.work import Stopping
+from tests.processes import work
 from tests.processes.conftest import Make
 from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told, until
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
@@ -148,6 +149,22 @@ async def test_what_does_not_stop_in_time_for_a_shutdown_goes_on_from_its_last_c
     again = await until(second, "p", lambda p: p.attempt == 2)
     assert again.error is None
     assert again.state == State.RUNNING
+
+
+async def test_resume_revokes_a_pause_but_no_shutdown(make_engine: Make) -> None:
+    first = await make_engine()
+    await start(first, "p", "bad", how="spins")
+    await until(first, "p", lambda p: p.version & 0xFFFFFF > 0)
+    await first.pause("p")
+    stopping = asyncio.create_task(first.stop(30))
+    await eventually(lambda: first._attempts._closing)
+    assert (await first.resume("p")).state == State.RUNNING
+    work.RELEASE.set()
+    await stopping
+    assert first._attempts.get("p") is None, "it stopped at its next yield"
+    await shut(first)
+    second = await make_engine()
+    assert (await reaches(second, "p", State.SUCCEEDED)).attempt == 2
 
 
 async def test_a_thread_cannot_be_killed_and_the_refusal_says_what_can_be(engine: Engine) -> None:

@@ -106,8 +106,9 @@ class Attempts:
         if run is not None and run.row.attempt == row.attempt and not run.undo:
             run.row = row
             if run.handle is not None and not run.overdue:
-                wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state)
-                run.handle.stop(wish)  # type: ignore[arg-type] # the two words are two of Stopping
+                going_on = "shutdown" if self._closing else None
+                wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state, going_on)
+                run.handle.stop(wish)  # type: ignore[arg-type] # the words are those of Stopping
         elif row.state is State.CANCELLING and run is None:
             self.spawn(self._roll_back(row))
 
