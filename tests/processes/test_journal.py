@@ -22,7 +22,7 @@ from sqlalchemy import Connection, event, insert, text
 from holdfast.wire import BulkRequest, State
 from tests.processes import work
 from tests.processes.conftest import Make
-from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told
+from tests.processes.helpers import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told, until
 from tests.servers import ServerProcess, wait_until
 from tornado_app import problems
 from tornado_app.problems import ProblemError
@@ -129,6 +129,19 @@ async def test_the_end_of_work_its_log_and_its_rollback_wait_until_they_can_be_w
     assert [line.message for line in (await engine.log("done", 0, 10)).items] == ["before", "after"]
     await reaches(engine, "undone", State.CANCELLED)
     assert [line.split()[0] for line in told(trail)] == ["run", "stop", "undo"]
+
+
+@pytest.mark.slow
+@in_each_trouble
+async def test_a_retry_that_is_due_meanwhile_comes_afterwards(
+    engine: Engine, trouble: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.book.BACKOFF_FIRST", 1.0)
+    await start(engine, "p", "stubborn", fails=1, to=1)
+    await until(engine, "p", lambda p: p.retry_at is not None)
+    with in_trouble(engine, trouble):
+        await eventually(lambda: "that a retry is due can't be written yet" in caplog.text)
+    await reaches(engine, "p", State.SUCCEEDED)
 
 
 async def test_what_no_longer_fits_is_refused_and_what_still_fits_is_taken(engine: Engine) -> None:

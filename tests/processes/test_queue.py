@@ -13,8 +13,9 @@ import pytest
 
 from holdfast.wire import State
 from tests.processes.conftest import Make
-from tests.processes.helpers import makes_progress, reaches, shut, start, told, until
+from tests.processes.helpers import eventually, makes_progress, reaches, shut, start, told, until
 from tornado_app.processes.engine import Engine
+from tornado_app.processes.reports import Run
 
 # -- slots
 
@@ -172,6 +173,18 @@ async def test_a_retry_that_waits_is_kept_over_a_restart(make_engine: Make, monk
     assert (await reaches(second, "p", State.SUCCEEDED)).attempt == 2
 
 
+@pytest.mark.slow
+async def test_a_retry_comes_although_the_clock_is_set_back_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.book.BACKOFF_FIRST", 1.0)
+    await start(engine, "p", "stubborn", fails=1, to=1)
+    await until(engine, "p", lambda p: p.retry_at is not None)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 0.5)
+    await reaches(engine, "p", State.SUCCEEDED)
+
+
 # -- deadlines
 
 
@@ -234,3 +247,40 @@ async def test_an_answer_in_time_is_no_failure(engine: Engine) -> None:
     last = await reaches(engine, "p", State.SUCCEEDED)
     await asyncio.sleep(0.12)
     assert (await engine.get("p")) == last
+
+
+@pytest.mark.slow
+async def test_a_deadline_holds_although_the_clock_is_set_back_meanwhile(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(engine, "p", deadline_s=1)
+    await engine.pause("p")
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 0.5)
+    await reaches(engine, "p", State.FAILED)
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_what_failed_just_before_its_deadline_is_not_tried_again_beyond_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = engine._attempts.reports
+    keep_lines = reports.keep_lines
+
+    async def keep_lines_when_it_is_overdue(run: Run | None = None) -> None:
+        if run is not None and run.row.attempt == 1:  # it has failed, and that is about to be written
+            await eventually(lambda: run.overdue)
+        await keep_lines(run)
+
+    monkeypatch.setattr(reports, "keep_lines", keep_lines_when_it_is_overdue)
+    await start(engine, "p", "stubborn", fails=1, deadline_s=0.2)
+    last = await reaches(engine, "p", State.FAILED)
+    assert last.error is not None
+    assert last.error.type == "DeadlineExceeded"
+
+
+async def test_nothing_is_kept_of_a_deadline_when_the_process_has_ended(engine: Engine) -> None:
+    for n in range(3):
+        await start(engine, f"p{n}", "empty", deadline_s=3600)
+        await reaches(engine, f"p{n}", State.SUCCEEDED)
+    await eventually(lambda: not engine._attempts._deadlines)

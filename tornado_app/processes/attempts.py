@@ -31,6 +31,8 @@ log = logging.getLogger("holdfast.processes")
 
 T = TypeVar("T")
 
+_LOOK_AGAIN = 60.0  # seconds; a timer counts neither a sleeping machine's time nor what the clock is set by
+
 
 class Attempts:
     """Everything that runs, by process id. Lives on the loop; the journal is the truth."""
@@ -57,6 +59,7 @@ class Attempts:
         self.reports = Reports(settings, journal, book, hub, self._runs)
         self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
         self._undo_slots = asyncio.Semaphore(settings.max_running)
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}  # of what has not ended
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._closed = False
@@ -152,13 +155,35 @@ class Attempts:
     def _set_timers(self, row: Record, *, deadline: bool) -> None:
         """Look again when a retry is due, and when a deadline is that has no timer yet."""
         if row.retry_at is not None and row.state is State.QUEUED:
-            self._loop.call_later(max(0.0, row.retry_at - time.time()) + 0.01, self._wake)
-        if deadline and row.deadline is not None:
-            self._loop.call_later(max(0.0, row.deadline - time.time()) + 0.01, self._spawn_overdue)
+            self._wait_for_retry(row.retry_at)
+        if row.state in ENDED:
+            if (timer := self._deadlines.pop(row.id, None)) is not None:
+                timer.cancel()
+        elif deadline and row.deadline is not None:
+            self._wait_for_deadline(row.id, row.deadline)
 
-    def _wake(self) -> None:
-        if not self._closing:
-            self.spawn(self._journal.write(self._book.wake))
+    def _timer(self, due: float, look: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
+        left = min(_LOOK_AGAIN, max(0.0, due - time.time()))
+        return self._loop.call_later(left + 0.01, look, *arguments)
+
+    def _wait_for_retry(self, due: float) -> None:
+        self._timer(due, self._look_for_retry, due)
+
+    def _look_for_retry(self, due: float) -> None:
+        if time.time() < due:
+            self._wait_for_retry(due)
+        elif not self._closing:
+            self.spawn(self._insist("that a retry is due", lambda: self._journal.write(self._book.wake)))
+
+    def _wait_for_deadline(self, id: str, due: float) -> None:
+        self._deadlines[id] = self._timer(due, self._look_for_deadline, id, due)
+
+    def _look_for_deadline(self, id: str, due: float) -> None:
+        del self._deadlines[id]
+        if time.time() < due:
+            self._wait_for_deadline(id, due)
+        else:
+            self._spawn_overdue()
 
     def _spawn_overdue(self) -> None:
         if not self._closing:
@@ -197,6 +222,8 @@ class Attempts:
         self._run_in_place(run, sent)
         if self._closing:
             self._stop(run)
+        if row.deadline is not None and row.deadline <= time.time():  # it passed between two attempts
+            self._spawn_overdue()
 
     def _run_in_place(self, run: Run, sent: bytes | None) -> None:
         row = run.row
