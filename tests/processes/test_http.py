@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from holdfast.wire import State
 from tests.processes import work
-from tests.processes.helpers import makes_progress, reaches, start, until
+from tests.processes.helpers import eventually, makes_progress, reaches, start, until
 from tornado_app.app import App
 from tornado_app.processes.engine import Engine
 
@@ -466,10 +467,62 @@ async def test_a_server_that_stops_takes_no_more_work_and_says_so(engine: Engine
     assert (await http.get("/health/live")).status_code == 200
 
 
-async def test_metrics_tell_what_lives_and_what_changed(engine: Engine, http: httpx.AsyncClient) -> None:
-    await start(engine, "p")
-    await makes_progress(engine, "p")
-    text = (await http.get("/metrics")).text
-    assert 'holdfast_processes{state="running",work_type="steps"} 1.0' in text
-    assert 'holdfast_process_state_changes_total{state="running",work_type="steps"}' in text
-    assert "holdfast_attempts_running 1.0" in text
+def figures(text: str) -> dict[str, float]:
+    """The samples of a metrics page, by name with labels."""
+    samples = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("holdfast_"))
+    return {name: float(value) for name, value in samples}
+
+
+async def test_metrics_tell_what_lives_what_waits_and_how_quick_it_is(engine: Engine, http: httpx.AsyncClient) -> None:
+    before = figures((await http.get("/metrics")).text)
+    for id in ("p", "q", "waits"):
+        await start(engine, id, "limited")  # two of these run at once
+    for id in ("p", "q"):
+        await makes_progress(engine, id)
+    watcher = engine.hub.watch("p")
+    now = figures((await http.get("/metrics")).text)
+    engine.hub.leave("p", watcher)
+    assert now['holdfast_processes{state="running",work_type="limited"}'] == 2
+    assert now['holdfast_processes{state="queued",work_type="limited"}'] == 1
+    assert now["holdfast_queue_age_seconds"] > 0
+    assert now["holdfast_attempts_running"] == 2
+    assert now["holdfast_watchers"] == 1
+    changed = 'holdfast_process_state_changes_total{state="running",work_type="limited"}'
+    assert now[changed] - before.get(changed, 0) == 2
+
+    async def all_grew() -> bool:
+        now = figures((await http.get("/metrics")).text)
+        counts = "yields_total", "checkpoint_seconds_count", "journal_commit_seconds_count", "loop_lag_seconds_count"
+        return all(now[f"holdfast_{name}"] > before[f"holdfast_{name}"] for name in counts)
+
+    await eventually(all_grew)
+    await engine.cancel("waits")
+    after = figures((await http.get("/metrics")).text)
+    assert 'holdfast_processes{state="queued",work_type="limited"}' not in after
+    assert after["holdfast_queue_age_seconds"] == after["holdfast_watchers"] == 0
+
+
+async def test_each_request_and_each_state_change_is_a_line_of_the_log_with_its_ids(
+    engine: Engine, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answer = await http.post("/v1/processes?wait=10", json={"work_type": "empty", "id": "p"})
+    assert answer.json()["state"] == "succeeded"
+    assert (await http.delete("/v1/processes/p")).status_code == 204
+
+    def told() -> bool:
+        lines = [vars(record) for record in caplog.records]
+        of_p = [line for line in lines if line.get("process_id") == "p" and "state" in line]
+        changes = [(line["state"], line["before"], line["attempt"]) for line in of_p]
+        return changes == [
+            (State.QUEUED, None, 0),
+            (State.RUNNING, State.QUEUED, 1),
+            (State.SUCCEEDED, State.RUNNING, 1),
+        ] and any("process p is deleted" in record.getMessage() for record in caplog.records)
+
+    await eventually(told)
+    requests = [vars(record) for record in caplog.records if record.name == "holdfast.access"]
+    assert [(line["method"], line["path"], line["status"]) for line in requests] == [
+        ("POST", "/v1/processes", 201),
+        ("DELETE", "/v1/processes/p", 204),
+    ]
