@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from holdfast.wire import BulkRequest, State
 from tests.processes.conftest import Make
 from tests.processes.helpers import eventually, makes_progress, reaches, shut, start
 from tornado_app import problems
+from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.problems import ProblemError
 from tornado_app.processes import book
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.lifecycle import Cause
+from tornado_app.processes.registry import Registry
+from tornado_app.settings import Settings
+from tornado_app.work_types import export_csv, manifest
 
 
 async def test_lists_go_by_state_work_type_and_label(engine: Engine) -> None:
@@ -192,3 +197,59 @@ async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.Mo
     await reaches(engine, "p", State.SUCCEEDED)
     await asyncio.sleep(0.05)
     assert (await engine.get("p")).state == State.SUCCEEDED
+
+
+# -- what was staged in the files directory
+
+
+@pytest.fixture
+def registry(registry: Registry) -> Registry:
+    """Work that stages files, too."""
+    registry.add_module(manifest)
+    registry.add_module(export_csv)
+    return registry
+
+
+@pytest.fixture
+def staged(settings: Settings) -> Callable[[], list[Path]]:
+    """What work has staged."""
+    return lambda: sorted(settings.files_dir.glob(".uploads/work-*"))
+
+
+Staged = Callable[[], list[Path]]
+
+
+@pytest.mark.parametrize("place", ["thread", "process"])
+async def test_nothing_of_what_it_staged_is_left_when_it_has_succeeded(
+    engine: Engine, settings: Settings, staged: Staged, place: str
+) -> None:
+    LocalFilesForWork(settings.files_dir, owner="another").stage("x", "key").write(b"of another journal")
+    await start(engine, "p", "manifest", place=place)
+    await reaches(engine, "p", State.SUCCEEDED)
+    await eventually(lambda: len(staged()) == 1)
+    assert (staged()[0] / "data").read_bytes() == b"of another journal"
+    assert (settings.files_dir / "SHA256SUMS").exists()
+
+
+async def test_what_failed_keeps_what_it_staged_until_it_is_forgotten(
+    make_engine: Make, settings: Settings, staged: Staged
+) -> None:
+    first = await make_engine()
+    await start(first, "p", "export-csv", query="SELECT 1 AS n FROM nowhere", key="n", file_name="out.csv")
+    await reaches(first, "p", State.FAILED)
+    await shut(first)
+    assert len(staged()) == 1, "it may go on"
+    second = await make_engine()
+    await second.delete("p")
+    await eventually(lambda: not staged())
+
+
+async def test_an_id_that_is_used_again_finds_nothing_staged(engine: Engine, staged: Staged) -> None:
+    for _ in range(2):
+        await start(engine, "p", "export-csv", query="SELECT 1 AS n FROM nowhere", key="n", file_name="out.csv")
+        await reaches(engine, "p", State.FAILED)
+        before = staged()
+        await engine.delete("p")
+    assert len({path.name for path in [*before, *staged()]}) == 2
+    await shut(engine)
+    assert staged() == [], "a server that stops removes it, too"

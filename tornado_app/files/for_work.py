@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -30,15 +31,23 @@ class _Info(msgspec.Struct):
 
 
 class LocalFilesForWork:
-    """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own."""
+    """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own.
 
-    def __init__(self, files_dir: Path, store: FileStore | None = None) -> None:
+    What is staged belongs to `owner`, letters and digits that stand for one process.
+    """
+
+    def __init__(self, files_dir: Path, store: FileStore | None = None, owner: str = "") -> None:
         self._files_dir = files_dir
         self._store = store or LocalStore(files_dir)
+        self._owner = owner
+
+    def of(self, owner: str) -> LocalFilesForWork:
+        """The same files for another owner."""
+        return LocalFilesForWork(self._files_dir, self._store, owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled for a child process, which opens the directory for itself."""
-        return LocalFilesForWork, (self._files_dir,)
+        return LocalFilesForWork, (self._files_dir, None, self._owner)
 
     def list(self, prefix: str = "") -> list[str]:
         """See `FilesForWork`."""
@@ -62,7 +71,7 @@ class LocalFilesForWork:
     def stage(self, name: str, key: str) -> WorkFile:
         """See `FilesForWork`."""
         names.check(name)
-        id = PREFIX + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        id = f"{PREFIX}{self._owner}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
         try:
             staged = self._store.load(id)
         except problems.ProblemError as error:
@@ -70,6 +79,16 @@ class LocalFilesForWork:
                 raise
             staged = self._store.create(id, msgspec.json.encode(_Info(key, name)))
         return WorkFile(self._store, name, staged)
+
+    def drop(self, owners: Collection[str]) -> None:
+        """Remove what those have staged; what was published stays."""
+        for id in self._store.staged():
+            if id.startswith(PREFIX) and id.removeprefix(PREFIX).partition("-")[0] in owners:
+                try:
+                    self._store.load(id).discard()
+                except problems.ProblemError as error:
+                    if error.kind is not problems.NO_SUCH_UPLOAD:  # nothing is left of it
+                        raise
 
 
 class WorkFile:

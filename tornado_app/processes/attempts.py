@@ -32,6 +32,7 @@ log = logging.getLogger("holdfast.processes")
 T = TypeVar("T")
 
 _LOOK_AGAIN = 60.0  # seconds; a timer counts neither a sleeping machine's time nor what the clock is set by
+_TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
 
 class Attempts:
@@ -60,6 +61,7 @@ class Attempts:
         self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
         self._undo_slots = asyncio.Semaphore(settings.max_running)
         self._deadlines: dict[str, asyncio.TimerHandle] = {}  # of what has not ended
+        self._done_with: set[str] = set()  # owners of what was staged
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._closed = False
@@ -130,6 +132,7 @@ class Attempts:
         for row, event in batch.changed:
             if event.type == DELETED:
                 log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
+                self._drop_staged(row)
                 continue
             log.info(
                 "process %s is %s (attempt %d)",
@@ -146,11 +149,32 @@ class Attempts:
                     self._forget(run)
             if row.state in ENDED and self._services.keeps(row.id):
                 self.spawn(asyncio.to_thread(self._services.forget, row.id))
+            if row.state in (State.SUCCEEDED, State.CANCELLED):  # what failed may go on yet
+                self._drop_staged(row)
             self._set_timers(row, deadline=event.before is None)
         for row, sent in batch.claimed:
             self._launch(row, sent)
         for row, event in batch.changed:
             self._hub.tell(event, row)
+
+    def _drop_staged(self, row: Record) -> None:
+        """It will never run again: what it staged and did not publish is of no use."""
+        self._done_with.add(rows.owner(row))
+        if len(self._done_with) == 1 and not self._closed:
+            self.spawn(self._drop_soon())
+
+    async def _drop_soon(self) -> None:
+        await asyncio.sleep(_TOGETHER)
+        await self.drop_staged()
+
+    async def drop_staged(self) -> None:
+        """Remove what was staged by processes that will never run again."""
+        owners, self._done_with = self._done_with, set()
+        if owners:
+            try:
+                await asyncio.to_thread(self._services.files.drop, owners)
+            except (problems.ProblemError, OSError) as error:
+                log.warning("what %d processes have staged can't be removed: %s", len(owners), error)
 
     def _set_timers(self, row: Record, *, deadline: bool) -> None:
         """Look again when a retry is due, and when a deadline is that has no timer yet."""
@@ -231,7 +255,15 @@ class Attempts:
         if self._settings.journal_interval == 0 and not run.undo:
             control.on_yield = lambda control: self.reports.keep_now(run)
         attempt = Attempt(
-            row.id, row.work_type, row.attempt, row.params, row.checkpoint, undo=run.undo, code=sent, serial=row.n
+            row.id,
+            row.work_type,
+            row.attempt,
+            row.params,
+            row.checkpoint,
+            undo=run.undo,
+            code=sent,
+            serial=row.n,
+            owner=rows.owner(row),
         )
         try:
             place = self._places[row.place]

@@ -16,11 +16,11 @@ import time
 
 import msgspec
 
-from holdfast.work import FilesForWork, Stopping, WorkType
+from holdfast.work import Stopping, WorkType
 from tornado_app.processes import code
 from tornado_app.processes.backlog import Line
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
-from tornado_app.processes.lent import LentServices
+from tornado_app.processes.lent import FilesToLend, LentServices
 from tornado_app.processes.supervisor import die_with_parent
 from tornado_app.settings import Settings
 
@@ -63,7 +63,7 @@ class Task(msgspec.Struct):
     durable: bool
 
 
-def main(channel: socket.socket, task: Task, settings: Settings, files: FilesForWork) -> None:
+def main(channel: socket.socket, task: Task, settings: Settings, files: FilesToLend) -> None:
     """Run one attempt and report to `channel`. The process ends with it."""
     channel.set_inheritable(False)  # a program that the work starts must not hold it open after our death
     os.setsid()  # a group of its own, so that kill takes what the work started, too

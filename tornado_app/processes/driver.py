@@ -34,7 +34,7 @@ _TURN = 0.005  # seconds that an async generator may hold the loop by yielding w
 class Attempt(msgspec.Struct, frozen=True):
     """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback.
 
-    `serial` is a number that no other process of the journal ever has.
+    `serial` is a number that no other process of the journal ever has; `owner` stands for it in the files directory.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Attempt(msgspec.Struct, frozen=True):
     undo: bool = False
     code: bytes | None = None
     serial: int = 0
+    owner: str = ""
 
 
 class Yielded(NamedTuple):

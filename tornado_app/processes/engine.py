@@ -28,7 +28,6 @@ from holdfast.wire import (
     StartRequest,
     State,
 )
-from holdfast.work import FilesForWork
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.attempts import Attempts
@@ -37,7 +36,7 @@ from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
 from tornado_app.processes.hub import Hub, Watcher
 from tornado_app.processes.journal import Journal
-from tornado_app.processes.lent import LentServices
+from tornado_app.processes.lent import FilesToLend, LentServices
 from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
 from tornado_app.processes.process_place import ProcessPlace
@@ -60,7 +59,7 @@ _ID = re.compile(PROCESS_ID)
 class Engine:
     """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
 
-    def __init__(self, settings: Settings, registry: Registry, files: FilesForWork) -> None:
+    def __init__(self, settings: Settings, registry: Registry, files: FilesToLend) -> None:
         self.registry = registry
         self.hub = Hub()
         self._settings = settings
@@ -110,6 +109,7 @@ class Engine:
         for place in self._places.values():
             await place.close()
         await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
+        await self._attempts.drop_staged()
         await asyncio.get_running_loop().run_in_executor(None, self._services.close)
 
     # -- asked for by people

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from holdfast.work import FilesForWork, LeftAlive, WorkError
+from holdfast.work import FilesForWork, LeftAlive, Services, WorkError
 from tornado_app.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -19,16 +20,32 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 
 
+class FilesToLend(FilesForWork, Protocol):
+    """Files of which each process gets a view: what it stages is its own."""
+
+    def of(self, owner: str) -> FilesToLend:
+        """The same files for a process. `owner` stands for it alone, in every journal."""
+        ...
+
+    def drop(self, owners: Collection[str]) -> None:
+        """Remove what those processes have staged. Blocks."""
+        ...
+
+
 class LentServices:
     """Shared by the attempts of one place; everything is made when first asked for."""
 
-    def __init__(self, settings: Settings, files: FilesForWork) -> None:
+    def __init__(self, settings: Settings, files: FilesToLend) -> None:
         self.files = files
         self._settings = settings
         self._lock = threading.Lock()
         self._engines: dict[str, sqlalchemy.Engine] = {}
         self._http: httpx.Client | None = None
         self._alive: dict[str, LeftAlive] = {}
+
+    def to(self, owner: str) -> Services:
+        """What one process gets."""
+        return _LentTo(self, self.files.of(owner))
 
     @property
     def http(self) -> httpx.Client:
@@ -90,6 +107,22 @@ class LentServices:
             if self._http is not None:
                 self._http.close()
                 self._http = None
+
+
+class _LentTo:
+    """The same services for all, and files that are one process's."""
+
+    def __init__(self, services: LentServices, files: FilesForWork) -> None:
+        self._services = services
+        self.files = files
+        self.database = services.database
+        self.setting = services.setting
+        self.leave = services.leave
+        self.take = services.take
+
+    @property
+    def http(self) -> httpx.Client:
+        return self._services.http
 
 
 def check_databases(settings: Settings) -> None:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from holdfast.work import Services, Stopping, WorkType
+from holdfast.work import Stopping, WorkType
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome
+from tornado_app.processes.lent import LentServices
 
 log = logging.getLogger("holdfast.places")
 
@@ -46,7 +47,7 @@ class Place(Protocol):
 class ThreadPlace:
     """A daemon thread for each attempt, kept for the next one. A thread can't be killed, what it waits for perhaps."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: LentServices) -> None:
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -59,7 +60,7 @@ class ThreadPlace:
         handle = _ThreadHandle(control, ended)
 
         def run() -> None:
-            outcome = Drive(work, attempt, control, self._services).run()
+            outcome = Drive(work, attempt, control, self._services.to(attempt.owner)).run()
             try:
                 self._loop.call_soon_threadsafe(handle.over, outcome)
             except RuntimeError:  # the loop is closed: the server has gone, and what was durable is what counts
@@ -121,7 +122,7 @@ class _ThreadHandle:
 class LoopPlace:
     """A task on the IOLoop for each async generator."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: LentServices) -> None:
         self._services = services
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -130,7 +131,7 @@ class LoopPlace:
         handle = _LoopHandle(control)
 
         async def run() -> None:
-            outcome = await Drive(work, attempt, control, self._services).run_async()
+            outcome = await Drive(work, attempt, control, self._services.to(attempt.owner)).run_async()
             ended(Failed("Killed", "it was killed") if handle.killed and isinstance(outcome, Failed) else outcome)
 
         handle.task = asyncio.get_running_loop().create_task(run(), name=f"work {attempt.id}")

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from holdfast.work import FilesForWork, Stopping, WorkType
+from holdfast.work import Stopping, WorkType
 from tornado_app.processes import backlog, child
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
+from tornado_app.processes.lent import FilesToLend
 from tornado_app.processes.places import Ended, Handle
 from tornado_app.settings import Settings
 
@@ -34,8 +35,9 @@ _decode = msgspec.msgpack.Decoder(child.Report).decode
 class ProcessPlace:
     """Forks each attempt from multiprocessing's fork server, which holds no threads, sockets or journal of ours."""
 
-    def __init__(self, settings: Settings, files: FilesForWork, module_of: Callable[[str], str]) -> None:
-        self._lent = (settings, files)
+    def __init__(self, settings: Settings, files: FilesToLend, module_of: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._files = files
         self._module_of = module_of
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tornado_app.processes.child", type(files).__module__, *settings.import_])
@@ -51,7 +53,7 @@ class ProcessPlace:
 
         async def run() -> None:
             try:
-                outcome = await handle.run(task, *self._lent)
+                outcome = await handle.run(task, self._settings, self._files.of(attempt.owner))
             except Exception as error:
                 log.exception("process %s: its OS process can't be handled", attempt.id)
                 outcome = Failed(type(error).__name__, f"its OS process can't be started: {error}", retry=True)
@@ -93,7 +95,7 @@ class _ProcessHandle:
         self._over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    async def run(self, task: child.Task, settings: Settings, files: FilesForWork) -> Outcome:
+    async def run(self, task: child.Task, settings: Settings, files: FilesToLend) -> Outcome:
         """Start the child, take its reports, and say how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -93,6 +94,11 @@ def wire(row: Record, *, published: int = 0, stalled: bool = False) -> Process:
 def version(row: Record, published: int) -> int:
     """The wire version: it grows with every state change and with all progress that is published in between."""
     return (row.version << PROGRESS_BITS) + published
+
+
+def owner(row: Record) -> str:
+    """What stands for a process in the files directory, which may have seen other journals."""
+    return hashlib.sha256(f"{row.n} {row.id} {row.created}".encode()).hexdigest()[:20]
 
 
 def _at(seconds: float) -> datetime:

@@ -67,7 +67,10 @@ class Progress(msgspec.Struct):
 
 
 class StagedFile(Protocol):
-    """A file in the making, invisible under its name until `publish`. Survives a crash under its `key`."""
+    """A file in the making, invisible under its name until `publish`. Survives a crash under its `key`.
+
+    It goes when its process has succeeded, was cancelled, or is forgotten; what was published stays.
+    """
 
     def tell(self) -> int:
         """Bytes that are there."""
@@ -110,7 +113,7 @@ class FilesForWork(Protocol):
         ...
 
     def stage(self, name: str, key: str) -> StagedFile:
-        """The file staged under `key` (made when missing), to be published as `name`."""
+        """The file that this process stages under `key` (made when missing), to be published as `name`."""
         ...
 
 
