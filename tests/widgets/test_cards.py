@@ -85,6 +85,20 @@ async def test_a_process_that_is_not_there_is_said_so(client: holdfast.AsyncClie
     assert enabled(card) == set()
 
 
+async def test_a_process_that_was_forgotten_and_started_again_is_another_one(
+    client: holdfast.AsyncClient, messages: list[Message]
+) -> None:
+    """Its versions begin again, below those that the card has seen."""
+    process = await client.processes.start("walk", id="p", to=20, seconds=0.005)
+    card = ProcessCard.of(client, process.info)
+    await shows(lambda: "succeeded" in text_of(card) and "step 20 of 20 is done" in text_of(card))
+    await (await client.processes.get("p")).forget()
+    await client.processes.start("walk", id="p", to=10_000, seconds=0.05)
+    await shows(lambda: "running" in text_of(card) and "of 10 k" in text_of(card))
+    await shows(lambda: "step 20 of 20" not in text_of(card))
+    assert enabled(card) == {"Pause", "Cancel"}
+
+
 async def test_shown_again_it_is_the_same_card_and_after_closing_a_new_one(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:

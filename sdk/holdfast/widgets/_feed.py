@@ -276,7 +276,7 @@ class Feed:
         except NotFound:
             with self.lock:
                 if (tracked := self.processes.get(id)) is not None:
-                    tracked.missing, tracked.info = True, None
+                    tracked.forget()
                     self._changed(tracked)
             return
         with self.lock:

@@ -29,15 +29,25 @@ class Tracked:
 
     def learn(self, info: wire.Process) -> None:
         """Take an answer, unless an event has told something newer meanwhile."""
+        known = self.info
+        if known is not None and info.created > known.created:  # of the same id, but another: versions begin again
+            self.forget()
         if self.info is None or self.stale or info.version >= self.info.version:
             self.info = info
         self.missing = self.stale = False
+
+    def forget(self) -> None:
+        """It is not there any more; what comes next under this id has nothing to do with it."""
+        self.info, self.missing, self.refusal = None, True, ""
+        self._lines, self.speed = {}, Speed()
 
     def take(self, event: wire.Event) -> None:
         """Take an event of this process."""
         info = self.info
         if event.type == "log":
             self.add_lines([((event.data or {}).get("seq", 0), event.message or "")])
+        elif event.type == "deleted":
+            self.forget()
         elif info is None or (event.version or 0) <= info.version:
             return
         elif event.type == "state" and event.state is not None:
