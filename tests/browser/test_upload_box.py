@@ -92,6 +92,35 @@ def test_a_dropped_file_is_paused_and_goes_on_after_a_reload(
     client.close()
 
 
+def test_a_box_goes_on_with_what_it_began_and_with_nothing_of_another_box(
+    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, big: Path
+) -> None:
+    server = spawn_server("--allow-origin", jupyter.url)
+    notebook = open_notebook(connect(server), SHOW, "client.files.upload_box('other/')")
+    notebook.run_all()
+    box, other = notebook.output(1), notebook.output(2)
+    box.get_by_text("Drop files here").wait_for()
+    slow_down(notebook, 10_000_000)
+    drop(notebook, 1, big)
+    box.get_by_text("MB/s").wait_for()
+    drop(notebook, 1, big)  # it is on its way: this begins nothing
+    box.get_by_role("button", name="Pause big.bin").click()
+    box.get_by_text("paused · ").wait_for()
+    slow_down(notebook, -1)
+    drop(notebook, 2, big)
+    other.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
+    drop(notebook, 1, big)  # as good as Resume
+    box.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
+    assert box.get_by_role("listitem").count() == 1
+    with holdfast.Client(server.url) as client:
+        assert [file.name for file in client.files.list()] == ["big.bin", "other/big.bin"]
+        assert client.files.info("other/big.bin").sha256 == client.files.info("big.bin").sha256 == sha256(big)
+
+    notebook.restart_kernel()
+    drop(notebook, 1, big)
+    box.locator(".failed").get_by_text("the kernel was restarted: run the cell of this box again").wait_for()
+
+
 def test_a_local_server_takes_files_from_the_page_and_a_restart_of_it_costs_nothing(
     open_notebook: Open, big: Path
 ) -> None:

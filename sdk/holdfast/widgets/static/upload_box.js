@@ -77,11 +77,18 @@ class Entry {
     return this.state === "paused" || this.state === "failed" ? ["resume", "cancel"] : [];
   }
 
+  /** Whether it is this very file, and not over. */
+  goesOnWith(file) {
+    const same = ["name", "size", "lastModified"].every((each) => file[each] === this.file[each]);
+    return same && this.verbs.length > 0;
+  }
+
   async resume() {
-    this.is("running");
+    this.is("running", "waits for the kernel");
     try {
       const route = await this.box.route();
       if (this.state !== "running") return;
+      this.is("running");
       this.carrier ??= route.direct ? new Direct(this) : new Relay(this);
       await this.carrier.start(route);
     } catch (error) {
@@ -102,11 +109,13 @@ class Entry {
   done() {
     this.sent = this.file.size;
     this.is("succeeded");
-    this.box.model.send({ done: this.box.nameOf(this.file) });
+    try {
+      this.box.send({ done: this.box.nameOf(this.file) });
+    } catch {} // a kernel that was restarted meanwhile finds it in `client.files`
   }
 }
 
-/** Straight to the server, by tus. What was sent is found again after a reload, by the file's name, size and date. */
+/** Straight to the server, by tus. What was sent is found again after a reload, by where it goes, its size and date. */
 class Direct {
   constructor(entry) {
     this.entry = entry;
@@ -115,6 +124,7 @@ class Direct {
       chunkSize: PIECE,
       retryDelays: PATIENCE,
       removeFingerprintOnSuccess: true,
+      fingerprint: async (file) => `${entry.box.mark}${entry.box.nameOf(file)}|${file.size}|${file.lastModified}`,
       metadata: { filename: entry.box.nameOf(entry.file), filetype: entry.file.type },
       onShouldRetry: mayRepeat,
       onProgress: (sent) => entry.state === "running" && entry.moved(sent),
@@ -146,7 +156,7 @@ class Relay {
   constructor(entry) {
     this.entry = entry;
     this.key = crypto.randomUUID();
-    this.running = false;
+    this.run = 0; // a run that was paused ends when its piece is answered, by then another one may have begun
   }
 
   async start() {
@@ -155,23 +165,23 @@ class Relay {
     if (file.size > box.limit) {
       throw new Error(`through the kernel at most ${size(box.limit)} can go; this file has ${size(file.size)}`);
     }
-    this.running = true;
+    const run = ++this.run;
     let { offset, end } = await box.ask({ begin: box.nameOf(file), size: file.size, key: this.key });
-    while (!end && this.running) {
+    while (!end && run === this.run) {
       entry.moved(offset);
       const piece = await file.slice(offset, offset + RELAYED).arrayBuffer();
       ({ offset, end } = await box.ask({ piece: offset, key: this.key }, [new DataView(piece)]));
     }
-    if (end) entry.done();
+    if (end && entry.state !== "succeeded") entry.done();
   }
 
   async stop() {
-    this.running = false;
+    this.run += 1;
   }
 
   async discard() {
-    this.running = false;
-    await this.entry.box.ask({ discard: true, key: this.key });
+    this.run += 1;
+    await this.entry.box.ask({ discard: true, key: this.key }).catch(() => {}); // it expires
   }
 }
 
@@ -194,6 +204,11 @@ class Box {
     return this.model.get("limit");
   }
 
+  /** What the browser finds this box's uploads by. */
+  get mark() {
+    return `holdfast|${this.endpoint}|`;
+  }
+
   nameOf(file) {
     return this.model.get("prefix") + file.name;
   }
@@ -203,12 +218,20 @@ class Box {
     for (const entry of this.entries) if (entry.state === "running") entry.pause();
   }
 
+  send(message, buffers = []) {
+    try {
+      this.model.send(message, undefined, buffers);
+    } catch {
+      throw new Error("the kernel was restarted: run the cell of this box again, then choose the file again");
+    }
+  }
+
   /** Ask the kernel something and wait for its answer. */
   ask(question, buffers = []) {
     const id = crypto.randomUUID();
     return new Promise((resolve, reject) => {
       this.questions.set(id, { resolve, reject });
-      this.model.send({ ...question, id }, undefined, buffers);
+      this.send({ ...question, id }, buffers);
     });
   }
 
@@ -244,8 +267,9 @@ class Box {
 
   add(files) {
     for (const file of files) {
-      const entry = new Entry(this, file);
-      this.entries.push(entry);
+      let entry = this.entries.find((one) => one.goesOnWith(file));
+      if (entry && !entry.verbs.includes("resume")) continue; // twice at once it would only get in its own way
+      if (!entry) this.entries.push((entry = new Entry(this, file)));
       entry.resume();
     }
     this.forgetPending();
@@ -254,9 +278,13 @@ class Box {
   /** Uploads of an earlier page that the browser knows of, but whose files it does not have any more. */
   async pending() {
     const known = await tus.defaultOptions.urlStorage.findAllUploads();
-    const mine = known.filter((one) => one.urlStorageKey.includes(this.model.get("endpoint")));
     const names = this.entries.map((entry) => this.nameOf(entry.file));
-    return mine.filter((one) => !names.includes(one.metadata.filename));
+    const prefix = this.model.get("prefix"); // dropped on a box of another prefix, it would be another file
+    return known.filter((one) => {
+      if (!one.urlStorageKey.startsWith(`tus::${this.mark}`)) return false;
+      const name = one.metadata.filename;
+      return name.startsWith(prefix) && !name.slice(prefix.length).includes("/") && !names.includes(name);
+    });
   }
 
   async forgetPending(one) {
