@@ -31,10 +31,14 @@ class ShowsServer(ShowsItself):
         """Set by `close`: views then stand still."""
 
     def dashboard(self) -> Dashboard:
-        """A live panel of all processes, uploads and files, for a notebook. Needs `holdfast[notebook]`."""
+        """A live panel of all processes, uploads and files, for a notebook; while it is open, the same one again.
+
+        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs `holdfast[notebook]`.
+        """
         from holdfast.widgets import Dashboard
 
-        return Dashboard(self)  # type: ignore[arg-type] # it is one of the two clients
+        # Not a new one: ipywidgets keeps every widget until it is closed, however often the cell is run again.
+        return Dashboard.of(self)  # type: ignore[arg-type] # it is one of the two clients
 
 
 class ShowsProcesses(ShowsItself):

@@ -13,7 +13,7 @@ import ipywidgets
 import pytest
 
 import holdfast
-from holdfast.widgets import ProcessCard, TransferCard
+from holdfast.widgets import Dashboard, ProcessCard, TransferCard
 from holdfast.widgets import _feed as feed_module
 from holdfast.widgets._card import Tree
 from holdfast.widgets._feed import feed_of
@@ -107,6 +107,10 @@ async def test_shown_again_it_is_the_same_card_and_after_closing_a_new_one(
     assert ProcessCard.of(client, process.info) is card
     card.close()
     assert ProcessCard.of(client, process.info) is not card
+    panel = client.dashboard()
+    assert client.dashboard() is panel
+    panel.close()
+    assert client.dashboard() is not panel
 
 
 async def test_a_card_made_from_the_id_alone_shows_log_and_state_of_before(
@@ -208,7 +212,7 @@ async def test_500_views_made_and_closed_leave_nothing(
     for _ in range(10):
         cards: list[Tree] = [ProcessCard(client, "p", process.info) for _ in range(40)]
         cards += [TransferCard(upload) for _ in range(5)]
-        cards += [client.dashboard() for _ in range(5)]
+        cards += [Dashboard(client) for _ in range(5)]
         sent = len(messages)
         await shows(lambda sent=sent: len(messages) > sent + 2)  # they are at work
         for card in cards:

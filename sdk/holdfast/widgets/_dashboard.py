@@ -76,7 +76,7 @@ class Dashboard(Tree):
         self._keep_up_to_date()
 
     @classmethod
-    def of(cls, client: Client | AsyncClient, parts: Sequence[Part]) -> Dashboard:
+    def of(cls, client: Client | AsyncClient, parts: Sequence[Part] = ALL) -> Dashboard:
         """The panel of these parts; the same one again while it is open, however often it is shown."""
         panels = _panels.setdefault(feed_of(client), weakref.WeakValueDictionary())
         panel = panels.get(tuple(parts))
