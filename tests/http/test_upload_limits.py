@@ -281,6 +281,17 @@ class TestTold:
         ]
         assert next(event.data or {} for event in events if event.type == "file")["size"] == 6
 
+    async def test_events_tell_when_a_part_is_whole(self, http: httpx.AsyncClient, app: App) -> None:
+        """It is never published, and joining parts may take long or never come."""
+        told: list[str] = []
+        app.services.files.on_event = lambda event: told.append((event.data or {})["what"])
+        part = {**TUS, "Upload-Length": "6", "Upload-Concat": "partial"}
+        url = (await http.post("/v1/uploads", headers=part)).headers["Location"]
+        await http.patch(url, headers={**OCTETS, "Upload-Offset": "0"}, content=b"abc")
+        await http.patch(url, headers={**OCTETS, "Upload-Offset": "3"}, content=b"def")
+        await http.patch(url, headers={**OCTETS, "Upload-Offset": "6"}, content=b"")
+        assert [what for what in told if what != "progress"] == ["created", "finished"]
+
     async def test_metrics_count_what_happened(self, http: httpx.AsyncClient, base_url: str) -> None:
         async def counted() -> dict[str, float]:
             lines = [line for line in (await http.get("/metrics")).text.splitlines() if not line.startswith("#")]

@@ -311,8 +311,11 @@ class Uploads:
         if upload.record.is_one_request and not upload.gone:
             with contextlib.suppress(problems.ProblemError):  # somebody else is removing it
                 await self.cancel(upload)
+        is_whole_part = upload.record.name is None and upload.complete
+        if is_whole_part and upload.id in self._making:
+            self.news.of_upload(upload, "finished")  # it is never published, which would tell it
         self._recount(upload)
-        if upload.record.name is None and upload.complete:
+        if is_whole_part:
             self.concatenation.part_is_complete(upload)
 
     def check_length(self, length: int | None) -> None:

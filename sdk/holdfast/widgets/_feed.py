@@ -320,6 +320,8 @@ class Feed:
             self._look_at_stock()
 
     def _look_at_stock(self) -> None:
+        with self.lock:
+            self.stock.ask()
         files = self._run(calls.list_files(limit=1000))
         uploads = self._run(calls.list_uploads(limit=1000))
         with self.lock:
