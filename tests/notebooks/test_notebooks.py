@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -98,6 +99,9 @@ def test_a_notebook_runs_and_shows_what_it_tells(
         at = text.find(words, at)
         assert at >= 0, f"{words!r} is not shown, or not after what comes before it:\n{text}"
     assert "False" not in "".join(shown[:-1]).split()
+    outputs = repr([cell.get("outputs") for cell in notebook.cells])
+    for place in (tempfile.gettempdir(), str(Path.home()), str(FOLDER.parent)):
+        assert f"{place}/" not in outputs, "who saves it tells where it ran"
     assert shown[-1] == "None False []\n", "the server, its folder or a connection is left"
     assert sorted(FOLDER.iterdir()) == before
 
