@@ -243,7 +243,9 @@ def test_lines_give_what_the_client_gives(connected: Shell, served: ServerProces
     assert connected.run("%holdfast log {count.id} --last 2") is None
     assert [line.partition("  ")[2] for line in connected.said().splitlines()] == ["a b 56", "a b 58"]
     connected.run("%holdfast work-types")
-    assert "import-csv  file_name table [batch_rows]" in connected.said()
+    said = connected.said()
+    assert "import-csv  file_name table [batch_rows]" in said
+    assert "\n    Load a CSV file" in said
 
 
 def test_what_does_not_yield_can_be_killed(connected: Shell) -> None:

@@ -52,10 +52,8 @@ def _log(client: Client, said: argparse.Namespace) -> None:
 
 
 def _print_work_types(client: Client, said: argparse.Namespace) -> None:
-    rows = [_work_types.summary(work) for work in client.work_types()]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for name, params, does in rows:
-        print(f"{name:{widths[0]}}  {params:{widths[1]}}  {does}")  # noqa: T201
+    for name, params, does in map(_work_types.summary, client.work_types()):
+        print(f"{name}  {params}\n    {does}")  # noqa: T201 - side by side they would not fit into a cell
 
 
 def _each(verb: str) -> Callable[[Client, argparse.Namespace], Any]:
