@@ -91,6 +91,16 @@ async def test_refusals_are_answered(box: UploadBox, client: holdfast.AsyncClien
     await shows(lambda: "restarted" in answers().get("3", {}).get("error", ""))
 
 
+async def test_the_box_of_a_closed_client_says_so(base_url: str, messages: list[Message], answers: Any) -> None:
+    client = holdfast.AsyncClient(base_url)
+    box = client.files.upload_box()
+    await client.close()
+    for number, question in enumerate(({"token": True}, {"begin": "a.txt", "size": 11, "key": "k"})):
+        say(box, {**question, "id": str(number)})
+        await shows(lambda number=number: "was closed" in answers().get(str(number), {}).get("error", ""))
+    box.close()
+
+
 async def test_the_token_is_lent_but_kept_nowhere(messages: list[Message], answers: Any) -> None:
     """Traits are saved with a notebook."""
     async with holdfast.AsyncClient("http://127.0.0.1:9", token=lambda: "s3cret") as client:

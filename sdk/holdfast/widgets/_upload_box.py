@@ -70,6 +70,7 @@ class UploadBox(anywidget.AnyWidget):
         url = f"{client.base_url}/v1/uploads"
         super().__init__(endpoint=url, prefix=prefix, overwrite=overwrite, limit=limit)
         self._driver = driver_of(client)
+        self._client_closed = client._closed
         self._relays: dict[str, _Relay] = {}
         self._pump = pump()
         self.on_msg(_Heard(self))
@@ -85,6 +86,8 @@ class UploadBox(anywidget.AnyWidget):
         """A message of the page; from any thread, and must not block."""
         if "done" in message:
             _spawn(self._learn, message["done"])
+        elif self._client_closed.is_set():
+            self._answer(message["id"], error="the client of this box was closed: nothing is sent any more")
         elif "token" in message:
             self._answer(message["id"], token=self._token())
         elif "begin" in message:
