@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
+import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 import holdfast
 from holdfast.widgets import Dashboard, ProcessCard, TransferCard
 from holdfast.widgets import _feed as feed_module
-from holdfast.widgets._card import Tree
+from holdfast.widgets._card import Tree, _all_in
 from holdfast.widgets._feed import feed_of
 from holdfast.widgets._pump import MESSAGES
 from tests.servers import ServerProcess
@@ -228,6 +231,51 @@ async def test_500_views_made_and_closed_leave_nothing(
     await client.close()
     gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Tree)]
+
+
+@pytest.mark.parametrize("kind", ["card", "panel"])
+async def test_a_view_that_ipywidgets_lets_go_is_gone_and_looks_no_more(
+    kind: str, client: holdfast.AsyncClient, messages: list[Message]
+) -> None:
+    """Nothing of ours holds it: neither its buttons, nor the feed, nor what brings it up to date."""
+
+    async def shown_and_let_go() -> weakref.ref[Tree]:
+        view: Tree = await card_of(client, "p", to=10_000, seconds=0.01)
+        if kind == "panel":
+            view.close()
+            view = client.dashboard()
+        await shows(lambda: "running" in text_of(view))
+        button_of(view, "Pause").click()
+        await shows(lambda: "paused" in text_of(view))
+        for widget in list(_all_in(view)):  # what has them but for who made them
+            widget.comm.on_msg(None)
+            ipywidgets.widgets.widget._instances.pop(widget.model_id, None)  # styles are shared
+        return weakref.ref(view)
+
+    gone = await shown_and_let_go()
+    await shows(lambda: (gc.collect(), gone())[1] is None)
+    assert not feed_of(client)._follows
+    await shows(lambda: not [t for t in threading.enumerate() if t.name.startswith("holdfast")])
+
+
+@pytest.mark.parametrize("kind", ["process", "transfer", "panel"])
+async def test_where_nothing_moves_by_itself_a_view_says_so(
+    kind: str, client: holdfast.AsyncClient, messages: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Colab, whose front end takes updates only while a cell runs."""
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
+    if kind == "process":
+        card = await card_of(client, "p", to=10, seconds=0.05)
+        assert "run `await p.watch()` in a cell" in text_of(card)
+        await shows(lambda: "succeeded" in text_of(card))
+        assert "watch" not in text_of(card)
+    elif kind == "transfer":
+        assert "only while a cell runs" in text_of(TransferCard(client.files.upload(b"a,b" * 1000, "a", limit=1000)))
+    else:
+        panel = client.dashboard()
+        assert "only while a cell runs" in text_of(panel)
+        assert "only while a cell runs" in panel._repr_mimebundle_()[0]["text/html"]
 
 
 async def test_the_last_card_that_closes_ends_the_connection(

@@ -92,7 +92,9 @@ class Magics:
         if isinstance(found, Client):
             return found
         if isinstance(found, AsyncClient):
-            return self._twins.setdefault(found, Client(found.base_url, found.token))
+            if found not in self._twins:
+                self._twins[found] = Client(found.base_url, found.token)
+            return self._twins[found]
         self._connect(None, self._name)
         client: Client = self._names[self._name]
         return client

@@ -18,7 +18,7 @@ from holdfast.widgets._card import ICONS, Tree
 from holdfast.widgets._feed import CLOSED, Feed, feed_of
 from holdfast.widgets._look import LEGAL, VERBS, Verb, box_html
 from holdfast.widgets._process import ProcessCard
-from holdfast.widgets._pump import Put, waker
+from holdfast.widgets._pump import STANDS_STILL, Put, only_while_a_cell_runs, waker
 from holdfast.widgets._tracked import Tracked
 from holdfast.wire import ENDED, State
 
@@ -60,6 +60,7 @@ class Dashboard(Tree):
         self._client = client
         self._parts = tuple(parts)
         self._feed = feed_of(client)
+        self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
         self._follow = self._feed.follow(self, waker())
         self._feed.listed.wait(FIRST)
         self._rows: dict[str, tuple[object, str]] = {}
@@ -186,7 +187,7 @@ class Dashboard(Tree):
                 verb: [t.id for t in matching if t.info and verb in LEGAL[t.info.state] and not feed.closed]
                 for verb in VERBS
             }
-            waiting = feed.offline or feed.trouble or (CLOSED if feed.closed else "")
+            waiting = feed.offline or feed.trouble or (CLOSED if feed.closed else self._hint)
             return Drawn(
                 head=self._head_html(),
                 tables=tables,

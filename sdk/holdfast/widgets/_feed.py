@@ -136,6 +136,7 @@ class Feed:
                 self._stop = None
             self.listed.set()
             for tracked in self.processes.values():
+                tracked.asking = ""
                 self._changed(tracked)
             self._changed()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from holdfast.aio import AsyncClient
     from holdfast.client import Client
 
-STANDS_STILL = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
+WATCH = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
 
 
 class ProcessCard(Card):
@@ -32,7 +32,7 @@ class ProcessCard(Card):
 
     def __init__(self, client: Client | AsyncClient, id: str, info: wire.Process | None = None) -> None:
         self._feed = feed_of(client)
-        self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
+        self._hint = WATCH if only_while_a_cell_runs() else ""
         self.turn_to(id, info)
         super().__init__(self.look())
 

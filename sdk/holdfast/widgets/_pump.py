@@ -20,6 +20,8 @@ import ipywidgets
 MESSAGES = 10
 """Most messages to the browser in any second. Each widget that changes is one."""
 
+STANDS_STILL = "this front end shows updates only while a cell runs"
+
 _FOR_PROGRESS = 7  # of those, so that a change of state never waits for bars to move
 _TICK = 0.1
 _POLL = 0.2  # seconds between looks at what tells nothing by itself

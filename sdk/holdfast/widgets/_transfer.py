@@ -13,7 +13,7 @@ from holdfast.transfers import AsyncTransfer, Transfer, TransferState
 from holdfast.widgets import _look
 from holdfast.widgets._card import Card
 from holdfast.widgets._look import Look, Verb
-from holdfast.widgets._pump import kernel_loop, only_while_a_cell_runs
+from holdfast.widgets._pump import STANDS_STILL, kernel_loop, only_while_a_cell_runs
 
 AnyTransfer = Transfer[Any] | AsyncTransfer[Any]
 
@@ -27,7 +27,7 @@ class TransferCard(Card):
         self._transfer = transfer
         self._asking = ""
         self._refusal = ""
-        self._hint = "this front end shows updates only while a cell runs" if only_while_a_cell_runs() else ""
+        self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
         super().__init__(self.look())
 
     @classmethod
