@@ -57,7 +57,7 @@ async def client(base_url: str) -> AsyncIterator[holdfast.AsyncClient]:
         yield client
 
 
-async def shows(condition: Callable[[], T], within: float = 10) -> T:
+async def shows(condition: Callable[[], T], within: float = 30) -> T:
     """The first true value of `condition`, while the loop goes on."""
     deadline = time.monotonic() + within
     while True:

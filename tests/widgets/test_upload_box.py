@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import ipywidgets
 import pytest
 
 import holdfast
@@ -127,10 +129,6 @@ def test_the_view_loads_nothing_from_elsewhere() -> None:
 async def test_a_closed_box_leaves_no_model_and_no_thread(
     client: holdfast.AsyncClient, messages: list[Message], answers: Any
 ) -> None:
-    import threading
-
-    import ipywidgets
-
     models = ipywidgets.widgets.widget._instances
     before = set(models)
     box = client.files.upload_box()
@@ -192,5 +190,6 @@ def test_the_origins_of_a_kernels_pages_are_those_of_its_jupyter_server(
 
 async def test_a_file_that_is_gone_again_is_not_told(box: UploadBox) -> None:
     say(box, {"done": "nothing"})
-    await asyncio.sleep(0.1)
+    await shows(lambda: not [t for t in threading.enumerate() if t.name == "holdfast-upload-box"])
+    await asyncio.sleep(0)  # for what it may have left to the loop
     assert box.files == ()
