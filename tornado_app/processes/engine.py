@@ -46,6 +46,7 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
+_WRITTEN = 5.0  # seconds that a killer waits for the end to be in the journal
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
 _MOST_LABELS = 64
 _MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
@@ -229,7 +230,7 @@ class Engine:
             refusal = await run.handle.kill(grace)
             if refusal is not None:
                 raise problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
-            await self._attempts.wait_over(run, grace)
+            await self._attempts.wait_over(run, _WRITTEN)
         return await self.get(id)
 
     async def _ask(self, id: str, cause: Cause) -> Process:

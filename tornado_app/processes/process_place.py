@@ -28,6 +28,7 @@ log = logging.getLogger("holdfast.places")
 _WISH = {wish: letter for letter, wish in child.WISHES.items()}
 _LONGEST_REPORT = 8 << 20
 _LOOK_FOR_ROOM = 0.02  # seconds
+_DEATH = 5.0  # seconds that the kernel of a busy machine may take to end a process, whatever grace work is given
 _LAST_REPORTS = 0.5  # seconds without a report after which one that has died had sent no more
 _decode = msgspec.msgpack.Decoder(child.Report).decode
 
@@ -215,11 +216,11 @@ class _ProcessHandle:
                 os.kill(self._process.pid, number)
 
     async def kill(self, grace: float) -> str | None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, max(grace, _DEATH))):
             self._killed_by = number
             self.signal(number)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(patience):
                     await self._over.wait()
                 return None
         return "its OS process does not end, not even by SIGKILL: the kernel holds it"
