@@ -58,7 +58,7 @@ def routes(services: Services) -> list[Route]:
         # processes
         (r"/v1/work-types", process_handlers.WorkTypesHandler),
         (r"/v1/processes", process_handlers.ProcessesHandler),
-        (r"/v1/processes/(?P<id>pause|resume|cancel)", process_handlers.BulkHandler),
+        (r"/v1/processes/(?P<id>pause|resume|cancel|kill)", process_handlers.BulkHandler),
         (rf"/v1/processes/{ID}", process_handlers.ProcessHandler),
         (rf"/v1/processes/{ID}/(?P<verb>pause|resume|cancel|kill)", process_handlers.VerbHandler),
         (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),

@@ -373,6 +373,10 @@ class AsyncProcesses(ShowsProcesses):
         """Cancel all that match."""
         return await self._client._request(calls.cancel_processes(bulk(which)))
 
+    async def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Kill all that match; those whose place can't (a thread) are among the refused."""
+        return await self._client._request(calls.kill_processes(bulk(which)))
+
     async def _verb(self, name: str, id: str, call: Call[wire.Process]) -> AsyncProcess:
         plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
         return AsyncProcess(self._client, await self._client._run(plan))

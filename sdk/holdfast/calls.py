@@ -222,6 +222,12 @@ def cancel_processes(which: wire.BulkRequest) -> Parts:
     return Parts(body=which)
 
 
+@endpoint("POST", "/v1/processes/kill", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
+def kill_processes(which: wire.BulkRequest) -> Parts:
+    """Kill all that match; what can't be killed (in a thread) is named in the answer."""
+    return Parts(body=which)
+
+
 @endpoint("DELETE", "/v1/processes/{id}", type(None), read=read_nothing)
 def forget_process(id: str) -> Parts:
     """Forget a process that has ended."""

@@ -371,6 +371,10 @@ class Processes(ShowsProcesses):
         """Cancel all that match."""
         return self._client._request(calls.cancel_processes(bulk(which)))
 
+    def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Kill all that match; those whose place can't (a thread) are among the refused."""
+        return self._client._request(calls.kill_processes(bulk(which)))
+
     def _verb(self, name: str, id: str, call: Call[wire.Process]) -> Process:
         plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
         return Process(self._client, self._client._run(plan))

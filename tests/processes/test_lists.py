@@ -100,6 +100,20 @@ async def test_a_bulk_verb_changes_what_matches_and_says_what_it_left_alone(engi
         await reaches(engine, id, State.CANCELLED)
 
 
+async def test_a_bulk_kill_ends_what_can_be_killed_and_says_what_can_not(engine: Engine) -> None:
+    for id, place in (("a", "process"), ("b", "process"), ("c", "thread")):
+        await start(engine, id, "bad", how="spins", place=place, labels={"job": "x"})
+        await reaches(engine, id, State.RUNNING)
+    await start(engine, "d", "empty", labels={"job": "x"})
+    await reaches(engine, "d", State.SUCCEEDED)
+    answer = await engine.ask_all(BulkRequest(label={"job": "x"}), Cause.KILL)
+    assert answer.changed == ["a", "b"]
+    assert list(answer.refused) == ["c"]
+    assert "a thread can't be killed" in answer.refused["c"]
+    assert {(await engine.get(id)).state for id in "ab"} == {State.FAILED}
+    assert (await engine.get("c")).state == State.RUNNING
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

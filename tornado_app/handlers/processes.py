@@ -164,7 +164,7 @@ class VerbHandler(BaseHandler):
 
 
 class BulkHandler(ProcessHandler):
-    """`POST /v1/processes/pause`, `resume`, `cancel`. `GET` and `DELETE` are for a process whose id is that word."""
+    """`POST /v1/processes/pause`, `resume`, `cancel`, `kill`. `GET` and `DELETE` are for a process with that id."""
 
     @operation("{id}_processes", BulkAnswer, problems.UNAVAILABLE)
     async def post(self, id: str, query: NoQuery, body: BulkRequest) -> None:

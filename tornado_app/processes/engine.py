@@ -31,7 +31,7 @@ from holdfast.wire import (
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.attempts import Attempts
-from tornado_app.processes.book import Book, New
+from tornado_app.processes.book import ATTEMPTING, Book, New
 from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
 from tornado_app.processes.hub import Hub, Watcher
@@ -223,15 +223,22 @@ class Engine:
 
     async def kill(self, id: str) -> Process:
         """End an attempt that does not yield. Raises ILLEGAL_STATE, saying why, where that can't be done."""
-        grace = self._settings.kill_grace
         await self._ask(id, Cause.KILL)
-        run = self._attempts.get(id)
-        if run is not None and run.handle is not None:
-            refusal = await run.handle.kill(grace)
-            if refusal is not None:
-                raise problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
-            await self._attempts.wait_over(run, _WRITTEN)
+        refusal = await self._end_attempt(id)
+        if refusal is not None:
+            raise problems.ILLEGAL_STATE(refusal, id=id)
         return await self.get(id)
+
+    async def _end_attempt(self, id: str) -> str | None:
+        """End the attempt that runs, if one does; why that can't be done, or None once it is written down."""
+        run = self._attempts.get(id)
+        if run is None or run.handle is None:
+            return None
+        refusal = await run.handle.kill(self._settings.kill_grace)
+        if refusal is not None:
+            return f"process {id!r} was not killed: {refusal}"
+        await self._attempts.wait_over(run, _WRITTEN)
+        return None
 
     async def _ask(self, id: str, cause: Cause) -> Process:
         check_id(id)
@@ -247,12 +254,17 @@ class Engine:
             raise problems.BAD_PARAMETERS(f"name at most {_MOST_IDS} ids at once", field="ids")
         _check_labels(wanted.label or {}, "label")
         if wanted.state is None and wanted.ids is None:
-            live = LIVE if cause is not Cause.RESUME else {State.PAUSED, State.PAUSING}
-            wanted = msgspec.structs.replace(wanted, state=sorted(live))
-        changed, refused = await self._journal.write(lambda connection: self._book.ask_all(connection, wanted, cause))
-        for row in changed:
+            meant = {Cause.RESUME: (State.PAUSED, State.PAUSING), Cause.KILL: ATTEMPTING}.get(cause, LIVE)
+            wanted = msgspec.structs.replace(wanted, state=sorted(meant))
+        rows, refused = await self._journal.write(lambda connection: self._book.ask_all(connection, wanted, cause))
+        changed = [row.id for row in rows]
+        for row in rows:
             self._attempts.asked(row)
-        return BulkAnswer([row.id for row in changed], refused)
+        if cause is Cause.KILL:
+            refusals = await asyncio.gather(*map(self._end_attempt, changed))
+            refused |= {id: why for id, why in zip(changed, refusals, strict=True) if why is not None}
+            changed = [id for id in changed if id not in refused]
+        return BulkAnswer(changed, refused)
 
     async def delete(self, id: str) -> None:
         """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""

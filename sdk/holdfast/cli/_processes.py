@@ -136,7 +136,7 @@ def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]
                 yield line
 
 
-def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.BulkAnswer]] | None) -> click.Command:
+def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.BulkAnswer]]) -> click.Command:
     """A command that does something to processes: those named, or all that match."""
 
     def run(
@@ -144,16 +144,16 @@ def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.Bulk
         ids: tuple[str, ...],
         wait: bool,
         timeout: float | None,
-        states: tuple[str, ...] = (),
-        work_type: str | None = None,
-        labels: tuple[tuple[str, str], ...] = (),
+        states: tuple[str, ...],
+        work_type: str | None,
+        labels: tuple[tuple[str, str], ...],
     ) -> None:
         filters: dict[str, Any] = {"state": list(states), "work_type": work_type, "labels": dict(labels)}
         filters = {key: value for key, value in filters.items() if value}
         if bool(ids) == bool(filters):
             raise click.UsageError("name processes, or give a filter (--state, --work-type, --label)")
         with context.client() as client:
-            if every is not None and filters:
+            if filters:
                 _report_bulk(context, every(client)(**filters))
                 return
             done = [getattr(client.processes, name)(id) for id in ids]
@@ -167,10 +167,9 @@ def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.Bulk
 
     run.__name__, run.__doc__ = name, doc
     built: Any = command(run)
-    if every is not None:
-        built = click.option("--label", "labels", type=PAIR, multiple=True, help="All with this label.")(built)
-        built = click.option("--work-type", shell_complete=work_types, help="All of this work type.")(built)
-        built = click.option("--state", "states", type=STATE, multiple=True, help="All in this state.")(built)
+    built = click.option("--label", "labels", type=PAIR, multiple=True, help="All with this label.")(built)
+    built = click.option("--work-type", shell_complete=work_types, help="All of this work type.")(built)
+    built = click.option("--state", "states", type=STATE, multiple=True, help="All in this state.")(built)
     if name != "resume":
         built = click.option("--wait/--no-wait", "-w", help="Return when it is so.")(built)
     else:
@@ -197,6 +196,6 @@ def _report_bulk(context: Context, answer: wire.BulkAnswer) -> None:
 pause = _verb("pause", "Stop processes at their next yield; resume goes on.", lambda c: c.processes.pause_all)
 resume = _verb("resume", "Go on from the last checkpoint; failed ones try again.", lambda c: c.processes.resume_all)
 cancel = _verb("cancel", "Stop processes and undo what they did.", lambda c: c.processes.cancel_all)
-kill = _verb("kill", "End what does not yield.", None)
+kill = _verb("kill", "End what does not yield.", lambda c: c.processes.kill_all)
 
 COMMANDS = (start, ps, show, log, pause, resume, cancel, kill)
