@@ -57,6 +57,10 @@ class Raw:
         status, *lines = block.strip().split("\r\n")
         return int(status.split(" ")[1]), httpx.Headers([line.split(": ", 1) for line in lines])
 
+    async def body(self, headers: httpx.Headers) -> bytes:
+        """What follows such headers."""
+        return await self.reader.readexactly(int(headers["Content-Length"]))
+
     async def is_closed(self) -> bool:
         """Whether the server has ended the connection without another byte."""
         try:

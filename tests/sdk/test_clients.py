@@ -31,7 +31,6 @@ def test_a_token_may_end_in_a_line_break_and_is_never_shown(spawn_server: Callab
     server = spawn_server(HOLDFAST_TOKEN="secret")
     with holdfast.Client(server.url, "secret\n") as client:
         assert list(client.files.list()) == []
-    for token in ("sec\nret", "secr\u00e9t"):
-        with holdfast.Client(server.url, token) as client, pytest.raises(ValueError, match="the token") as caught:
-            client.live()
-        assert "sec" not in str(caught.value)
+    with holdfast.Client(server.url, "sec\nret") as client, pytest.raises(ValueError, match="the token") as caught:
+        client.live()
+    assert "sec" not in str(caught.value)
