@@ -53,7 +53,11 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in later 
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace another file that is there.")
 restart = click.option("--restart", is_flag=True, help="Begin at byte 0, whatever there is.")
-segments = click.option("--segments", type=click.IntRange(1, 64), help="Connections at once.  [as many as pay]")
+segments = click.option(
+    "--segments",
+    type=click.IntRange(1, 64),
+    help="Connections at once for a file; of a folder some files go at once in any case.  [as many as pay]",
+)
 limit = click.option("--limit", type=Size(), help="Bytes a second at most, such as 2M.")
 
 
