@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if inspect.iscoroutinefunction(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.gen_test)
+
+
+def pytest_sessionfinish() -> None:
+    """Keep what coverage has recorded while xdist waits: at its exit a worker has ten seconds, then it is killed."""
+    coverage = sys.modules.get("coverage")
+    if coverage is not None and (current := coverage.Coverage.current()) is not None:
+        current.save()
 
 
 @pytest.hookimpl(wrapper=True)
