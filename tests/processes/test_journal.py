@@ -199,7 +199,7 @@ async def test_a_shutdown_does_not_wait_for_a_journal_that_stays_locked(make_eng
     with locked(engine._journal.path):
         began = time.monotonic()
         await shut(engine, 0.3)
-        assert time.monotonic() - began < 20, "it stays locked for good"
+        assert time.monotonic() - began < 3
     again = await make_engine()
     await makes_progress(again, "p")
 
@@ -208,7 +208,7 @@ async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(e
     with locked(engine._journal.path):
         began = time.monotonic()
         results = await asyncio.gather(*(start(engine, f"p{n}") for n in range(100)), return_exceptions=True)
-        assert time.monotonic() - began < 4, "not one after another, 0.05 s each"
+        assert time.monotonic() - began < 1, "not one after another"
     assert all(isinstance(result, ProblemError) for result in results)
     assert (await start(engine, "p0", to=1)).id == "p0"
 

@@ -109,7 +109,7 @@ def test_a_pause_is_at_once_even_on_a_line_that_stalls(
         wait_until(lambda: transfer.progress.done > MIB // 2)
         start = time.monotonic()
         transfer.pause()
-        assert time.monotonic() - start < 10, "a read is given up after 30 seconds"
+        assert time.monotonic() - start < 1
         assert transfer.state is TransferState.PAUSED
         stood = transfer.progress.done
         assert (tmp_path / f"{file.name}.part").exists()
@@ -368,7 +368,7 @@ def test_a_rate_limit_holds(client: holdfast.Client, publish: Publish, tmp_path:
     file = publish(2 * MIB)
     start = time.monotonic()
     client.files.download(file.name, tmp_path, limit=4 * MIB).wait(30)
-    assert time.monotonic() - start > 0.35
+    assert 0.35 < time.monotonic() - start < 5
 
 
 def test_a_restarted_server_is_waited_for(

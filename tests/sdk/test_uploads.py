@@ -125,7 +125,7 @@ def test_a_pause_is_at_once_even_on_a_line_that_stalls(served: ServerProcess, ma
         proxy.wait_for(lambda p: p.happened == 1)
         start = time.monotonic()
         transfer.pause()
-        assert time.monotonic() - start < 10, "a read is given up after 30 seconds"
+        assert time.monotonic() - start < 1
         assert transfer.state is TransferState.PAUSED
         assert [record.name for record in through.transfers.pending()] == [path.name]
         transfer.resume()
@@ -318,7 +318,7 @@ def test_a_rate_limit_holds(client: holdfast.Client, make: Make) -> None:
     transfer = client.files.upload(make(2 * MIB), limit=4 * MIB)
     assert transfer.limit == 4 * MIB
     transfer.wait(30)
-    assert time.monotonic() - start > 0.35
+    assert 0.35 < time.monotonic() - start < 5
 
 
 def test_a_restarted_server_is_waited_for(
