@@ -171,8 +171,7 @@ def validate(
     Raises:
         ProblemError: BAD_PARAMETERS naming the field and what would be right.
     """
-    known = {field.encode_name: field.required for field in msgspec.structs.fields(work.params)}
-    takes = ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
+    known, takes = _parameters(work.params)
     for name in params:
         if name not in known:
             raise problems.BAD_PARAMETERS(f"{work.name} has no parameter {name!r}; it takes {takes}", field=name)
@@ -194,6 +193,13 @@ def validate(
             raise problems.BAD_PARAMETERS(f"{work.name}: {error}") from None
     builtins: dict[str, Any] = msgspec.to_builtins(value)
     return builtins
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(kind: type[Any]) -> tuple[dict[str, bool], str]:
+    """The parameters that there are, with whether they must be given; and all of them in words."""
+    known = {field.encode_name: field.required for field in msgspec.structs.fields(kind)}
+    return known, ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
 
 
 def _choice(work: WorkType, name: str | None) -> str:

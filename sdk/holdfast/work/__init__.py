@@ -261,8 +261,8 @@ class WorkType(msgspec.Struct, eq=False):
 
     @property
     def is_async(self) -> bool:
-        """True for an async generator function: it runs on the IOLoop."""
-        return inspect.isasyncgenfunction(self.function)
+        """True for an async generator function: these run on the IOLoop, and nothing else does."""
+        return self.place == "loop"
 
     def rollback(self, function: Rollback) -> Rollback:
         """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice.
