@@ -4,7 +4,13 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-SERVER = ["tornado>=6.6", "sqlalchemy>=2.0.30", "prometheus-client>=0.20", "cloudpickle>=3.0"]
+SERVER = [
+    "tornado>=6.6",
+    "sqlalchemy>=2.0.30",
+    "prometheus-client>=0.20",
+    "cloudpickle>=3.0",
+    "uvloop>=0.21; platform_python_implementation == 'CPython' and sys_platform != 'win32'",
+]
 CLI = ["click>=8.1", "rich>=13.7"]
 FSSPEC = ["fsspec>=2024.6"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]

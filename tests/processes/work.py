@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import resource
 import signal
@@ -463,8 +464,8 @@ class BadAsync(msgspec.Struct):
 
 
 async def _greedy(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
-    """Yields and never awaits."""
-    for i in range(1_000_000):
+    """Yields and never awaits, until it is stopped."""
+    for i in itertools.count():
         yield Progress(checkpoint=i)
 
 

@@ -171,7 +171,7 @@ def validate(
     Raises:
         ProblemError: BAD_PARAMETERS naming the field and what would be right.
     """
-    known, takes = _parameters(work.params)
+    known, takes = _parameters(work)
     for name in params:
         if name not in known:
             raise problems.BAD_PARAMETERS(f"{work.name} has no parameter {name!r}; it takes {takes}", field=name)
@@ -196,9 +196,9 @@ def validate(
 
 
 @functools.lru_cache(maxsize=256)
-def _parameters(kind: type[Any]) -> tuple[dict[str, bool], str]:
+def _parameters(work: WorkType) -> tuple[dict[str, bool], str]:
     """The parameters that there are, with whether they must be given; and all of them in words."""
-    known = {field.encode_name: field.required for field in msgspec.structs.fields(kind)}
+    known = {field.encode_name: field.required for field in msgspec.structs.fields(work.params)}
     return known, ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
 
 
