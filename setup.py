@@ -9,7 +9,7 @@ SERVER = [
     "sqlalchemy>=2.0.30",
     "prometheus-client>=0.20",
     "cloudpickle>=3.0",
-    "uvloop>=0.21; platform_python_implementation == 'CPython' and sys_platform != 'win32'",
+    "uvloop>=0.22; implementation_name == 'cpython' and sys_platform != 'win32' and python_version < '3.15'",
 ]
 CLI = ["click>=8.1", "rich>=13.7"]
 FSSPEC = ["fsspec>=2024.6"]

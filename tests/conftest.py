@@ -22,7 +22,7 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from tests.servers import ServerProcess, children_of_this_process
-from tornado_app.settings import Settings
+from tornado_app.settings import SWITCH_INTERVAL, Settings
 
 if TYPE_CHECKING:
     from tornado_app.app import App
@@ -66,6 +66,16 @@ def _on_loop(function: Callable[..., Any], io_loop: IOLoop) -> Callable[..., Any
             io_loop.run_sync(functools.partial(anext, running))
 
     return generator if inspect.isasyncgenfunction(function) else value
+
+
+@pytest.fixture(scope="session", autouse=True)
+def switch_interval() -> None:
+    """As in a server. With the interpreter's own, as long as a turn of the loop, a thread may wait for ever.
+
+    Whoever waits for the GIL asks for it after an interval in which nobody let go of it; a loop that lets go at the end
+    of each turn and takes it again at once is never asked.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 @pytest.fixture

@@ -14,9 +14,6 @@ from collections.abc import Callable, Sequence
 from tornado_app import logs, settings
 from tornado_app.app import App
 
-_SWITCH_INTERVAL = 0.0005
-"""Seconds that a busy work thread may keep the loop waiting; the interpreter's own 5 ms would show in every answer."""
-
 _DESCRIPTORS = 65536
 """Files and connections that may be open at once, where the system lets us."""
 
@@ -69,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = settings.read(sys.argv[1:] if argv is None else argv)
         logs.configure(config.log_level, config.log_format, config.auth_token)
-        sys.setswitchinterval(_SWITCH_INTERVAL)
+        sys.setswitchinterval(settings.SWITCH_INTERVAL)
         raise_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(config))

@@ -17,6 +17,9 @@ from tornado_app.command_line import CommandLine
 
 MIB = 1 << 20
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds that a busy work thread may keep the loop waiting; the interpreter's own 5 ms would show in every answer."""
+
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
     show = not metadata.pop("secret", False)

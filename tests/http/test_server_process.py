@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from tests.servers import ServerProcess, wait_until
+from tornado_app.__main__ import loop_factory
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +33,14 @@ def refuses(folder: Path, *flags: str, **environment: str) -> str:
     assert run.stdout == ""
     assert "Traceback" not in run.stderr
     return run.stderr
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["uvloop", "no uvloop"])
+def test_the_loop_is_uvloops_where_there_is_one(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_there:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        assert (type(runner.get_loop()).__module__ == "uvloop") is is_there
 
 
 class TestStart:
