@@ -34,6 +34,7 @@ _REST_S = 0.2
 _QUIET_S = 60.0
 _LEAST = 16 * 1024
 _FIRST = 64 * 1024
+_TURN_S = 0.004
 
 _BARE = next(
     (
@@ -67,6 +68,28 @@ def _told() -> bytes:
 _TOLD = _told()
 
 
+class Turn:
+    """One turn of the loop: how long it has been at long bodies.
+
+    Hundreds of senders at once would keep everybody else waiting, if each were read from in every turn.
+    """
+
+    def __init__(self) -> None:
+        self._ends: float | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether who reads now should rather wait for the next turn."""
+        now = time.monotonic()
+        if self._ends is None:
+            self._ends = now + _TURN_S
+            asyncio.get_running_loop().call_soon(self._end)
+        return now > self._ends
+
+    def _end(self) -> None:
+        self._ends = None
+
+
 class BulkStream(IOStream):
     """A stream whose long partial reads, such as those of bodies, come as memoryviews of pooled buffers.
 
@@ -76,6 +99,10 @@ class BulkStream(IOStream):
 
     _ask = _FIRST
     _is_undelayed = False
+
+    def __init__(self, sock: socket.socket, turn: Turn, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.turn = turn
 
     def set_nodelay(self, value: bool) -> None:
         """Once and for all: Tornado would turn it on and off for every request, and nothing here goes out in dribs."""
@@ -92,6 +119,8 @@ class BulkStream(IOStream):
         return self._read_bulk(num_bytes)
 
     async def _read_bulk(self, num_bytes: int) -> bytes:
+        while self.turn.is_long:
+            await asyncio.sleep(0)
         size = min(num_bytes, self._ask)
         buffer = POOL.take() if size > _FIRST else None
         view = memoryview(buffer or bytearray(min(size, _FIRST)))[:size]
@@ -135,6 +164,10 @@ class PatientListener(socket.socket):
 class BulkServer(HTTPServer):
     """An HTTP server on such streams. TLS streams stay as they are: their bytes are copied by TLS anyway."""
 
+    def initialize(self, *arguments: Any, **options: Any) -> None:
+        super().initialize(*arguments, **options)
+        self._turn = Turn()
+
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Take connections from these, which belong to the server from now on."""
         super().add_sockets([PatientListener(fileno=sock.detach()) for sock in sockets])
@@ -142,5 +175,5 @@ class BulkServer(HTTPServer):
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if type(stream) is IOStream:
             # Each read of anything else, such as headers, clears a buffer of this size first.
-            stream = BulkStream(stream.socket, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST)
+            stream = BulkStream(stream.socket, self._turn, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST)
         super().handle_stream(stream, address)
