@@ -33,6 +33,15 @@ LATE: dict[str, Callable[[Engine, Connection], Any]] = {
 }
 
 
+async def test_what_stopped_for_a_pause_that_was_then_revoked_queues_and_goes_on(make_engine: Make) -> None:
+    engine = await make_engine(journal_interval=30)
+    engine._book._slots._limits.clear()  # a work type that is full keeps the queue looked at
+    await start(engine, "p", "bad", how="spins", place="process")
+    await until(engine, "p", lambda p: p.version & 0xFFFFFF > 0)
+    await engine._journal.write(lambda c: engine._book.ended(c, "p", 1, Stopped(), None, False))
+    await until(engine, "p", lambda p: p.attempt == 2 and p.state == State.RUNNING)
+
+
 @pytest.mark.parametrize("report", LATE)
 @pytest.mark.parametrize("state", ["running", "paused", "queued", "cancelled"])
 async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make, report: str, state: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import sqlite
 
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
 from tornado_app import faults, problems
@@ -57,7 +58,7 @@ _CHANGE = (
 )
 # By the index of ends alone: with the states named, SQLite would go through all that ever ended.
 ENDED_BEFORE = select(*COLUMNS).where(processes.c.ended < bindparam("before")).limit(500)
-_INSERT = insert(processes)
+_INSERT = sqlite.insert(processes).on_conflict_do_nothing(index_elements=[processes.c.id])
 _INSERT_EVENTS = insert(events)
 _INSERT_LOGS = insert(logs)
 
@@ -162,15 +163,6 @@ class Book:
             ProblemError: ID_TAKEN when the id belongs to another request.
         """
         digest = new.digest()
-        there = find(connection, new.id)
-        if there is not None:
-            if there.request != digest:
-                raise problems.ID_TAKEN(
-                    f"process {new.id!r} was started with another request ({there.work_type}): choose another id, "
-                    "or ask for this one with the same work type and parameters",
-                    id=new.id,
-                )
-            return there, False
         now = time.time()
         row = Record(
             n=0,
@@ -191,7 +183,10 @@ class Book:
         )
         values = msgspec.structs.asdict(row) | {"code": new.code}
         del values["n"]
-        n: int = connection.execute(_INSERT, values).inserted_primary_key[0]  # type: ignore[index] # one row
+        inserted = connection.execute(_INSERT, values)
+        if not inserted.rowcount:
+            return self._started(get(connection, new.id), digest), False
+        n: int = inserted.lastrowid
         row = msgspec.structs.replace(row, n=n)
         if new.labels:
             connection.execute(insert(labels), [{"key": k, "value": v, "n": n} for k, v in new.labels.items()])
@@ -199,6 +194,17 @@ class Book:
         self._tell(row, None)
         faults.point("start.written")
         return row, True
+
+    @staticmethod
+    def _started(there: Record, digest: bytes) -> Record:
+        """What has the id of a new request, if that is the same one. Raises ID_TAKEN."""
+        if there.request != digest:
+            raise problems.ID_TAKEN(
+                f"process {there.id!r} was started with another request ({there.work_type}): choose another id, "
+                "or ask for this one with the same work type and parameters",
+                id=there.id,
+            )
+        return there
 
     def ask(self, connection: Connection, id: str, cause: Cause) -> Record:
         """Pause, resume, cancel or kill, where the transition table has it.
@@ -215,7 +221,6 @@ class Book:
         changes: dict[str, Any] = {}
         if cause is Cause.RESUME and row.state in (State.PAUSED, State.FAILED):
             changes = {"error": None, "ended": None, "failures": 0, "retry_at": None}
-            self._slots.look()
             if row.state is State.FAILED:
                 changes["deadline"] = None  # it may have been the reason; a person decided to go on
         elif cause is Cause.CANCEL:
@@ -378,6 +383,8 @@ class Book:
         before = row.state
         changes |= {"state": step(before, cause), "version": row.version + 1}
         row = self._change(connection, row, changes)
+        if row.state is State.QUEUED:
+            self._slots.look()
         self._tell(row, before)
         return row
 

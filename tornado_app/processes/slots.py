@@ -45,7 +45,6 @@ class Slots:
     def free(self, id: str) -> None:
         """That attempt is over."""
         self._freed.append(id)
-        self._queued = True
 
     def close(self) -> None:
         """Begin nothing more."""
