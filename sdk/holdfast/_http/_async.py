@@ -17,6 +17,9 @@ from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")
 
+_AT_ONCE = 64 << 10
+"""Bytes of a read after which more are there, most likely: these go to the disk together, by one trip to a thread."""
+
 
 class _AsyncStream(plans.Stream):
     def __init__(self, response: httpx.Response) -> None:
@@ -39,15 +42,23 @@ class _AsyncStream(plans.Stream):
 
     async def _receive(self, size: int) -> bytes:
         """Past h11 through httpcore's stream: the socket itself belongs to the loop's transport."""
-        left = self._body.left or 0
-        if not left:
-            return b""
-        try:
-            data: bytes = await self._network.read(min(size, left), self._timeout)
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
-        if not data:
-            raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
+        most = min(size, self._body.left or 0)
+        pieces: list[bytes] = []
+        came = 0
+        while came < most:
+            try:
+                data: bytes = await self._network.read(most - came, self._timeout)
+            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+                if pieces:
+                    break  # the next read meets it again
+                raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+            if not data and not pieces:
+                raise errors.ConnectionBroken(f"the connection ended {most} bytes before the body did")
+            pieces.append(data)
+            came += len(data)
+            if len(data) < _AT_ONCE:
+                break
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._body.took(data)
         return data
 
