@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import subprocess
@@ -502,3 +503,20 @@ def test_without_an_entity_tag_a_broken_download_is_an_error(tmp_path: Path) -> 
             transfer.wait(30)
     assert not list(tmp_path.glob("x*"))
     assert Download.kind == "download"
+
+
+async def test_in_async_code_nothing_waits_for_bytes_on_a_line_that_stalls(
+    client: holdfast.Client, publish: Publish, faulty: Faulty, tmp_path: Path
+) -> None:
+    file = publish(4 * MIB)
+    proxy = faulty(Fault(stall_down=MIB))
+    async with holdfast.AsyncClient(proxy.url, timeout=20) as through:
+        transfer = through.files.download(file.name, tmp_path, segments=1)
+        async with asyncio.timeout(10):
+            while transfer.progress.done < MIB - 4096:  # the head of the answer is not of the file
+                await asyncio.sleep(0.01)
+        await transfer.pause()
+        transfer.resume()
+        await transfer.wait(30)
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.bytes_down < len(file.data) + 64 * 1024

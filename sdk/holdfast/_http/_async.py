@@ -20,6 +20,9 @@ T = TypeVar("T")
 _AT_ONCE = 64 << 10
 """Bytes of a read after which more are there, most likely: these go to the disk together, by one trip to a thread."""
 
+_PATIENCE = 0.05
+"""Seconds that what has come waits for what comes next."""
+
 
 class _AsyncStream(plans.Stream):
     def __init__(self, response: httpx.Response) -> None:
@@ -47,10 +50,10 @@ class _AsyncStream(plans.Stream):
         came = 0
         while came < most:
             try:
-                data: bytes = await self._network.read(most - came, self._timeout)
+                data: bytes = await self._network.read(most - came, _PATIENCE if pieces else self._timeout)
             except (httpcore.NetworkError, httpcore.TimeoutException) as error:
                 if pieces:
-                    break  # the next read meets it again
+                    break  # what broke, the next read meets again
                 raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
             if not data and not pieces:
                 raise errors.ConnectionBroken(f"the connection ended {most} bytes before the body did")
