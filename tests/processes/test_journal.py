@@ -394,6 +394,15 @@ def write_from_the_future(path: Path) -> None:
     journal.close()
 
 
+def open_files() -> set[str]:
+    """Paths of what this process has open."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the list itself
+            found.add(os.readlink(f"/proc/self/fd/{number}"))
+    return found
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -418,6 +427,7 @@ async def test_a_journal_that_is_no_good_is_refused_at_the_start_and_left_as_it_
         await make_engine()
     assert words in str(refusal.value)
     assert (path.read_bytes() if path.is_file() else b"") == before
+    assert str(path) not in open_files()
 
 
 @pytest.mark.slow

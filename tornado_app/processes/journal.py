@@ -90,9 +90,11 @@ class Journal:
             # A reader's connection stays open in its pool: without one, a writer that fails on a full disk and is
             # closed would take the write-ahead log with it, and to read would need room for a new one.
             self._read_engine.connect().close()
-        except DatabaseError as error:
+        except Exception as error:
             self._engine.dispose()
             self._read_engine.dispose()
+            if not isinstance(error, DatabaseError):
+                raise
             raise SettingsError(
                 f"the journal {self.path} can't be used: {error.orig}; "
                 "if it is damaged, move it away or put a backup in its place"
@@ -263,13 +265,15 @@ def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy begins transactions itself, below
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # In WAL mode NORMAL keeps every commit across a killed process; FULL across a power cut as well.
-        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        if not writer:
-            cursor.execute("PRAGMA query_only=ON")
-        cursor.close()
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            # In WAL mode NORMAL keeps every commit across a killed process; FULL across a power cut as well.
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            if not writer:
+                connection.execute("PRAGMA query_only=ON")
+        except BaseException:
+            connection.close()  # nobody else would: it is not in the pool yet
+            raise
 
     begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
 
