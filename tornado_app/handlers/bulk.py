@@ -35,6 +35,7 @@ _QUIET_S = 60.0
 _LEAST = 16 * 1024
 _FIRST = 64 * 1024
 _TURN_S = 0.004
+"""Seconds of a turn of the loop in which long bodies are read: what else waits is late by little more than that."""
 
 _BARE = next(
     (
