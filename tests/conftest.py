@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import signal
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import hypothesis
 import pytest
 from tornado.ioloop import IOLoop
 
@@ -26,6 +28,29 @@ from tornado_app.settings import SWITCH_INTERVAL, Settings
 
 if TYPE_CHECKING:
     from tornado_app.app import App
+
+
+# A deadline would be a statement about the machine.
+hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("holdfast")
+
+
+def pytest_configure() -> None:
+    """Give this process and its children the signals of a process that a terminal starts.
+
+    A shell starts what it puts into the background with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP. Children
+    inherit that across exec, while a signal that has a handler gets its default action back.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    kept = {signal.SIGPIPE, signal.SIGXFSZ}  # Python ignores them, and gives them back to its children
+    for number in signal.valid_signals() - kept:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupt else _stay_alive)
+
+
+def _stay_alive(_number: int, _frame: object) -> None:
+    """Do what ignoring a signal does."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -48,3 +50,23 @@ def test_children_are_seen_from_their_start_to_their_end() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in children_of_this_process()
     assert child.pid not in children_of_this_process()
+
+
+SIGNALS = [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM]
+
+
+def test_children_have_the_default_action_for_every_signal() -> None:
+    code = "import signal, sys; print([n for n in map(int, sys.argv[1:]) if signal.getsignal(n) == signal.SIG_IGN])"
+    numbers = [str(int(number)) for number in SIGNALS]
+    assert subprocess.check_output([sys.executable, "-c", code, *numbers], text=True) == "[]\n"
+
+
+@pytest.mark.slow
+def test_a_run_in_the_background_is_as_one_in_front() -> None:
+    """`nohup make test &` ignores these signals from its birth."""
+    this = f"{__file__}::{test_children_have_the_default_action_for_every_signal.__name__}"
+    code = f"import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in {[int(n) for n in SIGNALS]}]; "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", code, "-m", "pytest", "-q", "-p", "no:cacheprovider", this]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
