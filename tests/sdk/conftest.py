@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import holdfast
 from tests.proxy import Fault, FaultyProxy
+from tests.sdk.cli_shell import COMMAND, Shell, Started
 from tests.servers import ServerProcess
 
 
@@ -62,3 +67,39 @@ def faulty(served: ServerProcess) -> Iterator[Callable[..., FaultyProxy]]:
     yield start
     for proxy in proxies:
         proxy.stop()
+
+
+@pytest.fixture
+def started(served: ServerProcess) -> Iterator[Started]:
+    """Starts the command in a process of its own, with its standard output and error piped."""
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        environment = os.environ | {"COLUMNS": "200"}
+        children.append(subprocess.Popen([*COMMAND, "--url", served.url, *arguments], env=environment, **options))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Both ends of a terminal: ours, and the command's."""
+    main, side = pty.openpty()
+    yield main, side
+    os.close(main)
+    os.close(side)
+
+
+@pytest.fixture
+def shell(served: ServerProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(served.url, capsys)

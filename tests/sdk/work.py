@@ -26,3 +26,14 @@ def steps(job: Job[Steps]) -> Iterator[Progress]:
     if job.params.fail:
         raise WorkError(job.params.fail)
     return {"steps": job.params.to}
+
+
+class Tail(msgspec.Struct):
+    seconds: float = 0.0
+
+
+@work_type("tail", params=Tail)
+def tail(job: Job[Tail]) -> Iterator[Progress]:
+    """Work for a while past the last yield."""
+    yield Progress(done=1, total=1, checkpoint={"step": 1})
+    time.sleep(job.params.seconds)

@@ -56,6 +56,10 @@ class Context:
         sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
         sys.stdout.flush()
 
+    def print_problem(self, problem: dict[str, Any]) -> None:
+        """One line of JSON on stderr."""
+        sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
+
     def note(self, text: str) -> None:
         """Something for a person: on stderr, and not with --json."""
         if not self.json:
@@ -98,14 +102,14 @@ def exit_code(error: BaseException) -> Exit:
     return next((code for kind, code in kinds if isinstance(error, kind)), Exit.FAILED)
 
 
-def report(context: Context, error: BaseException) -> Exit:
-    """Say what went wrong, on stderr; the exit code."""
+def report(context: Context, error: BaseException, **about: str) -> Exit:
+    """Say what went wrong, on stderr; the exit code. `about` says of what, for programs."""
     code = exit_code(error)
     if context.json:
-        problem = {"error": type(error).__name__, "message": str(error), "exit_code": int(code)}
+        problem = {"error": type(error).__name__, "message": str(error), "exit_code": int(code), **about}
         if isinstance(error, errors.APIError):
             problem |= {"status": error.status, "type": error.type, "members": error.members}
-        sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
+        context.print_problem(problem)
         return code
     words = errors.in_words(error)
     for name in ("overwrite", "restart"):

@@ -20,11 +20,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from holdfast import wire
 from holdfast._records import Record
 from holdfast.cli import _show
 from holdfast.cli._complete import file_names
 from holdfast.cli._context import Context, Exit, command, report
+from holdfast.cli._output import write_records
 from holdfast.client import Client
 from holdfast.errors import HoldfastError, WaitTimeout
 from holdfast.transfers import Transfer
@@ -82,7 +82,6 @@ def upload(
 ) -> None:
     """Send files or folders; - is the standard input. What was sent before a cut or Ctrl-C is not sent again."""
     with context.client() as client:
-        results: list[Any] = []
         for path in paths:
             if path == "-":
                 if not to:
@@ -96,9 +95,7 @@ def upload(
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 transfer = client.files.upload(path, name.removeprefix("/"), limit=limit, **options)
-            results.append(_carry(context, transfer, again=path != "-"))
-        if context.json:
-            context.print_json(results)
+            _print_result(context, _carry(context, transfer, again=path != "-"))
 
 
 @click.command()
@@ -124,7 +121,6 @@ def download(
     if to and len(names) > 1:
         to += "/"
     with context.client() as client:
-        results: list[Any] = []
         for name in names:
             if folder or name.endswith("/"):
                 transfer: Transfer[Any] = client.files.download_folder(
@@ -133,9 +129,7 @@ def download(
             else:
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 transfer = client.files.download(name, to, limit=limit, **options)
-            results.append(_carry(context, transfer))
-        if context.json:
-            context.print_json(results)
+            _print_result(context, _carry(context, transfer))
 
 
 @click.command()
@@ -145,13 +139,9 @@ def download(
 def ls(context: Context, prefix: str, most: int | None) -> None:
     """List the server's files whose names begin with PREFIX."""
     with context.client() as client:
-        found: list[wire.FileInfo] = [*islice(client.files.list(prefix), most)]
-    if context.json:
-        context.print_json(found)
-    elif found:
-        context.out.print(_show.files(found))
-    else:
-        context.note("There are no files, or none of such a name.")
+        found = islice(client.files.list(prefix), most)
+        if not write_records(context.out, _show.FILES, found, json=context.json):
+            context.note("There are no files, or none of such a name.")
 
 
 @click.command()
@@ -162,8 +152,7 @@ def rm(context: Context, names: tuple[str, ...]) -> None:
     with context.client() as client:
         for name in names:
             client.files.delete(name)
-    if context.json:
-        context.print_json([*names])
+            _print_result(context, {"name": name})
 
 
 @click.command()
@@ -178,12 +167,9 @@ def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> Non
         if verb is not None and found:
             _go_over(context, client, found, verb)
         elif context.json:
-            context.print_json([_brief(record) for record in found])
-        elif found:
             for record in found:
-                arrow = "up  " if record.kind == "upload" else "down"
-                size = "" if record.size is None else f"  {record.size} bytes"
-                context.out.print(f"{arrow}  {record.name}  {record.path}{size}", markup=False, soft_wrap=True)
+                context.print_json(_brief(record))
+        elif write_records(context.out, _show.TRANSFERS, found, json=False):
             context.note("holdfast transfers --resume goes on with them, --cancel gives them up")
         else:
             context.note("Nothing is pending.")
@@ -191,22 +177,25 @@ def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> Non
 
 def _go_over(context: Context, client: Client, found: list[Record], verb: str) -> None:
     """Resume or cancel all. One that can't be does not keep the others from it; it decides the exit code."""
-    results: list[Any] = []
     codes: list[Exit] = []
     for record in found:
         try:
             if verb == "resume":
-                results.append(_carry(context, client.transfers.resume(record)))
+                _print_result(context, _carry(context, client.transfers.resume(record)))
             else:
                 client.transfers.cancel(record)
-                results.append(_brief(record))
+                _print_result(context, _brief(record))
                 context.note(f"{record.name}  {record.kind} given up")
         except (HoldfastError, OSError) as error:
-            codes.append(report(context, error))
-    if context.json:
-        context.print_json(results)
+            codes.append(report(context, error, name=record.name))
     if codes:
         raise click.exceptions.Exit(codes[0])
+
+
+def _print_result(context: Context, result: Any) -> None:
+    """What came of one of several, for programs; people have been told."""
+    if context.json:
+        context.print_json(result)
 
 
 def _brief(record: Record) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -12,9 +13,11 @@ from holdfast import wire
 from holdfast._work_types import typed
 from holdfast.cli import _show
 from holdfast.cli._complete import process_ids, work_types
-from holdfast.cli._context import Context, Exit, command
-from holdfast.cli._watch import until_ended
+from holdfast.cli._context import Context, Exit, command, report
+from holdfast.cli._output import escaped, is_terminal, tabbed, write_line, write_records
+from holdfast.cli._watch import print_process, until_ended, verdict
 from holdfast.client import Client, Process
+from holdfast.errors import Forbidden, HoldfastError, NotFound, TransportError, Unauthorized, WaitTimeout
 from holdfast.wire import ENDED, State
 
 
@@ -61,12 +64,12 @@ def start(
     with context.client() as client:
         values = typed(client.work_types(), work_type, parameters)
         process = client.processes.start(work_type, labels=dict(labels), **options, **values)
-        if wait:
+        if wait or timeout is not None:
             until_ended(context, process, timeout)
         elif context.json:
             context.print_json(process.info)
         else:
-            context.out.print(f"{process.id} {process.state}", markup=False, soft_wrap=True)
+            _say_state(process.info)
             context.note(f"holdfast watch {process.id} shows how it goes on")
 
 
@@ -84,13 +87,9 @@ def ps(
         found = client.processes.list(
             state=states or None, work_type=work_type, labels=dict(labels) or None, page_size=min(limit, 1000)
         )
-        infos = [process.info for process in islice(found, limit)]
-    if context.json:
-        context.print_json(infos)
-    elif infos:
-        context.out.print(_show.processes(infos))
-    else:
-        context.note("There are no processes, or none that match.")
+        infos = (process.info for process in islice(found, limit))
+        if not write_records(context.out, _show.PROCESSES, infos, json=context.json):
+            context.note("There are no processes, or none that match.")
 
 
 @click.command()
@@ -99,11 +98,7 @@ def ps(
 def show(context: Context, id: str) -> None:
     """Everything about one process."""
     with context.client() as client:
-        info = client.processes.get(id).info
-    if context.json:
-        context.print_json(info)
-    else:
-        context.out.print(_show.process(info))
+        print_process(context, client.processes.get(id).info)
 
 
 @click.command()
@@ -112,14 +107,19 @@ def show(context: Context, id: str) -> None:
 @click.option("--after", type=int, default=0, help="Only lines after this number.")
 @command
 def log(context: Context, id: str, follow: bool, after: int) -> None:
-    """What the work said."""
+    """What the work said. With --follow the exit status is that of waiting: 1 unless the process succeeded."""
+    person = is_terminal()
     with context.client() as client:
         process = client.processes.get(id)
         for line in _lines(process, after, follow):
             if context.json:
                 context.print_json(line)
+            elif person:
+                write_line(f"{_show.moment(line.time)}  {escaped(line.message)}")
             else:
-                context.out.print(f"{_show.moment(line.time)}  {line.message}", markup=False, soft_wrap=True)
+                write_line(tabbed([_show.stamp(line.time), line.message]))
+        if follow and (code := verdict(context, process.wait().info)):
+            raise click.exceptions.Exit(code)
 
 
 def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]:
@@ -136,7 +136,14 @@ def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]
                 yield line
 
 
-def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.BulkAnswer]]) -> click.Command:
+def _say_state(info: wire.Process) -> None:
+    """The short record of a process: its id and how it stands."""
+    write_line(f"{info.id} {info.state}" if is_terminal() else tabbed([info.id, info.state]))
+
+
+def _verb(
+    name: str, doc: str, every: Callable[[Client], Callable[..., wire.BulkAnswer]], wanted: Collection[State]
+) -> click.Command:
     """A command that does something to processes: those named, or all that match."""
 
     def run(
@@ -153,49 +160,101 @@ def _verb(name: str, doc: str, every: Callable[[Client], Callable[..., wire.Bulk
         if bool(ids) == bool(filters):
             raise click.UsageError("name processes, or give a filter (--state, --work-type, --label)")
         with context.client() as client:
+            over = _Over(context, client, wanted, wait or timeout is not None, timeout)
             if filters:
-                _report_bulk(context, every(client)(**filters))
-                return
-            done = [getattr(client.processes, name)(id) for id in ids]
-            for process in done:
-                if wait:
-                    process.wait(timeout, until=State.PAUSED if name == "pause" else ENDED)
-                if not context.json:
-                    context.out.print(f"{process.id} {process.state}", markup=False, soft_wrap=True)
-            if context.json:
-                context.print_json([process.info for process in done])
+                over.take_bulk(every(client)(**filters))
+            else:
+                over.take_each(ids, getattr(client.processes, name))
+            over.finish()
 
     run.__name__, run.__doc__ = name, doc
     built: Any = command(run)
     built = click.option("--label", "labels", type=PAIR, multiple=True, help="All with this label.")(built)
     built = click.option("--work-type", shell_complete=work_types, help="All of this work type.")(built)
     built = click.option("--state", "states", type=STATE, multiple=True, help="All in this state.")(built)
-    if name != "resume":
-        built = click.option("--wait/--no-wait", "-w", help="Return when it is so.")(built)
-    else:
-        built = click.option("--wait/--no-wait", "-w", help="Return when it has ended.")(built)
-    built = click.option("--timeout", type=float, help="Wait at most so many seconds.")(built)
+    until = "have ended" if wanted == ENDED else f"are {', '.join(wanted)}"
+    help = f"Return once they {until}; exit 1 if one has come to another end."
+    built = click.option("--wait/--no-wait", "-w", help=help)(built)
+    built = click.option("--timeout", type=float, help="Wait at most so many seconds for all of them.")(built)
     built = click.argument("ids", nargs=-1, shell_complete=process_ids)(built)
     return click.command(name)(built)
 
 
-def _report_bulk(context: Context, answer: wire.BulkAnswer) -> None:
-    if context.json:
-        context.print_json(answer)
-    else:
-        for id in answer.changed:
-            context.out.print(id, markup=False, soft_wrap=True)
+class _Over:
+    """One verb over some processes: what can't be done to one does not keep the others from it."""
+
+    def __init__(
+        self, context: Context, client: Client, wanted: Collection[State], wait: bool, timeout: float | None
+    ) -> None:
+        self._context, self._client = context, client
+        self._wanted, self._wait = wanted, wait
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._done: list[Process] = []
+        self._codes: list[Exit] = []
+
+    def take_each(self, ids: Iterable[str], verb: Callable[[str], Process]) -> None:
+        """Ask for each by its id."""
+        for id in ids:
+            try:
+                self._done.append(verb(id))
+            except HoldfastError as error:
+                if isinstance(error, (TransportError, Unauthorized, Forbidden)):  # so would the others be
+                    raise
+                self._codes.append(report(self._context, error, id=id))
+
+    def take_bulk(self, answer: wire.BulkAnswer) -> None:
+        """Take what the server has done to all that match."""
         for id, why in answer.refused.items():
-            context.err.print(f"{id}: {why}", markup=False, soft_wrap=True)
+            self._codes.append(Exit.REFUSED)
+            if self._context.json:
+                self._context.print_problem(
+                    {"error": "Conflict", "message": why, "exit_code": int(Exit.REFUSED), "id": id}
+                )
+            else:
+                self._context.note(f"{id}: {why}")
         if not answer.changed and not answer.refused:
-            context.note("Nothing matched that this could be done to.")
-    if answer.refused:
-        raise click.exceptions.Exit(Exit.REFUSED)
+            self._context.note("Nothing matched that this could be done to.")
+        for id in answer.changed:
+            try:
+                self._done.append(self._client.processes.get(id))
+            except NotFound:  # forgotten since
+                self._context.note(f"{id} is gone")
+
+    def finish(self) -> None:
+        """Wait where that was asked for, say how each stands, and exit with what is worst."""
+        for process in self._done:
+            if self._wait:
+                self._await(process)
+            if self._context.json:
+                self._context.print_json(process.info)
+            else:
+                _say_state(process.info)
+            if self._wait and (process.has_ended or process.state in self._wanted):
+                self._codes.append(verdict(self._context, process.info, self._wanted))
+        # What was refused comes before an end that was not wanted, and that before what has not ended yet.
+        mild = (Exit.FAILED, Exit.TIMEOUT, Exit.OK)
+        codes = sorted(self._codes, key=lambda code: mild.index(code) if code in mild else -1)
+        if codes and codes[0] is not Exit.OK:
+            raise click.exceptions.Exit(codes[0])
+
+    def _await(self, process: Process) -> None:
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        try:
+            process.wait(left, until=self._wanted)
+        except WaitTimeout as error:
+            self._codes.append(report(self._context, error, id=process.id))
 
 
-pause = _verb("pause", "Stop processes at their next yield; resume goes on.", lambda c: c.processes.pause_all)
-resume = _verb("resume", "Go on from the last checkpoint; failed ones try again.", lambda c: c.processes.resume_all)
-cancel = _verb("cancel", "Stop processes and undo what they did.", lambda c: c.processes.cancel_all)
-kill = _verb("kill", "End what does not yield.", lambda c: c.processes.kill_all)
+pause = _verb(
+    "pause", "Stop processes at their next yield; resume goes on.", lambda c: c.processes.pause_all, {State.PAUSED}
+)
+resume = _verb(
+    "resume",
+    "Go on from the last checkpoint; failed ones try again.",
+    lambda c: c.processes.resume_all,
+    {State.SUCCEEDED},
+)
+cancel = _verb("cancel", "Stop processes and undo what they did.", lambda c: c.processes.cancel_all, {State.CANCELLED})
+kill = _verb("kill", "End what does not yield.", lambda c: c.processes.kill_all, ENDED)
 
 COMMANDS = (start, ps, show, log, pause, resume, cancel, kill)

@@ -8,10 +8,10 @@ import sys
 from importlib.metadata import version as installed
 
 import click
-from rich.table import Table
 
-from holdfast._work_types import summary
+from holdfast.cli import _show
 from holdfast.cli._context import Context, command
+from holdfast.cli._output import escaped, write_line, write_records
 from holdfast.errors import HoldfastError
 
 
@@ -57,7 +57,7 @@ def version(context: Context) -> None:
     if context.json:
         context.print_json(found)
     else:
-        context.out.print(f"holdfast {found['holdfast']}\n{found['url']}: {server}", soft_wrap=True, markup=False)
+        write_line(f"holdfast {found['holdfast']}\n{found['url']}: {escaped(server)}")
 
 
 @click.command("work-types")
@@ -65,14 +65,7 @@ def version(context: Context) -> None:
 def work_types(context: Context) -> None:
     """What this server can run."""
     with context.client() as client:
-        found = client.work_types()
-    if context.json:
-        context.print_json(found)
-        return
-    table = Table("work type", "parameters", "what it does", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for work in found:
-        table.add_row(*(text.replace("[", r"\[") for text in summary(work)))
-    context.out.print(table)
+        write_records(context.out, _show.WORK_TYPES, client.work_types(), json=context.json)
 
 
 COMMANDS = (serve, demo, version, work_types)

@@ -1,17 +1,19 @@
-"""How things look in a terminal."""
+"""The records that the command prints, field by field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from holdfast import wire
+from holdfast._records import Record
+from holdfast._work_types import summary
+from holdfast.cli._output import Column, compact
 from holdfast.wire import State
 
 COLOURS = {
@@ -51,59 +53,82 @@ def ago(time: datetime | None, now: datetime | None = None) -> str:
     return f"{max(seconds, 0)}s"
 
 
-def processes(found: Iterable[wire.Process]) -> Table:
-    """A table of processes."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("id", "work type", "state"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("done", justify="right")
-    table.add_column("age", justify="right")
-    table.add_column("note", overflow="ellipsis", no_wrap=True)
-    for process in found:
-        note = process.error.message if process.error else process.progress.note
-        row = (escape(process.id), escape(process.work_type), state(process), share(process.progress))
-        table.add_row(*row, ago(process.created), escape(note))
-    return table
-
-
-def process(found: wire.Process) -> Table:
-    """Everything about one process."""
-    rows: list[tuple[str, Any]] = [
-        ("id", found.id),
-        ("work type", found.work_type),
-        ("state", state(found)),
-        ("progress", f"{share(found.progress)} {found.progress.note}".strip()),
-        ("parameters", " ".join(f"{name}={value}" for name, value in found.params.items())),
-        ("labels", " ".join(f"{name}={value}" for name, value in found.labels.items())),
-        ("place", found.place),
-        ("attempt", found.attempt),
-        ("created", moment(found.created)),
-        ("started", moment(found.started)),
-        ("ended", moment(found.ended)),
-        ("result", None if found.result is None else str(found.result)),
-        ("error", f"{found.error.type}: {found.error.message}" if found.error else None),
-        ("rollback", found.error.rollback if found.error else None),
-    ]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        if value not in (None, ""):
-            table.add_row(name, value if isinstance(value, Text) else escape(str(value)))
-    return table
-
-
-def files(found: Iterable[wire.FileInfo]) -> Table:
-    """A table of files."""
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("modified", no_wrap=True)
-    table.add_column("name", overflow="fold")
-    for file in found:
-        table.add_row(decimal(file.size), moment(file.modified), escape(file.name))
-    return table
-
-
 def moment(time: datetime | None) -> str:
     """A time where the reader is."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def stamp(time: datetime | None) -> str:
+    """A time for programs: RFC 3339, UTC."""
+    return "" if time is None else time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A number and its noun, as in "1 file" and "2 files"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _note(process: wire.Process) -> str:
+    return process.error.message if process.error else process.progress.note
+
+
+PROCESSES: Sequence[Column[wire.Process]] = (
+    Column("id", lambda process: process.id),
+    Column("work type", lambda process: process.work_type, spare=2),
+    Column("state", lambda process: process.state.value, state),
+    Column("done", lambda process: share(process.progress), right=True, spare=1),
+    Column("age", lambda process: ago(process.created), right=True, spare=3),
+    Column("note", _note, spare=4, shrinks=True),
+)
+
+FILES: Sequence[Column[wire.FileInfo]] = (
+    Column("size", lambda file: str(file.size), lambda file: decimal(file.size), right=True),
+    Column("modified", lambda file: stamp(file.modified), lambda file: moment(file.modified)),
+    Column("name", lambda file: file.name),
+)
+
+TRANSFERS: Sequence[Column[Record]] = (
+    Column("kind", lambda record: record.kind),
+    Column("name", lambda record: record.name),
+    Column("path", lambda record: record.path),
+    Column(
+        "size",
+        lambda record: "" if record.size is None else str(record.size),
+        lambda record: "" if record.size is None else decimal(record.size),
+    ),
+)
+
+WORK_TYPES: Sequence[Column[wire.WorkTypeInfo]] = (
+    Column("work type", lambda work: summary(work)[0]),
+    Column("parameters", lambda work: summary(work)[1]),
+    Column("what it does", lambda work: summary(work)[2]),
+)
+
+
+def _values(found: dict[str, Any]) -> str:
+    """Parameters as `holdfast start` takes them."""
+    return " ".join(
+        shlex.quote(f"{name}={value if isinstance(value, str) else compact(value)}") for name, value in found.items()
+    )
+
+
+def details(process: wire.Process, *, person: bool) -> list[tuple[str, str | Text]]:
+    """What is known of one process, by name; what is not known is left out."""
+    when: Callable[[datetime | None], str] = moment if person else stamp
+    rows: list[tuple[str, str | Text]] = [
+        ("id", process.id),
+        ("work type", process.work_type),
+        ("state", state(process) if person else process.state.value),
+        ("progress", f"{share(process.progress)} {process.progress.note}".strip()),
+        ("parameters", _values(process.params)),
+        ("labels", _values(process.labels)),
+        ("place", process.place),
+        ("attempt", str(process.attempt)),
+        ("created", when(process.created)),
+        ("started", when(process.started)),
+        ("ended", when(process.ended)),
+        ("result", "" if process.result is None else compact(process.result)),
+        ("error", f"{process.error.type}: {process.error.message}" if process.error else ""),
+        ("rollback", (process.error.rollback or "") if process.error else ""),
+    ]
+    return [(name, value) for name, value in rows if value]

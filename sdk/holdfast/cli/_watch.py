@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -17,6 +18,7 @@ from holdfast import wire
 from holdfast.cli import _show
 from holdfast.cli._complete import process_ids
 from holdfast.cli._context import Context, Exit, command
+from holdfast.cli._output import Grid, escaped, is_terminal, tabbed, write_line
 from holdfast.client import Client, Process
 from holdfast.errors import HoldfastError, NotFound
 from holdfast.wire import State
@@ -33,7 +35,7 @@ def watch(context: Context, id: str | None) -> None:
     with context.client() as client:
         if id is not None:
             until_ended(context, client.processes.get(id))
-        elif context.out.is_terminal and not context.json:
+        elif is_terminal() and not context.json:
             _all(context, client)
         else:
             for event in client.events():
@@ -45,8 +47,37 @@ def _say(context: Context, event: wire.Event) -> None:
     if context.json:
         context.print_json(event)
     elif event.type in ("state", "deleted"):
-        what = event.state or event.type
-        context.out.print(f"{_show.moment(event.time)}  {event.id}  {what}", markup=False, soft_wrap=True)
+        write_line(tabbed([_show.stamp(event.time), event.id, event.state or event.type]))
+
+
+def print_process(context: Context, info: wire.Process) -> None:
+    """Everything about one process."""
+    if context.json:
+        context.print_json(info)
+        return
+    person = is_terminal()
+    rows = _show.details(info, person=person)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        if person:
+            line = Text.assemble((name.ljust(width + 2), "bold"), value if isinstance(value, Text) else escaped(value))
+            context.out.print(line, soft_wrap=True)
+        else:
+            write_line(tabbed([name, str(value)]))
+
+
+def verdict(context: Context, info: wire.Process, wanted: Collection[State] = (State.SUCCEEDED,)) -> Exit:
+    """The exit status of every command that has waited: 0 only when the process came to a state that was waited for.
+
+    Of any other state the reader is told on stderr, and where to look.
+    """
+    if info.state in wanted:
+        return Exit.OK
+    why = f": {info.error.message}" if info.error is not None else ""
+    context.note(f"{info.id} is {info.state}, not {' or '.join(wanted)}{why}")
+    if info.state is State.FAILED:
+        context.note(f"holdfast log {info.id} shows what it logged")
+    return Exit.FAILED
 
 
 def until_ended(context: Context, process: Process, timeout: float | None = None) -> None:
@@ -61,12 +92,9 @@ def until_ended(context: Context, process: Process, timeout: float | None = None
     except KeyboardInterrupt:
         context.note(f"{process.id} goes on without being watched; holdfast watch {process.id} shows it again")
         raise
-    if context.json:
-        context.print_json(process.info)
-    else:
-        context.out.print(_show.process(process.info))
-    if process.state is not State.SUCCEEDED:
-        raise click.exceptions.Exit(Exit.FAILED)
+    print_process(context, process.info)
+    if code := verdict(context, process.info):
+        raise click.exceptions.Exit(code)
 
 
 def follow_process(context: Context, process: Process) -> None:
@@ -157,7 +185,7 @@ class Board:
         for state, count in counts.items():
             if count:
                 line.append(f"{count} {state}  ", _show.COLOURS[state])
-        return Group(line, _show.processes(found))
+        return Group(line, Grid(_show.PROCESSES, found))
 
 
 COMMANDS = (watch,)

@@ -1,0 +1,93 @@
+"""In a pipe one record is one whole line; on a terminal the note gives way first, never id or state."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+import holdfast
+from holdfast.cli._output import escaped
+from tests.sdk.cli_shell import Shell, on_terminal
+from tests.servers import ServerProcess
+
+pytestmark = pytest.mark.slow
+
+LONG = "x-" + 60 * "long-"
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+
+@pytest.fixture
+def process(client: holdfast.Client) -> Iterator[holdfast.Process]:
+    """A paused one with a note, a progress and an id that fills a terminal."""
+    id = f"{LONG[:90]}{uuid.uuid4().hex}"
+    process = client.processes.start("steps", id=id, to=4, fail="a\ttab\nand a line", labels={"team": "a b"})
+    process.wait(60)
+    yield process
+    process.forget()
+
+
+def test_a_list_in_a_pipe_is_whole(shell: Shell, process: holdfast.Process) -> None:
+    [line] = [line for line in shell("ps").splitlines() if line.startswith(process.id)]
+    id, work_type, state, done, age, note = line.split("\t")
+    assert (id, work_type, state, done) == (process.id, "steps", "failed", "100%")
+    assert age.endswith("s")
+    assert note == r"a\ttab\nand a line"
+    assert "\x1b" not in shell.out
+
+
+def test_one_process_in_a_pipe_is_a_line_a_field_and_json_where_it_has_structure(
+    shell: Shell, process: holdfast.Process, client: holdfast.Client
+) -> None:
+    shown = dict(line.split("\t", 1) for line in shell("show", process.id).splitlines())
+    assert (shown["id"], shown["state"]) == (process.id, "failed")
+    assert shown["error"] == r"WorkError: a\ttab\nand a line"
+    assert shown["labels"] == "'team=a b'"
+    other = client.processes.start("steps", to=2).wait(60)
+    result = dict(line.split("\t", 1) for line in shell("show", other.id).splitlines())["result"]
+    assert json.loads(result) == {"steps": 2}
+
+
+def test_a_long_name_is_one_line_on_a_terminal_and_in_a_pipe(
+    shell: Shell, client: holdfast.Client, served: ServerProcess
+) -> None:
+    name = f"{uuid.uuid4().hex}/" + 15 * "a-long-name "  # more than a terminal is wide
+    name = name.strip()
+    client.files.write(name, b"12345")
+    [line] = shell("ls", name[:20]).splitlines()
+    assert line.split("\t")[0::2] == ["5", name]
+    assert name in "\n".join(on_terminal("--url", served.url, "ls", name[:20]))
+    client.files.delete(name)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 100, 150])
+def test_on_a_terminal_id_and_state_are_always_whole(
+    client: holdfast.Client, served: ServerProcess, columns: int
+) -> None:
+    label = uuid.uuid4().hex
+    id = f"{uuid.uuid4().hex}-wide"
+    client.processes.start("steps", id=id, to=1, fail="note " * 40, labels={"of": label}).wait(60)
+    [_, line] = on_terminal("--url", served.url, "ps", "--label", f"of={label}", columns=columns)
+    assert line.split()[0] == id
+    assert "failed" in line.split()
+    if columns > 60:
+        assert len(line) <= columns
+    assert ("…" in line) == (columns > 75), "the note is cut, or left out"
+
+
+@pytest.mark.parametrize("command", [("ps",), ("ls",), ("work-types",), ("transfers",)])
+def test_lists_are_json_lines(shell: Shell, client: holdfast.Client, command: tuple[str, ...]) -> None:
+    client.files.write(f"{uuid.uuid4().hex}", b"1")
+    client.processes.start("steps", to=1)
+    assert all(isinstance(record, dict) for record in shell.lines(*command))
+    assert all(isinstance(json.loads(line), dict) for line in shell("--json", *command).splitlines())
+
+
+def test_control_characters_never_break_a_line() -> None:
+    assert escaped("a\tb\nc\rd\x1b[31m\x85\u2028é\\") == r"a\tb\nc\rd\x1b[31m\x85\u2028é" + "\\"
