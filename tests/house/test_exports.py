@@ -25,6 +25,7 @@ PINNED = {
     },
     "holdfast.work": {
         "FilesForWork",
+        "Interrupted",
         "Job",
         "LeftAlive",
         "MAX_CHECKPOINT",

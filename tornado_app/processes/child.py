@@ -112,7 +112,7 @@ class _Child:
             if said == ACK:
                 self._acknowledged.set()
             elif said:
-                self._control.stopping = WISHES[said]
+                self._control.stop(WISHES[said])
             else:  # the server is gone: so must we be, and what we started
                 os.killpg(0, signal.SIGKILL)
 

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from holdfast.work import MAX_CHECKPOINT, Job, Progress, Services, Stopping, WorkError, WorkType
+from holdfast.work import MAX_CHECKPOINT, Interrupted, Job, Progress, Services, Stopping, WorkError, WorkType
 from holdfast.work._values import as_json
 from tornado_app.processes.backlog import Backlog
+from tornado_app.processes.interrupts import Interrupts
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
@@ -85,15 +86,21 @@ class Control:
     Plain attributes, each written by one side and read by the other; the interpreter makes each access atomic.
     """
 
-    __slots__ = ("latest", "lines", "on_kill", "on_yield", "stopping", "yields")
+    __slots__ = ("interrupts", "latest", "lines", "on_kill", "on_yield", "stopping", "yields")
 
     def __init__(self, on_yield: Callable[[Control], None] | None = None) -> None:
         self.stopping: Stopping | None = None
+        self.interrupts = Interrupts()
         self.on_kill: Callable[[], None] | None = None
         self.latest: Yielded | None = None
         self.yields = 0
         self.on_yield = on_yield
         self.lines = Backlog()
+
+    def stop(self, why: Stopping | None) -> None:
+        """Ask the work to stop, and interrupt what it waits for; None revokes that. From any thread."""
+        self.stopping = why
+        self.interrupts.stop(why is not None)
 
 
 class _Fault(Exception):
@@ -136,6 +143,10 @@ class Drive:
                         return Stopped()
             finally:
                 generator.close()
+        except Interrupted as error:
+            if not control.interrupts.killed and not self.attempt.undo:
+                return Stopped()  # as if at its last yield; if that was revoked meanwhile, it is begun again from there
+            return self._failed(error)
         except BaseException as error:
             return self._failed(error)
 
@@ -195,6 +206,7 @@ class Drive:
             log=self._log,
             stopping=lambda: control.stopping,
             when_killed=when_killed,
+            interruptible=control.interrupts,
             services=self._services,
         )
 

@@ -103,19 +103,21 @@ class _ThreadHandle:
         self._ended(Failed("Killed", "it was killed") if self._killed and isinstance(outcome, Failed) else outcome)
 
     def stop(self, why: Stopping | None) -> None:
-        self._control.stopping = why
+        self._control.stop(why)
 
     async def kill(self, grace: float) -> str | None:
-        if self._control.on_kill is None:
+        interrupts = self._control.interrupts
+        end = self._control.on_kill or (interrupts.kill if interrupts.used else None)
+        if end is None:
             return "a thread can't be killed: start it with place=process, or cancel it and wait for its next yield"
         self._killed = True
         for _ in range(2):
-            await asyncio.to_thread(self._control.on_kill)
+            await asyncio.to_thread(end)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._over.wait()
                 return None
-        self._killed = False
+        self._killed = interrupts.killed = False
         return "what it waits for was ended, but it does not go on: cancel it and wait for its next yield"
 
 
@@ -154,7 +156,7 @@ class _LoopHandle:
         self.killed = False
 
     def stop(self, why: Stopping | None) -> None:
-        self._control.stopping = why
+        self._control.stop(why)
 
     async def kill(self, grace: float) -> str | None:
         assert self.task is not None  # noqa: S101 - launch sets it

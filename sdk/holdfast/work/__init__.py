@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import IO, TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_CHECKPOINT",
     "FilesForWork",
+    "Interrupted",
     "Job",
     "LeftAlive",
     "NoParams",
@@ -47,6 +49,13 @@ MAX_CHECKPOINT = 256 * 1024
 
 class WorkError(Exception):
     """The work cannot go on and the message says why, for a person: shown as it is, without a traceback."""
+
+
+class Interrupted(BaseException):
+    """Raised by `Job.interruptible` when its block was ended because the work is to stop. Let it pass.
+
+    A `BaseException`, so that an `except Exception` of the work does not swallow it.
+    """
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -155,7 +164,8 @@ class Job(Generic[P]):
     """
 
     __slots__ = (
-        "_log", "_services", "_stopping", "_when_killed", "attempt", "checkpoint", "id", "key", "params", "result",
+        "_interruptible", "_log", "_services", "_stopping", "_when_killed",
+        "attempt", "checkpoint", "id", "key", "params", "result",
     )  # fmt: skip
 
     def __init__(
@@ -169,6 +179,7 @@ class Job(Generic[P]):
         log: Callable[[str], None] = lambda message: None,
         stopping: Callable[[], Stopping | None] = lambda: None,
         when_killed: Callable[[Callable[[], None]], None] = lambda end: None,
+        interruptible: Callable[[Callable[[], object]], AbstractContextManager[None]] = lambda interrupt: nullcontext(),
         services: Services | None = None,
     ) -> None:
         self.id = id
@@ -180,6 +191,7 @@ class Job(Generic[P]):
         self._log = log
         self._stopping = stopping
         self._when_killed = when_killed
+        self._interruptible = interruptible
         self._services = services
 
     @property
@@ -197,6 +209,20 @@ class Job(Generic[P]):
         `end` is called in another thread, perhaps twice, and ends what the work waits for; the work should then raise.
         """
         self._when_killed(end)
+
+    def interruptible(self, interrupt: Callable[[], object]) -> AbstractContextManager[None]:
+        """A block that ends at once when the work is asked to stop, for waits that may be long: `with
+        job.interruptible(connection.interrupt): ...`.
+
+        While the block runs, a pause, cancel, shutdown or kill calls `interrupt` in another thread, and again until the
+        block is left; the exception that this causes becomes `Interrupted`, which the work lets pass. A paused process
+        goes on from its last checkpoint, so what the block has done must be undone, as a transaction is. Work that uses
+        this can be killed in a thread. Not for async generators, where an await is cancelled, nor for rollbacks.
+
+        Raises:
+            Interrupted: the work is to stop; also on entering.
+        """
+        return self._interruptible(interrupt)
 
     def leave(self, thing: LeftAlive) -> None:
         """Leave something alive for the next attempt of this process, as a paused one does.
