@@ -131,6 +131,57 @@ async def test_the_end_of_work_its_log_and_its_rollback_wait_until_they_can_be_w
     assert [line.split()[0] for line in told(trail)] == ["run", "stop", "undo"]
 
 
+class FirstFails:
+    """The journal of log lines: the first write is held, and fails when it is let go."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.begun = asyncio.Event()
+        self.let_go = asyncio.Event()
+        self._journal = engine._journal
+        engine._attempts.reports._journal = self  # type: ignore[assignment]
+
+    async def write(self, decision: Any) -> Any:
+        if not self.begun.is_set():
+            self.begun.set()
+            await self.let_go.wait()
+            raise problems.UNAVAILABLE("the disk is full")
+        return await self._journal.write(decision)
+
+
+async def test_log_lines_that_come_while_older_ones_cannot_be_written_stay_behind_them(engine: Engine) -> None:
+    first = FirstFails(engine)
+    watcher = engine.hub.watch("p", lambda event, row: event.type == "log")
+    await start(engine, "p", "says", lines=["before", "after"])
+    await first.begun.wait()
+    work.RELEASE.set()
+    run = engine._attempts.get("p")
+    assert run is not None
+    await eventually(lambda: run.control.yields > 0)
+    asking = asyncio.create_task(engine.log("p", 0, 10))
+    await asyncio.sleep(0.05)  # time enough for what must not happen
+    first.let_go.set()
+    await asking
+    await reaches(engine, "p", State.SUCCEEDED)
+    assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["before", "after"]
+    assert [event.message for event in await watcher.next(1)] == ["before", "after"]
+    engine.hub.leave("p", watcher)
+
+
+async def test_work_does_not_end_before_lines_that_are_being_written_are_on_disk(
+    engine: Engine,
+) -> None:
+    first = FirstFails(engine)
+    await start(engine, "p", "says", lines=["only"])
+    await first.begun.wait()
+    work.RELEASE.set()
+    run = engine._attempts.get("p")
+    assert run is not None
+    assert not await engine._attempts.wait_over(run, 0.1)
+    first.let_go.set()
+    await reaches(engine, "p", State.SUCCEEDED)
+    assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["only"]
+
+
 @pytest.mark.slow
 @in_each_trouble
 async def test_a_retry_that_is_due_meanwhile_comes_afterwards(

@@ -440,6 +440,22 @@ def never(job: Job[Any]) -> Generator[Progress, None, None]:
     yield Progress()
 
 
+class Says(msgspec.Struct):
+    """`lines` to log."""
+
+    lines: list[str]
+
+
+@work_type("says", params=Says)
+def says(job: Job[Says]) -> Generator[Progress, None, None]:
+    """Logs the first line, and the others once released."""
+    job.log(job.params.lines[0])
+    RELEASE.wait(60)
+    for line in job.params.lines[1:]:
+        job.log(line)
+    yield Progress()
+
+
 @work_type("bad", params=Bad)
 def bad(job: Job[Bad]) -> Misdeed:
     """Whatever goes wrong."""

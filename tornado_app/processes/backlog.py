@@ -25,6 +25,10 @@ class Backlog:
         self._dropped = 0
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """Lines that wait."""
+        return len(self._lines)
+
     @property
     def is_full(self) -> bool:
         """Whether a line more would have to wait, or to cost another one."""

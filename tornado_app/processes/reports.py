@@ -14,6 +14,7 @@ from holdfast.wire import Event, ProgressInfo
 from holdfast.work import WorkType
 from tornado_app import problems
 from tornado_app.processes import metrics
+from tornado_app.processes.backlog import Line
 from tornado_app.processes.book import Book
 from tornado_app.processes.driver import Control
 from tornado_app.processes.hub import Hub
@@ -34,6 +35,7 @@ class Run:
         "control",
         "handle",
         "journaled",
+        "lines_in_flight",
         "over",
         "overdue",
         "published",
@@ -53,6 +55,7 @@ class Run:
         self.published = 0
         self.seen = 0  # yields that the last tick saw
         self.journaled = 0  # yields that the journal has
+        self.lines_in_flight = False  # some of its log lines are being written
         self.touched = time.monotonic()  # when a yield was last seen
         self.over = asyncio.Event()  # its end is in the journal
         self.overdue = False
@@ -75,6 +78,7 @@ class Reports:
         self._hub = hub
         self._runs = runs
         self._loop = asyncio.get_running_loop()
+        self._writing_lines = asyncio.Lock()
 
     async def keep_forever(self) -> None:
         """Ten times a second: tell progress, write log lines; and safe points as often as the journal interval says."""
@@ -144,19 +148,33 @@ class Reports:
                 return
 
     async def keep_lines(self, run: Run | None = None) -> None:
-        """Write the log lines that wait, and tell them. What can't be written goes on waiting."""
+        """Write the log lines that wait, and tell them, in order. What can't be written goes on waiting.
+
+        Returns once every line of `run` (of all runs) that was said before the call is on disk.
+        """
         runs = [run] if run is not None else list(self._runs.values())
-        taken = [(each, each.control.lines.take()) for each in runs]
-        lines = [(each.row, at, message) for each, some in taken for at, message in some]
-        if not lines:
+        if not any(each.lines_in_flight or each.control.lines for each in runs):
             return
+        # One write at a time: were one that fails overtaken by the next, its lines would come behind newer ones.
+        async with self._writing_lines:
+            taken = [(each, some) for each in runs if (some := each.control.lines.take())]
+            if taken:
+                await self._write_lines(taken)
+
+    async def _write_lines(self, taken: list[tuple[Run, list[Line]]]) -> None:
+        for run, _ in taken:
+            run.lines_in_flight = True
+        lines = [(run.row, at, message) for run, some in taken for at, message in some]
         rows = [(row.id, at, row.attempt, message) for row, at, message in lines]
         try:
             seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, rows))
-        except problems.ProblemError:
-            for each, some in taken:
-                each.control.lines.put_back(some)
+        except Exception:
+            for run, some in taken:
+                run.control.lines.put_back(some)
             raise
+        finally:
+            for run, _ in taken:
+                run.lines_in_flight = False
         if self._hub.anyone:
             for seq, (row, at, message) in zip(seqs, lines, strict=True):
                 when = datetime.fromtimestamp(at, UTC)
