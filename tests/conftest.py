@@ -138,9 +138,13 @@ def nothing_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings of a server that touches nothing but this test's folder, on a port of its own."""
+    """Settings of a server that touches nothing but this test's folder, on a port of its own.
+
+    It never cuts a connection for being slow, so that a test sees what else ends one, and a slow machine ends none.
+    """
     (tmp_path / "files").mkdir()
-    return Settings(port=0, files_dir=tmp_path / "files", data_dir=tmp_path / "data")
+    folders = {"files_dir": tmp_path / "files", "data_dir": tmp_path / "data"}
+    return Settings(port=0, idle_timeout=3600, send_timeout=3600, **folders)
 
 
 @pytest.fixture

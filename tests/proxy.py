@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from tests.servers import PATIENCE
+
 CHUNK = 64 * 1024
 
 
@@ -90,7 +92,7 @@ class FaultyProxy:
         """Cut whatever is left, and end the thread."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(10)
+            self._thread.join(PATIENCE)
 
     def __enter__(self) -> FaultyProxy:
         return self.start()
@@ -113,7 +115,7 @@ class FaultyProxy:
         """Reset every connection that is open now."""
         self._loop.call_soon_threadsafe(self._cut_all)
 
-    def wait_for(self, condition: Callable[[FaultyProxy], bool], timeout: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[FaultyProxy], bool], timeout: float = PATIENCE) -> None:
         """Block until the condition holds. Raises `TimeoutError`."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):

@@ -16,6 +16,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SERVING = "Holdfast serving on "
+# Seconds after which a test gives up what it waits for: enough for a machine that is ten times slower, and busy.
+PATIENCE = 120.0
 _FAREWELL = 2.0  # seconds
 
 
@@ -74,7 +76,7 @@ class ServerProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith(SERVING):
-            code = self._process.wait(10)
+            code = self._process.wait(PATIENCE)
             self.end()
             raise AssertionError(f"the server did not start (exit {code}): {line}\n{self.log}")
         self.url = line.removeprefix(SERVING).strip()
@@ -82,21 +84,21 @@ class ServerProcess:
     def kill(self) -> None:
         """SIGKILL, as a crash or the out-of-memory killer would."""
         self._signal(signal.SIGKILL)
-        self._reap(10)
+        self._reap(PATIENCE)
 
-    def stop(self, number: int = signal.SIGTERM, within: float = 20) -> float:
+    def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> float:
         """Ask it to stop, see that it ends with exit status 0; the seconds it took."""
         start = time.monotonic()
         self._signal(number)
         self.wait_for_clean_end(within)
         return time.monotonic() - start
 
-    def wait_for_clean_end(self, within: float = 20) -> None:
+    def wait_for_clean_end(self, within: float = PATIENCE) -> None:
         """See that it ends with exit status 0, after a signal that it was sent before."""
         code = self._reap(within)
         assert code == 0, f"exit status {code}\n{self.log}"
 
-    def wait_for_death(self, within: float = 20) -> None:
+    def wait_for_death(self, within: float = PATIENCE) -> None:
         """It was told to kill itself (`HOLDFAST_FAULT`): see that it did."""
         code = self._reap(within)
         assert code == -signal.SIGKILL, f"exit status {code}\n{self.log}"
@@ -145,7 +147,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], T], within: float = 20, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], within: float = PATIENCE, what: str = "") -> T:
     """The first true value of `condition`, asked every 10 ms. Raises `AssertionError` after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

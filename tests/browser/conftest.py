@@ -20,10 +20,10 @@ import nbformat
 import pytest
 from playwright import sync_api as playwright_api
 
-from tests.servers import free_port, wait_until
+from tests.servers import PATIENCE, free_port, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
-WITHIN = 30_000  # milliseconds for what a page is to show
+WITHIN = PATIENCE * 1000  # milliseconds for what a page is to show
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.proxy import Fault, FaultyProxy
-from tests.servers import ServerProcess
+from tests.servers import PATIENCE, ServerProcess
 
 MIB = 1 << 20
 CONTENT = random.Random(6).randbytes(12 * MIB + 345)
@@ -29,7 +29,7 @@ def program(*names: str) -> str:
     pytest.fail(f"{' or '.join(names)} is missing: tests/tools.sh installs it", pytrace=False)
 
 
-def run(*command: str | Path, cwd: Path, within: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path, within: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """Run a client to its end, whatever that is."""
     return subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=within)
 

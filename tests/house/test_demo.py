@@ -12,6 +12,7 @@ import pytest
 
 from holdfast import demo
 from holdfast._wire_cutter import WireCutter
+from tests.servers import PATIENCE
 
 
 def cpu_seconds() -> float:
@@ -84,13 +85,13 @@ class TestWireCutter:
             thread.start()
             with WireCutter(listener.getsockname(), cuts.append) as wire:
                 address = ("127.0.0.1", int(wire.url.rpartition(":")[2]))
-                with socket.create_connection(address, timeout=5) as client:
+                with socket.create_connection(address, timeout=PATIENCE) as client:
                     client.sendall(b"x" * 100)
                     assert client.recv(100, socket.MSG_WAITALL) == b"x" * 100
                     wire.cut_after(50)
                     client.sendall(b"y" * 100)
                     assert len(drained(client)) <= 50  # what was echoed before both sides broke
-                with socket.create_connection(address, timeout=5) as client:
+                with socket.create_connection(address, timeout=PATIENCE) as client:
                     client.sendall(b"again")
                     client.shutdown(socket.SHUT_WR)
                     assert drained(client) == b"again"
@@ -103,7 +104,7 @@ class TestWireCutter:
             away = listener.getsockname()
         with WireCutter(away) as wire:
             address = ("127.0.0.1", int(wire.url.rpartition(":")[2]))
-            with socket.create_connection(address, timeout=5) as client:
+            with socket.create_connection(address, timeout=PATIENCE) as client:
                 assert drained(client) == b""
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.proxy import Fault, FaultyProxy
+from tests.servers import PATIENCE
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -75,7 +76,7 @@ def origin() -> Iterator[Origin]:
 def received(proxy: FaultyProxy) -> bytes:
     """What a GET brings before it ends or breaks."""
     content = b""
-    with httpx.Client(timeout=10) as client, client.stream("GET", proxy.url) as response:
+    with httpx.Client(timeout=PATIENCE) as client, client.stream("GET", proxy.url) as response:
         try:
             for piece in response.iter_raw():
                 content += piece
@@ -85,7 +86,7 @@ def received(proxy: FaultyProxy) -> bytes:
 
 
 def patch(url: str, content: bytes) -> int:
-    return httpx.patch(url, content=content, timeout=10).status_code
+    return httpx.patch(url, content=content, timeout=PATIENCE).status_code
 
 
 def bodies(origin: Origin, count: int) -> list[bytes]:
@@ -123,7 +124,7 @@ def test_a_request_is_cut_after_so_many_bytes(origin: Origin) -> None:
 def test_a_fault_waits_for_the_request_it_is_meant_for(origin: Origin) -> None:
     with (
         FaultyProxy(origin.server_port, Fault(when=b"PATCH ", swallow_answer=True)) as proxy,
-        httpx.Client(base_url=proxy.url, timeout=10) as client,
+        httpx.Client(base_url=proxy.url, timeout=PATIENCE) as client,
     ):
         assert client.get("/").content == CONTENT
         assert proxy.used == []
@@ -187,7 +188,7 @@ def test_a_server_that_is_not_there_is_a_broken_connection() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with FaultyProxy(nobody.getsockname()[1]) as proxy, pytest.raises(httpx.TransportError):
-            httpx.get(proxy.url, timeout=10)
+            httpx.get(proxy.url, timeout=PATIENCE)
 
 
 def test_waiting_for_what_does_not_come_says_how_things_stand(origin: Origin) -> None:

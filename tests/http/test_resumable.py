@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.http.uploads import PARTIAL, TUS, Raw, shown, until
+from tests.servers import PATIENCE
 from tornado_app.settings import Settings
 
 IANA = "https://iana.org/assignments/http-problem-types"
@@ -463,7 +464,7 @@ class TestCancellation:
         raw = Raw(base_url)
         await raw.send("POST /v1/uploads", {**INTEROP, "Upload-Complete": "?1", "Content-Length": 9}, b"abc")
         url = (await raw.head())[1]["Location"]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             assert (await http.delete(url)).status_code == 204
             assert await raw.is_closed()
         raw.close()
@@ -477,7 +478,7 @@ class TestConcurrency:
         raw = Raw(base_url)
         await raw.send("POST /v1/uploads", {**INTEROP, "Upload-Complete": "?1", "Content-Length": 9}, b"abc")
         url = (await raw.head())[1]["Location"]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             headers = {**INTEROP, **PARTIAL, "Upload-Offset": "99"}
             answer = await http.request(method, url, headers=headers)
             offset = int(answer.headers["Upload-Offset"])

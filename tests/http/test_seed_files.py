@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from tests.servers import PATIENCE
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -87,7 +88,7 @@ class Cut:
         await writer.wait_closed()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], within: float = 10) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
     """The first true value of an async condition."""
     async with asyncio.timeout(within):
         while not (value := await condition()):
@@ -503,7 +504,7 @@ class TestCutBodies:
             answer = await http.post("/upload/?file_name=a&bytes_read=3&file_size=9", content=b"defghi")
             return answer.status_code == 200 and answer.json()["is_complete"]
 
-        await until(goes_on, within=3)
+        await until(goes_on)
         assert await cut.reader.read() == b""
         stalled.close()
         assert shown(files) == {"a": b"abcdefghi"}

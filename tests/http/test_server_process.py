@@ -130,7 +130,7 @@ class TestStop:
         wait_until(lambda: httpx.get(url).json()["progress"]["done"])
         assert server.stop(number) < 6
         server.restart()
-        last = wait_until(lambda: (p := httpx.get(url).json())["ended"] and p, within=60)
+        last = wait_until(lambda: (p := httpx.get(url).json())["ended"] and p)
         assert last["state"] == "succeeded"
         assert last["attempt"] >= 2
 

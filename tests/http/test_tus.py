@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.http.uploads import OCTETS, TUS, Raw, metadata, shown, until
+from tests.servers import PATIENCE
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -597,7 +598,7 @@ class TestConcurrency:
             return bool((await http.get(url)).json()["offset"] >= 0)
 
         await until(arrived)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             stands = await offset(http, url)
             assert await stalled.is_closed()
         stalled.close()
@@ -613,7 +614,7 @@ class TestConcurrency:
                 f"PATCH {url}", {**OCTETS, "Upload-Offset": "0", "Content-Length": "9", "Expect": "100-continue"}
             )
             assert (await stalled.head())[0] == 100
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(PATIENCE):
                 answer = await http.request(newer, url, headers={**OCTETS, "Upload-Offset": "0"})
                 assert answer.status_code == 204
                 assert await stalled.is_closed()

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from tests.servers import PATIENCE
+
 TUS = {"Tus-Resumable": "1.0.0"}
 OCTETS = {**TUS, "Content-Type": "application/offset+octet-stream"}
 PARTIAL = {"Content-Type": "application/partial-upload"}
@@ -30,7 +32,7 @@ def shown(files: Path) -> dict[str, bytes]:
     }
 
 
-async def until(condition: Callable[[], Awaitable[Any]], within: float = 10) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], within: float = PATIENCE) -> Any:
     """The first true value of an async condition."""
     async with asyncio.timeout(within):
         while not (value := await condition()):

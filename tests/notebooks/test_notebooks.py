@@ -8,6 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.servers import PATIENCE
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -89,7 +91,7 @@ def test_a_notebook_runs_and_shows_what_it_tells(
     before = sorted(FOLDER.iterdir())
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(ENDS))
-    NotebookClient(notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
+    NotebookClient(notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
 
     shown = [shown_by(cell) for cell in notebook.cells if cell.cell_type == "code"]
     text = "\n".join(shown)

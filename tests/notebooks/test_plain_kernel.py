@@ -10,7 +10,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from tests.servers import ServerProcess
+from tests.servers import PATIENCE, ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ class Kernel:
         self.manager.start_kernel(cwd=str(folder))
         self.client: BlockingKernelClient = self.manager.blocking_client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=PATIENCE)
 
     def shown(self, code: str) -> str:
         """Everything that a cell shows, as text."""
@@ -33,17 +33,17 @@ class Kernel:
             content = message["content"]
             parts.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
 
-        reply = self.client.execute_interactive(code, output_hook=take, timeout=60)
+        reply = self.client.execute_interactive(code, output_hook=take, timeout=PATIENCE)
         assert reply["content"]["status"] == "ok", reply["content"]
         return "".join(parts)
 
     def completed(self, line: str) -> list[str]:
-        found: list[str] = self.client.complete(line, reply=True, timeout=60)["content"]["matches"]
+        found: list[str] = self.client.complete(line, reply=True, timeout=PATIENCE)["content"]["matches"]
         return found
 
     def help(self, line: str) -> str:
         """What `line?` shows in the pager."""
-        reply = self.client.execute(f"{line}?", reply=True, timeout=60)
+        reply = self.client.execute(f"{line}?", reply=True, timeout=PATIENCE)
         text: str = reply["content"]["payload"][0]["data"]["text/plain"]
         return text
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from holdfast.wire import Process, StartRequest, State
+from tests.servers import PATIENCE
 from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.files.local import LocalStore
 from tornado_app.processes.engine import Engine
@@ -68,7 +69,7 @@ async def shut(engine: Engine, grace: float = 5) -> None:
         _stores.pop(engine).close()
 
 
-async def reaches(engine: Engine, id: str, *states: str, within: float = 10) -> Process:
+async def reaches(engine: Engine, id: str, *states: str, within: float = PATIENCE) -> Process:
     """The process once it is in one of `states`."""
     return await until(engine, id, lambda process: process.state in states, within)
 
@@ -78,7 +79,7 @@ async def makes_progress(engine: Engine, id: str, beyond: float = 0) -> Process:
     return await until(engine, id, lambda p: p.state == State.RUNNING and (p.progress.done or 0) > beyond)
 
 
-async def until(engine: Engine, id: str, true: Callable[[Process], bool], within: float = 10) -> Process:
+async def until(engine: Engine, id: str, true: Callable[[Process], bool], within: float = PATIENCE) -> Process:
     """The process once `true` says so. Raises `AssertionError` after `within` seconds."""
     deadline = time.monotonic() + within
     process = await engine.get(id)
@@ -89,7 +90,7 @@ async def until(engine: Engine, id: str, true: Callable[[Process], bool], within
     return process
 
 
-async def eventually(condition: Callable[[], Awaitable[T] | T], within: float = 10) -> T:
+async def eventually(condition: Callable[[], Awaitable[T] | T], within: float = PATIENCE) -> T:
     """The first true value of `condition`."""
     deadline = time.monotonic() + within
     while True:

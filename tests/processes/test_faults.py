@@ -239,7 +239,7 @@ def test_a_killed_server_leaves_no_process_of_the_process_place_behind(
     pids = process_ids(tmp_path / "pids")
     assert all(map(alive, pids))
     life.server.kill()
-    wait_until(lambda: not any(map(alive, pids)), within=5)
+    wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_without_its_fork_server_the_server_goes_on(new_life: NewLife, tmp_path: Path) -> None:
@@ -251,6 +251,6 @@ def test_without_its_fork_server_the_server_goes_on(new_life: NewLife, tmp_path:
     failed = life.wait("p", lambda process: process.has_ended)
     assert failed.error is not None
     assert failed.error.type == "ProcessDied"
-    wait_until(lambda: not any(map(alive, pids)), within=5)
+    wait_until(lambda: not any(map(alive, pids)))
     life.start("q", place="process", params={"to": 3})
     assert life.wait("q", lambda process: process.has_ended).result == {"at": 3}

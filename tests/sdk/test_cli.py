@@ -25,7 +25,7 @@ from tests.sdk.cli_shell import COMMAND, Shell, Started, read_until
 from tests.servers import ServerProcess, wait_until
 
 MIB = 1 << 20
-SLOW = ["to=1000", "pause=0.01"]
+ENDLESS = ["to=1000000000", "pause=0.01"]
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_process_from_start_to_end(shell: Shell) -> None:
     id = f"cli-{uuid.uuid4().hex}"
-    assert shell("start", "steps", *SLOW, "--id", id, "--label", "team=a", "--priority", "3").startswith(id)
+    assert shell("start", "steps", *ENDLESS, "--id", id, "--label", "team=a", "--priority", "3").startswith(id)
     assert "holdfast watch" in shell.err
     shell("pause", id, "--wait")
     assert shell.json("show", id)["state"] == "paused"
@@ -65,7 +65,7 @@ def test_waiting_shows_the_end_and_its_exit_code(shell: Shell) -> None:
 
 def test_waiting_can_have_a_limit(shell: Shell) -> None:
     id = f"cli-{uuid.uuid4().hex}"
-    shell("start", "steps", *SLOW, "--id", id, "--wait", "--timeout", "0.1", code=Exit.TIMEOUT)
+    shell("start", "steps", *ENDLESS, "--id", id, "--wait", "--timeout", "0.1", code=Exit.TIMEOUT)
     shell("resume", id, code=Exit.REFUSED)
     shell("cancel", id, "--wait", "--timeout", "20")
     assert shell.json("show", id)["state"] == "cancelled"
@@ -73,7 +73,7 @@ def test_waiting_can_have_a_limit(shell: Shell) -> None:
 
 def test_bulk_verbs_take_filters(shell: Shell) -> None:
     label = f"run={uuid.uuid4().hex}"
-    ids = {shell.json("start", "steps", *SLOW, "--label", label)["id"] for _ in range(3)}
+    ids = {shell.json("start", "steps", *ENDLESS, "--label", label)["id"] for _ in range(3)}
     assert {process["id"] for process in shell.lines("cancel", "--label", label)} == ids
     assert shell("pause", "--label", label, "--state", "failed") == ""
     assert "Nothing matched" in shell.err
@@ -252,7 +252,7 @@ def test_ctrl_c_twice_stops(faulty: Faulty, file: Path, started: Started, termin
 def test_ctrl_c_on_a_watch_leaves_the_process_running(
     shell: Shell, started: Started, terminal: tuple[int, int]
 ) -> None:
-    id = shell("start", "steps", *SLOW).split()[0]
+    id = shell("start", "steps", *ENDLESS).split()[0]
     main, side = terminal
     child = started("watch", id, stderr=side)
     read_until(main, id.encode())

@@ -83,12 +83,14 @@ async def test_the_async_face_has_one_too() -> None:
 
 
 def test_import_is_quick_and_brings_no_extras() -> None:
+    """It takes less of the processor than the client, which is imported when it is asked for."""
     code = (
-        "import sys, time; t = time.process_time(); import holdfast; s = time.process_time() - t; holdfast.Client\n"
-        "print(s, *{m.split('.')[0] for m in sys.modules})"
+        "import sys, time; clock = time.process_time\n"
+        "a = clock(); import holdfast; b = clock(); holdfast.Client; c = clock()\n"
+        "print(b - a, c - b, *{m.split('.')[0] for m in sys.modules})"
     )
-    seconds, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
-    assert float(seconds) < 0.15
+    own, client, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+    assert float(own) < float(client)
     extras = {
         "tornado",
         "tornado_app",

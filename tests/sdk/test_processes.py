@@ -13,7 +13,7 @@ from holdfast import errors
 from holdfast.wire import State
 from tests.proxy import Fault, FaultyProxy
 
-SLOW = {"to": 1000, "pause": 0.01}
+ENDLESS = {"to": 1_000_000_000, "pause": 0.01}
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_a_process_is_started_waited_for_and_its_result_read(client: holdfast.Cl
 
 
 def test_it_is_paused_resumed_and_cancelled(client: holdfast.Client) -> None:
-    process = client.processes.start("steps", **SLOW)
+    process = client.processes.start("steps", **ENDLESS)
     process.wait(20, until="running")
     assert process.pause().state in (State.PAUSING, State.PAUSED)
     assert process.wait(20, until=["paused"]).state is State.PAUSED
@@ -48,7 +48,7 @@ def test_it_is_paused_resumed_and_cancelled(client: holdfast.Client) -> None:
 
 
 def test_verbs_by_id(client: holdfast.Client) -> None:
-    id = client.processes.start("steps", **SLOW).id
+    id = client.processes.start("steps", **ENDLESS).id
     client.processes.wait(id, 20, until=State.RUNNING)
     client.processes.pause(id)
     assert client.processes.wait(id, 20, until="paused").state is State.PAUSED
@@ -87,7 +87,7 @@ def test_a_failure_is_an_exception_that_carries_the_process(client: holdfast.Cli
 
 
 def test_waiting_has_a_limit_and_stops_nothing(client: holdfast.Client) -> None:
-    process = client.processes.start("steps", **SLOW)
+    process = client.processes.start("steps", **ENDLESS)
     with pytest.raises(errors.WaitTimeout):
         process.wait(0.05)
     assert process.refresh().state in (State.QUEUED, State.RUNNING)
@@ -109,7 +109,7 @@ def test_a_list_goes_over_pages_by_itself(client: holdfast.Client) -> None:
 
 def test_bulk_verbs_say_what_they_did(client: holdfast.Client) -> None:
     label = {"test": fresh()}
-    started = {client.processes.start("steps", labels=label, **SLOW).id for _ in range(3)}
+    started = {client.processes.start("steps", labels=label, **ENDLESS).id for _ in range(3)}
     assert set(client.processes.pause_all(labels=label).changed) == started
     for id in started:
         client.processes.get(id).wait(20, until="paused")
@@ -207,7 +207,7 @@ def test_an_answer_that_was_lost_starts_nothing_twice_and_refuses_nothing_that_i
         Fault(when=b"/cancel", swallow_answer=True),
     )
     with holdfast.Client(proxy.url) as through:
-        process = through.processes.start("steps", **SLOW)
+        process = through.processes.start("steps", **ENDLESS)
         process.wait(20, until="running")
         process.pause().wait(20, until="paused")
         process.cancel().wait(20)
@@ -256,7 +256,7 @@ def test_the_seeds_endpoints_one_by_one(client: holdfast.Client) -> None:
 
 
 async def test_the_async_face_does_the_same(aclient: holdfast.AsyncClient) -> None:
-    process = await aclient.processes.start("steps", **SLOW)
+    process = await aclient.processes.start("steps", **ENDLESS)
     await process.wait(20, until="running")
     await process.pause()
     assert (await aclient.processes.wait(process.id, 20, until="paused")).state is State.PAUSED

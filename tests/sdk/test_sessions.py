@@ -12,6 +12,7 @@ import pytest
 from holdfast import calls, plans
 from holdfast._http import Connection, SyncDriver
 from holdfast.plans import Retries, Stop, Stopped
+from tests.servers import PATIENCE
 
 
 def test_a_connection_that_is_being_opened_when_the_session_ends_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,7 @@ def test_a_connection_that_is_being_opened_when_the_session_ends_is_closed(monke
             assert connected.wait(10)
             stop.set()
         ended.set()
-        assert isinstance(outcome.get(timeout=10), Stopped), "it would wait for an answer that never comes"
+        assert isinstance(outcome.get(timeout=PATIENCE), Stopped), "it would wait for an answer that never comes"
         thread.join()
         server, _ = listener.accept()
         with server:

@@ -15,6 +15,7 @@ import pytest
 
 import holdfast
 from holdfast.wire import LIVE
+from tests.servers import PATIENCE
 from tornado_app.settings import Settings
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ async def client(base_url: str) -> AsyncIterator[holdfast.AsyncClient]:
         yield client
 
 
-async def shows(condition: Callable[[], T], within: float = 30) -> T:
+async def shows(condition: Callable[[], T], within: float = PATIENCE) -> T:
     """The first true value of `condition`, while the loop goes on."""
     deadline = time.monotonic() + within
     while True:

@@ -162,7 +162,7 @@ async def test_a_server_that_does_not_answer_is_said_so_and_shown_when_it_is_bac
         panel = client.dashboard()
         assert "no connection" in text_of(panel)
         server.restart()
-        await shows(lambda: rows(panel) == ["walk-0"] and "no connection" not in text_of(panel), within=20)
+        await shows(lambda: rows(panel) == ["walk-0"] and "no connection" not in text_of(panel))
         panel.close()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers import ServerProcess, wait_until
+from tests.servers import PATIENCE, ServerProcess, wait_until
 
 
 class Running:
@@ -27,7 +27,7 @@ class Running:
     def get(self) -> dict[str, Any]:
         return dict(self.client.get("/v1/processes/p").json())
 
-    def until(self, state: str, within: float = 30) -> dict[str, Any]:
+    def until(self, state: str, within: float = PATIENCE) -> dict[str, Any]:
         return wait_until(lambda: found if (found := self.get())["state"] == state else None, within, state) or {}
 
     def log(self) -> list[str]:
