@@ -87,6 +87,7 @@ RANGE_NOT_SATISFIABLE = Kind("range-not-satisfiable", "Range not satisfiable", 4
 MISDIRECTED = Kind("misdirected", "Not a host that this server serves", 421)
 DIGEST_MISMATCH = Kind("digest-mismatch", "The digest does not match", 400)
 CHECKSUM_MISMATCH = Kind("checksum-mismatch", "The digest does not match", 460)
+LOCKED = Kind("locked", "Another request writes", 423)
 TOO_MANY = Kind("too-many", "Too many at once", 429)
 INTERNAL = Kind("internal", "A bug in the server", 500)
 UNAVAILABLE = Kind("unavailable", "Not able to serve now", 503)

@@ -284,24 +284,27 @@ class Upload(Job[wire.FileInfo]):
         """Everything of one part; after any error the server's offset decides where to go on."""
         backoff = Backoff(self._around.retries)
         offset = yield from self._where(part)
+        told = True  # how far it stands, not that all of it was taken
         while (left := part.end - part.begin - offset) > 0:
             before, count = offset, min(left, self._pieces.size)
             start = time.monotonic()
             try:
                 head: calls.UploadHead = yield calls.append(part.id, offset, Body(self, part, offset, count))
-                offset = head.offset
+                offset, told = head.offset, False
                 self._pieces.sent(count, time.monotonic() - start)
             except TooLarge:
                 if not self._pieces.too_large(count):
                     raise
-                offset = yield from self._where(part)
+                offset, told = (yield from self._where(part)), True
             except (TransportError, APIError) as error:
                 yield backoff.after(error, repeatable=True, moved=isinstance(error, (OffsetMismatch, NotFound, Gone)))
-                offset = yield from self._where(part)
+                offset, told = (yield from self._where(part)), True
                 self._pieces.broken(offset - before)
             if offset > before:
                 backoff.gained()
             self.sent(part, offset)
+        if told and len(self._record.parts) == 1 and offset > 0:  # a refusal to publish it was lost, if there was one
+            yield from request(calls.append(part.id, offset, b""), self._around.retries)
 
     def _frontier(self) -> int:
         """How much has gone from the start without a gap."""
@@ -354,20 +357,22 @@ class Upload(Job[wire.FileInfo]):
             before = offset
             try:
                 head: calls.UploadHead = yield calls.append(part.id, offset, data, length=length)
-                offset = head.offset
+                offset, told = head.offset, False
             except (TransportError, APIError) as error:
                 if isinstance(error, (NotFound, Gone)):
                     raise
                 if not (isinstance(error, TooLarge) and self._pieces.too_large(len(data))):
                     yield backoff.after(error, repeatable=True, moved=isinstance(error, OffsetMismatch))
                 head = yield from request(calls.upload_head(part.id), self._around.retries)
-                offset = head.offset
+                offset, told = head.offset, True
                 last = last and head.length == offset
             yield Do(partial(self._confirm, offset, data))
             self.at(part, offset)
             if offset > before:
                 backoff.gained()
             if last and offset == length:
+                if told and offset > 0:  # a refusal to publish it was lost, if there was one
+                    yield from request(calls.append(part.id, offset, b""), self._around.retries)
                 return self._streamed.hexdigest()
             if wait := self.throttle.delay(offset - before):
                 yield plans.Sleep(wait)

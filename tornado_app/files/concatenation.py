@@ -62,7 +62,7 @@ class Concatenation:
         for id in whole.record.parts:
             self._waiting[id].add(whole.id)
         if self._is_ready(whole):
-            self._uploads.spawn(self._join_quietly(whole))
+            self._uploads.spawn(self.join_quietly(whole))
 
     async def begin(self, whole: Upload) -> None:
         """Join a whole now if its parts are complete, else as soon as they are. Raises what `join` raises."""
@@ -76,7 +76,7 @@ class Concatenation:
         for id in self._waiting.get(part.id, ()):
             whole = self._uploads.find(id)
             if whole is not None and self._is_ready(whole):
-                self._uploads.spawn(self._join_quietly(whole))
+                self._uploads.spawn(self.join_quietly(whole))
 
     def _is_ready(self, whole: Upload) -> bool:
         if not whole.record.parts or whole.record.length is not None:
@@ -84,18 +84,20 @@ class Concatenation:
         parts = [self._uploads.find(id) for id in whole.record.parts]
         return all(part is not None and part.complete for part in parts)
 
-    async def _join_quietly(self, whole: Upload) -> None:
-        """A refusal is told to the client when it asks."""
+    async def join_quietly(self, whole: Upload) -> None:
+        """As `join`, for those who do not ask for it: a refusal is logged."""
         try:
             await self.join(whole)
         except problems.ProblemError as error:
             log.warning("upload %s can't be joined: %s", whole.id, error.detail)
+        except OSError:
+            log.exception("upload %s can't be joined", whole.id)
 
     async def join(self, whole: Upload) -> None:
         """Put the parts together, if they are all there, and publish.
 
         Raises:
-            ProblemError: NO_SPACE, TOO_LARGE, CONFLICT when a newer request wants the whole, and what
+            ProblemError: NO_SPACE, TOO_LARGE, LOCKED when a newer request wants the whole, and what
                 `Uploads.finish` raises; the parts are kept.
         """
         if not self._is_ready(whole):
@@ -114,7 +116,7 @@ class Concatenation:
         finally:
             for writer in held:
                 writer.release()
-        await uploads.settled(whole)
+        await uploads.publish(whole)
         for id in dict.fromkeys(whole.record.parts):
             await self._note_joined(id, whole)
         for id in whole.record.parts:
@@ -128,7 +130,7 @@ class Concatenation:
             try:
                 return await self._uploads.hold(self._uploads.get(id))
             except problems.ProblemError as error:
-                if id == whole.id or error.kind is not problems.CONFLICT:
+                if id == whole.id or error.kind is not problems.LOCKED:
                     raise
 
     async def _note_joined(self, id: str, whole: Upload) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from tornado_app.files.lease import Lease
 from tornado_app.files.running_digest import RunningDigest
 from tornado_app.files.store import ABSENT, Expect, FileStat, StagedData
 
@@ -65,12 +66,16 @@ class Upload:
         self.record = record
         self.staged = staged
         self.digest = RunningDigest(staged) if digest else None
-        self.writer: Writer | None = None
-        self.ticket = 0
+        self.lease = Lease()
         self.gone = False
         self.modified = max(staged.modified, record.created)
         self.told = 0.0
         self._most = most
+
+    @property
+    def writer(self) -> Writer | None:
+        """The request that writes to it."""
+        return self.lease.writer
 
     @property
     def offset(self) -> int:

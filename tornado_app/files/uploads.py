@@ -204,14 +204,22 @@ class Uploads:
     # -- writing
 
     async def write(
-        self, upload: Upload, offset: int, let_go: Callable[[], None] = lambda: None, check: Check | None = None
+        self,
+        upload: Upload,
+        offset: int,
+        let_go: Callable[[], None] | None = None,
+        check: Check | None = None,
+        *,
+        is_lost: Callable[[], bool] = lambda: False,
     ) -> Writer:
         """The right to append at `offset`, taken from whoever had it; `finish` or `abandon` it after use.
 
+        `let_go` ends the connection of the request when a newer one comes; `is_lost` tells whether its client is gone.
+
         Raises:
-            ProblemError: OFFSET_MISMATCH, with where it stands; CONFLICT when a still newer request took over.
+            ProblemError: OFFSET_MISMATCH, with where it stands; LOCKED when a still newer request took over.
         """
-        writer = await self.hold(upload, let_go, check)
+        writer = await self.hold(upload, let_go, check, is_lost=is_lost)
         if offset != upload.offset:
             writer.release()
             raise problems.OFFSET_MISMATCH(
@@ -224,28 +232,47 @@ class Uploads:
         return writer
 
     async def hold(
-        self, upload: Upload, let_go: Callable[[], None] = lambda: None, check: Check | None = None
+        self,
+        upload: Upload,
+        let_go: Callable[[], None] | None = None,
+        check: Check | None = None,
+        *,
+        is_lost: Callable[[], bool] = lambda: False,
     ) -> Writer:
         """Make every other request let go of an upload, and keep it so until the writer is released."""
-        upload.ticket = ticket = upload.ticket + 1
-        while upload.writer is not None:
-            upload.writer.oust()
-            await upload.writer.released()
-            if ticket != upload.ticket:
-                raise problems.CONFLICT("a newer request for this upload took over")
+        await upload.lease.wait(is_lost)
+        return self._grant(upload, let_go, check)
+
+    def _grant(self, upload: Upload, let_go: Callable[[], None] | None = None, check: Check | None = None) -> Writer:
+        """The right to write to an upload that nobody writes to. Raises NO_SUCH_UPLOAD."""
         if upload.gone:
             raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
-        upload.writer = writer = Writer(self, upload, let_go, check)
+        upload.lease.writer = writer = Writer(self, upload, let_go, check)
         self._keep_open(upload)
         return writer
 
-    async def settled(self, upload: Upload) -> None:
-        """Return when nobody writes: the offset is then true until the next request writes.
+    async def settled(self, upload: Upload, is_lost: Callable[[], bool] = lambda: False) -> None:
+        """Return when nobody writes any more: the offset is then true until the next request writes.
 
-        An upload that lacks only its publication, or the joining of its parts, gets it first; raises what that raises.
+        Any number may wait at once. An upload that lacks only its publication, or the joining of its parts, gets it
+        first; a refusal of that is no answer to the question, and is logged. What comes in one request can't be gone
+        on with, and is left alone.
+
+        Raises:
+            ProblemError: NO_SUCH_UPLOAD when it was removed meanwhile.
         """
-        await self.concatenation.join(upload)
-        if upload.writer is not None or upload.lacks_only_publishing:
+        if not upload.record.is_one_request:
+            await upload.lease.settled(is_lost)
+            await self.concatenation.join_quietly(upload)
+            while upload.lacks_only_publishing and upload.writer is not None and upload.writer.is_internal:
+                await upload.lease.settled(is_lost)  # another is about to publish it
+            await self.finish_quietly(upload)
+        if upload.gone:
+            raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
+
+    async def publish(self, upload: Upload) -> None:
+        """Make a file of an upload that lacks nothing else. Raises what `finish` raises."""
+        if upload.lacks_only_publishing:
             await self.finish(await self.hold(upload))
 
     async def finish(self, writer: Writer, *, last: bool = False) -> Upload:
@@ -296,13 +323,15 @@ class Uploads:
             await self.cancel(upload)
 
     async def finish_quietly(self, upload: Upload) -> None:
-        """Publish an upload that lacks nothing else; a refusal is told to the client when it asks."""
+        """Publish an upload that lacks nothing else; a refusal is logged, and told to whoever appends."""
         if not upload.lacks_only_publishing or upload.writer is not None:
             return
         try:
-            await self.settled(upload)
+            await self.publish(upload)
         except problems.ProblemError as error:
             log.warning("upload %s can't be published as %r: %s", upload.id, upload.record.name, error.detail)
+        except OSError:
+            log.exception("upload %s can't be published as %r", upload.id, upload.record.name)
 
     async def _tidy(self, upload: Upload) -> None:
         """A request has ended, and with it what nobody can go on with; those who watch or wait get to know."""
@@ -347,7 +376,10 @@ class Uploads:
     async def cancel(self, upload: Upload, *, expired: bool = False) -> None:
         """Forget an upload and its bytes; a file that it became stays."""
         was_complete = upload.complete
-        writer = await self.hold(upload)
+        await upload.lease.clear()
+        if upload.gone:
+            return  # another has removed it meanwhile
+        writer = self._grant(upload)
         try:
             await self.run(self._discard, upload)
             self._forget(upload)
@@ -438,8 +470,8 @@ class Uploads:
             if idle is not None:
                 del self._open[idle.id]
                 # Held meanwhile: a descriptor must not be closed, and its number given away, while one writes to it.
-                idle.writer = Writer(self, idle, lambda: None)
-                self.spawn(self._close(idle.writer))
+                idle.lease.writer = writer = Writer(self, idle)
+                self.spawn(self._close(writer))
 
     async def _close(self, writer: Writer) -> None:
         try:

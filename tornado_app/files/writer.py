@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.buffers import POOL
+from tornado_app.files.lease import locked
 from tornado_app.files.store import Piece
 
 if TYPE_CHECKING:
@@ -41,17 +44,22 @@ class Writer:
     """
 
     def __init__(
-        self, uploads: Uploads, upload: Upload, let_go: Callable[[], None], check: Check | None = None
+        self,
+        uploads: Uploads,
+        upload: Upload,
+        let_go: Callable[[], None] | None = None,
+        check: Check | None = None,
     ) -> None:
         self.upload = upload
         self.ousted = False
         self.ended = False
         self.begins = False  # the upload was made for this request
         self.on_progress: Callable[[int], None] | None = None
+        self.began = self.moved = time.monotonic()
         self._released: asyncio.Event | None = None
         self._uploads = uploads
         self._let_go = let_go
-        self._check = check
+        self.check = check
         self._base = upload.offset
         self._received = upload.offset  # counted here alone: `offset` moves in a worker thread while bytes are queued
         self._guarded = False
@@ -69,9 +77,14 @@ class Writer:
         """A newer request wants the upload: let the sender know, by ending its connection."""
         if not self.ousted:
             self.ousted = True
-            if not self.ended:
+            if not self.ended and self._let_go is not None:
                 metrics.CUTS.labels("newer request").inc()
                 self._let_go()
+
+    @property
+    def is_internal(self) -> bool:
+        """No request: the server itself does something that is soon done."""
+        return self._let_go is None
 
     @property
     def failure(self) -> BaseException | None:
@@ -88,6 +101,7 @@ class Writer:
 
         A failure (a full disk, bytes past the length) is kept for `finish` to raise; what follows it is dropped.
         """
+        self.moved = time.monotonic()
         if self.ended or self.failure is not None:
             return None
         limit = self.upload.limit
@@ -122,11 +136,11 @@ class Writer:
         """Return when every byte is down, verified, and safe from what the settings say.
 
         Raises:
-            ProblemError: why not all of it; `upload.offset` tells what is kept. CONFLICT when the request has been
+            ProblemError: why not all of it; `upload.offset` tells what is kept. LOCKED when the request has been
                 abandoned: what it brought is settled, and another may be writing.
         """
         if self.ended:
-            raise problems.CONFLICT("a newer request for this upload took over")
+            raise locked()
         self.ended = True
         await self._drained()
         if self._failure is None:
@@ -143,9 +157,9 @@ class Writer:
         if not self.ousted:
             metrics.CUTS.labels(why).inc()
         await self._drained()
-        if self._check is None and self._failure is None:
+        if self.check is None and self._failure is None:
             await self._attempt(self._settle)
-        if self._check is not None or self._failure is not None:
+        if self.check is not None or self._failure is not None:
             await self._make_good()
         self.release()
 
@@ -160,21 +174,23 @@ class Writer:
         """Let the next one write."""
         self.ended = True
         if self.upload.writer is self:
-            self.upload.writer = None
+            self.upload.lease.writer = None
             self._uploads.writers -= 1
         if self._released is not None:
             self._released.set()
 
-    async def released(self) -> None:
-        """Return once another may write."""
+    async def released(self, timeout: float | None = None) -> None:
+        """Return once another may write, or after `timeout` seconds."""
         if self.upload.writer is self:
             self._released = self._released or asyncio.Event()
-            await self._released.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._released.wait()
 
     async def _make_good(self) -> None:
         """After a failure: what was on trial is taken back, what is kept is safe. Why it failed stays what it was."""
         why = self._failure
-        await self._attempt(self._secure if self._check is None else self._roll_back)
+        await self._attempt(self._secure if self.check is None else self._roll_back)
         self._failure = why or self._failure
 
     async def _drained(self) -> None:
@@ -214,12 +230,12 @@ class Writer:
 
     def _put(self, pieces: list[Piece]) -> None:
         upload = self.upload
-        if self._check is not None:
+        if self.check is not None:
             if not self._guarded:
                 upload.staged.guard()
                 self._guarded = True
             for piece in pieces:
-                self._check.update(piece)
+                self.check.update(piece)
         self._write(pieces)
 
     def _write(self, pieces: list[Piece]) -> None:
@@ -235,13 +251,13 @@ class Writer:
             POOL.give(piece)
 
     def _settle(self, pieces: list[Piece]) -> None:
-        if self._check is not None:
+        if self.check is not None:
             for piece in pieces:
-                self._check.update(piece)
+                self.check.update(piece)
             try:
                 if self._overrun is not None:
                     raise self._overrun
-                self._check.verify()
+                self.check.verify()
             except problems.ProblemError as error:
                 if error is not self._overrun:
                     metrics.DIGEST_FAILURES.inc()

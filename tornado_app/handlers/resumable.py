@@ -8,7 +8,7 @@ from typing import cast
 from tornado_app import problems
 from tornado_app.files.store import FileStat
 from tornado_app.files.upload import Upload
-from tornado_app.files.writer import Check, Writer
+from tornado_app.files.writer import Writer
 from tornado_app.handlers.dialects import Dialect
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.protocols import resumable
@@ -36,7 +36,9 @@ class Draft(Dialect):
         self.upload = await self.uploads.create(self.record("draft", length=length))
         location = self.handler.location_of(self.upload)
         self._interim({"Location": location, "Upload-Limit": self._limits(self.upload)})
-        return await self._begin(self.upload, 0, check)
+        writer = await self._begin(self.upload, 0)
+        writer.check = check
+        return writer
 
     async def created(self) -> None:
         upload = await self._finish()
@@ -58,12 +60,12 @@ class Draft(Dialect):
         self.fields = fields = Fields.read(self.headers)
         if fields.offset is None:
             raise problems.BAD_REQUEST("Upload-Offset must be there, and a whole number: where the content begins")
-        check = self.content_check()
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "draft":
             raise problems.CONFLICT(f"the upload {id!r} was not created by this protocol; go on with it as it began")
-        writer = await self._begin(upload, fields.offset, check)
-        try:
+        writer = await self._begin(upload, fields.offset)
+        try:  # the offset is right: now to what else the headers say
+            writer.check = self.content_check()
             if upload.complete:
                 self._check_replay()
                 self._replayed = True
@@ -87,7 +89,7 @@ class Draft(Dialect):
 
     async def head(self, id: str) -> None:
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.settled(upload)
+        await self.uploads.settled(upload, self.handler.is_lost)
         self.describe(upload)
         self.handler.set_status(204)
         self.handler.finish()
@@ -117,9 +119,9 @@ class Draft(Dialect):
 
     # -- steps
 
-    async def _begin(self, upload: Upload, offset: int, check: Check | None) -> Writer:
-        writer = await self.uploads.write(upload, offset, self.handler.let_go, check)
-        if check is None and not self.uploads.durable:  # else what came may still go: not to be told
+    async def _begin(self, upload: Upload, offset: int) -> Writer:
+        writer = await self.uploads.write(upload, offset, self.handler.let_go, is_lost=self.handler.is_lost)
+        if not self.uploads.durable:  # else what came may still go: not to be told
             self._told, self._told_at = offset, time.monotonic()
             writer.on_progress = self._progress
         return writer
@@ -169,6 +171,8 @@ class Draft(Dialect):
     def _progress(self, offset: int) -> None:
         """Tell how far it is, now and then: the sender may let go of what is down."""
         now = time.monotonic()
+        if self.handler.writer is not None and self.handler.writer.check is not None:
+            return  # what came may still go
         if offset - self._told >= _PROGRESS_BYTES or now - self._told_at >= _PROGRESS_S:
             self._told, self._told_at = offset, now
             self._interim({"Upload-Offset": str(offset)})

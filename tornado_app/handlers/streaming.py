@@ -47,6 +47,8 @@ class StreamingHandler(BaseHandler):
             if guarded is not None:
                 await guarded
             await self.begin()
+            if self.lost and self.writer is not None:  # it went while it waited for its turn
+                await self.services.files.uploads.abandon(self.writer, self._cut_because)
         except Exception as error:
             if not self.has_body or self.request.headers.get("Expect"):
                 raise  # nothing follows, or nothing until we say so
@@ -69,6 +71,10 @@ class StreamingHandler(BaseHandler):
             return None
         length = self.request.headers.get("Content-Length", "0")
         return int(length) if length.isascii() and length.isdigit() else None
+
+    def is_lost(self) -> bool:
+        """Whether the client has gone."""
+        return self.lost
 
     def let_go(self) -> None:
         """End the connection: a newer request writes now."""

@@ -100,16 +100,16 @@ class Tus(Dialect):
         self._check_version()
         self._check_media_type()
         offset = self._count("Upload-Offset")
-        check = self._check()
-        length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "tus":
             raise problems.CONFLICT(f"the upload {id!r} was not created by tus; go on with it as it began")
         if upload.record.concat.startswith("final"):
             raise problems.FORBIDDEN("a final upload is made of its parts; it takes no content")
-        self.check_fits(offset, upload.record.length if length is None else length)
-        writer = await self.uploads.write(upload, offset, self.handler.let_go, check)
-        try:
+        writer = await self.uploads.write(upload, offset, self.handler.let_go, is_lost=self.handler.is_lost)
+        try:  # the offset is right: now to what else the headers say
+            writer.check = self._check()
+            length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
+            self.check_fits(offset, upload.record.length if length is None else length)
             if length is not None:
                 await self.uploads.declare(upload, length)
         except BaseException:
@@ -127,7 +127,7 @@ class Tus(Dialect):
     async def head(self, id: str) -> None:
         self._check_version()
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.settled(upload)
+        await self.uploads.settled(upload, self.handler.is_lost)
         self._describe(upload)
         self.handler.finish()
 

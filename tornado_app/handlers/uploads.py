@@ -165,6 +165,7 @@ class UploadsHandler(_UploadsHandler):
         problems.TOO_LARGE,
         problems.UNSUPPORTED_MEDIA_TYPE,
         problems.CHECKSUM_MISMATCH,
+        problems.LOCKED,
         problems.TOO_MANY,
         problems.NO_SPACE,
         headers=(
@@ -216,6 +217,7 @@ class UploadHandler(_UploadsHandler):
         problems.TOO_LARGE,
         problems.UNSUPPORTED_MEDIA_TYPE,
         problems.CHECKSUM_MISMATCH,
+        problems.LOCKED,
         problems.NO_SPACE,
         headers=(
             *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Checksum", "Upload-Complete"),
@@ -246,7 +248,7 @@ class UploadHandler(_UploadsHandler):
         uploads = self.services.files.uploads
         upload = uploads.get(id)
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
-            await uploads.settled(upload)
+            await uploads.settled(upload, self.is_lost)
         if upload.writer is None:  # else the offset is not one to go on from
             Draft(self).describe(upload)
         self.answer(uploads.info(upload))
@@ -255,7 +257,6 @@ class UploadHandler(_UploadsHandler):
         "delete_upload",
         None,
         problems.NO_SUCH_UPLOAD,
-        problems.CONFLICT,
         problems.PRECONDITION_FAILED,
         headers=("Tus-Resumable",),
     )
