@@ -11,8 +11,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from holdfast._extras import install_hint
 from tornado_app import logs, settings
-from tornado_app.app import App
+
+try:
+    from tornado_app.app import App
+except ModuleNotFoundError as error:
+    if __name__ != "__main__" or (error.name or "").startswith(("tornado_app", "holdfast")):
+        raise
+    sys.exit(f"holdfast: the server needs {error.name}: {install_hint('server')}")
 
 _DESCRIPTORS = 65536
 """Files and connections that may be open at once, where the system lets us."""

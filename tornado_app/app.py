@@ -16,7 +16,7 @@ from tornado.routing import Matcher, PathMatches
 from tornado.web import Application
 
 from tornado_app.files.service import FileService
-from tornado_app.handlers import docs, health, seed_files, seed_processes
+from tornado_app.handlers import docs, health, index, seed_files, seed_processes
 from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import processes as process_handlers
@@ -52,6 +52,7 @@ def routes(services: Services) -> list[Route]:
         (r"/download/?", seed_files.DownloadHandler),
         (r"/upload/?", seed_files.UploadHandler),
         (r"/upload/cancel/?", seed_files.UploadCancelHandler),
+        (r"/health", health.HealthHandler),
         (r"/health/live", health.LiveHandler),
         (r"/health/ready", health.ReadyHandler),
         (r"/metrics", health.MetricsHandler),
@@ -65,6 +66,7 @@ def routes(services: Services) -> list[Route]:
         (rf"/v1/processes/{ID}/events", event_handlers.ProcessEventsHandler),
         (r"/v1/events", event_handlers.EventsHandler),
         # the contract
+        (r"/", index.IndexHandler),
         (r"/openapi\.json", docs.OpenApiHandler),
         (r"/docs", docs.DocsHandler),
         (r"/docs/(?P<file>[^/]+)", docs.ViewerHandler),

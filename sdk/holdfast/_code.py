@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast import wire
+from holdfast._extras import install_hint
 from holdfast._views import new_id
 from holdfast.errors import NotSendable
 from holdfast.work import WorkType
@@ -60,7 +61,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
     try:
         import cloudpickle
     except ImportError:
-        raise NotSendable("sending code needs cloudpickle: pip install 'holdfast[notebook]'") from None
+        raise NotSendable(f"sending code needs cloudpickle: {install_hint('notebook')}") from None
     module = sys.modules.get(getattr(plain, "__module__", ""))
     # By value: what is here is what runs there, whether the server could import the module or not.
     by_value = module is not None and module.__name__ != "__main__"

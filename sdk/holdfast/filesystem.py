@@ -4,7 +4,7 @@
 
     pandas.read_csv("holdfast://data/flights.csv", storage_options={"base_url": "http://127.0.0.1:8000"})
 
-Needs fsspec (`pip install 'holdfast[fsspec]'`), which finds it by its entry point; `import holdfast` leaves it alone.
+Needs fsspec (the extra `fsspec`), which finds it by its entry point; `import holdfast` leaves it alone.
 A path is a file's name on the server. Which server it is on, `base_url` and `token` say, else `HOLDFAST_URL` and
 `HOLDFAST_TOKEN`. There are folders only where there are files: making and removing empty ones does nothing.
 """

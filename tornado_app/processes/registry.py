@@ -31,8 +31,8 @@ BUILT_IN = (
 CODE_OF_CLIENTS = {code.name: code.function.__module__, "notebook": "tornado_app.work_types.notebook"}
 """Work types that run what a client sent or uploaded, by name with their module: there with `--allow-code` alone."""
 
-EXTRAS = {"notebook": (("nbclient", "nbformat", "jupyter_client"), "pip install 'holdfast[notebook-work]'")}
-"""Work types whose packages are an extra: by name what they need, and how to come by that."""
+EXTRAS = {"notebook": (("nbclient", "nbformat", "jupyter_client"), "notebook-work")}
+"""Work types whose packages are an extra: by name what they need, and the extra."""
 
 T = TypeVar("T")
 
@@ -56,11 +56,13 @@ class Registry:
         for name in BUILT_IN:
             registry.add_module(importlib.import_module(name))
         for name, module_name in CODE_OF_CLIENTS.items():
-            needed, remedy = EXTRAS.get(name, ((), ""))
+            needed, extra = EXTRAS.get(name, ((), ""))
             if not settings.allow_code:
                 registry._absent[name] = "runs code of clients: start the server with --allow-code"
             elif not all(map(importlib.util.find_spec, needed)):
-                registry._absent[name] = f"needs packages that the server does not have: {remedy} there"
+                registry._absent[name] = (
+                    f"needs packages that the server does not have: install Holdfast there with the extra {extra}"
+                )
             else:
                 registry.add_module(importlib.import_module(module_name))
         for point in entry_points(group=ENTRY_POINTS):

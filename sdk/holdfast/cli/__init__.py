@@ -1,8 +1,10 @@
-"""The command `holdfast`. Needs `pip install 'holdfast[cli]'`; imports nothing of it before it is called."""
+"""The command `holdfast`. Needs the extra `cli`; imports nothing of it before it is called."""
 
 from __future__ import annotations
 
 import sys
+
+from holdfast._extras import install_hint
 
 __all__ = ["main"]
 
@@ -12,9 +14,10 @@ def main() -> None:
     try:
         from holdfast.cli._app import run
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("click", "rich"):
             raise
-        sys.stderr.write(f"holdfast: the command needs {error.name}: pip install 'holdfast[cli]'\n")
+        sys.stderr.write(f"holdfast: the command needs {missing}: {install_hint('cli')}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

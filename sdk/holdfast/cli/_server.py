@@ -9,6 +9,7 @@ from importlib.metadata import version as installed
 
 import click
 
+from holdfast._extras import install_hint
 from holdfast.cli import _show
 from holdfast.cli._context import Context, command
 from holdfast.cli._output import escaped, write_line, write_records
@@ -36,7 +37,7 @@ def demo(context: Context, flags: tuple[str, ...]) -> None:
 def _need(*modules: str, extra: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise HoldfastError(f"{missing[0]} is not installed here: pip install 'holdfast[{extra}]'")
+        raise HoldfastError(f"{missing[0]} is not installed here: {install_hint(extra)}")
 
 
 def _become(module: str, flags: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Live views of server state for notebooks; they need `pip install 'holdfast[notebook]'`.
+"""Live views of server state for notebooks; they need the extra `notebook`.
 
 A view shows what the server says and its buttons only send requests; it can be made again from an id at any time. What
 is the last line of a cell shows itself: a process, a transfer, `client`, `client.processes`, `client.files`.

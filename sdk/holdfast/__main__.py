@@ -1,0 +1,5 @@
+"""`python -m holdfast`: the command `holdfast`."""
+
+from holdfast.cli import main
+
+main()

@@ -1,0 +1,71 @@
+"""`/`: a person is shown what this is and where things are, a program gets the same as links."""
+
+from __future__ import annotations
+
+import html
+import secrets
+
+from holdfast.wire import Index
+from tornado_app.handlers.base import PublicHandler
+from tornado_app.handlers.operations import Content, operation
+from tornado_app.protocols.accept import prefers
+
+ABOUT = "Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash."
+
+PLACES = {
+    "docs": ("docs", "Every request that this server answers, to read and to try out."),
+    "openapi": ("openapi.json", "The same for programs, as OpenAPI 3.1."),
+    "work_types": ("v1/work-types", "The work that this server can run."),
+    "processes": ("v1/processes", "The processes, newest first."),
+    "files": ("v1/files", "The published files."),
+    "uploads": ("v1/uploads", "The uploads that are in the making."),
+    "events": ("v1/events", "All that happens, as server-sent events."),
+    "health": ("health", "Whether the server can work."),
+    "metrics": ("metrics", "Figures for Prometheus."),
+}
+"""What there is, by name: a reference relative to `/`, so that a proxy's prefix is kept, and what it leads to."""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Holdfast</title>
+<link rel="icon" href="data:,">
+<style nonce="{nonce}">
+:root {{ color-scheme: light dark; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem; }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.5rem; }}
+dd {{ margin: 0; }}
+</style>
+<h1>Holdfast</h1>
+<p>{about} This is its server: programs talk to it over HTTP, people by the command <code>holdfast</code> and from notebooks.</p>
+<dl>
+{places}
+</dl>
+</html>
+"""  # noqa: E501 - a paragraph is one line
+_POLICY = "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+
+
+class IndexHandler(PublicHandler):
+    """`GET /`."""
+
+    MAY_BE_VISITED = True
+
+    @operation("index", {200: Content("application/json", Index)})
+    def get(self) -> None:
+        """Where things are: links for a program, a page for a browser."""
+        self.set_header("Vary", "Accept")
+        if prefers(self.request.headers.get("Accept", ""), "text/html", "application/json"):
+            self._show()
+        else:
+            self.answer(Index("Holdfast", ABOUT, {name: place for name, (place, _) in PLACES.items()}))
+
+    def _show(self) -> None:
+        nonce = secrets.token_urlsafe(16)
+        places = "\n".join(
+            f'<dt><a href="{place}">/{place}</a></dt><dd>{html.escape(what)}</dd>' for place, what in PLACES.values()
+        )
+        self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(_PAGE.format(nonce=nonce, about=html.escape(ABOUT), places=places))
