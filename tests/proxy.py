@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -44,6 +45,8 @@ class Fault:
     duplicate: bool = False
     """The request reaches the server a second time, on another connection, before the first answer is passed on."""
     reset: bool = True
+    forget: bytes = b""
+    """A header field, such as `b"Range: "`, that does not reach the server."""
 
 
 CLEAN = Fault()
@@ -226,6 +229,8 @@ class _Connection:
             fault = self.proxy._take(piece)
             if fault is not None:
                 self.fault, self.up, self.down, self.request = fault, 0, 0, bytearray()
+            if self.fault.forget:
+                piece = re.sub(rb"(?im)^" + re.escape(self.fault.forget), b"X-Forgotten-" + self.fault.forget, piece)
             if self.fault.duplicate:
                 self.request += piece
             await self._forward(piece, self.server, "up")

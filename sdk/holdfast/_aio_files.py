@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
-from holdfast._download import Download
+from holdfast._download import Download, Target
 from holdfast._folder import DownloadFolder, SentFolder, UploadFolder
 from holdfast._local import Content, name_of, source_of
 from holdfast._reader import AsyncRemoteFile, Reading
 from holdfast._records import Record, pending, records_dir
 from holdfast._shown import ShowsFiles
 from holdfast._upload import Upload
-from holdfast._views import Paths, file_page, give_up, job_of, target_of, upload_page
+from holdfast._views import Paths, file_page, give_up, job_of, upload_page
 from holdfast.transfers import AsyncTransfer
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class AsyncFiles(ShowsFiles):
         *,
         overwrite: bool = False,
         restart: bool = False,
+        allow_dangerous: bool = False,
         segments: int | None = None,
         limit: float | None = None,
     ) -> AsyncTransfer[Path]:
@@ -90,6 +91,8 @@ class AsyncFiles(ShowsFiles):
             to: a file, or a folder, which is there or ends in a slash; else the working directory.
             overwrite: replace another file that is there; else that is `LocalExists`.
             restart: begin at byte 0, whatever there is.
+            allow_dangerous: let it land where programs would run or trust it, such as `.bashrc` and `.ssh/...` in a
+                home folder, or `.git/hooks/...`; else that is `DangerousName`.
             segments: connections at once; as many as pay, found out by measuring, when left out.
             limit: bytes a second at most.
         """
@@ -97,9 +100,10 @@ class AsyncFiles(ShowsFiles):
             Download(
                 self._client._around,
                 name,
-                target_of(name, to),
+                Target.of(to),
                 overwrite=overwrite,
                 restart=restart,
+                allow_dangerous=allow_dangerous,
                 segments=segments,
                 limit=limit,
             )
@@ -137,15 +141,25 @@ class AsyncFiles(ShowsFiles):
         *,
         overwrite: bool = False,
         restart: bool = False,
+        allow_dangerous: bool = False,
         limit: float | None = None,
     ) -> AsyncTransfer[Paths]:
         """Fetch every file whose name begins with `prefix/` into the folder `to`, else the working directory.
 
         What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`. `restart`
-        begins files that are half there at byte 0, whatever has changed.
+        begins files that are half there at byte 0, whatever has changed. Nothing is fetched when a name would be
+        dangerous where it lands, or a link leads out of the folder: that is `DangerousName` without `allow_dangerous`.
         """
         target = Path(to) if to is not None else Path()
-        job = DownloadFolder(self._client._around, prefix, target, overwrite=overwrite, restart=restart, limit=limit)
+        job = DownloadFolder(
+            self._client._around,
+            prefix,
+            target,
+            overwrite=overwrite,
+            restart=restart,
+            allow_dangerous=allow_dangerous,
+            limit=limit,
+        )
         return self._client._begin(job)
 
     async def open(self, name: str) -> AsyncRemoteFile:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from holdfast import _records, calls
+from holdfast import _dangers, _records, calls
 from holdfast._job import Job, Surroundings
-from holdfast._local import Follower, PartFile, sha256_of
+from holdfast._local import Follower, sha256_of
 from holdfast._pace import MOST_AT_ONCE, Growth, Throttle
+from holdfast._part import PartFile, exists
 from holdfast._records import Record, RecordFile
 from holdfast._segments import Segment, Segments
 from holdfast.errors import (
@@ -25,11 +29,47 @@ from holdfast.errors import (
     RemoteChanged,
     TransportError,
 )
-from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, request
+from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, ensured, request
 
 LEAST = 4 << 20  # bytes; a shorter segment is not worth a connection of its own
 SAVE_EVERY = 1.0  # seconds between records on disk; a killed process fetches at most so much again
 PIECE = 1 << 20
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a download is to land, as the user has said it."""
+
+    path: Path
+    folder: bool = False  # whatever is there: it ended in a slash
+    exact: bool = False  # it names the file, even where a folder has come to be
+
+    @classmethod
+    def of(cls, to: str | os.PathLike[str] | None) -> Target:
+        """A file, or a folder, which is there or ends in a slash; None is the working directory."""
+        text = "" if to is None else os.fspath(to)
+        return cls(Path(text).absolute(), folder=text.endswith(("/", os.sep)))
+
+    def of_file(self, name: str) -> Path:
+        """Where a file of the server lands. Blocks. Raises `ValueError` for a name that no file can have."""
+        if self.exact or not (self.folder or self.path.is_dir()):
+            return self.path
+        last = name.rpartition("/")[2]
+        if last in ("", ".", "..") or "\0" in last:
+            raise ValueError(f"{name!r} does not end in the name of a file; say by `to` which file it is to be")
+        return self.path / last
+
+
+@dataclass(slots=True)
+class _Flow:
+    """An answer, and which byte of the file comes next."""
+
+    stream: Stream
+    at: int
+
+
+class _RangeIgnoredError(Exception):
+    """Other bytes came than were asked for."""
 
 
 class Download(Job[Path]):
@@ -41,27 +81,33 @@ class Download(Job[Path]):
         self,
         around: Surroundings,
         name: str,
-        target: Path,
+        target: Target,
         *,
         overwrite: bool = False,
         restart: bool = False,
+        allow_dangerous: bool = False,
         segments: int | None = None,
         limit: float | None = None,
     ) -> None:
         self.name = name
-        self.target = target.absolute()
         self.throttle = Throttle(limit)
+        self.target: Path
+        self._part: PartFile
+        self._record: Record
+        self._file: RecordFile
         self._around = around
+        self._to = target
+        self._is_located = False
         self._overwrite = overwrite
         self._restart = restart
+        self._allow_dangerous = allow_dangerous
         self._wanted = segments
-        self._part = PartFile(self.target)
-        self._record = self._new_record()
         self._segments: Segments | None = None
-        self._file = RecordFile(around.records, self._record.key)
         self._follower: Follower | None = None
         self._saved = 0.0
         self._saving = threading.Lock()
+        self._ranges = True  # until something on the way ignores them
+        self._busy = 0
         self._ended = False
 
     @property
@@ -70,56 +116,84 @@ class Download(Job[Path]):
 
     @property
     def total(self) -> int | None:
-        return self._segments.size if self._segments is not None else self._record.size
+        return self._segments.size if self._segments is not None else None
 
     # -- the local end
 
+    def look(self) -> None:
+        """As promised. Raises `ValueError`."""
+        if not self._is_located:
+            self.target = self._to.of_file(self.name)
+            self._part, self._record = PartFile(self.target), self._new_record()
+            self._file = RecordFile(self._around.records, self._record.key)
+            self._is_located = True
+
     def begin(self) -> None:
         self._ended = False
+        self.look()
+        if not self._allow_dangerous:
+            _dangers.refuse([(self.name, self.target)])
         kept = self._file.take()
-        self._part.open()
         if kept is not None and kept.size is not None and not self._restart and self._is_ours(kept):
+            kept.overwrite, kept.allow_dangerous = self._overwrite, self._allow_dangerous
             self._record = kept
             self._know(kept.size, kept.done)
             self._saved = time.monotonic()
         else:
             self._forget()
             self._file.remove()  # first: a record must never outlive the bytes it speaks of
-            self._part.clear()
+            if kept is not None and kept.part is not None:
+                self._part.remove(kept.part)
+            self._part.discard()
             # The first piece is recorded at once, so that a process killed soon after has something to go on with.
             self._saved = -SAVE_EVERY
-        self._restart = False
 
     def _is_ours(self, kept: Record) -> bool:
         """Whether a record is of this download, and what it says is in the part can be there."""
         same = (kept.server, kept.name) == (self._record.server, self._record.name)
         fits = all(0 <= begin <= end <= (kept.size or 0) for begin, end in kept.done)
-        return same and fits and bool(kept.etag and kept.done) and self._part.holds(kept.done)
+        if not (same and fits and kept.etag and kept.done):
+            return False
+        if kept.part is not None:
+            return self._part.take_up(kept.part) and self._part.holds(kept.done)
+        # Of an earlier version. Its bytes can be trusted where there is a digest to compare them with in the end.
+        kept.part = self._part.adopt(kept.done) if kept.sha256 else None
+        return kept.part is not None
 
     def settle(self) -> None:
         if self._follower is not None:
             self._follower.stop()
-        if self._ended:
-            self._file.remove()
-        elif not self._part.is_open:  # another transfer's, or gone already
-            pass
-        elif self._segments is not None and self._record.etag:
-            self._save(self._segments)
-        else:
-            self._part.discard()
-        self._part.close()
-        self._file.release()
-
-    def discard(self) -> Plan[None]:
-        kept: Record | None = yield Do(self._file.take)
+        if not self._is_located:
+            return
         try:
-            if kept is None or (kept.server, kept.name) == (self._record.server, self._record.name):
-                yield Do(self._remove)
+            if self._ended:
+                self._file.remove()
+            elif not self._part.is_open:  # it has not begun, or is gone already
+                pass
+            elif self._segments is not None and self._record.etag:
+                self._save(self._segments)
+            else:
+                self._part.discard()
         finally:
+            self._part.close()
             self._file.release()
 
-    def _remove(self) -> None:
+    def is_recorded(self) -> bool:
+        return self._is_located and self._file.path.exists()
+
+    def discard(self) -> Plan[None]:
+        yield Do(self.look)
+        yield from ensured(self._give_up(), self._file.release)
+
+    def _give_up(self) -> Plan[None]:
+        kept: Record | None = yield Do(self._file.take)
+        if kept is None or (kept.server, kept.name) == (self._record.server, self._record.name):
+            yield Do(partial(self._remove, kept))
+
+    def _remove(self, kept: Record | None = None) -> None:
         self._part.discard()
+        if kept is not None and kept.part is not None:
+            self._part.remove(kept.part)
         self._file.remove()
 
     def _forget(self) -> None:
@@ -129,8 +203,16 @@ class Download(Job[Path]):
     def _new_record(self) -> Record:
         path = os.path.join(os.path.realpath(self.target.parent), self.target.name)  # one key, whatever the way to it
         record = _records.new("download", self._around.base_url, self.name, path)
-        record.overwrite = self._overwrite
+        record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
         return record
+
+    def _make_part(self, size: int) -> None:
+        self._record.part = self._part.create()
+        try:
+            self._part.check_space(size)
+        except BaseException:
+            self._part.discard()
+            raise
 
     def _know(self, size: int, done: list[tuple[int, int]]) -> None:
         self._segments = Segments(size, done)
@@ -148,29 +230,57 @@ class Download(Job[Path]):
     # -- the plan
 
     def run(self) -> Plan[Path]:
-        if (yield from self._is_there()):
+        restart, self._restart = self._restart, False  # once: a pause is gone on with
+        if not (restart and self._overwrite) and (yield from self._is_there()):
             return self.target
-        stream: Stream | None = None
+        flow: _Flow | None = None
         if self._segments is None:
-            stream = yield from self._first()
+            flow = yield from self._first()
         if self._segments is None:
             raise ProtocolError("the size of the file is not known")
-        yield from self._bring(self._segments, stream)
+        yield from self._bring(self._segments, flow)
         return (yield from self._finish(self._segments))
 
     def _is_there(self) -> Plan[bool]:
         """Whether the target is the file already, and all is done. Raises `LocalExists` when it is another one."""
-        if self._overwrite or not (yield Do(self.target.exists)):
+        there: int | None = yield Do(self._size_there)
+        if there is None:
             return False
         head: calls.FileHead = yield from request(calls.head_file(self.name), self._around.retries)
-        same_size = (yield Do(self.target.stat)).st_size == head.size
+        same_size = there == head.size
         if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
             self._segments, self._ended = Segments(head.size, [(0, head.size)]), True
             yield Do(self._remove)
             return True
-        raise LocalExists(f"{self.target} is there and is not the same file; overwrite=True replaces it")
+        if self._overwrite:
+            return False
+        raise exists(self.target)
 
-    def _first(self) -> Plan[Stream]:
+    def _size_there(self) -> int | None:
+        """How long the file is that has the target's name; None for no such name, -1 for a link that leads to no file.
+
+        Raises:
+            LocalExists: it is a pipe or a device, which no download replaces.
+        """
+        try:
+            status = self.target.lstat()
+        except FileNotFoundError:
+            return None
+        is_link = stat.S_ISLNK(status.st_mode)
+        if is_link:
+            try:
+                status = self.target.stat()
+            except OSError:
+                return -1
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder is where the file should land", str(self.target))
+        if is_link:
+            return -1
+        raise LocalExists(f"{self.target} is a pipe or a device, and no file; choose another place")
+
+    def _first(self) -> Plan[_Flow]:
         """The first answer of a fresh download: it says how long the file is, and which version of it."""
         backoff = Backoff(self._around.retries)
         while True:
@@ -182,11 +292,11 @@ class Download(Job[Path]):
             yield wait
         head = calls.file_head(stream.answer)
         self._record.size, self._record.etag, self._record.sha256 = head.size, head.etag or "", head.sha256 or ""
-        yield Do(partial(self._part.check_space, head.size))
+        yield Do(partial(self._make_part, head.size))
         self._know(head.size, [])
-        return stream
+        return _Flow(stream, 0)
 
-    def _bring(self, segments: Segments, stream: Stream | None) -> Plan[None]:
+    def _bring(self, segments: Segments, flow: _Flow | None) -> Plan[None]:
         left = segments.size - segments.count
         if not left:
             return
@@ -197,41 +307,62 @@ class Download(Job[Path]):
 
         def more() -> list[Plan[None]]:
             nonlocal workers
-            add = growth.more(workers, segments.count, segments.size - segments.count)
+            add = growth.more(workers, segments.count, segments.size - segments.count) if self._ranges else 0
             workers += add
             return [self._worker(segments, None) for _ in range(add)]
 
-        yield Together([self._worker(segments, stream), *more()], more)
+        yield Together([self._worker(segments, flow), *more()], more)
+        while segments.count < segments.size:  # given back by one for whom ranges don't work, when nobody was left
+            yield from self._worker(segments, None)
 
-    def _worker(self, segments: Segments, stream: Stream | None) -> Plan[None]:
+    def _worker(self, segments: Segments, flow: _Flow | None) -> Plan[None]:
         """Bring one segment after another until none is left."""
-        while (segment := segments.take(LEAST)) is not None:
-            try:
-                yield from self._segment(segments, segment, stream)
-            finally:
-                segments.release(segment)
-            stream = None
+        with self._saving:
+            self._busy += 1
+        try:
+            while (segment := segments.take(LEAST if self._ranges else segments.size + 1)) is not None:
+                try:
+                    flow = yield from self._segment(segments, segment, flow)
+                except _RangeIgnoredError:
+                    self._ranges, flow = False, None
+                    segments.give_back(segment)
+                    if self._busy > 1:  # one stream is enough, and another one is under way
+                        return
+                finally:
+                    segments.release(segment)
+        finally:
+            with self._saving:
+                self._busy -= 1
 
-    def _segment(self, segments: Segments, segment: Segment, stream: Stream | None) -> Plan[None]:
+    def _segment(self, segments: Segments, segment: Segment, flow: _Flow | None) -> Plan[_Flow | None]:
+        """Bring one; the answer where it goes on after that, if it does."""
         backoff = Backoff(self._around.retries)
         while segments.room(segment):
             try:
-                if stream is None:
-                    stream = yield from self._open(segments, segment)
-                yield from self._pump(segments, segment, stream, backoff)
+                if flow is None or flow.at > segment.at:
+                    flow = yield from self._open(segments, segment)
+                yield from self._pump(segments, segment, flow, backoff)
             except (PreconditionFailed, RangeNotSatisfiable) as error:
                 raise self._changed() from error
             except (TransportError, APIError) as error:
                 if not self._record.etag and segment.at:
                     raise
                 wait = backoff.after(error, repeatable=True)
-                stream = None
+                flow = None
                 yield wait
+        if flow is not None and self._ranges:
+            yield Close(flow.stream)
+            flow = None
+        return flow
 
-    def _open(self, segments: Segments, segment: Segment) -> Plan[Stream]:
-        """A stream that begins where the segment stands. Raises `RemoteChanged`."""
+    def _open(self, segments: Segments, segment: Segment) -> Plan[_Flow]:
+        """An answer that begins where the segment stands, or, where ranges are ignored, at the start of the file.
+
+        Raises:
+            RemoteChanged: it is of another version.
+        """
         begin, end = segment.at, segment.at + segments.room(segment)
-        whole = begin == 0 and end == segments.size
+        whole = not self._ranges or (begin == 0 and end == segments.size)
         call = calls.get_file(
             self.name, begin=None if whole else begin, end=None if whole else end, etag=self._record.etag or None
         )
@@ -239,28 +370,34 @@ class Download(Job[Path]):
         head = calls.file_head(stream.answer)
         if (head.size, head.etag or "") != (segments.size, self._record.etag):
             raise self._changed()
-        if not whole and (stream.answer.status != 206 or calls.content_range(stream.answer)[0] != begin):
-            raise ProtocolError(f"asked for bytes from {begin} on, and got others: something on the way ignores Range")
-        return stream
+        came = 0 if stream.answer.status != 206 else calls.content_range(stream.answer)[0]
+        if whole and came:
+            raise ProtocolError(f"asked for the whole file, and got bytes from {came} on")
+        if not whole and (came != begin or stream.answer.status != 206):
+            yield Close(stream)
+            raise _RangeIgnoredError
+        return _Flow(stream, came)
 
-    def _pump(self, segments: Segments, segment: Segment, stream: Stream, backoff: Backoff) -> Plan[None]:
+    def _pump(self, segments: Segments, segment: Segment, flow: _Flow, backoff: Backoff) -> Plan[None]:
         """Write what comes until the segment is done."""
-        while room := segments.room(segment):
-            data: bytes | memoryview = yield Read(stream, self.throttle.piece(min(PIECE, room)))
+        while (room := segments.room(segment)) and (skip := segment.at - flow.at) >= 0:
+            data: bytes | memoryview = yield Read(flow.stream, self.throttle.piece(min(PIECE, skip or room)))
             if not data:
-                raise ConnectionBroken(f"the answer ended {room} bytes early")
-            data = data[:room]
-            yield Do(partial(self._part.write, segment.at, data))
-            segments.advance(segment, len(data))
-            backoff.gained()
-            self.moved()
-            if self._follower is not None and self._record.sha256:
-                self._follower.advance(segments.frontier)
-            if self._record.etag and time.monotonic() - self._saved > SAVE_EVERY:
-                yield Do(partial(self._save, segments))
-            if wait := self.throttle.delay(len(data)):
+                raise ConnectionBroken(f"the answer ended {room + skip} bytes early")
+            count = len(data)
+            flow.at += count
+            data = data[skip : skip + segments.room(segment)]
+            if data:
+                yield Do(partial(self._part.write, segment.at, data))
+                segments.advance(segment, len(data))
+                backoff.gained()
+                self.moved()
+                if self._follower is not None and self._record.sha256:
+                    self._follower.advance(segments.frontier)
+                if self._record.etag and time.monotonic() - self._saved > SAVE_EVERY:
+                    yield Do(partial(self._save, segments))
+            if wait := self.throttle.delay(count):
                 yield Sleep(wait)
-        yield Close(stream)
 
     def _finish(self, segments: Segments) -> Plan[Path]:
         if self._record.sha256 and self._follower is not None:
@@ -272,9 +409,9 @@ class Download(Job[Path]):
                     f"what came down of {self.name!r} has SHA-256 {found}, and not the one that the server names; "
                     "it was removed"
                 )
-        if (yield from self._is_there()):  # it may have come meanwhile
+        if not self._overwrite and (yield from self._is_there()):  # it may have come meanwhile
             return self.target
-        path: Path = yield Do(partial(self._part.publish, segments.size))
+        path: Path = yield Do(partial(self._part.publish, segments.size, overwrite=self._overwrite))
         self._ended = True
         return path
 

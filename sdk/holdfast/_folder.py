@@ -12,14 +12,14 @@ from typing import Any, Generic
 
 import msgspec
 
-from holdfast import calls, wire
-from holdfast._download import Download
+from holdfast import _dangers, calls, wire
+from holdfast._download import Download, Target
 from holdfast._job import Job, R, Surroundings
 from holdfast._local import FileSource, sha256_of
 from holdfast._pace import Throttle
 from holdfast._upload import Upload
-from holdfast.errors import ProtocolError
-from holdfast.plans import Do, Plan, Together, request
+from holdfast.errors import LocalExists, ProtocolError
+from holdfast.plans import Do, Plan, Together, ensured, request
 
 AT_ONCE = 4
 
@@ -91,10 +91,8 @@ class _Folder(Job[R], Generic[R]):
         with self._lock:
             self._running[name] = job
         try:
-            yield Do(job.begin)
-            result = yield from job.run()
+            result = yield from ensured(_run(job), job.settle)
         finally:
-            job.settle()
             with self._lock:
                 del self._running[name]
         with self._lock:
@@ -176,28 +174,58 @@ class DownloadFolder(_Folder[list[Path]]):
     kind = "download"
 
     def __init__(
-        self, around: Surroundings, prefix: str, to: Path, *, overwrite: bool, restart: bool, limit: float | None
+        self,
+        around: Surroundings,
+        prefix: str,
+        to: Path,
+        *,
+        overwrite: bool,
+        restart: bool,
+        allow_dangerous: bool,
+        limit: float | None,
     ) -> None:
         super().__init__(around, prefix, restart=restart, limit=limit)
         self._prefix = _as_prefix(prefix)
         self._to = to.absolute()
+        self._allow_dangerous = allow_dangerous
         self._overwrite = overwrite
         self._came_down: dict[str, Path] = {}
         self._downloads: list[Job[Any]] = []
 
     def run(self) -> Plan[list[Path]]:
         files = yield from self._listing(self._prefix)
+        yield Do(partial(self._check, [file.name for file in files]))
         self._total = sum(file.size for file in files)
         yield from self._bring([file.name for file in files])
         return [self._came_down[file.name] for file in files]
 
-    def _job(self, name: str, *, restart: bool) -> Job[Any]:
+    def _target(self, name: str) -> Path:
         parts = PurePosixPath(name.removeprefix(self._prefix)).parts
-        if not parts or ".." in parts or parts[0].startswith("/"):
+        if not parts or ".." in parts or parts[0].startswith("/") or "\0" in name:
             raise ProtocolError(f"the server lists {name!r}, which is no name of a file in a folder")
-        target = self._to.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        job = Download(self._around, name, target, overwrite=self._overwrite, restart=restart)
+        return self._to.joinpath(*parts)
+
+    def _check(self, names: list[str]) -> None:
+        """Refuse before anything comes: names that would be dangerous, and two that are one here."""
+        targets = {name: self._target(name) for name in names}
+        if not self._allow_dangerous:
+            _dangers.refuse(targets.items(), self._to)
+        taken: dict[Path, str] = {}
+        for name, target in targets.items():
+            place = Path(os.path.realpath(target.parent), target.name)
+            if (other := taken.setdefault(place, name)) != name:
+                raise LocalExists(f"{other!r} and {name!r} would both land at {target}; fetch one of them by itself")
+
+    def _job(self, name: str, *, restart: bool) -> Job[Any]:
+        target = Target(self._target(name), exact=True)
+        job = Download(
+            self._around,
+            name,
+            target,
+            overwrite=self._overwrite,
+            restart=restart,
+            allow_dangerous=self._allow_dangerous,
+        )
         self._downloads.append(job)
         return job
 
@@ -208,6 +236,11 @@ class DownloadFolder(_Folder[list[Path]]):
         """What is half there goes; whole files stay."""
         for job in self._downloads:
             yield from job.discard()
+
+
+def _run(job: Job[R]) -> Plan[R]:
+    yield Do(job.begin)
+    return (yield from job.run())
 
 
 def _as_prefix(prefix: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from holdfast._pace import Throttle
+from holdfast._records import records_dir
 from holdfast.plans import Plan, Retries
 
 R = TypeVar("R")
@@ -16,11 +17,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every job of a client shares: the server's URL (for records), the policy of retries, where records are."""
+    """What every job of a client shares: the server's URL (for records), and the policy of retries."""
 
     base_url: str
     retries: Retries
-    records: Path
+
+    @property
+    def records(self) -> Path:
+        """Where records are. Blocks."""
+        return records_dir()
 
 
 class Job(ABC, Generic[R]):
@@ -41,6 +46,9 @@ class Job(ABC, Generic[R]):
     def total(self) -> int | None:
         """Bytes in all; None while that is not known."""
 
+    def look(self) -> None:
+        """Look at the local end, so that what is wrong with it is known at once. Blocks; `begin` does it as well."""
+
     @abstractmethod
     def begin(self) -> None:
         """Take hold of the local end, and of the record. Blocks."""
@@ -52,6 +60,10 @@ class Job(ABC, Generic[R]):
     @abstractmethod
     def settle(self) -> None:
         """Keep what a later run needs, and let go of everything. Blocks; called after every `begin`."""
+
+    def is_recorded(self) -> bool:
+        """Whether another process could go on with it. Blocks."""
+        return False
 
     @abstractmethod
     def discard(self) -> Plan[None]:

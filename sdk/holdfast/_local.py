@@ -1,13 +1,11 @@
-"""The local end of a transfer: what is read for an upload, and where a download lands. All of it blocks."""
+"""The local end of a transfer: what is read for an upload, and digests of files. All of it blocks."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
-import shutil
 import stat
 import threading
 from abc import ABC, abstractmethod
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from holdfast.errors import LocalChanged, TransferBusy, TransferError
+from holdfast.errors import LocalChanged, TransferError
 
 PIECE = 1 << 20
 HASHED = 256 << 10  # bytes that are read back and hashed at once: they stay in the processor's own cache
@@ -26,6 +24,9 @@ class LocalSource(ABC):
     """What goes up. `size` is None while it is not known. Reads may come from several threads."""
 
     size: int | None
+
+    def look(self) -> None:  # noqa: B027 - most have nothing to do
+        """Find out `size`; may be repeated. Raises `OSError`."""
 
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:
@@ -45,17 +46,23 @@ class LocalSource(ABC):
 
 
 class FileSource(LocalSource):
-    """A file by its path. It is noticed when it changes on the way."""
+    """A file by its path, as it was at the first look. It is noticed when it changes on the way."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self.size: int | None = None
+        self.modified_ns = 0
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
+
+    def look(self) -> None:
+        """As promised. Raises `IsADirectoryError` for a folder."""
+        if self.size is not None:
+            return
         status = self.path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a folder, which upload_folder sends", str(self.path))
-        self.size: int = status.st_size
-        self.modified_ns = status.st_mtime_ns
+        self.modified_ns, self.size = status.st_mtime_ns, status.st_size
 
     def read(self, offset: int, size: int) -> bytes:
         """As promised. Raises `LocalChanged`."""
@@ -197,99 +204,6 @@ def name_of(content: Content) -> str:
 def _pieces_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
     while piece := read(PIECE):
         yield piece
-
-
-class PartFile:
-    """A file that comes down, beside its target as `NAME.part` until it is whole."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.path = target.with_name(target.name + ".part")
-        self._number: int | None = None
-
-    def open(self) -> None:
-        """Open it for writing, and hold it: several paths may lead to it, and transfers with records elsewhere.
-
-        Raises:
-            TransferBusy: another transfer holds it.
-            OSError: it can't be opened.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        while self._number is None:
-            number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(number)
-                raise TransferBusy(f"another transfer is writing {self.path}") from None
-            except OSError:  # a file system without locks
-                pass
-            if is_at(number, self.path):
-                self._number = number
-            else:  # its last holder has renamed or removed it since it was opened
-                os.close(number)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether this transfer holds it."""
-        return self._number is not None
-
-    def clear(self) -> None:
-        """Forget what is in it."""
-        os.ftruncate(self.number, 0)
-
-    @property
-    def number(self) -> int:
-        """The file descriptor, between `open` and `close`."""
-        if self._number is None:
-            raise ValueError(f"{self.path} is not open")
-        return self._number
-
-    def holds(self, ranges: list[tuple[int, int]]) -> bool:
-        """Whether it is open and long enough to have these bytes."""
-        return self.is_open and os.fstat(self.number).st_size >= max((end for _, end in ranges), default=0)
-
-    def sync(self) -> None:
-        """Bring what was written to the disk itself."""
-        os.fsync(self.number)
-
-    def check_space(self, wanted: int) -> None:
-        """Raises `TransferError` when the disk does not have so many bytes."""
-        free = shutil.disk_usage(self.path.parent).free
-        if free < wanted:
-            raise TransferError(f"{self.path.parent} has {free} bytes free, and {wanted} are still to come")
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Put `data` at `offset`; all of it is written when this returns."""
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self.number, view, offset)
-            view, offset = view[count:], offset + count
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """What was written, into a buffer; how many bytes."""
-        return os.preadv(self.number, [buffer], offset)
-
-    def publish(self, size: int) -> Path:
-        """Give it its name, durably, in one step."""
-        os.ftruncate(self.number, size)
-        os.fsync(self.number)
-        self.path.replace(self.target)
-        self.close()
-        return self.target
-
-    def close(self) -> None:
-        """Close it; what was written stays."""
-        if self._number is not None:
-            os.close(self._number)
-            self._number = None
-
-    def discard(self) -> None:
-        """Remove what there is of it. Raises `TransferBusy` when that is another transfer's."""
-        if self.path.exists():
-            self.open()
-            self.path.unlink(missing_ok=True)
-        self.close()
 
 
 class Follower:

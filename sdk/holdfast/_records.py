@@ -16,7 +16,7 @@ import msgspec
 from holdfast._local import is_at
 from holdfast.errors import TransferBusy
 
-__all__ = ["PartUpload", "Record", "RecordFile", "records_dir"]
+__all__ = ["PartMark", "PartUpload", "Record", "RecordFile", "records_dir"]
 
 
 class PartUpload(msgspec.Struct):
@@ -25,6 +25,14 @@ class PartUpload(msgspec.Struct):
     begin: int
     end: int
     id: str = ""
+
+
+class PartMark(msgspec.Struct, frozen=True):
+    """What proves that a file is the one that a download has begun to write: its name, its inode, its owner."""
+
+    name: str
+    inode: int
+    owner: int
 
 
 class Record(msgspec.Struct):
@@ -42,6 +50,8 @@ class Record(msgspec.Struct):
     etag: str = ""
     sha256: str = ""
     done: list[tuple[int, int]] = []
+    part: PartMark | None = None
+    allow_dangerous: bool = False
     parts: list[PartUpload] = []
     version: int = 1
 
@@ -49,7 +59,7 @@ class Record(msgspec.Struct):
     def key(self) -> str:
         """What it is found by: an upload by server, name and path, a download by its path alone.
 
-        Whatever comes down to one path shares its `.part`, so that one record says what is in it.
+        Of whatever comes down to one path, one record says how much of it is there.
         """
         whose = (self.server, self.name) if self.kind == "upload" else ()
         text = "\0".join((self.kind, *whose, self.path))
@@ -92,7 +102,7 @@ class RecordFile:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         while self._lock is None:
-            number = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            number = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -107,7 +117,10 @@ class RecordFile:
     def save(self, record: Record) -> None:
         """Write it, whole or not at all."""
         fresh = self.path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(record))
+        fresh.unlink(missing_ok=True)  # of a process that was killed
+        number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(number, "wb") as file:
+            file.write(msgspec.json.encode(record))
         fresh.replace(self.path)
 
     def remove(self) -> None:
@@ -124,9 +137,12 @@ class RecordFile:
 
 
 def read(path: Path) -> Record | None:
-    """The record in a file; None for what is none, such as one of a later version."""
+    """The record in a file; None for what is none, such as one of a later version or of another user."""
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=Record)
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if os.fstat(file.fileno()).st_uid not in (os.geteuid(), os.stat(path.parent).st_uid):
+                return None
+            record = msgspec.json.decode(file.read(), type=Record)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return record if record.version == 1 else None

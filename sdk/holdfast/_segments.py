@@ -64,6 +64,17 @@ class Segments:
         with self._lock:
             segment.taken = False
 
+    def give_back(self, segment: Segment) -> None:
+        """Let whoever brings the bytes just before go on into it, if somebody does; else it is there to be taken."""
+        with self._lock:
+            segment.taken = False
+            index = self._segments.index(segment)
+            before = self._segments[index - 1] if index else None
+            if before is not None and before.taken and before.end == segment.at == segment.begin:
+                before.end = segment.end
+                segment.end = segment.at
+                del self._segments[index]
+
     def room(self, segment: Segment) -> int:
         """How many bytes the worker may still put at `segment.at`; 0 once it is done, or the rest is another's."""
         with self._lock:

@@ -26,7 +26,7 @@ from holdfast.errors import (
     TooLarge,
     TransportError,
 )
-from holdfast.plans import Backoff, Do, Plan, Retries, Together, forget, request
+from holdfast.plans import Backoff, Do, Plan, Retries, Together, ensured, forget, request
 
 SMALL = 256 << 10  # bytes that go in one request
 LEAST = 8 << 20  # bytes; a shorter part is not worth an upload of its own
@@ -93,7 +93,7 @@ class Upload(Job[wire.FileInfo]):
         self._restart = restart
         self._wanted = segments
         self._record = self._new_record()
-        self._file = RecordFile(around.records, self._record.key) if isinstance(source, FileSource) else None
+        self._file: RecordFile | None = None
         self._stale: list[PartUpload] = []
         self._offsets: dict[int, int] = {}
         self._pieces = Pieces()
@@ -122,8 +122,21 @@ class Upload(Job[wire.FileInfo]):
 
     # -- the local end
 
+    def look(self) -> None:
+        """As promised. Raises `OSError`."""
+        self.source.look()
+        if self._take_file() is not None and self._record.size is None:
+            self._record = self._new_record()
+
+    def _take_file(self) -> RecordFile | None:
+        """Where the record is, of a source that another process can read again."""
+        if self._file is None and isinstance(self.source, FileSource):
+            self._file = RecordFile(self._around.records, self._record.key)
+        return self._file
+
     def begin(self) -> None:
         self._ended = False
+        self.look()
         self._follower = Follower(self.source.read_into)
         if self._file is None or not isinstance(self.source, FileSource):
             return
@@ -157,18 +170,21 @@ class Upload(Job[wire.FileInfo]):
                 self._file.remove()
             self._file.release()
 
+    def is_recorded(self) -> bool:
+        return self._file is not None and self._file.path.exists()
+
     def discard(self) -> Plan[None]:
+        file: RecordFile | None = yield Do(self._take_file)
+        yield from (self._give_up(None) if file is None else ensured(self._give_up(file), file.release))
+
+    def _give_up(self, file: RecordFile | None) -> Plan[None]:
         # A run that was stopped before it began has not read what an earlier process left.
-        kept: Record | None = (yield Do(self._file.take)) if self._file is not None else None
-        try:
-            parts = [*self._stale, *self._record.parts, *(kept.parts if kept is not None else ())]
-            yield from drop({part.id: part for part in parts}.values(), self._around.retries)
-            self._record, self._stale, self._offsets = self._new_record(), [], {}
-            if self._file is not None:
-                yield Do(self._file.remove)
-        finally:
-            if self._file is not None:
-                self._file.release()
+        kept: Record | None = (yield Do(file.take)) if file is not None else None
+        parts = [*self._stale, *self._record.parts, *(kept.parts if kept is not None else ())]
+        yield from drop({part.id: part for part in parts}.values(), self._around.retries)
+        self._record, self._stale, self._offsets = self._new_record(), [], {}
+        if file is not None:
+            yield Do(file.remove)
 
     def _save(self) -> Plan[None]:
         if self._file is not None:

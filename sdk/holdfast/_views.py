@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +10,13 @@ from typing import Any, TypedDict
 
 from holdfast import calls, wire
 from holdfast._call import Call
-from holdfast._download import Download
+from holdfast._download import Download, Target
 from holdfast._job import Job, Surroundings
 from holdfast._local import FileSource
 from holdfast._records import Record, RecordFile
 from holdfast._shown import ShowsItself
 from holdfast._upload import Upload, drop
-from holdfast.plans import Do, Plan
+from holdfast.plans import Do, Plan, Retries, ensured
 from holdfast.wire import State
 
 Paths = list[Path]
@@ -160,25 +159,25 @@ def job_of(record: Record, around: Surroundings) -> Job[Any]:
     """What goes on with the transfer of a record."""
     if record.kind == "upload":
         return Upload(around, FileSource(record.path), record.name, overwrite=record.overwrite)
-    return Download(around, record.name, Path(record.path), overwrite=record.overwrite)
+    return Download(
+        around,
+        record.name,
+        Target(Path(record.path), exact=True),
+        overwrite=record.overwrite,
+        allow_dangerous=record.allow_dangerous,
+    )
 
 
 def give_up(record: Record, around: Surroundings) -> Plan[None]:
     """Forget the transfer of a record, whether it could be gone on with or not. Raises `TransferBusy`."""
     if record.kind == "download":
-        yield from Download(around, record.name, Path(record.path)).discard()
+        yield from job_of(record, around).discard()
         return
-    file = RecordFile(around.records, record.key)
+    file: RecordFile = yield Do(lambda: RecordFile(around.records, record.key))
+    yield from ensured(_forget_upload(file, record, around.retries), file.release)
+
+
+def _forget_upload(file: RecordFile, record: Record, retries: Retries) -> Plan[None]:
     kept: Record | None = yield Do(file.take)
-    try:
-        yield from drop((kept or record).parts, around.retries)
-        yield Do(file.remove)
-    finally:
-        file.release()
-
-
-def target_of(name: str, to: str | os.PathLike[str] | None) -> Path:
-    """Where a download of `name` lands: in a folder that is there, or that a slash at the end says it is."""
-    path = Path(to) if to is not None else Path()
-    folder = path.is_dir() or (isinstance(to, str) and to.endswith(("/", os.sep)))
-    return path / name.rpartition("/")[2] if folder else path
+    yield from drop((kept or record).parts, retries)
+    yield Do(file.remove)

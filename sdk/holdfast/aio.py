@@ -20,7 +20,6 @@ from holdfast._code import code_request
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._job import Job as TransferJob
 from holdfast._job import R, Surroundings
-from holdfast._records import records_dir
 from holdfast._shown import ShowsProcesses, ShowsServer
 from holdfast._views import (
     ProcessView,
@@ -160,7 +159,7 @@ class AsyncClient(ShowsServer):
 
     @property
     def _around(self) -> Surroundings:
-        return Surroundings(self.base_url, self._patience, records_dir())
+        return Surroundings(self.base_url, self._patience)
 
     @property
     def _retries(self) -> Retries:

@@ -19,7 +19,6 @@ from holdfast._code import code_request
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._job import Job as TransferJob
 from holdfast._job import R, Surroundings
-from holdfast._records import records_dir
 from holdfast._shown import ShowsProcesses, ShowsServer
 from holdfast._sync_files import Files, Seed, Transfers
 from holdfast._views import (
@@ -154,13 +153,14 @@ class Client(ShowsServer):
         return f"<{type(self).__name__} {self.base_url}>"
 
     def _begin(self, job: TransferJob[R]) -> Transfer[R]:
+        job.look()
         transfer = Transfer(job, self._driver)
         transfer.resume()
         return transfer
 
     @property
     def _around(self) -> Surroundings:
-        return Surroundings(self.base_url, self._patience, records_dir())
+        return Surroundings(self.base_url, self._patience)
 
     @property
     def _retries(self) -> Retries:

@@ -25,6 +25,7 @@ HoldfastError
     ├── RemoteChanged           the file on the server is another one now
     ├── LocalChanged            the local file is another one now
     ├── LocalExists             another file is where the download should land
+    ├── DangerousName           what came would be run, or would let somebody in, where it should land
     ├── DigestMismatch          the bytes arrived, but they are not the right ones
     ├── TransferBusy            the same transfer runs already
     └── TransferCancelled
@@ -51,6 +52,7 @@ __all__ = [
     "Conflict",
     "ConnectFailed",
     "ConnectionBroken",
+    "DangerousName",
     "DigestMismatch",
     "FileChanged",
     "FileExists",
@@ -295,6 +297,10 @@ class LocalChanged(TransferError):
 
 class LocalExists(TransferError):
     """Another file is where the download should land; `overwrite=True` replaces it."""
+
+
+class DangerousName(TransferError):
+    """A download that would land where programs run or trust what has its name; `allow_dangerous=True` permits it."""
 
 
 class DigestMismatch(TransferError):

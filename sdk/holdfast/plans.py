@@ -84,9 +84,13 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Do(Generic[T]):
-    """Call a function that blocks (disk, digest): off the loop in async."""
+    """Call a function that blocks (disk, digest): off the loop in async.
+
+    `always`: even when the run was asked to stop, for what has to be put away whatever happens.
+    """
 
     function: Callable[[], T]
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,20 @@ class Together:
 
 Effect = Call[Any] | Open | Read | Close | Sleep | Do[Any] | Emit | Together
 Plan = Generator[Effect, Any, T]
+
+
+def ensured(plan: Plan[T], last: Callable[[], object]) -> Plan[T]:
+    """Run a plan and then call `last`, which blocks, however the plan ends."""
+    try:
+        result = yield from plan
+    except GeneratorExit:  # closed: no driver is there any more
+        last()
+        raise
+    except BaseException:
+        yield Do(last, always=True)
+        raise
+    yield Do(last, always=True)
+    return result
 
 
 class Stopped(BaseException):

@@ -33,7 +33,7 @@ TELLS: dict[str, list[str]] = {
     ],
     "03-big-files": [
         "upload flights.csv: paused",
-        "['again.csv.part']",
+        "['.part']",
         "download flights.csv: ",
         "(True, [])",
         "'flights.csv' is another file on the server",

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 import holdfast
-from holdfast import _records, errors
+from holdfast import _part, _records, errors
 from holdfast._download import Download
 from holdfast.transfers import Transfer, TransferState
 from tests.proxy import Fault, FaultyProxy
@@ -28,6 +28,11 @@ MIB = 1 << 20
 pytestmark = pytest.mark.slow
 
 Faulty = Callable[..., FaultyProxy]
+
+
+def parts(folder: Path) -> list[Path]:
+    """Downloads that are not whole."""
+    return [path for path in folder.iterdir() if _part.is_private(path.name)]
 
 
 class Published:
@@ -64,13 +69,13 @@ def test_a_file_comes_down_whole(client: holdfast.Client, publish: Publish, tmp_
     assert transfer.state is TransferState.SUCCEEDED
     assert (transfer.progress.done, transfer.progress.total, transfer.progress.fraction) == (size, size, 1.0)
     assert os.listdir(tmp_path / "state" / "transfers") == []
-    assert not (tmp_path / f"{file.name}.part").exists()
+    assert not parts(tmp_path)
 
 
 def test_a_missing_file_is_not_found_and_leaves_nothing(client: holdfast.Client, tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound, match=r"nowhere\.bin"):
-        client.files.download("nowhere.bin", tmp_path / "x").wait(30)
-    assert not list(tmp_path.glob("x*"))
+        client.files.download("nowhere.bin", tmp_path / "new" / "x").wait(30)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -111,7 +116,7 @@ def test_a_pause_is_at_once_even_on_a_line_that_stalls(
         transfer.pause()
         assert transfer.state is TransferState.PAUSED
         stood = transfer.progress.done
-        assert (tmp_path / f"{file.name}.part").exists()
+        assert len(parts(tmp_path)) == 1
         with pytest.raises(errors.WaitTimeout):
             transfer.wait(0.05)
         transfer.resume()
@@ -274,18 +279,18 @@ def test_what_comes_to_the_place_meanwhile_is_not_replaced(
     assert target.read_bytes() == file.data
 
 
-def test_a_part_is_held_whatever_the_records(
+def test_downloads_with_records_in_different_places_do_not_meet(
     client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = publish(2 * MIB)
     first = client.files.download(file.name, tmp_path, limit=MIB // 4)
     wait_until(lambda: first.progress.done > 0)
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "another"))
-    with pytest.raises(errors.TransferBusy, match=r"\.part"):
-        client.files.download(file.name, tmp_path).wait(30)
+    client.files.download(file.name, tmp_path).wait(30)
     first.limit = None
     first.wait(30)
     assert (tmp_path / file.name).read_bytes() == file.data
+    assert not parts(tmp_path)
 
 
 def test_two_files_that_take_turns_at_one_place_are_never_spliced(
@@ -337,7 +342,7 @@ def test_a_record_that_can_not_be_true_is_none(
     assert record is not None
     record.done = done
     path.write_bytes(msgspec.json.encode(record))
-    os.truncate(tmp_path / f"{file.name}.part", 9 << 20)
+    os.truncate(parts(tmp_path)[0], 9 << 20)
     client.files.download(file.name, tmp_path).wait(30)
     assert (tmp_path / file.name).read_bytes() == file.data
 
@@ -346,12 +351,12 @@ def test_wrong_bytes_are_noticed_and_removed(
     client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = publish(2 * MIB)
-    write = holdfast._local.PartFile.write  # type: ignore[attr-defined]
+    write = holdfast._part.PartFile.write  # type: ignore[attr-defined]
 
     def flip(self: object, offset: int, data: bytes) -> None:
         write(self, offset, bytes([data[0] ^ 1]) + bytes(data[1:]) if offset else data)
 
-    monkeypatch.setattr("holdfast._local.PartFile.write", flip)
+    monkeypatch.setattr("holdfast._part.PartFile.write", flip)
     transfer = client.files.download(file.name, tmp_path)
     with pytest.raises(errors.DigestMismatch, match="SHA-256"):
         transfer.wait(30)
@@ -457,7 +462,51 @@ async def test_the_async_face_does_the_same(
         third = through.files.download(file.name, tmp_path / "third")
         await third.cancel()
         assert third.state is TransferState.CANCELLED
-        assert not list(tmp_path.glob("third*"))  # noqa: ASYNC240 - a test
+        assert not parts(tmp_path)
+
+
+@pytest.mark.parametrize("segments", [1, 4])
+@pytest.mark.parametrize("cut", [None, 5 * MIB])
+def test_what_ignores_ranges_brings_the_file_in_one_stream(
+    publish: Publish, served: ServerProcess, faulty: Faulty, tmp_path: Path, segments: int, cut: int | None
+) -> None:
+    file = publish(20 * MIB)
+    faults = [Fault(forget=b"Range: ")] * 40
+    if cut is not None:
+        faults[0] = Fault(forget=b"Range: ", cut_down=cut)
+    proxy = faulty(*faults)
+    with holdfast.Client(proxy.url) as through:
+        through.files.download(file.name, tmp_path, segments=segments).wait(60)
+    assert (tmp_path / file.name).read_bytes() == file.data
+    assert proxy.bytes_down < 2.2 * len(file.data) + (cut or 0)
+
+
+def test_what_came_in_pieces_is_gone_on_with_where_ranges_are_ignored(
+    publish: Publish, faulty: Faulty, client: holdfast.Client, tmp_path: Path
+) -> None:
+    file = publish(24 * MIB)
+    transfer = client.files.download(file.name, tmp_path, segments=4, limit=8 * MIB)
+    wait_until(lambda: transfer.progress.done > 4 * MIB)
+    transfer.pause()
+    had = transfer.progress.done
+    proxy = faulty(*[Fault(forget=b"Range: ")] * 40)
+    with holdfast.Client(proxy.url) as through:
+        [record] = client.transfers.pending()
+        [path] = (tmp_path / "state" / "transfers").glob("*.json")
+        record.server = proxy.url
+        path.write_bytes(msgspec.json.encode(record))
+        again = through.transfers.resume(record)
+        wait_until(lambda: again.progress.done >= had)
+        again.wait(60)
+    assert (tmp_path / file.name).read_bytes() == file.data
+
+
+async def test_in_async_code_what_ignores_ranges_does_too(publish: Publish, faulty: Faulty, tmp_path: Path) -> None:
+    file = publish(20 * MIB)
+    proxy = faulty(*[Fault(forget=b"Range: ")] * 40)
+    async with holdfast.AsyncClient(proxy.url) as through:
+        await through.files.download(file.name, tmp_path, segments=4)
+    assert (tmp_path / file.name).read_bytes() == file.data
 
 
 def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
@@ -499,7 +548,7 @@ def test_without_an_entity_tag_a_broken_download_is_an_error(tmp_path: Path) -> 
         transfer = client.files.download("x", tmp_path / "x")
         with pytest.raises(errors.ConnectionBroken):
             transfer.wait(30)
-    assert not list(tmp_path.glob("x*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
     assert Download.kind == "download"
 
 

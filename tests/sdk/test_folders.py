@@ -131,7 +131,7 @@ def test_a_cancelled_folder_leaves_no_half_files(
         proxy.wait_for(lambda p: p.happened == 2)
         wait_until(lambda: down.progress.done > MIB // 2)
         down.cancel()
-    assert not list((tmp_path / "down").rglob("*.part"))
+    assert not list((tmp_path / "down").rglob(".holdfast-*"))
 
 
 def test_a_file_that_changed_since_it_was_half_sent_begins_anew_when_asked(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast._local import BytesSource, Follower, PartFile, StreamSource
+from holdfast._local import BytesSource, Follower, StreamSource
+from holdfast._part import PartFile
 from holdfast.errors import TransferError
 
 

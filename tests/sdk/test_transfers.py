@@ -55,7 +55,7 @@ def test_a_listener_may_cancel(client: holdfast.Client, begin: Begin, tmp_path: 
     with pytest.raises(errors.TransferCancelled):
         transfer.wait(30)
     wait_until(lambda: not client.transfers.pending())
-    wait_until(lambda: not list(tmp_path.glob("*.part")))
+    wait_until(lambda: not list(tmp_path.glob(".holdfast-*")))
     assert all(upload.name != transfer.name for upload in client.files.uploads())
 
 
@@ -102,7 +102,7 @@ async def test_one_that_is_cancelled_before_its_first_step_leaves_nothing_of_an_
     await aclient.transfers.resume(record).cancel()
     assert aclient.transfers.pending() == []
     assert [upload.name async for upload in aclient.files.uploads() if upload.name == transfer.name] == []
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".holdfast-")]
 
 
 async def test_what_is_pending_can_be_given_up(
@@ -118,7 +118,7 @@ async def test_what_is_pending_can_be_given_up(
     await aclient.transfers.cancel(record)
     assert aclient.transfers.pending() == []
     assert all(upload.name != transfer.name for upload in client.files.uploads())
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".holdfast-")]
 
 
 async def test_many_pauses_at_once_are_one(aclient: holdfast.AsyncClient, begin: Begin) -> None:

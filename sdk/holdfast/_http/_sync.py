@@ -177,7 +177,7 @@ class SyncDriver(Requests):
                     yield effect.value
                     continue
                 try:
-                    if stop is not None:
+                    if stop is not None and not (isinstance(effect, Do) and effect.always):
                         stop.check()
                     value = self._carry_out(effect, streams, stop)
                 except BaseException as error:

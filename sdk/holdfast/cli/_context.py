@@ -96,7 +96,7 @@ def exit_code(error: BaseException) -> Exit:
         (errors.ServerError, Exit.UNREACHABLE),
         ((errors.NotFound, errors.Gone, FileNotFoundError), Exit.NOT_FOUND),
         (errors.APIError, Exit.REFUSED),
-        ((errors.LocalExists, errors.RemoteChanged, errors.LocalChanged), Exit.REFUSED),
+        ((errors.LocalExists, errors.RemoteChanged, errors.LocalChanged, errors.DangerousName), Exit.REFUSED),
         (KeyboardInterrupt, Exit.INTERRUPTED),
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), Exit.FAILED)
@@ -112,8 +112,8 @@ def report(context: Context, error: BaseException, **about: str) -> Exit:
         context.print_problem(problem)
         return code
     words = errors.in_words(error)
-    for name in ("overwrite", "restart"):
-        words = words.replace(f"{name}=True", f"--{name}")
+    for name in ("overwrite", "restart", "allow_dangerous"):
+        words = words.replace(f"{name}=True", f"--{name.replace('_', '-')}")
     context.err.print(f"[red]holdfast:[/] {escape(words)}", soft_wrap=True)
     if isinstance(error, errors.ConnectFailed):
         context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")

@@ -53,6 +53,11 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in later 
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace another file that is there.")
 restart = click.option("--restart", is_flag=True, help="Begin at byte 0, whatever there is.")
+allow_dangerous = click.option(
+    "--allow-dangerous",
+    is_flag=True,
+    help="Let files land where programs run or trust them, such as .bashrc and .ssh/ in a home folder.",
+)
 segments = click.option(
     "--segments",
     type=click.IntRange(1, 64),
@@ -104,6 +109,7 @@ def upload(
 @click.option("--folder", is_flag=True, help="The names are folders: fetch all that is in them.")
 @overwrite
 @restart
+@allow_dangerous
 @segments
 @limit
 @command
@@ -114,21 +120,25 @@ def download(
     folder: bool,
     overwrite: bool,
     restart: bool,
+    allow_dangerous: bool,
     segments: int | None,
     limit: float | None,
 ) -> None:
     """Fetch files. What came before a cut, a crash or Ctrl-C is not fetched again; two versions are never mixed."""
     if to and len(names) > 1:
         to += "/"
+    options: dict[str, Any] = {
+        "overwrite": overwrite,
+        "restart": restart,
+        "allow_dangerous": allow_dangerous,
+        "limit": limit,
+    }
     with context.client() as client:
         for name in names:
             if folder or name.endswith("/"):
-                transfer: Transfer[Any] = client.files.download_folder(
-                    name, to, overwrite=overwrite, restart=restart, limit=limit
-                )
+                transfer: Transfer[Any] = client.files.download_folder(name, to, **options)
             else:
-                options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
-                transfer = client.files.download(name, to, limit=limit, **options)
+                transfer = client.files.download(name, to, segments=segments, **options)
             _print_result(context, _carry(context, transfer))
 
 
