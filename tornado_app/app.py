@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, PathMatches
 from tornado.web import Application
 
+from tornado_app.files import reserved
 from tornado_app.files.service import FileService
 from tornado_app.handlers import docs, health, index, seed_files, seed_processes
 from tornado_app.handlers import events as event_handlers
@@ -103,6 +104,7 @@ class App:
     @classmethod
     async def open(cls, settings: Settings) -> App:
         """Build every service and take up the work that an earlier server left. Raises `SettingsError`."""
+        reserved.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
             registry = Registry.load(settings)

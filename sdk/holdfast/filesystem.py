@@ -98,7 +98,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         with _as_os_errors(name):
             try:
                 return _file(self.client.files.info(name))
-            except (errors.NotFound, errors.BadRequest) as error:  # a folder is no name that a file can have
+            except errors.NotFound as error:
                 if next(self.client.files.list(name + "/", page_size=1), None) is not None:
                     return _folder(name)
                 raise _os_error(errno.ENOENT, name) from error
@@ -145,8 +145,15 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
 
     def modified(self, path: str) -> datetime:
         """When the file was published."""
-        changed: datetime = self.info(path)["modified"]
+        info = self.info(path)
+        if "modified" not in info:
+            raise _os_error(errno.EISDIR, info["name"])
+        changed: datetime = info["modified"]
         return changed
+
+    def created(self, path: str) -> datetime:
+        """When the file was published: it is not changed after that."""
+        return self.modified(path)
 
     def checksum(self, path: str) -> int:
         """Changes whenever the content does."""
@@ -220,7 +227,10 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         """Delete a file."""
         name = self._strip_protocol(path)
         with _as_os_errors(name):
-            self.client.files.delete(name)
+            try:
+                self.client.files.delete(name)
+            except errors.BadRequest as error:  # what no file can be called is not there
+                raise _os_error(errno.ENOENT, name) from error
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete files; with `recursive`, all that are below a folder."""

@@ -52,15 +52,19 @@ __all__ = [
 
 Place = Literal["loop", "thread", "process"]
 
-PROCESS_ID = r"^[A-Za-z0-9._-]{1,128}$"
-ProcessId = Annotated[str, Meta(pattern=PROCESS_ID, description="1 to 128 of letters, digits, `.`, `_` and `-`.")]
+PROCESS_ID = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}$"
+ProcessId = Annotated[
+    str,
+    Meta(pattern=PROCESS_ID, description="1 to 128 of letters, digits, `.`, `_` and `-`, but neither `.` nor `..`."),
+]
 
-_FIRST, _NEXT = (rf"[^{more}/\\\u0000-\u001f\u007f-\u009f\u2028\u2029]" for more in (".", ""))
-_SEGMENT = f"{_FIRST}{_NEXT}{{0,254}}"
+_NEVER = r"/\\\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_SEGMENT = rf"(?:[^.{_NEVER}][^{_NEVER}]{{0,254}}|\.[^.{_NEVER}][^{_NEVER}]{{0,253}}|\.\.[^{_NEVER}]{{1,253}})"
 FileName = Annotated[
     str,
     Meta(
-        description="A path under the files directory, as in `data/flights.csv`; no segment begins with a dot.",
+        description="A path under the files directory, as in `data/flights.csv`, without `.` and `..` segments and "
+        "invisible characters, and not under `.holdfast`, which is the server's own.",
         extra_json_schema={"pattern": f"^{_SEGMENT}(/{_SEGMENT})*$", "maxLength": 1024},
     ),
 ]
@@ -307,7 +311,9 @@ def link_signature(token: str, name: str, expires: int) -> str:
     HMAC-SHA-256 as hex, by the server's token, over the name and the time (seconds since the epoch) it is good until.
     Whoever has the token can make one; it lets its bearer read that one file, and nothing else.
     """
-    return hmac.new(token.encode(), f"GET\n{expires}\n{name}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(
+        token.encode(), f"GET\n{expires}\n{name}".encode(errors="surrogatepass"), hashlib.sha256
+    ).hexdigest()
 
 
 class Index(msgspec.Struct, frozen=True):

@@ -94,14 +94,25 @@ class StoreConformance:
             assert caught.value.kind is problems.NO_SUCH_FILE
         assert store.check_target(name) is None
 
-    @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "a\0b", ".a", "a//b"])
-    def test_bad_names_are_refused_everywhere(self, store: FileStore, name: str) -> None:
+    @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "a\0b", ".holdfast", ".holdfast/uploads", "a//b"])
+    def test_under_a_bad_name_there_is_nothing_and_nothing_can_be_put(self, store: FileStore, name: str) -> None:
         staged = store.create("x", b"")
-        calls = [store.stat, store.open, store.delete, store.check_target, lambda name: staged.publish(name, None)]
-        for call in calls:
+        for call in (store.stat, store.open):
+            with pytest.raises(problems.ProblemError) as caught:
+                call(name)
+            assert caught.value.kind is problems.NO_SUCH_FILE
+        for call in (store.delete, store.check_target, lambda name: staged.publish(name, None)):
             with pytest.raises(problems.ProblemError) as caught:
                 call(name)
             assert caught.value.kind is problems.BAD_NAME
+
+    @pytest.mark.parametrize("name", [".gitattributes", ".zgroup/.zarray", "a/.git/HEAD", "...", ".uploads/x"])
+    def test_names_with_a_leading_dot_are_names_like_any_other(self, store: FileStore, name: str) -> None:
+        put(store, name, b"dotted")
+        assert content(store, name) == b"dotted"
+        assert [found.name for found in store.listing()] == [name]
+        store.delete(name)
+        assert store.listing() == []
 
     def test_a_file_is_no_folder_and_a_folder_no_file(self, store: FileStore) -> None:
         put(store, "a/b", b"")
@@ -115,6 +126,10 @@ class StoreConformance:
                 store.check_target(name)
             assert caught.value.kind is problems.BAD_NAME
             staged.discard()
+            for call in (store.stat, store.open):
+                with pytest.raises(problems.ProblemError) as caught:
+                    call(name)
+                assert caught.value.kind is problems.NO_SUCH_FILE
 
     def test_files_are_listed_in_the_order_of_their_names(self, store: FileStore) -> None:
         names = ["A", "a-b", "a.txt", "a/b", "a/c/d", "a0", "ab", "b/x", "ä", "日"]

@@ -198,4 +198,4 @@ def test_a_server_killed_at_this_point_loses_nothing(
     assert len(left) <= 1  # one whose creation was never answered would expire
     for upload in left:
         httpx.delete(f"{server.url}/v1/uploads/{upload['id']}")
-    wait_until(lambda: os.listdir(server.files_dir / ".uploads") == [], what="nothing is left of any upload")
+    wait_until(lambda: os.listdir(server.files_dir / ".holdfast/uploads") == [], what="nothing is left of any upload")

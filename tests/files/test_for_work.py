@@ -72,7 +72,7 @@ def test_a_staged_file_is_invisible_until_it_is_published(files: FilesForWork, t
     assert staged.publish() == hashlib.sha256(b"one,two").hexdigest()
     assert (tmp_path / "d/out.csv").read_bytes() == b"one,two"
     staged.discard()
-    assert os.listdir(tmp_path / ".uploads") == []
+    assert os.listdir(tmp_path / ".holdfast/uploads") == []
     assert files.list() == ["d/out.csv"]
 
 
@@ -172,7 +172,9 @@ def test_many_threads_read_and_stage_at_once(files: FilesForWork) -> None:
 def test_what_work_drops_keeps_no_descriptor(files: LocalFilesForWork, tmp_path: Path) -> None:
     def opened() -> list[str]:
         links = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
-        return [found for link in links if (found := os.path.realpath(link)).startswith(f"{tmp_path}/.uploads/")]
+        return [
+            found for link in links if (found := os.path.realpath(link)).startswith(f"{tmp_path}/.holdfast/uploads/")
+        ]
 
     staged = files.stage("out", "key")
     staged.write(b"x")

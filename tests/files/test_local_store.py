@@ -89,7 +89,7 @@ class TestLinks:
         (root / "lookalike").symlink_to(str(root) + "x")
         for name in ("a/relative", "absolute", "folder/secret", "back/x", "etc/passwd", "folder/files/a", "lookalike"):
             error = refused(store.open, name)
-            assert error.kind is problems.BAD_NAME, name
+            assert error.kind is problems.NO_SUCH_FILE, name
             assert "leaves the files directory" in error.detail
         for name in ("folder/new", "etc/new", "back/new", "absolute", "a/relative", "etc"):
             assert "leaves" in refused(store.check_target, name).detail
@@ -99,10 +99,14 @@ class TestLinks:
     def test_links_to_hidden_places_and_endless_links_are_refused(self, root: Path, store: LocalStore) -> None:
         staged = store.create("up", b"")
         staged.write([b"in the making"])
-        (root / "peek").symlink_to(".uploads/up/data")
+        (root / "peek").symlink_to(".holdfast/uploads/up/data")
         (root / "x").symlink_to("y")
         (root / "y").symlink_to("x")
-        assert "hidden" in refused(store.open, "peek").detail
+        (root / "aside").symlink_to("folder/../.holdfast")
+        (root / "folder").mkdir()
+        for name in ("peek", "aside/uploads/up/data"):
+            assert "server's own" in refused(store.open, name).detail
+            assert "server's own" in refused(store.check_target, name).detail
         assert "too many links" in refused(store.open, "x").detail
         assert store.listing() == []
 
@@ -146,7 +150,7 @@ class TestByHand:
 
     def test_a_spoilt_digest_note_counts_for_nothing(self, root: Path, store: LocalStore) -> None:
         put(store, "a", b"12345")
-        note = root / ".digests" / f"{(root / 'a').stat().st_ino:x}"
+        note = root / ".holdfast/digests" / f"{(root / 'a').stat().st_ino:x}"
         for spoilt in (b"", b"5 6", b"\xff\xfe", note.read_bytes()[:30]):
             note.write_bytes(spoilt)
             again = LocalStore(root)
@@ -156,9 +160,9 @@ class TestByHand:
     def test_no_digest_note_outlives_its_file(self, root: Path, store: LocalStore) -> None:
         for number in range(5):
             put(store, "a", b"%d" % number)
-        assert len(os.listdir(root / ".digests")) == 1
+        assert len(os.listdir(root / ".holdfast/digests")) == 1
         store.delete("a")
-        assert os.listdir(root / ".digests") == []
+        assert os.listdir(root / ".holdfast/digests") == []
 
     @pytest.mark.parametrize("kind", ["fifo", "socket", "folder"])
     def test_what_is_no_file_is_refused_without_waiting(self, root: Path, store: LocalStore, kind: str) -> None:
@@ -169,14 +173,16 @@ class TestByHand:
         else:
             with socket.socket(socket.AF_UNIX) as server:
                 server.bind(str(root / "a"))
-        for call in (store.open, store.stat, store.delete, store.check_target):
+        for call in (store.open, store.stat):
+            assert refused(call, "a").kind is problems.NO_SUCH_FILE
+        for call in (store.delete, store.check_target):
             assert refused(call, "a").kind is problems.BAD_NAME
         assert store.listing() == []
 
     def test_names_that_nobody_can_ask_for_are_not_listed(self, root: Path, store: LocalStore) -> None:
-        for raw in (b".hidden", b"bad\xff", b"new\nline", b"back\\slash", b"good"):
+        for raw in (b".holdfast/x", b"bad\xff", b"new\nline", b"back\\slash", b"good", b".hidden"):
             (Path(os.fsdecode(os.fsencode(root) + b"/" + raw))).write_bytes(b"")
-        assert [found.name for found in store.listing()] == ["good"]
+        assert [found.name for found in store.listing()] == [".hidden", "good"]
 
 
 class TestPublishing:
@@ -229,10 +235,10 @@ class TestPublishing:
 
     def test_what_a_crash_left_half_made_is_swept(self, root: Path, store: LocalStore) -> None:
         for name in (".new-a", ".gone-b"):
-            (root / ".uploads" / name).mkdir()
-            (root / ".uploads" / name / "data").write_text("x")
+            (root / ".holdfast/uploads" / name).mkdir()
+            (root / ".holdfast/uploads" / name / "data").write_text("x")
         store.start()
-        assert os.listdir(root / ".uploads") == []
+        assert os.listdir(root / ".holdfast/uploads") == []
 
     @pytest.mark.parametrize("way", ["not implemented", "not allowed", "nothing"])
     def test_where_the_system_does_not_copy_parts_are_joined_all_the_same(
@@ -261,13 +267,15 @@ class TestPublishing:
         whole = store.create("whole", b"")
         whole.join(parts)
         paths = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
-        assert [path for path in paths if path.startswith(f"{root}/.uploads/")] == [f"{root}/.uploads/whole/data"]
+        assert [path for path in paths if path.startswith(f"{root}/.holdfast/uploads/")] == [
+            f"{root}/.holdfast/uploads/whole/data"
+        ]
         assert whole.offset == 20
 
     def test_a_part_that_is_shorter_than_it_was_is_told(self, root: Path, store: LocalStore) -> None:
         part, whole = store.create("p", b""), store.create("whole", b"")
         part.write([b"abc"])
-        os.truncate(root / ".uploads/p/data", 1)
+        os.truncate(root / ".holdfast/uploads/p/data", 1)
         with pytest.raises(OSError, match="ended early"):
             whole.join([part])
         assert whole.offset == 0
@@ -307,7 +315,7 @@ class TestPublishing:
 
     def test_a_published_upload_whose_note_is_lost_is_gone(self, root: Path, store: LocalStore) -> None:
         store.create("u", b"info").close()
-        (root / ".uploads" / "u" / "data").unlink()
+        (root / ".holdfast/uploads" / "u" / "data").unlink()
         with pytest.raises(problems.ProblemError) as refusal:
             store.load("u")
         assert refusal.value.kind is problems.NO_SUCH_UPLOAD
@@ -336,13 +344,17 @@ class TestDurability:
 
     def test_that_bytes_are_settled_or_taken_back(self, root: Path, synced: list[str]) -> None:
         store = LocalStore(root, durable=True)
-        assert [path.rpartition("/")[2] for path in synced] == ["files"]  # that .uploads is there
+        assert [path.rpartition("/")[2] for path in synced] == [
+            "files",
+            ".holdfast",
+            ".holdfast",
+        ]  # what the server keeps
         staged = store.create("u", b"")
         staged.write([b"abc"])
         staged.guard()
         synced.clear()
         staged.settle()
-        assert synced == [".uploads/u"]  # that the mark is gone
+        assert synced == ["uploads/u"]  # that the mark is gone
         staged.truncate(1)
         assert synced[1:] == ["u/data"]
         store.close()

@@ -32,7 +32,7 @@ async def files(settings: Settings) -> AsyncIterator[FileService]:
 
 @pytest.fixture
 def uploads_dir(settings: Settings) -> Path:
-    return settings.files_dir / ".uploads"
+    return settings.files_dir / ".holdfast/uploads"
 
 
 class TestStart:
@@ -143,7 +143,7 @@ async def test_many_uploads_hold_few_descriptors(files: FileService) -> None:
             await asyncio.gather(*files.uploads._tasks)
         data = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _exists(fd)]
         assert (
-            sum(str(files.settings.files_dir) in path and ".uploads/" in path for path in data) <= _OPEN + 1
+            sum(str(files.settings.files_dir) in path and ".holdfast/uploads/" in path for path in data) <= _OPEN + 1
         )  # one may be on its way out
     assert all(upload.complete for upload in uploads)
 

@@ -145,7 +145,7 @@ class TestCreation:
             headers = {"Upload-Complete": complete, "Upload-Length": length}
             answer = await http.post("/v1/uploads", headers=headers, content=b"abc")
             assert_refused(answer, 400, "", "inconsistent-upload-length")
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     async def test_more_than_the_limit_is_a_413_that_tells_it(self, http: httpx.AsyncClient, files: Path) -> None:
         headers = {"Upload-Complete": "?0", "Upload-Length": "10000001"}
@@ -154,12 +154,12 @@ class TestCreation:
         assert answer.headers["Upload-Limit"] == "max-size=10000000"
         answer = await http.post("/v1/uploads", headers={"Upload-Complete": "?0"}, content=b"x" * 10_000_001)
         assert_refused(answer, 413, "more than the 10000000")
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     @pytest.mark.parametrize(
         ("headers", "status", "says"),
         [
-            (named("../a"), 400, "starts with a dot"),
+            (named("../a"), 400, "names no file"),
             (named("/a"), 400, "absolute"),
             (named("there"), 409, "overwrite=true"),
             ({"Content-Disposition": "inline; filename=a b"}, 400, "can't be read"),
@@ -173,7 +173,7 @@ class TestCreation:
         (files / "there").touch()
         answer = await http.post("/v1/uploads", headers={"Upload-Complete": "?1", **headers}, content=b"abc")
         assert_refused(answer, status, says)
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
         assert shown(files) == {"there": b""}
 
     async def test_options_tell_the_limits(self, http: httpx.AsyncClient) -> None:
@@ -458,7 +458,7 @@ class TestCancellation:
             assert (await http.delete(each)).status_code == 204
             assert (await http.head(each)).status_code == 404
         assert shown(files) == {"a": b"abc"}
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     async def test_it_ends_a_request_that_is_under_way(self, http: httpx.AsyncClient, base_url: str) -> None:
         raw = Raw(base_url)

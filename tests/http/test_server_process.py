@@ -180,7 +180,7 @@ class TestStop:
             for request in requests:
                 connection = stack.enter_context(socket.create_connection((host, int(port))))
                 connection.sendall(request.replace("\r\n", f"\r\nHost: {host}\r\n", 1).encode())
-            wait_until(lambda: any(server.files_dir.glob(".uploads/seed-*")))
+            wait_until(lambda: any(server.files_dir.glob(".holdfast/uploads/seed-*")))
             assert server.stop() < 6
 
 

@@ -243,9 +243,9 @@ class TestCreation:
             ({"Upload-Length": "5", "Upload-Metadata": ",a YQ=="}, 400, "a key is missing"),
             ({"Upload-Length": "5", "Upload-Metadata": "a YQ==,"}, 400, "a key is missing"),
             ({"Upload-Length": "5", "Upload-Metadata": "filename /w=="}, 400, "filename is not UTF-8"),
-            ({"Upload-Length": "5", **metadata(filename="../a")}, 400, "starts with a dot"),
+            ({"Upload-Length": "5", **metadata(filename="../a")}, 400, "names no file"),
             ({"Upload-Length": "5", **metadata(filename="/a")}, 400, "absolute"),
-            ({"Upload-Length": "5", **metadata(filename=".uploads/a")}, 400, "starts with a dot"),
+            ({"Upload-Length": "5", **metadata(filename=".holdfast/a")}, 400, "reserved"),
             ({"Upload-Length": "5", **metadata(filename="a\nb")}, 400, "control"),
             ({"Upload-Length": "5", **metadata(filename="there")}, 409, "overwrite=true"),
             ({"Upload-Length": "5", **metadata(filename="folder")}, 400, "is a folder"),
@@ -265,7 +265,7 @@ class TestCreation:
         (files / "there").touch()
         (files / "folder").mkdir()
         assert_refused(await http.post("/v1/uploads", headers={**TUS, **headers}), status, says)
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     async def test_content_may_come_with_the_creation(self, http: httpx.AsyncClient, files: Path) -> None:
         headers = {**OCTETS, "Upload-Length": "5", **metadata(filename="a")}
@@ -283,7 +283,7 @@ class TestCreation:
         assert_refused(await http.post("/v1/uploads", headers=headers, content=b"123"), 415, "Content-Type must be")
         headers = {**OCTETS, "Upload-Length": "2"}
         assert_refused(await http.post("/v1/uploads", headers=headers, content=b"123"), 400, "go past")
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     async def test_the_length_may_be_told_later_and_then_stays(self, http: httpx.AsyncClient, files: Path) -> None:
         url = await create(http, None, **metadata(filename="a"))
@@ -392,7 +392,7 @@ class TestChecksum:
         headers = {**OCTETS, "Upload-Length": "3", **metadata(filename="a")}
         answer = await http.post("/v1/uploads", headers={**headers, **checksum("sha1", b"abd")}, content=b"abc")
         assert_refused(answer, 460, "send it again")
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
         answer = await http.post("/v1/uploads", headers={**headers, **checksum("sha1", b"abc")}, content=b"abc")
         assert answer.status_code == 201
         assert shown(files) == {"a": b"abc"}
@@ -447,7 +447,7 @@ class TestExpiration:
         monkeypatch.undo()
         assert_refused(await patch(http, url, 3, b"45"), 410, "has expired: create another")
         assert (await http.head(done, headers=TUS)).status_code == 410
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
         assert shown(files) == {"done": b"", "grown": b"in view"}  # what users see is closed, not removed
 
 
@@ -458,7 +458,7 @@ class TestTermination:
         answer = await http.delete(url, headers=TUS)
         assert (answer.status_code, answer.content) == (204, b"")
         assert (await http.head(url, headers=TUS)).status_code == 404
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
 
     async def test_deleting_a_finished_one_keeps_the_file(self, http: httpx.AsyncClient, files: Path) -> None:
         url = await create(http, 3, **metadata(filename="a"))
@@ -733,7 +733,7 @@ class TestPlain:
         assert answer.headers["Location"] == "/v1/files/d/%C3%A4.txt"
         assert answer.json()["sha256"] == hashlib.sha256(b"plain").hexdigest()
         assert shown(files) == {"d/ä.txt": b"plain"}
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
         refused = await http.post("/v1/uploads", headers=headers, content=b"again")
         assert refused.status_code == 409
         assert (await http.post("/v1/uploads?overwrite=true", headers=headers, content=b"again")).status_code == 201
@@ -746,14 +746,14 @@ class TestPlain:
         raw.close()
 
         async def nothing() -> bool:
-            return not os.listdir(files / ".uploads") and not (await http.get("/v1/uploads")).json()["items"]
+            return not os.listdir(files / ".holdfast/uploads") and not (await http.get("/v1/uploads")).json()["items"]
 
         await until(nothing)
         assert shown(files) == {}
 
     async def test_bad_headers_are_told_and_make_nothing(self, http: httpx.AsyncClient, files: Path) -> None:
         for headers, says in (
-            ({"Content-Disposition": 'attachment; filename="../a"'}, "starts with a dot"),
+            ({"Content-Disposition": 'attachment; filename="../a"'}, "names no file"),
             ({"Content-Disposition": "attachment; filename=a b"}, "can't be read"),
             ({"Repr-Digest": "sha-256=abc"}, "Repr-Digest can't be read"),
             ({"Content-Digest": "nope"}, "Content-Digest can't be read"),
@@ -761,7 +761,7 @@ class TestPlain:
             answer = await http.post("/v1/uploads", headers=headers, content=b"x")
             assert answer.status_code == 400
             assert says in answer.json()["detail"]
-        assert os.listdir(files / ".uploads") == []
+        assert os.listdir(files / ".holdfast/uploads") == []
         answer = await http.patch("/v1/uploads/x", content=b"x")
         assert answer.status_code == 415
 

@@ -195,7 +195,7 @@ class TestLies:
         raw.close()
 
         async def gone() -> bool:
-            return os.listdir(files / ".uploads") == []
+            return os.listdir(files / ".holdfast/uploads") == []
 
         await until(gone)
         assert shown(files) == {}

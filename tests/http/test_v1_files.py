@@ -119,21 +119,44 @@ async def test_names_of_any_script_and_in_folders(
         ("%2E%2E/%2E%2E/etc/passwd", 400),
         ("a%2F..%2F..%2Fetc%2Fpasswd", 400),
         ("%2Fetc%2Fpasswd", 400),
-        (".uploads/x", 400),
+        (".holdfast/uploads/x", 400),
+        (".holdfast", 400),
+        ("link/secret", 400),
         ("a%00b", 400),
         ("%FF", 400),
         ("a%0Ab", 400),
         ("a//b", 400),
+        ("a%E2%80%AEb", 400),
     ],
 )
-async def test_what_is_no_file_is_a_clear_error(base_url: str, files: Path, path: str, status: int) -> None:
+async def test_what_can_be_no_file_is_not_found_and_not_written(
+    base_url: str, files: Path, path: str, status: int
+) -> None:
     (files / "folder").mkdir()
+    (files / "link").symlink_to("/")
     # Bare sockets: clients tidy such paths up.
-    answer = await raw(base_url, f"GET /v1/files/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status), head
-    assert b"application/problem+json" in head
-    assert b'"detail":"' in body
+    close = "Host: 127.0.0.1\r\nConnection: close\r\n"
+    wanted = {"GET": 404, "HEAD": 404, "DELETE": 404 if "%E2" in path else status}
+    if status == 400:
+        wanted["PUT"] = 400
+    for method, expected in wanted.items():
+        answer = await raw(base_url, f"{method} /v1/files/{path} HTTP/1.1\r\n{close}Content-Length: 0\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % expected), head
+        assert b"application/problem+json" in head
+        assert method == "HEAD" or b'"detail":"' in body
+
+
+async def test_names_with_a_leading_dot_are_names_like_any_other(http: httpx.AsyncClient, files: Path) -> None:
+    for name in (".nojekyll", ".gitattributes", "a.zarr/.zgroup", "site/.well-known/.x"):
+        assert (await http.put(f"/v1/files/{name}", content=b"x")).status_code == 201
+        answer = await get(http, name)
+        assert (answer.status_code, answer.content) == (200, b"x")
+        assert f'filename="{name.rpartition("/")[2]}"' in answer.headers["Content-Disposition"]
+        assert [file["name"] for file in (await http.get("/v1/files", params={"prefix": name})).json()["items"]] == [
+            name
+        ]
+        assert (await http.delete(f"/v1/files/{name}")).status_code == 204
 
 
 async def raw(base_url: str, request: str) -> bytes:

@@ -39,7 +39,7 @@ def digest(algorithm: str, content: bytes) -> str:
 
 def staged(files: Path) -> list[str]:
     """What is in the making."""
-    return os.listdir(files / ".uploads")
+    return os.listdir(files / ".holdfast/uploads")
 
 
 async def test_a_put_makes_a_file(http: httpx.AsyncClient, files: Path) -> None:
@@ -254,7 +254,9 @@ async def test_a_part_is_refused_and_a_whole_that_says_so_is_not(http: httpx.Asy
     assert (await http.put(URL, content=b"abc", headers=whole)).status_code == 201
 
 
-@pytest.mark.parametrize("name", ["../x", "a/../../x", ".hidden", "a/.hidden/b", "a\\b", "deep", "a\nb", "x" * 256])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/../../x", ".holdfast", ".holdfast/uploads/b", "a\\b", "deep", "a\nb", "x" * 256]
+)
 async def test_a_name_that_no_file_can_have_is_refused(http: httpx.AsyncClient, files: Path, name: str) -> None:
     (files / "deep").mkdir()
     quoted = "".join(f"%{byte:02X}" for byte in name.encode())
@@ -315,7 +317,7 @@ def test_a_server_killed_during_a_put_has_the_old_file_and_no_rest(spawn_server:
 
         thread = threading.Thread(target=put)
         thread.start()
-        wait_until(lambda: any((server.files_dir / ".uploads").rglob("data")), what="bytes are in the making")
+        wait_until(lambda: any((server.files_dir / ".holdfast/uploads").rglob("data")), what="bytes are in the making")
         server.kill()
         proxy.cut_all()
         thread.join()

@@ -28,7 +28,7 @@ def shown(files: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(files)): path.read_bytes()
         for path in sorted(files.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(files).parts)
+        if path.is_file() and path.relative_to(files).parts[0] != ".holdfast"
     }
 
 

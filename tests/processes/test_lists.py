@@ -227,7 +227,7 @@ def registry(registry: Registry) -> Registry:
 @pytest.fixture
 def staged(settings: Settings) -> Callable[[], list[Path]]:
     """What work has staged."""
-    return lambda: sorted(settings.files_dir.glob(".uploads/work-*"))
+    return lambda: sorted(settings.files_dir.glob(".holdfast/uploads/work-*"))
 
 
 Staged = Callable[[], list[Path]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import subprocess
@@ -152,9 +153,14 @@ def test_errors_are_those_of_open(fs: HoldfastFileSystem, spawn_server: Callable
             missing("there/is none")
     with pytest.raises(FileNotFoundError):
         fs.rm("there/is none", recursive=True)
-    with pytest.raises(OSError, match="dot"):
-        fs.pipe_file("a/.hidden", b"")
-    assert not fs.exists("a/.hidden")
+    for never in (".holdfast/x", "a/../b", "a//b", "a\\b", "a\nb", "x" * 300, "a\u202eb"):
+        with pytest.raises(OSError) as caught:
+            fs.pipe_file(never, b"")
+        assert caught.value.errno == errno.EINVAL, never
+        assert not fs.exists(never)
+        for ask in (fs.info, fs.ls, fs.cat_file, fs.rm, fs.open, fs.rm_file, fs.created, fs.modified):
+            with pytest.raises(FileNotFoundError):
+                ask(never)
     guarded = HoldfastFileSystem(spawn_server(HOLDFAST_TOKEN="right").url, token="wrong", skip_instance_cache=True)
     with pytest.raises(PermissionError) as caught:
         guarded.ls("")
@@ -230,16 +236,16 @@ def test_a_name_that_was_taken_meanwhile_is_not_replaced(fs: HoldfastFileSystem)
 
 
 def test_an_upload_that_is_refused_ends_the_writing(fs: HoldfastFileSystem) -> None:
-    file = fs.open(".refused", "wb", block_size=1000)
-    with pytest.raises(OSError, match="dot"):
+    file = fs.open(".holdfast/refused", "wb", block_size=1000)
+    with pytest.raises(OSError, match="reserved"):
         [file.write(bytes(1000)) for _ in range(10)]
     file.discard()
 
 
 def test_a_failed_write_is_not_tried_again_when_it_is_closed(fs: HoldfastFileSystem) -> None:
-    file = fs.open(".refused", "wb")
+    file = fs.open(".holdfast/refused", "wb")
     file.write(b"x")
-    with pytest.raises(OSError, match="dot"):
+    with pytest.raises(OSError, match="reserved"):
         file.close()
     assert file.closed
 

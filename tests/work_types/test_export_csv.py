@@ -128,7 +128,7 @@ def test_a_key_that_repeats_across_two_batches_is_noticed(workshop: Workshop) ->
 
 
 def test_a_bad_file_name_is_refused_at_the_start(workshop: Workshop) -> None:
-    with pytest.raises(ProblemError, match="starts with a dot"):
+    with pytest.raises(ProblemError, match="names no file"):
         run(workshop, file_name="../out.csv")
 
 

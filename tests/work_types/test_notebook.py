@@ -97,7 +97,7 @@ def test_an_older_notebook_without_cell_ids_stays_valid() -> None:
         (Notebook("a.ipynb", "a.ipynb"), "output_name must be another than file_name"),
         (Notebook("a.ipynb", parameters={"a-b": 1}), "'a-b' can't be the name of a parameter"),
         (Notebook("a.ipynb", parameters={"class": 1}), "'class' can't be the name of a parameter"),
-        (Notebook("../a.ipynb"), "starts with a dot"),
+        (Notebook("../a.ipynb"), "names no file"),
     ],
     ids=lambda value: str(value),
 )

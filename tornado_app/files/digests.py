@@ -7,7 +7,6 @@ import threading
 from collections import OrderedDict
 
 from tornado_app.files import small
-from tornado_app.files.tree import FOLDER
 
 _CACHED = 65536
 
@@ -25,17 +24,13 @@ def etag(status: os.stat_result) -> str:
 
 
 class DigestNotes:
-    """One small note a digested file, in the folder `.digests`, named by inode.
+    """One small note a digested file, in a folder that it takes over, named by inode.
 
     A note is written before the file is renamed into place, so whoever sees the file can see its digest.
     """
 
-    def __init__(self, root: int) -> None:
-        try:
-            os.mkdir(".digests", 0o700, dir_fd=root)
-        except FileExistsError:
-            pass
-        self._folder = os.open(".digests", FOLDER, dir_fd=root)
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
         self._cache: OrderedDict[Version, str | None] = OrderedDict()
         self._lock = threading.Lock()
 

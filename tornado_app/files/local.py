@@ -1,4 +1,4 @@
-"""The local store: published files in a directory, bytes in the making in `.uploads/` inside it (one file system)."""
+"""The local store: published files in a directory, bytes in the making in a reserved folder of it (one file system)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tornado_app import problems
-from tornado_app.files import digests, names
+from tornado_app.files import digests, names, reserved
 from tornado_app.files.digests import DigestNotes
 from tornado_app.files.staging import LocalStaged, Staging
 from tornado_app.files.store import ANYTHING, Expect, FileStat
@@ -55,10 +55,15 @@ class LocalStore:
 
     def __init__(self, root: Path, *, durable: bool = False) -> None:
         self.tree = Tree(root)
-        self.digests = DigestNotes(self.tree.fd)
+        try:
+            uploads, notes = reserved.open_folders(self.tree.fd, durable=durable)
+        except BaseException:
+            self.tree.close()
+            raise
+        self.digests = DigestNotes(notes)
         # What stands under a name is checked and replaced under this lock: a decision of one server.
         self.lock = threading.Lock()
-        self._staging = Staging(self, durable)
+        self._staging = Staging(self, uploads, durable)
 
     def claim(self) -> None:
         """Be the one server of this directory, until closed. Raises `OSError` when there is another."""
@@ -78,17 +83,26 @@ class LocalStore:
 
     def stat(self, name: str) -> FileStat:
         """See `FileStore`."""
-        fd, status = self.tree.open(name)
+        fd, status = self._open(name)
         os.close(fd)
         return self.describe(name, status)
 
     def open(self, name: str) -> LocalReader:
         """See `FileStore`; the reader has a descriptor."""
-        fd, status = self.tree.open(name)
+        fd, status = self._open(name)
         try:
             return LocalReader(fd, self.describe(name, status))
         except BaseException:
             os.close(fd)
+            raise
+
+    def _open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a file for reading. By a name that no file can have there is none: NO_SUCH_FILE says why."""
+        try:
+            return self.tree.open(name)
+        except problems.ProblemError as error:
+            if error.kind is problems.BAD_NAME:
+                raise problems.NO_SUCH_FILE(error.detail, **error.members) from None
             raise
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
@@ -110,7 +124,7 @@ class LocalStore:
         with self.tree.parent(name) as (folder, last), self.lock:
             found = self.found(name, folder, last)
             if found is None:
-                raise problems.NO_SUCH_FILE(f"there is no file {name!r}")
+                raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
             status, _ = found
             expect.check(name, self.describe(name, status))
             os.unlink(last, dir_fd=folder)
@@ -118,8 +132,9 @@ class LocalStore:
             self.digests.forget(status)
         self.prune(name)
 
-    def check_target(self, name: str) -> FileStat | None:
+    def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
         """See `FileStore`."""
+        (names.check_reachable if removing else names.check)(name)
         try:
             with self.tree.parent(name) as (folder, last):
                 found = self.found(name, folder, last)
@@ -213,7 +228,7 @@ class LocalStore:
             except UnicodeDecodeError:
                 continue  # no name here can be told
             name = base + segment
-            if names.flaw(name.rstrip("/")) is not None:
+            if names.structural_flaw(name.rstrip("/")) is not None:
                 continue
             if not segment.endswith("/"):
                 if name.startswith(prefix) and name.encode("utf-8") > after:

@@ -1,31 +1,64 @@
-"""What a file may be called: pure checks, no disk. The same rules hold on every way in."""
+"""Names of files: pure checks, no disk. The same rules hold on every way in."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
 
 from tornado_app import problems
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+RESERVED = ".holdfast"
+"""The folder of the files directory that is the server's own: staged bytes and digests."""
 
 SEGMENT_BYTES = 255
 NAME_BYTES = 1024
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Default_Ignorable_Code_Point of Unicode 15 (DerivedCoreProperties.txt), the other format characters that show nothing
+# (category Cf), and the blank of Braille: a name with one of them reads as another name, or in another order.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_SEEN = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f]")
+_NON_JOINER, _JOINER = "\u200c", "\u200d"
+_EMOJI_STYLE, _KEYCAP = "\ufe0f", "\u20e3"
+_HAS_VARIANTS = re.compile("[\u1000-\u109f\u3400-\u9fff\ua840-\ua877\uf900-\ufaff\U00020000-\U0003ffff]")
+# England, Scotland and Wales: the sequences of tags that are shown (UTS #51, RGI).
+_FLAGS = re.compile(
+    "\U0001f3f4(?:"
+    + "|".join("".join(chr(0xE0000 + ord(c)) for c in region) for region in ("gbeng", "gbsct", "gbwls"))
+    + ")\U000e007f"
+)
+_VIRAMA = 9  # the canonical combining class
+
 
 def check(name: str) -> str:
-    """`name` itself: a relative POSIX path in UTF-8 without anything that hides, escapes or confuses.
+    """Return `name` if a file may be given it: a relative POSIX path in UTF-8 that hides, escapes and confuses nothing.
 
     Raises:
         ProblemError: BAD_NAME, saying which rule it breaks.
     """
-    reason = flaw(name)
-    if reason is not None:
-        raise problems.BAD_NAME(f"{name[:200]!r} is not a file name here: {reason}", field="file_name")
-    return name
+    return _refuse(name, flaw(name))
+
+
+def check_reachable(name: str) -> str:
+    """Return `name` if a file may have it already: `check` without the rule on invisible characters.
+
+    Files by such names may stand there from earlier versions or by hand; they can be read, listed and deleted.
+    """
+    return _refuse(name, structural_flaw(name))
 
 
 def flaw(name: str) -> str | None:
-    """Why `name` can't be a file's name, or None when it can."""
+    """Return why a file can't be given `name`, or None when it can."""
+    return structural_flaw(name) or (None if name.isascii() else _deception(name))
+
+
+def structural_flaw(name: str) -> str | None:
+    """Return why no file can ever be known by `name`, or None."""
     if not name:
         return "it is empty; give a relative path such as data/flights.csv"
     try:
@@ -40,11 +73,74 @@ def flaw(name: str) -> str | None:
         return "it has a backslash; folders are separated by /"
     if name.startswith("/"):
         return "it is absolute; give a path relative to the files directory"
-    for segment in name.split("/"):
+    segments = name.split("/")
+    for segment in segments:
         if not segment:
             return "it has an empty segment; a name has no // and no / at the end"
-        if segment.startswith("."):
-            return f"its segment {segment[:80]!r} starts with a dot"
-        if len(segment.encode("utf-8")) > SEGMENT_BYTES:
+        if segment in (".", ".."):
+            return f"its segment {segment!r} names no file; give the path without . and .. segments"
+        if len(segment) * 4 > SEGMENT_BYTES and len(segment.encode("utf-8")) > SEGMENT_BYTES:
             return f"a segment has more than {SEGMENT_BYTES} bytes"
+    if is_reserved(segments[0]):
+        return f"the folder {RESERVED} is reserved for the server; choose another name"
     return None
+
+
+def is_reserved(segment: str) -> bool:
+    """True for a first segment that is the server's own folder, also on file systems that ignore case."""
+    return segment.startswith(".") and segment.casefold() == RESERVED
+
+
+def _refuse(name: str, reason: str | None) -> str:
+    if reason is not None:
+        raise problems.BAD_NAME(f"{name[:200]!r} is not a file name here: {reason}", field="file_name")
+    return name
+
+
+def _deception(name: str) -> str | None:
+    for match in _INVISIBLE.finditer(name):
+        if not _has_effect(name, match.start()):
+            found = match[0]
+            called = unicodedata.name(found, "an invisible character")
+            return f"it has the invisible character U+{ord(found):04X} ({called}); leave it out"
+    return None
+
+
+def _has_effect(name: str, at: int) -> bool:
+    """True for an invisible character where writing needs it, so that without it the name would look different.
+
+    Joiners as RFC 5892 (appendix A) allows them and as emoji are composed (UTS #51); signs that Unicode counts as
+    format characters although they are seen.
+    """
+    found, before, after = name[at], name[at - 1 : at], name[at + 1 : at + 2]
+    if _SEEN.match(found):
+        return True
+    if found in (_NON_JOINER, _JOINER):
+        if before and unicodedata.combining(before) == _VIRAMA:
+            return True
+        if found == _NON_JOINER:
+            return _is_joined(reversed(name[:at])) and _is_joined(name[at + 1 :])
+        return (_is_pictorial(before) or before == _EMOJI_STYLE) and _is_pictorial(after)
+    if found == _EMOJI_STYLE and before in (*"#*0123456789",):
+        return after == _KEYCAP
+    if "\ufe00" <= found <= "\ufe0f" or "\U000e0100" <= found <= "\U000e01ef":
+        return _is_pictorial(before) or bool(_HAS_VARIANTS.fullmatch(before))
+    if "\u180b" <= found <= "\u180f":
+        return "\u1820" <= before <= "\u18aa"  # Mongolian letters
+    return any(flag.start() <= at < flag.end() for flag in _FLAGS.finditer(name))
+
+
+def _is_joined(characters: Iterable[str]) -> bool:
+    """True if the first one that is no mark is a letter of a script that is written joined."""
+    for character in characters:
+        direction = unicodedata.bidirectional(character)
+        if direction != "NSM":
+            return direction == "AL"
+    return False
+
+
+def _is_pictorial(character: str) -> bool:
+    """True for what emoji are composed of."""
+    return bool(character) and (
+        unicodedata.category(character) in ("So", "Sm", "Sk") or character in "\u203c\u2049\u3030\u303d"
+    )

@@ -65,8 +65,8 @@ class PublishedFiles:
         """What a GET with these headers gets.
 
         Raises:
-            ProblemError: BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small
-                file that somebody writes to all the time.
+            ProblemError: NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small file that
+                somebody writes to all the time.
         """
         return self._uploads.run(self._fetch, name, _relevant(headers))
 
@@ -167,8 +167,10 @@ class PublishedFiles:
         self._uploads.news.of_file(name, "deleted")
 
     def _delete(self, name: str, headers: Mapping[str, str]) -> None:
-        stat = self._store.stat(name)
-        self._store.delete(name, _expect("DELETE", name, headers, stat))
+        current = self._store.check_target(name, removing=True)
+        if current is None:
+            raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+        self._store.delete(name, _expect("DELETE", name, headers, current))
 
     def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Expect]:
         current = self._store.check_target(name)

@@ -37,7 +37,7 @@ class SeedFiles:
         """The piece of a file that starts at `bytes_read`, of at most `chunk_size` bytes.
 
         Raises:
-            ProblemError: BAD_NAME, NO_SUCH_FILE; FILE_CHANGED when `etag` is given and not the file's any more;
+            ProblemError: NO_SUCH_FILE; FILE_CHANGED when `etag` is given and not the file's any more;
                 BAD_PARAMETERS past the end; NOT_ACCEPTABLE_ENCODING for bytes that are not text.
         """
         return await self._uploads.run(self._piece, name, bytes_read, encoding, etag)
@@ -77,7 +77,7 @@ class SeedFiles:
 
     async def status(self, name: str) -> UploadStatus:
         """Where an upload in the making is to go on, or the whole of a published file. Raises NO_SUCH_FILE."""
-        upload = self._find(name)
+        upload = self._find(name) if names.flaw(name) is None else None
         if upload is not None:
             return _status(upload)
         stat = await self._uploads.run(self._store.stat, name)

@@ -1,4 +1,4 @@
-"""Bytes in the making on a local disk: `.uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
+"""Bytes in the making on a local disk: `uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
 
 | file | says |
 | --- | --- |
@@ -13,7 +13,6 @@ A directory appears under its id by a rename once it is whole, and goes by a ren
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tornado_app import faults, problems
-from tornado_app.files import digests, names, small, tree
+from tornado_app.files import digests, names, reserved, small, tree
 from tornado_app.files.store import ANYTHING, Expect, FileStat, Piece, StagedData
 
 if TYPE_CHECKING:
@@ -51,18 +50,12 @@ class _Published(msgspec.Struct):
 
 
 class Staging:
-    """The directory `.uploads`."""
+    """The directory of staged bytes, open as `fd`, which it takes over."""
 
-    def __init__(self, store: LocalStore, durable: bool) -> None:
+    def __init__(self, store: LocalStore, fd: int, durable: bool) -> None:
         self.store = store
         self.durable = durable
-        try:
-            os.mkdir(".uploads", 0o700, dir_fd=store.tree.fd)
-            if durable:
-                os.fsync(store.tree.fd)
-        except FileExistsError:
-            pass
-        self.fd = os.open(".uploads", tree.FOLDER, dir_fd=store.tree.fd)
+        self.fd = fd
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -72,10 +65,7 @@ class Staging:
 
     def claim(self) -> None:
         """Lock the directory against other servers. Raises `OSError`."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(errno.EBUSY, "another server uses it; stop that one, or use another directory") from None
+        reserved.claim(self.fd)
 
     def ids(self) -> list[str]:
         """Every id, in order."""
@@ -89,7 +79,7 @@ class Staging:
 
     @contextmanager
     def folder(self, name: str) -> Iterator[int]:
-        """A directory of `.uploads`, open. Raises NO_SUCH_UPLOAD."""
+        """A directory of `uploads`, open. Raises NO_SUCH_UPLOAD."""
         try:
             fd = os.open(name, tree.FOLDER, dir_fd=self.fd)
         except (FileNotFoundError, NotADirectoryError):
@@ -100,7 +90,7 @@ class Staging:
             os.close(fd)
 
     def create(self, id: str, info: bytes) -> LocalStaged:
-        """Make `.uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
+        """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
         _check_id(id)
         temporary = f".new-{id}"
         try:
@@ -131,7 +121,7 @@ class Staging:
         return LocalStaged(self, id, data, info, None)
 
     def load(self, id: str) -> LocalStaged:
-        """Open `.uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
+        """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
         _check_id(id)
         with self.folder(id) as folder:
             info = small.read(folder, "info")
@@ -186,7 +176,7 @@ class Staging:
         return os.path.samestat(own, there)
 
     def remove(self, name: str) -> None:
-        """Remove a directory of `.uploads` and the files in it, as far as they are there."""
+        """Remove a directory of `uploads` and the files in it, as far as they are there."""
         try:
             with self.folder(name) as folder:
                 for entry in os.listdir(folder):

@@ -191,11 +191,11 @@ class FileStore(Protocol):
         ...
 
     def stat(self, name: str) -> FileStat:
-        """Raises BAD_NAME, NO_SUCH_FILE."""
+        """Raises NO_SUCH_FILE, also for a name that no file can have."""
         ...
 
     def open(self, name: str) -> FileReader:
-        """Raises BAD_NAME, NO_SUCH_FILE."""
+        """Raises NO_SUCH_FILE, also for a name that no file can have."""
         ...
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
@@ -206,8 +206,10 @@ class FileStore(Protocol):
         """Raises BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         ...
 
-    def check_target(self, name: str) -> FileStat | None:
-        """What `name` would replace, None for nothing. Raises BAD_NAME when no file can ever be put there."""
+    def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
+        """What `name` would replace, None for nothing. Raises BAD_NAME when no file can ever be put there.
+
+        `removing`: what a deletion would remove, also by a name that can't be given any more."""
         ...
 
     def create(self, id: str, info: bytes) -> StagedData:

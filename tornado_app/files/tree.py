@@ -40,7 +40,7 @@ class Tree:
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
         """A descriptor of the regular file `name`, for reading, and its status. Raises BAD_NAME, NO_SUCH_FILE."""
-        names.check(name)
+        names.check_reachable(name)
         fd = self._open_without_links(name)
         if fd is None:
             with self._walk(name) as (folder, last):
@@ -79,7 +79,7 @@ class Tree:
 
         Raises BAD_NAME when a segment on the way is a file, NO_SUCH_FILE when it is missing and not to be created.
         """
-        names.check(name)
+        names.check_reachable(name)
         folder, _, last = name.rpartition("/")
         with self._walk(folder, create=create, whole=True) as (fd, _):
             yield fd, last
@@ -99,6 +99,8 @@ class Tree:
                         raise _leaves(name)
                     os.close(stack.pop())
                     continue
+                if not stack and names.is_reserved(segment):
+                    raise problems.BAD_NAME(f"{name!r} is a link to what is the server's own", field="file_name")
                 target = self._link(segment, folder)
                 if target is not None:
                     links += 1
@@ -108,7 +110,7 @@ class Tree:
                         target = self._inside(target, name)
                         while stack:
                             os.close(stack.pop())
-                    todo.extendleft(reversed(self._segments(target, name)))
+                    todo.extendleft(reversed([part for part in target.split("/") if part not in ("", ".")]))
                     continue
                 if not todo and not whole:
                     yield folder, segment
@@ -135,13 +137,6 @@ class Tree:
         if not target.startswith(self.real + "/"):
             raise _leaves(name)
         return target[len(self.real) + 1 :]
-
-    @staticmethod
-    def _segments(target: str, name: str) -> list[str]:
-        segments = [part for part in target.split("/") if part not in ("", ".")]
-        if any(part.startswith(".") and part != ".." for part in segments):
-            raise problems.BAD_NAME(f"{name!r} is a link to something hidden", field="file_name")
-        return segments
 
     @staticmethod
     def _descend(segment: str, folder: int, name: str, create: bool) -> int:

@@ -71,6 +71,17 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
 
 
+class _NamedHandler(CrossOriginHandler):
+    """`/v1/files/{name}`, whatever bytes stand for the name."""
+
+    EXPOSED = _EXPOSED
+    ACCEPTED = _ACCEPTED
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """Decode a part of the path. What is not UTF-8 is a name that no file has, and no bad request."""
+        return value.decode("utf-8", "surrogateescape")
+
+
 class LinkQuery(msgspec.Struct):
     """What a signed link carries in place of a token."""
 
@@ -90,11 +101,8 @@ class FilesHandler(CrossOriginHandler):
         self.answer(await self.services.files.published.page(query.prefix, query.cursor, query.limit))
 
 
-class FileHandler(CrossOriginHandler):
+class FileHandler(_NamedHandler):
     """`/v1/files/{name}`: all but PUT."""
-
-    EXPOSED = _EXPOSED
-    ACCEPTED = _ACCEPTED
 
     MAY_BE_VISITED = True
 
@@ -123,7 +131,6 @@ class FileHandler(CrossOriginHandler):
             206: Content("*/*", headers=(*_HEADERS, "Content-Range")),
             304: None,
         },
-        problems.BAD_NAME,
         problems.NO_SUCH_FILE,
         problems.PRECONDITION_FAILED,
         problems.RANGE_NOT_SATISFIABLE,
@@ -148,7 +155,6 @@ class FileHandler(CrossOriginHandler):
     @operation(
         "head_file",
         {200: Content("*/*", headers=_HEADERS), 304: None},
-        problems.BAD_NAME,
         problems.NO_SUCH_FILE,
         problems.PRECONDITION_FAILED,
         headers=(*_PRECONDITIONS, "Want-Repr-Digest"),
@@ -265,12 +271,10 @@ class FileHandler(CrossOriginHandler):
 
 
 @stream_request_body
-class FilePutHandler(StreamingHandler, CrossOriginHandler):
+class FilePutHandler(StreamingHandler, _NamedHandler):
     """`/v1/files/{name}`: PUT."""
 
     ONLY = ("PUT",)
-    EXPOSED = _EXPOSED
-    ACCEPTED = _ACCEPTED
 
     _put: Put
 

@@ -56,7 +56,6 @@ class DownloadHandler(SeedHandler):
     @operation(
         "seed_download",
         DownloadPiece,
-        problems.BAD_NAME,
         problems.NO_SUCH_FILE,
         problems.NOT_ACCEPTABLE_ENCODING,
         problems.FILE_CHANGED,
@@ -93,7 +92,7 @@ class UploadHandler(StreamingHandler, SeedHandler):
             let_go=self.let_go,
         )
 
-    @operation("seed_upload_status", UploadStatus, problems.BAD_NAME, problems.NO_SUCH_FILE)
+    @operation("seed_upload_status", UploadStatus, problems.NO_SUCH_FILE)
     async def get(self, query: FileQuery) -> None:
         """Tell where an upload stands, or the whole size of a published file."""
         self.answer(await self.services.files.seed.status(query.file_name))

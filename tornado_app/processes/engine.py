@@ -356,4 +356,6 @@ def _check_labels(labels: Mapping[str, str], field: str) -> None:
 def check_id(id: str) -> None:
     """Raises BAD_PARAMETERS for what can't be the id of a process."""
     if not _ID.fullmatch(id):
-        raise problems.BAD_PARAMETERS("a process id is 1 to 128 of letters, digits, '.', '_', '-'", field="id")
+        raise problems.BAD_PARAMETERS(
+            "a process id is 1 to 128 of letters, digits, '.', '_', '-', but neither '.' nor '..'", field="id"
+        )
