@@ -16,10 +16,10 @@ help:
 	@echo "make clean      remove what these make, but for Files/ and .holdfast/"
 
 run: $(VENV)/.has-demo
-	exec $(PYTHON) -m tornado_app
+	exec $(PYTHON) -P -m tornado_app
 
 demo: $(VENV)/.has-demo
-	$(PYTHON) -m holdfast.demo
+	$(PYTHON) -P -m holdfast.demo
 
 test: $(VENV)/.has-dev
 	.ci/test

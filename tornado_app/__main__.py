@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Before any other import: a file that was uploaded into the working directory must not become a module.
+    os.execv(sys.executable, [sys.orig_argv[0], "-P", *sys.orig_argv[1:]])  # noqa: S606 - a list, no shell
+
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
-import sys
 from collections.abc import Callable, Sequence
 
 from holdfast._extras import install_hint

@@ -43,7 +43,9 @@ class Settings:
     database: dict[str, str] = _setting(
         {}, "database that work may use, NAME=URL; may be repeated", metavar="NAME=URL", secret=True
     )
-    import_: tuple[str, ...] = _setting((), "module with work types of your own; may be repeated", metavar="MODULE")
+    import_: tuple[str, ...] = _setting(
+        (), "module with work types of your own, or its file; may be repeated", metavar="MODULE"
+    )
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "how to log", choices=("text", "json"))
     shutdown_grace: float = _setting(10.0, "seconds that running work gets to reach a checkpoint at shutdown")
@@ -110,7 +112,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
         SettingsError: a value that can't be used; the message names it and what would be right.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m tornado_app", description="Holdfast: serve interruptible processes and transfers."
+        prog="holdfast serve", description="Holdfast: serve interruptible processes and transfers."
     )
     for f in dataclasses.fields(Settings):
         _add_flag(parser, f)

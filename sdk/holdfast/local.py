@@ -55,7 +55,7 @@ def local_server(
         files_dir: its published files; `files` in `data_dir` when left out.
         port: 0 picks a free one.
         token: what its clients must send; nothing when left out.
-        flags: further flags of `python -m tornado_app`, such as `["--max-running", "4"]`.
+        flags: further flags of `holdfast serve`, such as `["--max-running", "4"]`.
         timeout: seconds that it may take to start.
 
     Raises:
@@ -109,8 +109,16 @@ class LocalServer:
             return self
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.files_dir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "holdfast._embedded", "--address", "127.0.0.1", "--port", str(self._port)]
-        command += ["--data-dir", str(self.data_dir), "--files-dir", str(self.files_dir), *self._flags]
+        command = [sys.executable, "-P", "-m", "holdfast._embedded", "--address", "127.0.0.1"]
+        command += [
+            "--port",
+            str(self._port),
+            "--data-dir",
+            str(self.data_dir),
+            "--files-dir",
+            str(self.files_dir),
+            *self._flags,
+        ]
         for origin in page_origins():  # so that upload boxes reach it
             command += ["--allow-origin", origin]
         environment = dict(os.environ)

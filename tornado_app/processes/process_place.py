@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from holdfast.work import Stopping, WorkType
+from tornado_app import imports
 from tornado_app.processes import backlog, child
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
 from tornado_app.processes.lent import FilesToLend
@@ -41,7 +42,9 @@ class ProcessPlace:
         self._files = files
         self._module_of = module_of
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tornado_app.processes.child", type(files).__module__, *settings.import_])
+        # The first of them lets it find the last ones.
+        preloaded = [imports.__name__, child.__name__, type(files).__module__]
+        self._context.set_forkserver_preload([*preloaded, *map(imports.module_name, settings.import_)])
         # One thread starts children: the fork server is asked by one at a time, and the loop never waits for it.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")
         self._handles: set[_ProcessHandle] = set()

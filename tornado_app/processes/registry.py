@@ -16,7 +16,7 @@ from msgspec import inspect as types
 
 from holdfast.wire import WorkTypeInfo
 from holdfast.work import WorkError, WorkType
-from tornado_app import problems
+from tornado_app import imports, problems
 from tornado_app.processes.code import code
 from tornado_app.settings import Settings, SettingsError
 
@@ -75,7 +75,7 @@ class Registry:
             else:
                 raise SettingsError(f"{where}: it is a {type(found).__name__}, not declared with @work_type")
         for name in settings.import_:
-            module = _loaded(f"--import {name}", functools.partial(importlib.import_module, name))
+            module = _loaded(f"--import {name}", functools.partial(_import, name, settings))
             if not registry.add_module(module):
                 raise SettingsError(f"--import {name}: the module has no function declared with @work_type")
         default, names = settings.default_work_type, ", ".join(registry.names)
@@ -139,6 +139,10 @@ class Registry:
     def infos(self) -> list[WorkTypeInfo]:
         """Every work type as the wire tells it."""
         return [describe(self._by_name[name]) for name in self.names]
+
+
+def _import(name: str, settings: Settings) -> ModuleType:
+    return importlib.import_module(imports.make_importable(name, settings.files_dir))
 
 
 def _loaded(where: str, load: Callable[[], T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,10 @@ from tornado_app.work_types.programs import Program, own_environment
 
 _STARTUP = 60.0  # seconds
 _GOODBYE = 5.0
+_RUN_MODULE = (
+    "import sys; sys.path[:1] = filter(None, sys.path[:1]); import runpy; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 _TAIL = 10  # lines of its output that are told when it dies
 
 
@@ -54,7 +59,7 @@ class Kernel:
         inherited["JPY_PARENT_PID"] = str(os.getpid())
         try:
             self.program = Program(
-                manager.format_kernel_cmd(extra_arguments=history),
+                _safe(manager.format_kernel_cmd(extra_arguments=history)),
                 grace=grace,
                 environment=inherited | spec.env,
                 folder=folder,
@@ -135,6 +140,17 @@ class Kernel:
         """End it."""
         self.program.end()
         self.connection_file.unlink(missing_ok=True)
+
+
+def _safe(command: list[str]) -> list[str]:
+    """The command of a kernel; of one of this Python, so that none of its own modules is looked up in its folder.
+
+    Not by `-P`: IPython, which puts the folder on the path of what the notebook imports, would leave it out.
+    """
+    if command[0] != sys.executable or "-m" not in command:
+        return command
+    at = command.index("-m")
+    return [*command[:at], "-c", _RUN_MODULE, *command[at + 1 :]]
 
 
 class _Client(AsyncKernelClient):

@@ -20,7 +20,7 @@ from holdfast.errors import HoldfastError
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 @command
 def serve(context: Context, flags: tuple[str, ...]) -> None:
-    """Start a server; the flags are those of `python -m tornado_app` (holdfast serve --help lists them)."""
+    """Start a server; holdfast serve --help lists its flags."""
     _need("tornado_app", "tornado", extra="server")
     _become("tornado_app", flags)
 
@@ -42,7 +42,7 @@ def _need(*modules: str, extra: str) -> None:
 
 def _become(module: str, flags: tuple[str, ...]) -> None:
     """The module's own process in place of this one: signals and the exit status are its own."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *flags])  # noqa: S606 - a list, no shell
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *flags])  # noqa: S606 - a list, no shell
 
 
 @click.command()
