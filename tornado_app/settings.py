@@ -68,10 +68,11 @@ class Settings:
     upload_expiry: float = _setting(604800.0, "seconds without a new byte after which an upload is removed")
     idle_timeout: float = _setting(60.0, "seconds without a byte after which an upload's connection is cut")
     send_timeout: float = _setting(600.0, "seconds after which a download is cut whose reader takes nothing")
-    reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads leave free")
+    reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads and work leave free")
     digest_uploads: bool = _setting(True, "make the SHA-256 of uploads as they arrive")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
+    max_field_size: int = _setting(64 * MIB, "most bytes of one field that import-csv and export-csv take")
     command: dict[str, str] = _setting(
         {}, "program that command may run, with its arguments; may be repeated", metavar="NAME=PROGRAM..."
     )
@@ -134,7 +135,7 @@ def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
     positive = (
         *("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
-        *("max_uploads", "upload_expiry", "idle_timeout", "send_timeout"),
+        *("max_uploads", "max_field_size", "upload_expiry", "idle_timeout", "send_timeout"),
     )
     for name in positive:
         if getattr(settings, name) <= 0:

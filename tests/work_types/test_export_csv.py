@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
 from holdfast.work import Job, WorkError
 from holdfast.work.testing import Workshop, check
 from tornado_app.problems import ProblemError
-from tornado_app.work_types.export_csv import ExportCsv, _Source, export_csv
+from tornado_app.work_types.export_csv import ExportCsv, export_csv
 from tornado_app.work_types.import_csv import ImportCsv, import_csv
 
 QUERY = "SELECT id, name, size FROM things"
@@ -132,15 +131,6 @@ def test_a_bad_file_name_is_refused_at_the_start(workshop: Workshop) -> None:
         run(workshop, file_name="../out.csv")
 
 
-def test_the_transaction_that_reads_can_not_write_and_others_can(workshop: Workshop) -> None:
-    source = _Source(workshop.database(), ExportCsv(QUERY, "id", "out.csv"))
-    with pytest.raises(OperationalError, match="readonly"), source._connected() as connection:
-        connection.execute(text("DELETE FROM things"))
-    with workshop.database().begin() as connection:
-        connection.execute(text("DELETE FROM things WHERE id = 0"))
-        assert connection.execute(text("SELECT count(*) FROM things")).scalar() == 22
-
-
 def test_a_resumed_export_whose_staged_bytes_are_gone_starts_over(workshop: Workshop) -> None:
     params = ExportCsv(QUERY, "id", "out.csv", batch_rows=5)
     first = export_csv.function(Job("p", params, services=workshop))
@@ -151,3 +141,29 @@ def test_a_resumed_export_whose_staged_bytes_are_gone_starts_over(workshop: Work
     assert sum(1 for _ in again) == 5
     assert len(table(workshop)) == 24
     assert workshop.log == ["what was exported before is gone; starting over"]
+
+
+@pytest.mark.parametrize("delimiter", ['"', "\n", "\r"])
+def test_a_delimiter_that_is_none_is_refused(workshop: Workshop, delimiter: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="delimiter"):
+        run(workshop, delimiter=delimiter)
+
+
+def test_text_that_a_spreadsheet_would_compute_is_defused(workshop: Workshop) -> None:
+    """OWASP, "CSV Injection"."""
+    texts = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "＝1", "a=1", " =1", "", None]
+    with workshop.database().begin() as connection:
+        connection.execute(text("CREATE TABLE cells (id INTEGER PRIMARY KEY, cell TEXT)"))
+        for n, cell in enumerate(texts):
+            connection.execute(text("INSERT INTO cells VALUES (:n, :cell)"), {"n": n - 3, "cell": cell})
+    query = 'SELECT id, cell AS "=cell", -1.5 AS size FROM cells'
+    run(workshop, query=query, spreadsheet=True)
+    rows = table(workshop)
+    assert rows[0] == ["id", "'=cell", "size"]
+    assert [row[1] for row in rows[1:]] == [
+        *("'" + cell for cell in texts[:8] if cell),
+        *(cell or "" for cell in texts[8:]),
+    ]
+    assert [(row[0], row[2]) for row in rows[1:4]] == [("-3", "-1.5"), ("-2", "-1.5"), ("-1", "-1.5")]
+    run(workshop, query=query)
+    assert table(workshop)[1][1] == "=1+1"

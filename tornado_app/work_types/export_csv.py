@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import decimal
-import io
-import itertools
 import re
-import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Generator
+from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError, StatementError
+from sqlalchemy import text
 
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
+from tornado_app.work_types.keyset import AFTER, LIMIT, MOST, Keyset, Order, Page, to_json
 
 Scalar = str | int | float | bool | None
 
-_AFTER, _LIMIT = "holdfast_after", "holdfast_limit"
 _SELECT = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
-_KEY_TYPES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (int, float, str, bytes, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, uuid.UUID)
-}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a cell of a spreadsheet be computed, or hides that (OWASP, "CSV Injection"); the last four full width."""
+_PIECE = 1 << 20
 
 
 class ExportCsv(msgspec.Struct):
     """`query` is one SELECT without a semicolon; what varies in it is written `:name` and given in `values`.
 
     `key` is a column of its result that is unique and never NULL: rows come in its order, and it is where a resumed
-    export goes on. `database` is one of the server's settings.
+    export goes on. `database` is one of the server's settings. `query_timeout_s` is how long one statement may take.
+    With `spreadsheet`, text that a spreadsheet would compute, as `=1+1`, gets an apostrophe in front.
     """
 
     query: str
@@ -43,17 +37,23 @@ class ExportCsv(msgspec.Struct):
     values: dict[str, Scalar] = {}
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     database: str = "default"
-    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n]$(?!\n)')] = ","
+    query_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86400 * 366)] | None = None
+    spreadsheet: bool = False
 
 
 class _At(msgspec.Struct):
-    """`after` is the key of the last row that is in the first `byte` bytes of what is staged; `kind` is its type."""
+    """`after` is the key of the last row that is in the first `byte` bytes of what is staged; `kind` is its type.
+
+    `total` rows were there at the start. `order` is the one that the rows came in, "" by an earlier version.
+    """
 
     kind: str
     after: Any
     byte: int
     rows: int
     total: int
+    order: str = ""
 
 
 @work_type("export-csv", params=ExportCsv, checkpoint=_At)
@@ -61,28 +61,64 @@ def export_csv(job: Job[ExportCsv]) -> Generator[Progress, None, dict[str, Any]]
     """Write what a SELECT finds in a database into a CSV file, ordered by a unique column, a batch a transaction.
 
     The file appears under its name when it is whole. NULL is an empty field, octets are written in hexadecimal.
-    Rows that come or go behind the key while the export runs (or is paused) are not noticed.
+    Rows that come or go behind the key while the export runs (or is paused) are not noticed; but when fewer rows were
+    written than the SELECT holds, it fails. A stop does not wait for the database.
     """
-    params = job.params
-    source = _Source(job.database(params.database), params)
-    staged = job.files.stage(params.file_name, f"export-csv-{job.id}")
-    at: _At | None = job.checkpoint
-    if at is not None and staged.tell() < at.byte:
-        job.log("what was exported before is gone; starting over")
-        at = None
-    if at is None:
-        staged.truncate(0)
-        at = _At("", None, 0, 0, source.count())
-    else:
-        staged.truncate(at.byte)
+    source = _source(job)
+    staged = job.files.stage(job.params.file_name, f"export-csv-{job.id}")
+    order = source.order()
+    at = _begun(job, staged, order) or _At("", None, 0, 0, source.count(), order.name)
+    staged.truncate(at.byte)
     while True:
-        batch = source.batch(at)
-        at = _write(staged, params.delimiter, batch, at)
-        if batch.rows:
+        page = source.page(order, at.kind, at.after, job.params.batch_rows)
+        at = _write(staged, job.params, page, at)
+        if page.rows:
             yield Progress(at.rows, max(at.total, at.rows), at, f"{at.rows} rows")
-        if not batch.more:
+        if page.total is not None:
             break
-    return {"rows": at.rows, "columns": batch.columns, "file_name": params.file_name, "sha256": staged.publish()}
+    _check_whole(at, page.total)
+    return {"rows": at.rows, "columns": page.columns, "file_name": job.params.file_name, "sha256": staged.publish()}
+
+
+def _source(job: Job[ExportCsv]) -> Keyset:
+    params = job.params
+    return Keyset(
+        job,
+        job.database(params.database),
+        _query(params),
+        params.key,
+        params.values,
+        most=job.setting("max_field_size"),
+        timeout=params.query_timeout_s,
+    )
+
+
+def _query(params: ExportCsv) -> str:
+    return params.query.strip().removesuffix(";")
+
+
+def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _At | None:
+    """Where an earlier attempt stands; None when there was none, or its bytes can't be gone on from."""
+    at: _At | None = job.checkpoint
+    if at is None:
+        return None
+    if staged.tell() < at.byte:
+        job.log("what was exported before is gone; starting over")
+        return None
+    if at.order not in ("", order.name):
+        job.log(f"the key was ordered as {at.order} and is as {order.name} now; starting over")
+        return None
+    return msgspec.structs.replace(at, order=order.name)
+
+
+def _check_whole(at: _At, now: int) -> None:
+    """Raise `WorkError` when fewer rows were written than the SELECT has held all the time."""
+    least = min(at.total, now)
+    if at.rows < least:
+        raise WorkError(
+            f"{at.rows} rows were written, but the SELECT holds {least}: the keys of some changed meanwhile, or the "
+            "database does not keep its own order; nothing was published: start another export, by a key that stays"
+        )
 
 
 @export_csv.rollback
@@ -97,7 +133,7 @@ def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
     names.check(params.file_name)
     if params.database not in setting("databases"):
         raise WorkError(f"there is no database {params.database!r}; the server has {', '.join(setting('databases'))}")
-    query = params.query.strip().removesuffix(";")
+    query = _query(params)
     if not _SELECT.match(query) or ";" in query:
         raise WorkError("query must be one SELECT without a semicolon; give what contains one as a value, :name")
     wanted = set(text(query).compile().params)
@@ -105,101 +141,51 @@ def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
         if name in wanted:
             raise WorkError(f"query has :{name}: give it in values (or write \\:{name} for a colon as such)")
         raise WorkError(f"values has {name!r}, but query has no :{name}")
-    if {_AFTER, _LIMIT} & wanted:
-        raise WorkError(f"values can't be named {_AFTER} or {_LIMIT}: choose another name")
+    if {AFTER, LIMIT, MOST} & wanted:
+        raise WorkError(f"values can't be named {AFTER}, {LIMIT} or {MOST}: choose another name")
 
 
-class _Batch(NamedTuple):
-    """Rows in the order of the key, which is the column `key`; whether there are more."""
-
-    columns: list[str]
-    key: int
-    rows: list[tuple[Any, ...]]
-    more: bool
-
-
-class _Source:
-    """The SELECT, read a batch at a time in transactions that can't write."""
-
-    def __init__(self, engine: Engine, params: ExportCsv) -> None:
-        self._engine = engine
-        self._params = params
-        query = params.query.strip().removesuffix(";")
-        # The line break ends a comment that the query may end with.
-        self._from = f"FROM ({query}\n) AS holdfast_query"
-        key = engine.dialect.identifier_preparer.quote_identifier(params.key).replace(":", "\\:")
-        self._key = f"holdfast_query.{key}"
-
-    def count(self) -> int:
-        """How many rows there are. Raises `WorkError` for a query that can't be, or a key with NULLs."""
-        with self._connected() as connection:
-            query = text(f"SELECT count(*), count({self._key}) {self._from}")
-            try:
-                rows, keys = connection.execute(query, self._params.values).one()
-            except StatementError as error:
-                if isinstance(error, OperationalError) and self._engine.dialect.name != "sqlite":
-                    raise  # the connection, not the query
-                raise WorkError(f"the database refuses the query: {str(error.orig or error).splitlines()[0]}") from None
-        if rows != keys:
-            raise WorkError(f"key {self._params.key!r} is NULL in {rows - keys} rows: choose a column that never is")
-        return int(rows)
-
-    def batch(self, at: _At) -> _Batch:
-        """What comes after `at`. Raises `WorkError` when the key is not unique."""
-        limit = self._params.batch_rows
-        values: dict[str, Any] = {**self._params.values, _LIMIT: limit + 1}
-        where = ""
-        if at.rows:
-            where = f"WHERE {self._key} > :{_AFTER}"
-            values[_AFTER] = msgspec.convert(at.after, _KEY_TYPES[at.kind])
-        query = text(f"SELECT * {self._from} {where} ORDER BY {self._key} LIMIT :{_LIMIT}")
-        with self._connected() as connection:
-            found = connection.execute(query, values)
-            columns = list(found.keys())
-            rows = [tuple(row) for row in found]
-        key = [column.lower() for column in columns].index(self._params.key.lower())
-        for before, row in itertools.pairwise(rows):
-            if before[key] == row[key]:
-                raise WorkError(f"key {self._params.key!r} is not unique: {row[key]!r} is there twice")
-        return _Batch(columns, key, rows[:limit], len(rows) > limit)
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        dialect = self._engine.dialect.name
-        if dialect not in ("sqlite", "postgresql"):
-            raise WorkError(f"only SQLite and PostgreSQL can be read in transactions that can't write, not {dialect}")
-        with self._engine.connect() as connection:
-            if dialect == "postgresql":
-                connection.execute(text("SET TRANSACTION READ ONLY"))
-                yield connection
-                return
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-            try:
-                yield connection
-            finally:
-                connection.rollback()
-                connection.exec_driver_sql("PRAGMA query_only=OFF")
-
-
-def _write(staged: StagedFile, delimiter: str, batch: _Batch, at: _At) -> _At:
-    """Append a batch, with the header in front of the first; the new position."""
-    page = io.StringIO(newline="")
-    writer = csv.writer(page, delimiter=delimiter, lineterminator="\n")
+def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _At) -> _At:
+    """Append a page, with the header in front of the first; the new position."""
+    out = _Lines(staged)
+    # Python before 3.13 puts only those line breaks into quotes that are in the terminator.
+    writer = csv.writer(out, delimiter=params.delimiter, lineterminator=_Lines.TERMINATOR)
+    field = _defused if params.spreadsheet else _field
     if at.byte == 0:
-        writer.writerow(batch.columns)
-    writer.writerows([_field(value) for value in row] for row in batch.rows)
-    staged.write(page.getvalue().encode())
-    if not batch.rows:
-        return _At(at.kind, at.after, staged.tell(), at.rows, at.total)
-    key = batch.rows[-1][batch.key]
-    kind = type(key).__name__
-    if kind not in _KEY_TYPES:
-        raise WorkError(f"the key is a {kind}; choose a column of {', '.join(_KEY_TYPES)}")
-    return _At(kind, key, staged.tell(), at.rows + len(batch.rows), at.total)
+        writer.writerow([field(name) for name in page.columns])
+    writer.writerows([field(value) for value in row[:-1]] for row in page.rows)
+    out.flush()
+    if not page.rows:
+        return msgspec.structs.replace(at, byte=staged.tell())
+    kind, after = to_json(page.rows[-1][-1])
+    return msgspec.structs.replace(at, kind=kind, after=after, byte=staged.tell(), rows=at.rows + len(page.rows))
+
+
+class _Lines:
+    """Takes the lines of a `csv.writer` and ends each with a line feed."""
+
+    TERMINATOR = "\r\n"
+
+    def __init__(self, staged: StagedFile) -> None:
+        self._staged = staged
+        self._lines: list[str] = []
+        self._size = 0
+
+    def write(self, line: str) -> None:
+        self._lines.append(line.removesuffix(self.TERMINATOR))
+        self._size += len(line)
+        if self._size > _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            self._staged.write("\n".join([*self._lines, ""]).encode())
+        self._lines.clear()
+        self._size = 0
 
 
 def _field(value: Any) -> Any:
-    """What the csv module can write: the rest as it writes numbers and text."""
+    """A value as the csv module can write it: the rest as it writes numbers and text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (bytes, memoryview)):
@@ -207,3 +193,12 @@ def _field(value: Any) -> Any:
     if isinstance(value, (dict, list)):
         return msgspec.json.encode(value).decode()
     return value
+
+
+def _defused(value: Any) -> Any:
+    """The same for spreadsheets: text that one would compute gets an apostrophe in front. Numbers stay as they are."""
+    field = _field(value)
+    if field is None or isinstance(value, (int, float, decimal.Decimal)):
+        return field
+    shown = str(field)
+    return f"'{shown}" if shown.startswith(_FORMULA) else field

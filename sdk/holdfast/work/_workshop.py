@@ -30,6 +30,7 @@ class Workshop:
         self._settings: dict[str, Any] = {
             "files_dir": self.folder,
             "data_dir": self.folder,
+            "max_field_size": 64 << 20,
             "databases": {"default": f"sqlite:///{self.folder}/default.sqlite"},
             **(settings or {}),
         }
