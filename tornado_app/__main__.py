@@ -47,9 +47,8 @@ async def serve(config: settings.Settings) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     try:
-        port = app.listen()
-        host = f"[{config.address}]" if ":" in config.address else config.address
-        print(f"Holdfast serving on http://{host}:{port}", flush=True)  # noqa: T201 - the one line of stdout
+        app.listen()
+        print(f"Holdfast serving on {app.url}", flush=True)  # noqa: T201 - the one line of stdout
         await stop.wait()
     finally:
         await app.close()
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 after a clean stop, 2 for settings that can't be."""
     try:
         config = settings.read(sys.argv[1:] if argv is None else argv)
-        logs.configure(config.log_level, config.log_format, config.auth_token)
+        logs.configure(config.log_level, config.log_format, (config.auth_token, config.metrics_token))
         sys.setswitchinterval(settings.SWITCH_INTERVAL)
         raise_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

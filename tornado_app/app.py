@@ -11,10 +11,11 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
-from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, PathMatches
 from tornado.web import Application
 
+from tornado_app import listening, private
+from tornado_app.access import Access
 from tornado_app.files import reserved
 from tornado_app.files.service import FileService
 from tornado_app.handlers import docs, health, index, seed_files, seed_processes
@@ -107,21 +108,26 @@ class App:
         reserved.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
-            registry = Registry.load(settings)
-            lent.check_databases(settings)
-            files = FileService(settings)
-            await files.open()
+            access = _open_access(settings)
             try:
-                engine = Engine(settings, registry, files.for_work())
-                await engine.open()
+                registry = Registry.load(settings)
+                lent.check_databases(settings)
+                files = FileService(settings)
+                await files.open()
+                try:
+                    engine = Engine(settings, registry, files.for_work())
+                    await engine.open()
+                except BaseException:
+                    await files.close()
+                    raise
             except BaseException:
-                await files.close()
+                access.close()
                 raise
         except BaseException:
             lock.release()
             raise
         files.on_event = engine.hub.tell
-        return cls(settings, Services(settings, settings.auth_token, engine, files), lock)
+        return cls(settings, Services(settings, access, engine, files), lock)
 
     def application(self) -> Application:
         """The Tornado application."""
@@ -135,14 +141,8 @@ class App:
         )
 
     def listen(self) -> int:
-        """Bind and serve; the port that was taken. Raises `SettingsError` when it can't."""
-        try:
-            sockets = bind_sockets(self.settings.port, self.settings.address)
-        except OSError as error:
-            raise SettingsError(
-                f"can't listen on {self.settings.address}:{self.settings.port}: {error.strerror}; "
-                "choose another --port (0 for a free one) or --address"
-            ) from error
+        """Bind and serve; the port that was taken, 0 for a Unix socket. Raises `SettingsError` when it can't."""
+        sockets = listening.open_sockets(self.settings)
         self._server = BulkServer(
             self.application(),
             chunk_size=MIB,
@@ -152,21 +152,43 @@ class App:
             xheaders=self.settings.trust_proxy,
         )
         self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own
-        self.port = sockets[0].getsockname()[1]
+        if self.settings.socket is None:
+            self.port = sockets[0].getsockname()[1]
+            self.services.access.announce(self.port)
         self._server.add_sockets(sockets)
         return self.port
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return listening.url_of(self.settings, self.port)
 
     async def close(self) -> None:
         """Stop taking requests, let running work reach a checkpoint, finish what is in flight, let go of everything."""
         if self._server is not None:
             self._server.stop()
+            if self.settings.socket is not None:
+                self.settings.socket.unlink(missing_ok=True)
         grace = self.settings.shutdown_grace
         await asyncio.gather(self.services.processes.stop(grace), self.services.in_flight.drained(grace))
         await self.services.processes.close()
         if self._server is not None:
             await self._server.close_all_connections()
         await self.services.files.close()
+        self.services.access.close()
         self._lock.release()
+
+
+def _open_access(settings: Settings) -> Access:
+    """See that the data directory is the server's own, and who may call. Raises `SettingsError`."""
+    data_dir = settings.data_dir
+    try:
+        for name in ("journal.sqlite", *(() if "default" in settings.database else ("default.sqlite",))):
+            private.create(data_dir / name)  # SQLite itself would let everybody read it, and its logs are as it is
+        private.make_files(data_dir, leave=settings.files_dir)
+        return Access.open(settings)
+    except (OSError, private.NotPrivateError) as error:
+        raise SettingsError(f"--data-dir {data_dir} can't be used: {error}") from error
 
 
 class DirectoryLock:
@@ -174,8 +196,10 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            private.make_folder(directory)
+            self._fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except private.NotPrivateError as error:
+            raise SettingsError(f"--data-dir {error}") from error
         except OSError as error:
             raise SettingsError(f"--data-dir {directory} can't be used: {error.strerror}") from error
         try:

@@ -1,9 +1,10 @@
-"""Logging to stderr, as text or as JSON lines. The server's token is taken out of whatever is logged."""
+"""Logging to stderr, as text or as JSON lines. The server's tokens are taken out of whatever is logged."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,15 +14,17 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-        self._secret = secret
+        self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
         return self._clean(super().format(record))
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "[token]") if self._secret else text
+        for secret in self._secrets:
+            text = text.replace(secret, "[token]")
+        return text
 
 
 class _JsonFormatter(_Formatter):
@@ -38,9 +41,9 @@ class _JsonFormatter(_Formatter):
         return self._clean(msgspec.json.encode(line, enc_hook=str).decode())
 
 
-def configure(level: str, format: str, secret: str) -> None:
-    """Send every log record to stderr; `secret` never appears in it."""
+def configure(level: str, format: str, secrets: Sequence[str]) -> None:
+    """Send every log record to stderr; none of the `secrets` appears in it."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter((_JsonFormatter if format == "json" else _Formatter)(secret))
+    handler.setFormatter((_JsonFormatter if format == "json" else _Formatter)(secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)

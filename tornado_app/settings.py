@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tornado_app import private
 from tornado_app.command_line import CommandLine
 
 MIB = 1 << 20
@@ -34,6 +35,7 @@ class Settings:
     """The server's settings; sizes in bytes, times in seconds."""
 
     address: str = _setting("127.0.0.1", "address to listen on; other than loopback only with a token")
+    socket: Path | None = _setting(None, "Unix socket to listen on, for this user alone, in place of address and port")
     port: int = _setting(8000, "port to listen on; 0 picks a free one")
     files_dir: Path = _setting(Path("Files"), "directory of published files")
     data_dir: Path = _setting(Path(".holdfast"), "directory of the journal and the default database")
@@ -50,7 +52,9 @@ class Settings:
     log_format: str = _setting("text", "how to log", choices=("text", "json"))
     shutdown_grace: float = _setting(10.0, "seconds that running work gets to reach a checkpoint at shutdown")
     token: str = _setting("", "bearer token that every request must carry", secret=True)
-    token_file: Path | None = _setting(None, "file that holds the token")
+    token_file: Path | None = _setting(None, "file that holds the token; nobody else may be able to write it")
+    same_user: bool = _setting(False, "let the server's own user in without the token, too, on this machine")
+    metrics_token: str = _setting("", "one more bearer token, which opens /metrics and nothing else", secret=True)
     allow_host: tuple[str, ...] = _setting((), "further Host that requests may name; may be repeated", metavar="HOST")
     allow_origin: tuple[str, ...] = _setting(
         (), "origin whose pages may call this server from a browser; may be repeated", metavar="ORIGIN"
@@ -149,7 +153,13 @@ def check(settings: Settings) -> None:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     _check_work(settings)
     _check_callers(settings)
-    if not _checked_token(settings) and not is_loopback(settings.address):
+    token = _checked_token(settings)
+    if settings.trust_proxy and (not token or settings.same_user):
+        raise SettingsError(
+            "--trust-proxy needs a token, for whoever comes by the proxy looks like the user who runs it: "
+            "give --token-file (or HOLDFAST_TOKEN), and no --same-user"
+        )
+    if not token and settings.socket is None and not is_loopback(settings.address):
         raise SettingsError(
             f"without a token the server listens on loopback only, not on {settings.address}: "
             "give --token (or HOLDFAST_TOKEN, or --token-file), or --address 127.0.0.1"
@@ -162,15 +172,20 @@ def _checked_token(settings: Settings) -> str:
         raise SettingsError("give --token or --token-file, not both")
     where = "--token" if settings.token_file is None else f"--token-file {settings.token_file}"
     try:
+        if settings.token_file is not None:
+            private.check_unshared(settings.token_file)
         token = settings.auth_token
     except OSError as error:
         raise SettingsError(f"{where} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{where} is not UTF-8: put a token into it as text") from error
+    except private.NotPrivateError as error:
+        raise SettingsError(f"--token-file {error}") from error
     if not token and (settings.token or settings.token_file is not None):
         raise SettingsError(f"{where} is empty: put a token into it")
-    if not token.isprintable():
-        raise SettingsError(f"{where} must be one line of printable characters")
+    for name, text in ((where, token), ("--metrics-token", settings.metrics_token.strip())):
+        if not text.isprintable():
+            raise SettingsError(f"{name} must be one line of printable characters")
     return token
 
 

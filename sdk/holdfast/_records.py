@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from holdfast._known import state_dir
 from holdfast._local import is_at
 from holdfast.errors import TransferBusy
 
@@ -79,11 +80,7 @@ def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str
 
 def records_dir() -> Path:
     """Where records are kept: `HOLDFAST_STATE_DIR`, else the user's own folder for state."""
-    if folder := os.environ.get("HOLDFAST_STATE_DIR"):
-        return Path(folder) / "transfers"
-    import platformdirs  # only transfers need it
-
-    return platformdirs.user_state_path("holdfast", appauthor=False) / "transfers"
+    return state_dir() / "transfers"
 
 
 class RecordFile:

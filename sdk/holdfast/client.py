@@ -45,14 +45,15 @@ class Client(ShowsServer):
     """A Holdfast server. Safe to share between threads; a context manager that closes its connections.
 
     Args:
-        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy.
+        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy. A Unix
+            socket is `unix:/run/holdfast.sock`, or `http+unix://%2Frun%2Fholdfast.sock`.
         token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
         timeout: seconds without a byte after which a request is given up.
         retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
         transport: an httpx transport in place of the network.
 
     Raises:
-        ValueError: `base_url` is not an http or https URL. Requests raise it for a token that no header can carry.
+        ValueError: `base_url` is no http, https or unix URL. Requests raise it for a token that no header can carry.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class Client(ShowsServer):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.base_url}>"
+        return f"<{type(self).__name__} {self._connection.shown_url}>"
 
     def _begin(self, job: TransferJob[R]) -> Transfer[R]:
         job.look()

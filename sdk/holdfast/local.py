@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalServer", "ServerDidNotStart", "local_server"]
 
 SERVING = "Holdfast serving on "
+_OF_ANOTHER_SERVER = ("HOLDFAST_SOCKET", "HOLDFAST_TOKEN_FILE")
 
 
 class ServerDidNotStart(HoldfastError):
@@ -54,7 +56,8 @@ def local_server(
         data_dir: its journal and log; a temporary folder, removed at the end, when left out.
         files_dir: its published files; `files` in `data_dir` when left out.
         port: 0 picks a free one.
-        token: what its clients must send; nothing when left out.
+        token: what all its clients must send. When left out one is made at random, which `client()` sends; programs of
+            the same user come in without it where the system can tell users apart.
         flags: further flags of `holdfast serve`, such as `["--max-running", "4"]`.
         timeout: seconds that it may take to start.
 
@@ -84,7 +87,8 @@ class LocalServer:
         self._temporary = data_dir is None
         self.data_dir = Path(data_dir if data_dir is not None else tempfile.mkdtemp(prefix="holdfast-")).resolve()
         self.files_dir = Path(files_dir).resolve() if files_dir is not None else self.data_dir / "files"
-        self.token = token
+        self.token = secrets.token_urlsafe(32) if token is None else token
+        self._admits_user = token is None
         self.url = ""
         self._port = port
         self._flags = list(flags)
@@ -107,24 +111,19 @@ class LocalServer:
         """Start it again after `kill` or `stop`, with the same folders and port. Raises `ServerDidNotStart`."""
         if self.pid is not None:
             return self
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         self.files_dir.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-P", "-m", "holdfast._embedded", "--address", "127.0.0.1"]
-        command += [
-            "--port",
-            str(self._port),
-            "--data-dir",
-            str(self.data_dir),
-            "--files-dir",
-            str(self.files_dir),
-            *self._flags,
-        ]
+        command += ["--port", str(self._port)]
+        command += ["--data-dir", str(self.data_dir), "--files-dir", str(self.files_dir)]
+        command += ["--same-user"] if self._admits_user else []
+        command += self._flags
         for origin in page_origins():  # so that upload boxes reach it
             command += ["--allow-origin", origin]
-        environment = dict(os.environ)
-        if self.token is not None:
-            environment["HOLDFAST_TOKEN"] = self.token
-        with self.log_path.open("ab") as log:
+        # By the environment, which others can't read; an argument they could.
+        environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_SERVER}
+        environment["HOLDFAST_TOKEN"] = self.token
+        with open(self.log_path, "ab", opener=_for_us_alone) as log:
             begin = log.tell()
             self._process = subprocess.Popen(
                 command,
@@ -137,7 +136,8 @@ class LocalServer:
         self._end.detach()
         self._end = weakref.finalize(self, _end, [self._process], self.data_dir if self._temporary else None)
         self.url = self._wait_for_line(begin)
-        self._port = int(self.url.rpartition(":")[2])
+        if self.url.startswith("http"):
+            self._port = int(self.url.rpartition(":")[2])
         return self
 
     def _wait_for_line(self, begin: int) -> str:
@@ -190,6 +190,10 @@ class LocalServer:
 
     def __repr__(self) -> str:
         return f"<LocalServer {self.url} {'running' if self.pid else 'stopped'}>"
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

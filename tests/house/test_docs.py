@@ -130,7 +130,7 @@ def proxied(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Itera
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if nginx is None:
         pytest.fail("no nginx here: tests/tools.sh installs it")
-    server, port = spawn_server("--trust-proxy"), free_port()
+    server, port = spawn_server("--trust-proxy", HOLDFAST_TOKEN="t0ken"), free_port()
     configuration = re.findall(r"```nginx\n(.*?)```", page("behind-nginx.md"), re.S)[0]
     configuration = configuration.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
     configuration = configuration.replace("listen 8080;", f"listen 127.0.0.1:{port};")
@@ -146,7 +146,7 @@ def proxied(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Itera
     )
     url = f"http://127.0.0.1:{port}/holdfast"
     try:
-        with holdfast.Client(url, retries=0) as client:
+        with holdfast.Client(url, "t0ken", retries=0) as client:
             wait_until(lambda: _answers(client), what="nginx answers")
         yield url, server
     finally:
@@ -169,7 +169,7 @@ def test_everything_works_behind_nginx_as_the_page_sets_it_up(
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
     content = os.urandom(3 << 20)
     (tmp_path / "big.bin").write_bytes(content)
-    with holdfast.Client(url) as client:
+    with holdfast.Client(url, "t0ken") as client:
         client.files.upload(tmp_path / "big.bin", "folder of mine/bíg file.bin").wait(60)  # Locations carry the prefix
         path = client.files.download("folder of mine/bíg file.bin", tmp_path / "again.bin").wait(60)
         assert path.read_bytes() == content

@@ -55,17 +55,17 @@ def test_flags_win_over_the_environment_and_that_over_the_defaults() -> None:
 def test_what_may_be_repeated_is_a_list_in_the_environment() -> None:
     got = read(
         ["--database", "a=sqlite:///a", "--database", "b=postgresql://u:p@h/d?x=1"],
-        {"HOLDFAST_IMPORT": "one, two,", "HOLDFAST_ALLOW_HOST": "x.example", "HOLDFAST_TRUST_PROXY": "yes"},
+        {"HOLDFAST_IMPORT": "one, two,", "HOLDFAST_ALLOW_HOST": "x.example", "HOLDFAST_DURABLE": "yes"},
     )
     assert got.import_ == ("one", "two")
     assert got.allow_host == ("x.example",)
-    assert got.trust_proxy is True
+    assert got.durable is True
     assert got.databases["b"] == "postgresql://u:p@h/d?x=1"
     assert got.databases["default"].startswith("sqlite:////")
 
 
 def test_a_switch_can_be_turned_off_against_the_environment() -> None:
-    assert read(["--no-trust-proxy"], {"HOLDFAST_TRUST_PROXY": "true"}).trust_proxy is False
+    assert read(["--no-durable"], {"HOLDFAST_DURABLE": "true"}).durable is False
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,24 @@ def test_the_token_comes_from_a_file_without_its_line_end(tmp_path: Path) -> Non
     path.write_bytes(b"\xff")
     with pytest.raises(SettingsError, match="is not UTF-8"):
         read(["--token-file", str(path)], {})
+
+
+@pytest.mark.parametrize("environment", [{}, {"HOLDFAST_TOKEN": "t", "HOLDFAST_SAME_USER": "true"}])
+def test_behind_a_proxy_everybody_brings_the_token(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="--trust-proxy needs a token"):
+        read(["--trust-proxy"], environment)
+    assert read(["--trust-proxy"], {"HOLDFAST_TOKEN": "t"}).trust_proxy is True
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_token_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text("abc\n", encoding="utf-8")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match="chmod go-w"):
+        read(["--token-file", str(path)], {})
+    path.chmod(0o644)  # as containers mount their secrets
+    assert read(["--token-file", str(path)], {}).auth_token == "abc"
 
 
 def test_blanks_around_a_token_are_no_part_of_it() -> None:

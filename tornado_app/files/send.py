@@ -264,5 +264,5 @@ def waiting(sock: socket.socket) -> int:
 
 def keep_short(sock: socket.socket, most: int) -> None:
     """Let little wait in the socket. What is on its way is not limited: distant readers get as much as before."""
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+    if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)

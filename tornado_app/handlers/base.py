@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hmac
 import http.client
 import logging
 import secrets
@@ -13,14 +12,16 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
+from tornado_app.access import Access
 from tornado_app.files.service import FileService
 from tornado_app.handlers import queries
 from tornado_app.problems import Kind, ProblemError
@@ -82,7 +83,7 @@ class Services:
     """What the composition root hands to every handler."""
 
     settings: Settings
-    token: str
+    access: Access
     processes: Engine
     files: FileService
     in_flight: InFlight = field(default_factory=InFlight)
@@ -165,16 +166,12 @@ class BaseHandler(RequestHandler):
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     def _check_token(self) -> None:
-        token = self.services.token
-        if not token or self.is_preflight or self.is_signed():
+        if self.is_preflight or self.is_signed():
             return
-        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
-            return
-        raise problems.UNAUTHORIZED(
-            "send the server's token as Authorization: Bearer TOKEN",
-            headers={"WWW-Authenticate": 'Bearer realm="holdfast"'},
-        )
+        stream = cast(HTTP1Connection, self.request.connection).stream
+        why = self.services.access.refusal(self.request.headers.get("Authorization", ""), stream)
+        if why:
+            raise problems.UNAUTHORIZED(why, headers={"WWW-Authenticate": 'Bearer realm="holdfast"'})
 
     def is_signed(self) -> bool:
         """Whether the URL itself shows that someone with the token made it. Raises UNAUTHORIZED for a bad signature."""

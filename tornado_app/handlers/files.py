@@ -117,7 +117,7 @@ class FileHandler(_NamedHandler):
             return False
         if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
             raise problems.UNAUTHORIZED("a signed link carries expires=, seconds since the epoch; ask for a new link")
-        good = link_signature(self.services.token, self.path_kwargs["name"], int(expires))
+        good = link_signature(self.services.access.token, self.path_kwargs["name"], int(expires))
         if not hmac.compare_digest(signature.encode(), good.encode()):
             raise problems.UNAUTHORIZED("the link's signature is not for this file and time; ask for a new link")
         if int(expires) < time.time():

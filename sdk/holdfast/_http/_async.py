@@ -74,7 +74,10 @@ class AsyncDriver(Requests):
 
     def __init__(self, connection: Connection, transport: AsyncTransport | None = None) -> None:
         super().__init__(connection)
-        self._client = httpx.AsyncClient(transport=transport, **self._client_options())
+        options = self._client_options()
+        if transport is None and connection.socket is not None:
+            transport = httpx.AsyncHTTPTransport(uds=connection.socket, limits=options["limits"], verify=False)
+        self._client = httpx.AsyncClient(transport=transport, **options)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from holdfast import errors
+from holdfast import _known, errors
 from holdfast._call import Answer, Call
 from holdfast.plans import STUBBORN, Retries
 
@@ -25,6 +27,9 @@ NEW_WIRE = frozenset(
     {"connection.connect_tcp.complete", "connection.connect_unix_socket.complete", "connection.start_tls.complete"}
 )
 DEFAULT_URL = "http://127.0.0.1:8000"
+_UNIX = "unix:"
+_UNIX_SCHEMES = ("unix", "http+unix")
+_NOTED_S = 1.0
 SyncTransport = httpx.BaseTransport
 AsyncTransport = httpx.AsyncBaseTransport
 Token = str | Callable[[], str | None] | None
@@ -39,31 +44,56 @@ class Connection:
     """
 
     base_url: str
-    token: Token = None
+    token: Token = field(default=None, repr=False)
     timeout: float = 30.0
     retries: Retries = field(default_factory=Retries)
     patience: Retries = STUBBORN
+    _noted: tuple[float, str] = field(default=(-_NOTED_S, ""), repr=False)
 
     @classmethod
     def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
         """From arguments, then `HOLDFAST_URL` and `HOLDFAST_TOKEN`. Raises `ValueError` for what is no http(s) URL."""
         url = base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL
         if not _is_of_a_server(url):
-            raise ValueError(f"{url!r} is not the URL of a server; it should look like {DEFAULT_URL}")
+            raise ValueError(
+                f"{_masked(url)!r} is not the URL of a server; it should look like {DEFAULT_URL} or unix:/a/socket"
+            )
         if token is None:
             token = os.environ.get("HOLDFAST_TOKEN") or None
         policies = Retries.of(retries, Retries()), Retries.of(retries, STUBBORN)
-        return cls(url.rstrip("/"), token, timeout, *policies)
+        return cls(_canonical(url), token, timeout, *policies)
+
+    @property
+    def shown_url(self) -> str:
+        """`base_url` as it may be shown: without a password."""
+        return _masked(self.base_url)
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the Unix socket on which the server listens, where it does."""
+        return self.base_url.removeprefix(_UNIX) if self.base_url.startswith(_UNIX) else None
+
+    @property
+    def root(self) -> str:
+        """What the paths of requests are put behind."""
+        return self.base_url if self.socket is None else "http://localhost"
 
     def current_token(self) -> str:
         """The token as it is now, without the blanks around it; "" for none. Raises `ValueError` for what can't be one.
 
         A header that can't be sent would look like a connection that breaks, and be told with the token.
         """
-        token = ((self.token() if callable(self.token) else self.token) or "").strip()
+        token = ((self.token() if callable(self.token) else self.token) or self._noted_token()).strip()
         if not token.isprintable():
             raise ValueError("the token is not one line of printable characters")
         return token
+
+    def _noted_token(self) -> str:
+        """What a server of the same user has noted for its programs, looked up now and then; "" for nothing."""
+        now = time.monotonic()
+        if now - self._noted[0] >= _NOTED_S:
+            self._noted = (now, _known.token_of(self.base_url) or "")
+        return self._noted[1]
 
     def headers(self) -> dict[str, str]:
         """What every request carries. Raises `ValueError` for a token that no header can carry, without showing it."""
@@ -82,9 +112,31 @@ class Connection:
 def _is_of_a_server(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        if parts.scheme in _UNIX_SCHEMES:
+            return len(_socket_path(url)) > 1 and "\0" not in _socket_path(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none
         return False
+
+
+def _socket_path(url: str) -> str:
+    """The path of `unix:/a/socket`, `unix:///a/socket` and `http+unix://%2Fa%2Fsocket`; "" for no absolute one."""
+    scheme, _, rest = url.partition(":")
+    path = unquote(rest.removeprefix("//")) if scheme.lower() == "http+unix" else rest
+    path = "/" + path.lstrip("/") if path.startswith("/") else ""
+    return path.rstrip("/")
+
+
+def _canonical(url: str) -> str:
+    """One form of each URL: what is kept of a transfer is found by it."""
+    if urlsplit(url).scheme in _UNIX_SCHEMES:
+        return _UNIX + _socket_path(url)
+    return url.rstrip("/")
+
+
+def _masked(url: str) -> str:
+    """A URL without the name and password that it may have."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", url)
 
 
 def plain_client() -> httpx.Client:
@@ -107,7 +159,7 @@ def translated() -> Iterator[None]:
 
 def _raise(cls: type[errors.TransportError], error: httpx.HTTPError) -> NoReturn:
     request = error._request  # the property raises when there is none
-    where = f"{request.method} {request.url.copy_with(query=None)}: " if request is not None else ""
+    where = f"{request.method} {request.url.copy_with(query=None, userinfo=b'')}: " if request is not None else ""
     raise cls(f"{where}{error or type(error).__name__}") from error
 
 
@@ -143,10 +195,12 @@ class Requests:
 
     def _client_options(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=15.0)
-        return {"limits": limits, "verify": self.connection.tls(), "follow_redirects": False}
+        options = {"limits": limits, "verify": self.connection.tls(), "follow_redirects": False}
+        # No proxy of the environment is asked for a socket.
+        return options if self.connection.socket is None else {**options, "trust_env": False}
 
     def _url(self, call: Call[Any]) -> str:
-        return self.connection.base_url + call.path
+        return self.connection.root + call.path
 
 
 class Body:

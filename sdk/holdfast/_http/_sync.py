@@ -121,7 +121,10 @@ class SyncDriver(Requests):
     def __init__(self, connection: Connection, transport: SyncTransport | None = None) -> None:
         super().__init__(connection)
         self._transport = transport
-        self._client = httpx.Client(transport=transport, **self._client_options())
+        options = self._client_options()
+        if transport is None and connection.socket is not None:
+            transport = httpx.HTTPTransport(uds=connection.socket, limits=options["limits"], verify=False)
+        self._client = httpx.Client(transport=transport, **options)
         self._wires: _Wires | None = None
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ def version(context: Context) -> None:
             server = "ready" if client.ready() else "not ready"
         except HoldfastError as error:
             server = f"{type(error).__name__}: {error}"
-        found = {"holdfast": installed("holdfast"), "url": client.base_url, "server": server}
+        found = {"holdfast": installed("holdfast"), "url": client._connection.shown_url, "server": server}
     if context.json:
         context.print_json(found)
     else:

@@ -181,7 +181,7 @@ class Board:
             }
             found = sorted(self._found.values(), key=lambda info: info.created, reverse=True)
         counts = {state: sum(info.state is state for info in found) for state in State}
-        line = Text(self._client.base_url + "  ", style="bold")
+        line = Text(self._client._connection.shown_url + "  ", style="bold")
         for state, count in counts.items():
             if count:
                 line.append(f"{count} {state}  ", _show.COLOURS[state])

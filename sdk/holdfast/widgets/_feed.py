@@ -74,7 +74,7 @@ class Feed:
     def __init__(self, driver: SyncDriver) -> None:
         self._driver = driver
         self._live = driver  # with connections that end with the last view
-        self.url = driver.connection.base_url
+        self.url = driver.connection.shown_url
         self.lock = threading.RLock()
         self.offline = ""  # why there is no connection
         self.trouble = ""  # what the server does not answer
