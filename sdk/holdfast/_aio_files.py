@@ -16,7 +16,7 @@ from holdfast._reader import AsyncRemoteFile, Reading
 from holdfast._records import Record, pending, records_dir
 from holdfast._shown import ShowsFiles
 from holdfast._upload import Upload
-from holdfast._views import Paths, file_page, give_up, job_of, upload_page
+from holdfast._views import Paths, file_page, give_up, job_of, level_page, upload_page
 from holdfast.transfers import AsyncTransfer
 
 if TYPE_CHECKING:
@@ -183,6 +183,16 @@ class AsyncFiles(ShowsFiles):
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
         page = partial(file_page, prefix, page_size)
         return self._client._iterate(plans.pages(page, self._client._retries))
+
+    def list_folder(
+        self, folder: str = "", *, page_size: int | None = None
+    ) -> AsyncIterator[wire.FileInfo | wire.Folder]:
+        """List what is in a folder, by name: its files, and the folders in it, however much is below those.
+
+        One request for up to 100 of them (or `page_size`), then one for every 1,000. The top level is "".
+        """
+        page = partial(level_page, folder, page_size)
+        return self._client._iterate(plans.levels(page, self._client._retries))
 
     async def info(self, name: str) -> wire.FileInfo:
         """Size, entity tag, digest and type of a file. Raises `NotFound`."""

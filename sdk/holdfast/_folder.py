@@ -107,7 +107,8 @@ class _Folder(Job[R], Generic[R]):
         found: list[wire.FileInfo] = []
         cursor: str | None = None
         while True:
-            page = yield from request(calls.list_files(prefix=prefix or None, cursor=cursor), self._around.retries)
+            call = calls.list_files(prefix=prefix or None, cursor=cursor, limit=1000)
+            page = yield from request(call, self._around.retries)
             found += page.items
             cursor = page.next
             if cursor is None:

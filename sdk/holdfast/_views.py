@@ -145,9 +145,23 @@ def _as_texts(labels: Mapping[str, str] | None) -> list[str] | None:
     return [f"{name}={value}" for name, value in (labels or {}).items()] or None
 
 
+_WHOLE_PAGE = 1000  # as many as the server gives: whoever wants a second page wants them all
+
+
 def file_page(prefix: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
     """A page of files from its cursor."""
-    return calls.list_files(prefix=prefix or None, cursor=cursor, limit=page_size)
+    return calls.list_files(prefix=prefix or None, cursor=cursor, limit=_page_size(page_size, cursor))
+
+
+def level_page(folder: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
+    """A page of what is in a folder, from its cursor."""
+    prefix = folder if not folder or folder.endswith("/") else folder + "/"
+    size = _page_size(page_size, cursor)
+    return calls.list_files(prefix=prefix or None, delimiter="/", cursor=cursor, limit=size)
+
+
+def _page_size(page_size: int | None, cursor: str | None) -> int | None:
+    return page_size if page_size is not None or cursor is None else _WHOLE_PAGE
 
 
 def upload_page(page_size: int | None, cursor: str | None) -> Call[wire.UploadPage]:

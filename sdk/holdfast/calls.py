@@ -287,9 +287,15 @@ class FileHead:
 
 
 @endpoint("GET", "/v1/files", wire.FilePage)
-def list_files(*, prefix: str | None = None, cursor: str | None = None, limit: int | None = None) -> Parts:
-    """A page of published files, by name."""
-    return Parts(query={"prefix": prefix, "cursor": cursor, "limit": limit})
+def list_files(
+    *,
+    prefix: str | None = None,
+    delimiter: Literal["/"] | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> Parts:
+    """A page of published files, by name; with a delimiter of one level, and the folders there as `prefixes`."""
+    return Parts(query={"prefix": prefix, "delimiter": delimiter, "cursor": cursor, "limit": limit})
 
 
 def file_head(answer: Answer) -> FileHead:

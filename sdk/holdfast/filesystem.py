@@ -33,6 +33,7 @@ from holdfast.transfers import Transfer, TransferState
 T = TypeVar("T")
 
 BLOCK = 8 << 20  # bytes that are gathered before they are sent
+PAGE = 1000  # files that are asked for in one request
 Mode = Literal["overwrite", "create"]
 
 
@@ -114,34 +115,53 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
     ) -> Any:
-        """All files below a folder, at most `maxdepth` levels, from one listing; with `withdirs` the folders, too."""
+        """All files below a folder, at most `maxdepth` levels, by name; with `withdirs` the folders, too."""
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         base = self._strip_protocol(path)
-        prefix = base + "/" if base else ""
+        found = self._level(base) if maxdepth == 1 else self._tree(base, maxdepth)
+        if not withdirs:
+            found = {name: item for name, item in found.items() if item["type"] == "file"}
+        elif found and base:
+            found[base] = _folder(base)
+        if not found and base and self.exists(base):
+            item = self.info(base)
+            if item["type"] == "file" or withdirs:
+                found[base] = item
+        return dict(sorted(found.items())) if detail else sorted(found)
+
+    def _level(self, folder: str) -> dict[str, dict[str, Any]]:
+        """What is in a folder, by name: one request for what fits into a page."""
         found: dict[str, dict[str, Any]] = {}
-        with _as_os_errors(base):
-            for file in self.client.files.list(prefix):
+        with _as_os_errors(folder):
+            for item in self.client.files.list_folder(folder, page_size=PAGE):
+                if isinstance(item, wire.Folder):
+                    name = item.name.removesuffix("/")
+                    found[name] = _folder(name)
+                else:
+                    found[item.name] = _file(item)
+        return found
+
+    def _tree(self, folder: str, maxdepth: int | None) -> dict[str, dict[str, Any]]:
+        """All that is below a folder, by name, at most so many levels."""
+        prefix = folder + "/" if folder else ""
+        found: dict[str, dict[str, Any]] = {}
+        with _as_os_errors(folder):
+            for file in self.client.files.list(prefix, page_size=PAGE):
                 parts = file.name.removeprefix(prefix).split("/")
-                if withdirs:
-                    folders = ["/".join(parts[:depth]) for depth in range(1, len(parts))][:maxdepth]
-                    found |= {prefix + folder: _folder(prefix + folder) for folder in folders}
+                folders = ["/".join(parts[:depth]) for depth in range(1, len(parts))][:maxdepth]
+                found |= {prefix + name: _folder(prefix + name) for name in folders if prefix + name not in found}
                 if maxdepth is None or len(parts) <= maxdepth:
                     found[file.name] = _file(file)
-        if found and withdirs and base:
-            found[base] = _folder(base)
-        elif not found and base and self.exists(base):
-            found[base] = self.info(base)
-        return dict(sorted(found.items())) if detail else sorted(found)
+        return found
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
         """What is in a folder, or the file itself. Raises `FileNotFoundError`."""
         name = self._strip_protocol(path)
-        found = self.find(name, maxdepth=1, withdirs=True, detail=True)
+        found = self._level(name)
         if name and not found:
-            raise _os_error(errno.ENOENT, name)
-        items = [item for item in found.values() if item["name"] != name or item["type"] == "file"]
-        return items if detail else [item["name"] for item in items]
+            found[name] = self.info(name)
+        return [*found.values()] if detail else [*found]
 
     def modified(self, path: str) -> datetime:
         """When the file was published."""

@@ -394,6 +394,19 @@ def pages(page: Callable[[str | None], Call[Any]], retries: Retries) -> Plan[Non
             return
 
 
+def levels(page: Callable[[str | None], Call[wire.FilePage]], retries: Retries) -> Plan[None]:
+    """Emit files and folders of a listing by level, page after page, by name."""
+    cursor: str | None = None
+    while True:
+        answer = yield from request(page(cursor), retries)
+        found: list[wire.FileInfo | wire.Folder] = [*answer.items, *map(wire.Folder, answer.prefixes)]
+        for item in sorted(found, key=lambda item: item.name.encode()) if answer.prefixes else found:
+            yield Emit(item)
+        cursor = answer.next
+        if cursor is None:
+            return
+
+
 def log(id: str, after: int, retries: Retries) -> Plan[None]:
     """Emit every line that the work has logged so far."""
     while True:

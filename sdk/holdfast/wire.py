@@ -27,6 +27,7 @@ __all__ = [
     "FileInfo",
     "FileName",
     "FilePage",
+    "Folder",
     "Health",
     "Index",
     "LogLine",
@@ -279,11 +280,21 @@ class FileInfo(msgspec.Struct, frozen=True):
     sha256: str | None = None
 
 
+class Folder(msgspec.Struct, frozen=True):
+    """A folder in a listing by level. `name` ends with a slash; there is at least one file below it."""
+
+    name: str
+
+
 class FilePage(msgspec.Struct, frozen=True):
-    """A page of files by name; `next` is the cursor of the page after it, null on the last."""
+    """A page of files by name; `next` is the cursor of the page after it, null on the last.
+
+    With a delimiter `prefixes` are the folders of the page, each as the start that its names have in common.
+    """
 
     items: list[FileInfo]
     next: str | None = None
+    prefixes: list[str] = []
 
 
 class UploadInfo(msgspec.Struct, frozen=True):

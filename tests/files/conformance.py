@@ -150,6 +150,25 @@ class StoreConformance:
                 assert [found.name for found in store.listing(prefix, after, 2)] == wanted[:2]
         assert store.listing(limit=0) == []
 
+    def test_a_level_has_files_and_folders_and_goes_on_after_any_of_them(self, store: FileStore) -> None:
+        names = ["A", "a-b", "a/b", "a/c/d", "a/c/e/f", "a0", "ab", "b/x", "b0/x", "ä/ö/ü"]
+        for name in names:
+            put(store, name, b"")
+
+        def level(prefix: str, after: str) -> list[str]:
+            """From the whole list, as object stores define it."""
+            below = [name for name in names if name.startswith(prefix) and name.encode() > after.encode()]
+            cut = {prefix + head + slash for name in below for head, slash, _ in [name[len(prefix) :].partition("/")]}
+            return sorted(cut - {after}, key=str.encode)
+
+        for prefix in ("", "a", "a/", "a/c", "a/c/", "a/c/e/f", "b", "ä/", "ä", "x", "x/", "/", "a//", "../", "./a"):
+            for after in ("", *names, "a/", "a/c/", "a/c", "b/", "b", "zz", "ä/"):
+                wanted = level(prefix, after)
+                found = [item if isinstance(item, str) else item.name for item in store.level(prefix, after)]
+                assert found == wanted, (prefix, after)
+                cut = [item if isinstance(item, str) else item.name for item in store.level(prefix, after, 2)]
+                assert cut == found[:2]
+
     def test_a_file_is_deleted_and_leaves_no_folder(self, store: FileStore) -> None:
         put(store, "a/b/c", b"1")
         put(store, "a/d", b"2")

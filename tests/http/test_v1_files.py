@@ -642,6 +642,27 @@ async def test_a_list_has_a_prefix_and_pages(http: httpx.AsyncClient, listed: li
 # -- deleting
 
 
+async def test_a_list_by_level_has_files_and_prefixes(http: httpx.AsyncClient, listed: list[str]) -> None:
+    (await http.put("/v1/files/b/c/.zgroup", content=b"{}")).raise_for_status()
+
+    async def level(**query: Any) -> tuple[list[str], list[str], str | None]:
+        page = (await http.get("/v1/files", params={"delimiter": "/", **query})).raise_for_status().json()
+        return [item["name"] for item in page["items"]], page["prefixes"], page["next"]
+
+    assert await level() == (["a.csv", "ü.txt"], ["b/"], None)
+    assert await level(limit=2) == (["a.csv"], ["b/"], "b/")
+    assert await level(limit=2, cursor="b/") == (["ü.txt"], [], None)
+    assert await level(prefix="b/") == (["b/1.csv", "b/2.csv"], ["b/c/"], None)
+    assert await level(prefix="b/", limit=1, cursor="b/1.csv") == (["b/2.csv"], [], "b/2.csv")
+    assert await level(prefix="b") == ([], ["b/"], None)
+    assert await level(prefix="b/c/") == (["b/c/.zgroup", "b/c/3.json"], [], None)
+    for nowhere in ("x/", "a.csv/", "../", "b//", ".holdfast/", "/"):
+        assert await level(prefix=nowhere) == ([], [], None)
+    refused = await http.get("/v1/files", params={"delimiter": "|"})
+    assert refused.status_code == 400
+    assert "delimiter" in refused.json()["detail"]
+
+
 async def test_a_file_is_deleted(http: httpx.AsyncClient, files: Path) -> None:
     answer = await http.delete("/v1/files/small.bin")
     assert (answer.status_code, answer.content) == (204, b"")

@@ -7,14 +7,16 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from tornado_app import problems
 from tornado_app.files import digests, names, reserved
 from tornado_app.files.digests import DigestNotes
+from tornado_app.files.listing import Entry, Listing
 from tornado_app.files.staging import LocalStaged, Staging
 from tornado_app.files.store import ANYTHING, Expect, FileStat
-from tornado_app.files.tree import FOLDER, Tree, is_trouble
+from tornado_app.files.tree import Tree
 
 
 class LocalReader:
@@ -61,6 +63,7 @@ class LocalStore:
             self.tree.close()
             raise
         self.digests = DigestNotes(notes)
+        self._names = Listing(self.tree.fd)
         # What stands under a name is checked and replaced under this lock: a decision of one server.
         self.lock = threading.Lock()
         self._staging = Staging(self, uploads, durable)
@@ -107,17 +110,34 @@ class LocalStore:
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
         """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""
-        found: list[FileStat] = []
-        if limit is not None and limit <= 0:
-            return found
-        for name in self._names(self.tree.fd, "", prefix, after.encode("utf-8")):
-            try:
-                found.append(self.stat(name))
-            except problems.ProblemError:
-                continue  # gone meanwhile, or a link that leads nowhere
-            if len(found) == limit:
-                break
-        return found
+        found = (self._listed(entry) for entry in self._names.all(prefix, after))
+        return list(islice((stat for stat in found if stat is not None), limit))
+
+    def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
+        """See `FileStore`. Folders without a file are left out: names are all there is."""
+        found = (
+            self._listed(entry) if isinstance(entry, Entry) else self._with_files(entry, after)
+            for entry in self._names.level(prefix, after)
+        )
+        return list(islice((stat for stat in found if stat is not None), limit))
+
+    def _listed(self, entry: Entry) -> FileStat | None:
+        """The file by a name that was found; None for what is none."""
+        try:
+            status = os.stat(entry.segment, dir_fd=entry.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # gone meanwhile
+        if stat.S_ISREG(status.st_mode):
+            return self.describe(entry.name, status)
+        if not stat.S_ISLNK(status.st_mode):
+            return None
+        try:
+            return self.stat(entry.name)
+        except problems.ProblemError:
+            return None  # a link that leads nowhere, or to what is no file
+
+    def _with_files(self, folder: str, after: str) -> str | None:
+        return folder if any(self._listed(entry) is not None for entry in self._names.holds(folder, after)) else None
 
     def delete(self, name: str, expect: Expect = ANYTHING) -> None:
         """See `FileStore`. Folders that are empty then go, too: names are all there is."""
@@ -211,42 +231,3 @@ class LocalStore:
                     os.rmdir(last, dir_fd=folder)
             except (OSError, problems.ProblemError):
                 return
-
-    def _names(self, folder: int, base: str, prefix: str, after: bytes) -> Iterator[str]:
-        """Names below an open folder, in the order of their bytes, skipping subtrees that can't matter."""
-        with os.scandir(folder) as entries:
-            # A folder sorts as "name/": that is how the names below it compare with its neighbours.
-            here = sorted(
-                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name).encode(
-                    "utf-8", "surrogateescape"
-                )
-                for entry in entries
-            )
-        for raw in here:
-            try:
-                segment = raw.decode("utf-8")
-            except UnicodeDecodeError:
-                continue  # no name here can be told
-            name = base + segment
-            if names.structural_flaw(name.rstrip("/")) is not None:
-                continue
-            if not segment.endswith("/"):
-                if name.startswith(prefix) and name.encode("utf-8") > after:
-                    yield name
-            elif self._worth(name, prefix, after):
-                try:
-                    fd = os.open(segment[:-1], FOLDER, dir_fd=folder)
-                except OSError as error:
-                    if is_trouble(error):
-                        raise  # a list must not leave out what is there
-                    continue  # gone meanwhile, or not ours to read
-                try:
-                    yield from self._names(fd, name, prefix, after)
-                finally:
-                    os.close(fd)
-
-    @staticmethod
-    def _worth(folder: str, prefix: str, after: bytes) -> bool:
-        """Whether a folder (with its `/`) can hold names that are asked for."""
-        below = folder.encode("utf-8")
-        return (folder.startswith(prefix) or prefix.startswith(folder)) and (below > after or after.startswith(below))

@@ -74,11 +74,20 @@ class PublishedFiles:
         """What a HEAD with these headers gets: what a GET without a Range would. Raises as `fetch`."""
         return self._uploads.run(self._look, name, _relevant(headers))
 
-    async def page(self, prefix: str, after: str, limit: int) -> FilePage:
-        """Files by name from the one after `after`, at most `limit`."""
-        found = await self._uploads.run(self._store.listing, prefix, after, limit + 1)
-        items = [info(stat) for stat in found[:limit]]
-        return FilePage(items, next=items[-1].name if len(found) > limit else None)
+    async def page(self, prefix: str, after: str, limit: int, *, by_level: bool = False) -> FilePage:
+        """Files by name from the one after `after`, at most `limit`; `by_level`: folders for what is in them."""
+        return await self._uploads.run(self._page, prefix, after, limit, by_level)
+
+    def _page(self, prefix: str, after: str, limit: int, by_level: bool) -> FilePage:
+        find = self._store.level if by_level else self._store.listing
+        found = find(prefix, after, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        last = page[-1] if more else None
+        return FilePage(
+            [info(item) for item in page if not isinstance(item, str)],
+            next=last.name if isinstance(last, FileStat) else last,
+            prefixes=[item for item in page if isinstance(item, str)],
+        )
 
     def _look(self, name: str, headers: Mapping[str, str]) -> Answer:
         stat = self._store.stat(name)

@@ -202,6 +202,13 @@ class FileStore(Protocol):
         """Files whose names start with `prefix` and come after `after`, in the order of their UTF-8 bytes."""
         ...
 
+    def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
+        """As `listing`, to the first slash after `prefix`: files, and once each folder that holds more, with a slash.
+
+        A folder comes after `after` while a name in it does, unless `after` is the folder itself.
+        """
+        ...
+
     def delete(self, name: str, expect: Expect = ANYTHING) -> None:
         """Raises BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         ...

@@ -6,7 +6,7 @@ import hmac
 import secrets
 import time
 from functools import lru_cache
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -67,6 +67,12 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Which files, and which page of them."""
 
     prefix: Annotated[str, Meta(description="Names that start so.")] = ""
+    delimiter: (
+        Annotated[
+            Literal["/"], Meta(description="`/` for one level: what is in folders below comes as their `prefixes`.")
+        ]
+        | None
+    ) = None
     cursor: Annotated[str, Meta(description="`next` of the page before.")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
 
@@ -98,7 +104,8 @@ class FilesHandler(CrossOriginHandler):
     @operation("list_files", FilePage)
     async def get(self, query: FilesQuery) -> None:
         """List published files, by name."""
-        self.answer(await self.services.files.published.page(query.prefix, query.cursor, query.limit))
+        page = self.services.files.published.page
+        self.answer(await page(query.prefix, query.cursor, query.limit, by_level=query.delimiter is not None))
 
 
 class FileHandler(_NamedHandler):

@@ -145,11 +145,12 @@ def download(
 @click.command()
 @click.argument("prefix", default="", shell_complete=file_names)
 @click.option("-n", "--limit", "most", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--level", is_flag=True, help="One level: the files in the folder PREFIX, and its folders with a slash.")
 @command
-def ls(context: Context, prefix: str, most: int | None) -> None:
+def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
     """List the server's files whose names begin with PREFIX."""
     with context.client() as client:
-        found = islice(client.files.list(prefix), most)
+        found = islice(client.files.list_folder(prefix) if level else client.files.list(prefix), most)
         if not write_records(context.out, _show.FILES, found, json=context.json):
             context.note("There are no files, or none of such a name.")
 

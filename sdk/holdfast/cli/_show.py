@@ -81,10 +81,16 @@ PROCESSES: Sequence[Column[wire.Process]] = (
     Column("note", _note, spare=4, shrinks=True),
 )
 
-FILES: Sequence[Column[wire.FileInfo]] = (
-    Column("size", lambda file: str(file.size), lambda file: decimal(file.size), right=True),
-    Column("modified", lambda file: stamp(file.modified), lambda file: moment(file.modified)),
-    Column("name", lambda file: file.name),
+
+def _of_file(show: Callable[[wire.FileInfo], str]) -> Callable[[wire.FileInfo | wire.Folder], str]:
+    """Leave a field of a folder empty."""
+    return lambda item: show(item) if isinstance(item, wire.FileInfo) else ""
+
+
+FILES: Sequence[Column[wire.FileInfo | wire.Folder]] = (
+    Column("size", _of_file(lambda file: str(file.size)), _of_file(lambda file: decimal(file.size)), right=True),
+    Column("modified", _of_file(lambda file: stamp(file.modified)), _of_file(lambda file: moment(file.modified))),
+    Column("name", lambda item: item.name),
 )
 
 TRANSFERS: Sequence[Column[Record]] = (
