@@ -64,6 +64,9 @@ class Settings:
     allow_code: bool = _setting(
         False, "run code that clients send, and notebooks: whoever may call the server may then run anything"
     )
+    max_crashes: int = _setting(
+        3, "attempts in a row that may end with the server before a process is parked; 0 is no limit"
+    )
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
     kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
@@ -148,7 +151,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("--chunk-size must be at least 4: a UTF-8 character can have four bytes")
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
-    for name in ("journal_interval", "max_upload_size", "reserve_space"):
+    for name in ("journal_interval", "max_crashes", "max_upload_size", "reserve_space"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     _check_work(settings)

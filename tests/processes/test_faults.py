@@ -213,7 +213,8 @@ def new_life(tmp_path: Path) -> Iterator[NewLife]:
 
 
 def test_every_fault_point_of_the_processes_is_in_a_life() -> None:
-    assert {point.partition(":")[0] for life in LIVES.values() for point in life} == POINTS
+    elsewhere = {"alone.written"}  # in test_poison.py
+    assert {point.partition(":")[0] for life in LIVES.values() for point in life} | elsewhere == POINTS
 
 
 @pytest.mark.parametrize("points", LIVES.values(), ids=LIVES)

@@ -17,16 +17,18 @@ from tests.processes.conftest import Make
 from tests.processes.helpers import makes_progress, reaches, start, until
 from tornado_app.problems import CONFLICT, ProblemError
 from tornado_app.processes import rows
+from tornado_app.processes.book import SafePoint
 from tornado_app.processes.driver import Failed, Stopped, Succeeded, Yielded
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.registry import Registry
 
+POINT = SafePoint("p", 1, Yielded(9, 9, "late", b"9"), first=True)
 LATE: dict[str, Callable[[Engine, Connection], Any]] = {
     "succeeded": lambda engine, c: engine._book.ended(c, "p", 1, Succeeded(b"1"), None, False),
     "failed": lambda engine, c: engine._book.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
     "stopped": lambda engine, c: engine._book.ended(c, "p", 1, Stopped(), Yielded(9, 9, "late", b"9"), False),
-    "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [("p", 1, Yielded(9, 9, "late", b"9"))]),
+    "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [POINT]),
     "undone": lambda engine, c: engine._book.undone(c, "p", 1, Succeeded(b"null")),
     "of nobody": lambda engine, c: engine._book.ended(c, "q", 1, Succeeded(b"1"), None, False),
     "of nobody's rollback": lambda engine, c: engine._book.undone(c, "q", 1, Succeeded(b"1")),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.wire import State
+from holdfast.wire import BulkRequest, State
 from tests.processes.conftest import Make
 from tests.processes.helpers import eventually, makes_progress, reaches, shut, start, told, until
 from tornado_app.processes.engine import Engine
@@ -120,6 +120,25 @@ async def test_it_is_tried_as_often_as_declared_or_asked_and_only_for_errors_wor
     last = await reaches(engine, "p", State.FAILED)
     assert last.attempt == attempts
     assert last.error is not None
+
+
+@pytest.mark.usefixtures("no_backoff")
+@pytest.mark.parametrize("options", [{}, {"every": 0.1}, {"checkpoints": False}, {"place": "process"}])
+async def test_progress_between_failures_starts_their_count_anew(engine: Engine, options: dict[str, Any]) -> None:
+    """Progress that is in the journal (with time between), or that comes with the failure alone."""
+    await start(engine, "p", "climbs", to=6, **options)
+    last = await reaches(engine, "p", State.SUCCEEDED, State.FAILED, within=60)
+    assert (last.state, last.attempt) == (State.SUCCEEDED, 7)
+    assert last.error is None, "it has no error of an earlier attempt"
+    *_, event = await engine.events_after(0, BulkRequest())
+    assert (event.state, event.error) == (State.SUCCEEDED, None)
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_work_that_is_stuck_after_some_progress_is_given_up(engine: Engine) -> None:
+    await start(engine, "p", "climbs", to=6, stuck=3)
+    last = await reaches(engine, "p", State.FAILED)
+    assert (last.attempt, last.progress.done) == (5, 3), "three steps, and two more attempts without any"
 
 
 async def test_the_wait_before_a_retry_doubles_with_jitter_and_is_shown(

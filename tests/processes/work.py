@@ -440,6 +440,84 @@ def never(job: Job[Any]) -> Generator[Progress, None, None]:
     yield Progress()
 
 
+@work_type("keyed", retries=1)
+def keyed(job: Job[Any]) -> Generator[Progress, None, str]:
+    """Says its key in each attempt, and returns it once released."""
+    job.log(job.key)
+    while not RELEASE.is_set():
+        yield Progress(note=job.key, checkpoint=1)
+        time.sleep(0.005)
+    return job.key
+
+
+class Climbs(msgspec.Struct):
+    """Steps to the end, one an attempt; where it is stuck; how long a step takes; whether there are checkpoints."""
+
+    to: int
+    stuck: int = -1
+    every: float = 0.0
+    checkpoints: bool = True
+
+
+@work_type("climbs", params=Climbs, retries=2)
+def climbs(job: Job[Climbs]) -> Generator[Progress, None, None]:
+    """Makes one step in each attempt, and fails; where it is stuck, it only fails."""
+    params = job.params
+    at = (job.checkpoint or 0) if params.checkpoints else job.attempt - 1
+    yield Progress(at, checkpoint=at if params.checkpoints else None, note="no progress yet")
+    if at == params.to:
+        return
+    if at != params.stuck and (params.checkpoints or params.stuck < 0):
+        yield Progress(at + 1, checkpoint=at + 1 if params.checkpoints else None)
+        time.sleep(params.every)
+    raise ValueError(f"fell at {at}")
+
+
+class Poison(msgspec.Struct):
+    """Where to kill the server: after so many steps, or in the rollback; `cured` is a file that stops it from that."""
+
+    steps: int = 0
+    undo: bool = False
+    cured: str = ""
+
+
+def _kill_server(job: Job[Poison]) -> None:
+    if not (job.params.cured and Path(job.params.cured).exists()):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@work_type("poison", params=Poison, retries=100)
+def poison(job: Job[Poison]) -> Generator[Progress, None, None]:
+    """Makes some steps, then takes its server with it, in each attempt."""
+    for step in range(job.checkpoint or 0, job.params.steps):
+        yield Progress(step + 1, checkpoint=step + 1)
+        time.sleep(0.1)  # long enough to be written down
+    while job.params.undo:
+        yield Progress(job.params.steps, checkpoint=job.params.steps)
+        time.sleep(0.01)
+    _kill_server(job)
+
+
+@poison.rollback
+def undo_poison(job: Job[Poison]) -> None:
+    """Takes its server with it, too."""
+    if job.params.undo:
+        _kill_server(job)
+
+
+class Silent(msgspec.Struct):
+    """How long to say nothing, in seconds."""
+
+    seconds: float
+
+
+@work_type("silent", params=Silent)
+def silent(job: Job[Silent]) -> Generator[Progress, None, None]:
+    """Makes no progress that anyone could see, and then is done."""
+    time.sleep(job.params.seconds)
+    yield Progress()
+
+
 class Says(msgspec.Struct):
     """`lines` to log."""
 

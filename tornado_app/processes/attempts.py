@@ -14,13 +14,14 @@ from sqlalchemy import Connection
 from holdfast.wire import ENDED, Process, State
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
-from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book
+from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book, Recovered
 from tornado_app.processes.code import code
 from tornado_app.processes.driver import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import LentServices
 from tornado_app.processes.places import Place
+from tornado_app.processes.recovery import Recovery
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.reports import Reports, Run
 from tornado_app.processes.rows import Record
@@ -67,17 +68,17 @@ class Attempts:
         self._closed = False
         self._idle = asyncio.Event()
 
-    def begin(self, recovered: list[Record]) -> None:
+    def begin(self, found: Recovered) -> None:
         """Look after what an earlier server left, and start ticking."""
-        for row in recovered:
-            if row.state is State.CANCELLING:
-                self.spawn(self._roll_back(row))
+        for row in found.timed:
             self._set_timers(row, deadline=True)
+        self.spawn(Recovery(self._journal, self._book, self, found).run())
         self.spawn(self.reports.keep_forever())
 
     async def close(self, grace: float) -> None:
         """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
         self._closing = True
+        self.spawn(self._say_stopping())
         for run in self._runs.values():
             self._stop(run)
         try:
@@ -98,6 +99,12 @@ class Attempts:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _say_stopping(self) -> None:
+        try:
+            await self._journal.write(self._book.stopping)
+        except problems.ProblemError as error:
+            log.error("that the server stops can't be written: %s", error.detail)
+
     def __len__(self) -> int:
         return len(self._runs)
 
@@ -115,7 +122,7 @@ class Attempts:
                 wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state, going_on)
                 run.handle.stop(wish)  # type: ignore[arg-type] # the words are those of Stopping
         elif row.state is State.CANCELLING and run is None:
-            self.spawn(self._roll_back(row))
+            self.spawn(self.roll_back(row))
 
     def show(self, row: Record) -> Process:
         """A row as the wire tells it, with what its running attempt knows better."""
@@ -197,7 +204,7 @@ class Attempts:
         if time.time() < due:
             self._wait_for_retry(due)
         elif not self._closing:
-            self.spawn(self._insist("that a retry is due", lambda: self._journal.write(self._book.wake)))
+            self.spawn(self.insist("that a retry is due", lambda: self._journal.write(self._book.wake)))
 
     def _wait_for_deadline(self, id: str, due: float) -> None:
         self._deadlines[id] = self._timer(due, self._look_for_deadline, id, due)
@@ -214,7 +221,7 @@ class Attempts:
             self.spawn(self._stop_overdue())
 
     async def _stop_overdue(self) -> None:
-        for row in await self._insist("a deadline", lambda: self._journal.write(self._book.overdue)):
+        for row in await self.insist("a deadline", lambda: self._journal.write(self._book.overdue)):
             run = self._runs.get(row.id)
             if run is not None and run.row.attempt == row.attempt and not run.overdue:
                 run.overdue = True
@@ -262,7 +269,7 @@ class Attempts:
             row.checkpoint,
             undo=run.undo,
             code=sent,
-            serial=row.n,
+            serial=rows.serial(row),
             owner=rows.owner(row),
         )
         try:
@@ -287,10 +294,10 @@ class Attempts:
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
             run.control.lines.put_at_once((time.time(), outcome.trace))
-        await self._insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
+        await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
         if row is not None and row.state is State.CANCELLING and not self._closing:
-            self.spawn(self._roll_back(row))
+            self.spawn(self.roll_back(row))
 
     async def _write_end(self, id: str, attempt: int, outcome: Outcome, run: Run | None) -> Record | None:
         """Write the end of an attempt down, which frees its slot."""
@@ -300,12 +307,12 @@ class Attempts:
         def end(connection: Connection) -> Record | None:
             return self._book.ended(connection, id, attempt, outcome, latest, shutdown)
 
-        row = await self._insist(f"the end of process {id}", lambda: self._journal.write(end))
+        row = await self.insist(f"the end of process {id}", lambda: self._journal.write(end))
         if run is not None:
             self._forget(run)
         return row
 
-    async def _insist(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
+    async def insist(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
         """Write, however long the journal won't: what is not written is not so."""
         pause = 0.1
         while True:
@@ -323,7 +330,7 @@ class Attempts:
         if not self._runs:
             self._idle.set()
 
-    async def _roll_back(self, row: Record) -> None:
+    async def roll_back(self, row: Record) -> None:
         """Undo a process that was cancelled, in its place, once at a time."""
         if row.id in self._undoing:
             return
@@ -336,7 +343,7 @@ class Attempts:
         sent: bytes | None = None
         if work is code:
             read = functools.partial(self._journal.read, lambda connection: rows.code(connection, row.id))
-            sent = await self._insist(f"the rollback of process {row.id}", read)
+            sent = await self.insist(f"the rollback of process {row.id}", read)
         run = Run(row, work, undo=True)
         self._runs[row.id] = run
         self._run_in_place(run, sent)
@@ -345,7 +352,7 @@ class Attempts:
         self._undo_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
             run.control.lines.put_at_once((time.time(), outcome.trace))
-        await self._insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
+        await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         await self._write_undone(run.row, outcome)
         self._forget(run)
 
@@ -353,7 +360,7 @@ class Attempts:
         def undone(connection: Connection) -> Record | None:
             return self._book.undone(connection, row.id, row.attempt, outcome)
 
-        await self._insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
+        await self.insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
         self._undoing.discard(row.id)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -6,11 +6,14 @@ Every change goes through `Book._move`: the transition table says what follows, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, update
@@ -24,6 +27,8 @@ from tornado_app.processes.lifecycle import Cause, step
 from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, newest_event, record
 from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, logs, processes
 from tornado_app.processes.slots import Claim, Slots
+
+log = logging.getLogger("holdfast.processes")
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
@@ -42,10 +47,11 @@ _CHECKPOINT = (
     )
     .values({name: bindparam(name) for name in ("done", "total", "note", "checkpoint")})
 )
+_FIRST_PROGRESS = _CHECKPOINT.values(crashes=0, failures=0)
 # Statements are built once: building one costs more than running it.
 _CHANGING = (
     "state", "attempt", "version", "failures", "started", "ended", "retry_at", "deadline",
-    "done", "total", "note", "checkpoint", "result", "error",
+    "done", "total", "note", "checkpoint", "result", "error", "crashes", "alone", "reached",
 )  # fmt: skip
 _CHANGE = (
     update(processes)
@@ -88,30 +94,118 @@ class Batch(msgspec.Struct):
     changed: list[tuple[Record, Event]]
 
 
+class SafePoint(NamedTuple):
+    """What a running attempt has yielded. `first` says that it is the first that is progress over all before it."""
+
+    id: str
+    attempt: int
+    point: Yielded
+    first: bool = False
+
+
+class Recovered(msgspec.Struct):
+    """What an earlier server left: what waits for a time, what is to be rolled back, and what is to run alone first."""
+
+    timed: list[Record]
+    cancelling: list[Record]
+    suspects: list[Record]
+
+
+_STOPPING = -1
+"""In place of a count of crashes: the server has been asked to stop, so its end is none."""
+
+
 class Book:
     """The decisions that write. Belongs to the journal: its counts change only when a transaction lands."""
 
-    def __init__(self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool]) -> None:
+    def __init__(
+        self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool], max_crashes: int = 0
+    ) -> None:
         self._slots = Slots(max_running, limits)
         self._has_undo = has_undo
+        self._max_crashes = max_crashes
+        self._taken: list[Claim] = []
         self._told: list[tuple[Record, dict[str, Any]]] = []
         self._next_event = 1
 
     # -- around a transaction
 
-    def recover(self, connection: Connection) -> list[Record]:
-        """At start-up: what an earlier server left running goes back to the queue.
+    def recover(self, connection: Connection) -> Recovered:
+        """At start-up: what an earlier server left running goes back to the queue, or is parked.
 
-        The answer is what the engine must look after: what is to be rolled back, and what waits for a time.
+        What ran when that server died may have been what ended it. So that this can be found out, what has made no
+        progress since is to run alone, before anything else does; the queue waits for `go_on`.
         """
         self._next_event = newest_event(connection) + 1
-        for state in (State.RUNNING, State.PAUSING):
-            for row in self._all(connection, processes.c.state == state.value):
-                self._move(connection, row, Cause.INTERRUPTED)
-                faults.point("recover.written")
+        found = self._all(connection, processes.c.state.in_([state.value for state in ATTEMPTING]))
+        tried = any(row.alone for row in found)  # if one was, it is to blame alone
+        moved_on = {row.n for row in found if row.crashes == 0 and row.state is not State.CANCELLING}
+        for row in found:
+            self._take_back(connection, row, blamed=row.alone or not tried)
+            faults.point("recover.written")
         timed = or_(processes.c.retry_at.is_not(None), processes.c.deadline.is_not(None))
         waiting = self._all(connection, processes.c.state.in_([State.QUEUED, State.PAUSED]), timed)
-        return [*self._all(connection, processes.c.state == State.CANCELLING.value), *waiting]
+        cancelling = self._all(connection, processes.c.state == State.CANCELLING.value)
+        suspects: list[Record] = []
+        if self._max_crashes:
+            suspects = [row for row in cancelling if row.crashes]
+            ready = (processes.c.state == State.QUEUED.value, processes.c.retry_at.is_(None))
+            crashed = self._all(connection, *ready, processes.c.crashes > 0)
+            suspects += [row for row in crashed if row.n not in moved_on]
+        if suspects:
+            self._slots.hold()
+        return Recovered(waiting, cancelling, sorted(suspects, key=lambda row: -row.crashes))
+
+    def _take_back(self, connection: Connection, row: Record, *, blamed: bool) -> None:
+        """An attempt, or a rollback, has ended with its server."""
+        undoing = row.state is State.CANCELLING
+        moved_on = row.crashes == 0 and not undoing  # it has made progress: the count begins anew
+        crashes = max(0, row.crashes + undoing if blamed else row.crashes - (not undoing))
+        if moved_on:
+            crashes = 1
+        elif row.crashes == _STOPPING:
+            crashes = 0
+        changes: dict[str, Any] = {"crashes": crashes, "alone": False}
+        if blamed and not moved_on and 0 < self._max_crashes <= crashes:
+            what = "rollbacks" if undoing else "attempts"
+            log.error("process %s is parked: %d %s in a row ended with the server", row.id, crashes, what)
+            error = ErrorInfo(
+                "ServerDied",
+                f"{crashes} {what} in a row ended with the server, without progress: it may be what ends it, so it is "
+                "tried no more by itself; see the server's log, then resume it (or cancel it) to try again",
+            )
+            cause = Cause.ROLLBACK_FAILED if undoing else Cause.FAILED
+            self._move(connection, row, cause, **changes, error=_encode(error), ended=time.time())
+        elif undoing:
+            self._change(connection, row, changes)
+        else:
+            self._move(connection, row, Cause.INTERRUPTED, **changes)
+
+    def try_alone(self, connection: Connection, id: str) -> bool:
+        """While the queue waits: begin that process, or mark its rollback, as what runs alone. False if it can't be."""
+        row = find(connection, id)
+        if row is not None and row.state is State.CANCELLING:
+            self._change(connection, row, {"alone": True})
+            return True
+        claim = self._slots.take(connection, id, functools.partial(self._begin, alone=True))
+        if claim is None:
+            return False
+        self._taken.append(claim)
+        faults.point("alone.written")
+        return True
+
+    def trust(self, connection: Connection, id: str) -> None:
+        """What was tried alone has stood it so far."""
+        connection.execute(update(processes).where(processes.c.id == id).values(alone=0))
+
+    def go_on(self, connection: Connection) -> None:
+        """Whatever had to run alone has: begin what is queued."""
+        self._slots.go_on()
+
+    def stopping(self, connection: Connection) -> None:
+        """The server has been asked to stop: what it leaves behind did not end it."""
+        mine = processes.c.state.in_([state.value for state in ATTEMPTING])
+        connection.execute(update(processes).where(mine).values(crashes=_STOPPING, alone=0))
 
     @property
     def newest(self) -> int:
@@ -124,7 +218,7 @@ class Book:
 
     def finish_batch(self, connection: Connection) -> Batch | None:
         """The journal's `last`: claim what fits into free slots and write the events of the whole transaction."""
-        claimed = self._slots.fill(connection, self._begin)
+        claimed = [*self._taken, *self._slots.fill(connection, self._begin)]
         for seq, (_, event) in enumerate(self._told, self._next_event):
             event["seq"] = seq
         if not self._told:
@@ -136,17 +230,26 @@ class Book:
         """The transaction is on disk."""
         self._next_event += len(self._told)
         self._told = []
+        self._taken = []
         self._slots.landed()
 
     def aborted(self) -> None:
         """The transaction is not: nothing of it counts."""
         self._told = []
+        self._taken = []
         self._slots.aborted()
 
-    def _begin(self, connection: Connection, row: Record) -> Record:
+    def _begin(self, connection: Connection, row: Record, alone: bool = False) -> Record:
         """The next attempt of what was queued."""
-        started = row.started if row.started is not None else time.time()
-        row = self._move(connection, row, Cause.CLAIM, attempt=row.attempt + 1, started=started, retry_at=None)
+        changes = {
+            "attempt": row.attempt + 1,
+            "started": row.started if row.started is not None else time.time(),
+            "retry_at": None,
+            "crashes": row.crashes + 1,
+            "alone": alone,
+            "reached": max((done for done in (row.reached, row.done) if done is not None), default=None),
+        }
+        row = self._move(connection, row, Cause.CLAIM, **changes)
         faults.point("claim.written")
         return row
 
@@ -180,6 +283,7 @@ class Book:
             version=1,
             created=now,
             deadline=None if new.deadline_s is None else now + new.deadline_s,
+            serial=secrets.token_urlsafe(12),
         )
         values = msgspec.structs.asdict(row) | {"code": new.code}
         del values["n"]
@@ -220,11 +324,11 @@ class Book:
             return row
         changes: dict[str, Any] = {}
         if cause is Cause.RESUME and row.state in (State.PAUSED, State.FAILED):
-            changes = {"error": None, "ended": None, "failures": 0, "retry_at": None}
+            changes = {"error": None, "ended": None, "failures": 0, "retry_at": None, "crashes": 0}
             if row.state is State.FAILED:
                 changes["deadline"] = None  # it may have been the reason; a person decided to go on
         elif cause is Cause.CANCEL:
-            changes = {"ended": None}
+            changes = {"ended": None, "crashes": 0, "alone": False}
         was = row.state
         row = self._move(connection, row, cause, **changes)
         if cause is Cause.CANCEL and was not in (State.RUNNING, State.PAUSING) and not self._must_undo(row):
@@ -250,20 +354,17 @@ class Book:
         }
         return changed, refused
 
-    def checkpoints(self, connection: Connection, newest: Iterable[tuple[str, int, Yielded]]) -> int:
+    def checkpoints(self, connection: Connection, newest: Iterable[SafePoint]) -> int:
         """Keep safe points of running attempts; how many landed. Those of an old attempt change nothing."""
-        rows = [
-            {
-                "wanted": id,
-                "of_attempt": attempt,
-                "done": y.done,
-                "total": y.total,
-                "note": y.note,
-                "checkpoint": y.checkpoint,
-            }
-            for id, attempt, y in newest
-        ]
-        landed = connection.execute(_CHECKPOINT, rows).rowcount if rows else 0
+        rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        for id, attempt, y, first in newest:
+            row = {"wanted": id, "of_attempt": attempt}
+            row |= {"done": y.done, "total": y.total, "note": y.note, "checkpoint": y.checkpoint}
+            rows[first].append(row)
+        landed = 0
+        for statement, some in ((_CHECKPOINT, rows[False]), (_FIRST_PROGRESS, rows[True])):
+            if some:
+                landed += connection.execute(statement, some).rowcount
         faults.point("checkpoint.written")
         return landed
 
@@ -289,9 +390,16 @@ class Book:
         if row is None or row.attempt != attempt or row.state not in ATTEMPTING:
             return None
         self._slots.free(id)
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"crashes": 0, "alone": False}
         if latest is not None:
-            changes = {"done": latest.done, "total": latest.total, "note": latest.note, "checkpoint": latest.checkpoint}
+            changes |= {
+                "done": latest.done,
+                "total": latest.total,
+                "note": latest.note,
+                "checkpoint": latest.checkpoint,
+            }
+            if row.is_surpassed_by(latest.checkpoint, latest.done):
+                changes["failures"] = 0
         if row.state is State.CANCELLING:
             if isinstance(outcome, Failed):
                 changes["error"] = _encode(ErrorInfo(outcome.type, outcome.message))
@@ -299,7 +407,9 @@ class Book:
             if not self._must_undo(row):
                 row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         elif isinstance(outcome, Succeeded):
-            row = self._move(connection, row, Cause.SUCCEEDED, **changes, result=outcome.result, ended=time.time())
+            row = self._move(
+                connection, row, Cause.SUCCEEDED, **changes, result=outcome.result, error=None, ended=time.time()
+            )
         elif isinstance(outcome, Stopped):
             row = self._move(connection, row, Cause.INTERRUPTED if shutdown else Cause.STOPPED, **changes)
         else:
@@ -309,11 +419,12 @@ class Book:
 
     def _failed(self, connection: Connection, row: Record, failure: Failed, changes: dict[str, Any]) -> Record:
         changes["error"] = _encode(ErrorInfo(failure.type, failure.message))
-        if failure.retry and row.failures < row.retries:
-            most = min(BACKOFF_MOST, BACKOFF_FIRST * 2**row.failures)
+        failures = changes.get("failures", row.failures)  # since there was progress
+        if failure.retry and failures < row.retries:
+            most = min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)
             # Equal jitter (AWS, "Exponential Backoff And Jitter"): spread out, but never at once.
             changes["retry_at"] = time.time() + most * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-            changes["failures"] = row.failures + 1
+            changes["failures"] = failures + 1
             return self._move(connection, row, Cause.RETRY, **changes)
         return self._move(connection, row, Cause.FAILED, **changes, ended=time.time())
 

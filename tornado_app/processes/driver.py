@@ -35,7 +35,7 @@ _TURN = 0.005  # seconds that an async generator may hold the loop by yielding w
 class Attempt(msgspec.Struct, frozen=True):
     """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback.
 
-    `serial` is a number that no other process of the journal ever has; `owner` stands for it in the files directory.
+    `serial` is what no other process of any journal ever has; `owner` stands for it in the files directory.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Attempt(msgspec.Struct, frozen=True):
     checkpoint: bytes | None = None
     undo: bool = False
     code: bytes | None = None
-    serial: int = 0
+    serial: str = ""
     owner: str = ""
 
 

@@ -68,7 +68,7 @@ class Engine:
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
-        self._book = Book(settings.max_running, limits, self._has_undo)
+        self._book = Book(settings.max_running, limits, self._has_undo, settings.max_crashes)
         self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
         self._places: dict[str, Place] = {}
         self._attempts: Attempts

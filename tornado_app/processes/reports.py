@@ -15,8 +15,8 @@ from holdfast.work import WorkType
 from tornado_app import problems
 from tornado_app.processes import metrics
 from tornado_app.processes.backlog import Line
-from tornado_app.processes.book import Book
-from tornado_app.processes.driver import Control
+from tornado_app.processes.book import Book, SafePoint
+from tornado_app.processes.driver import Control, Yielded
 from tornado_app.processes.hub import Hub
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.places import Handle
@@ -32,12 +32,14 @@ class Run:
     """An attempt that runs now, as the engine sees it. `row` is how the journal stands."""
 
     __slots__ = (
+        "began_at",
         "control",
         "handle",
         "journaled",
         "lines_in_flight",
         "over",
         "overdue",
+        "progress_is_kept",
         "published",
         "row",
         "seen",
@@ -48,6 +50,7 @@ class Run:
 
     def __init__(self, row: Record, work: WorkType, undo: bool) -> None:
         self.row = row
+        self.began_at = row
         self.work = work
         self.undo = undo
         self.control = Control()
@@ -59,6 +62,12 @@ class Run:
         self.touched = time.monotonic()  # when a yield was last seen
         self.over = asyncio.Event()  # its end is in the journal
         self.overdue = False
+        self.progress_is_kept = False  # the journal knows that this attempt has made progress
+
+    def has_progressed(self) -> bool:
+        """Whether this attempt has come further than any before it."""
+        latest = self.control.latest
+        return latest is not None and self.began_at.is_surpassed_by(latest.checkpoint, latest.done)
 
     def current(self) -> Record:
         """The row with the newest progress in place."""
@@ -121,30 +130,32 @@ class Reports:
         for run in self._runs.values():
             yields, latest = run.control.yields, run.control.latest
             if yields != run.journaled and latest is not None and not run.undo:
-                newest.append((run, yields, (run.row.id, run.row.attempt, latest)))
+                newest.append((run, yields, _safe_point(run, latest)))
         if not newest:
             return
-        entries = [entry for _, _, entry in newest]
+        points = [point for _, _, point in newest]
         with metrics.CHECKPOINT.time():
-            await self._journal.write(lambda connection: self._book.checkpoints(connection, entries))
-        for run, yields, _ in newest:
+            await self._journal.write(lambda connection: self._book.checkpoints(connection, points))
+        for run, yields, point in newest:
             run.journaled = yields
+            run.progress_is_kept |= point.first
 
     def keep_now(self, run: Run) -> None:
         """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
         latest = run.control.latest
         assert latest is not None  # noqa: S101 - called by a yield
-        entry = (run.row.id, run.row.attempt, latest)
+        point = _safe_point(run, latest)
         pause = 0.1
         while run.control.stopping is None:  # a wish to stop ends the wait: its answer writes this checkpoint, too
             try:
-                self._journal.write_here(lambda connection: self._book.checkpoints(connection, [entry]))
+                self._journal.write_here(lambda connection: self._book.checkpoints(connection, [point]))
             except problems.ProblemError as error:
                 log.error("process %s waits: its checkpoint can't be kept: %s", run.row.id, error.detail)
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
             else:
                 run.journaled = run.control.yields
+                run.progress_is_kept |= point.first
                 return
 
     async def keep_lines(self, run: Run | None = None) -> None:
@@ -180,3 +191,8 @@ class Reports:
                 when = datetime.fromtimestamp(at, UTC)
                 event = Event("log", row.id, when, attempt=row.attempt, message=message, data={"seq": seq})
                 self._hub.tell(event, row)
+
+
+def _safe_point(run: Run, latest: Yielded) -> SafePoint:
+    first = not run.progress_is_kept and run.began_at.is_surpassed_by(latest.checkpoint, latest.done)
+    return SafePoint(run.row.id, run.row.attempt, latest, first)

@@ -26,7 +26,13 @@ Ten times a second for thirteen years; and a million state changes still fit int
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A row of `processes`, without the code that may belong to it."""
+    """A row of `processes`, without the code that may belong to it.
+
+    `crashes` counts attempts in a row that began and were not seen to end, or to make progress, while their server
+    lived; it is counted when an attempt begins, so that nothing need be written when the server dies. `alone` says that
+    nothing else ran beside the attempt: when its server dies, no other one is to blame. `reached` is the most that was
+    ever done before this attempt.
+    """
 
     n: int
     id: str
@@ -52,8 +58,19 @@ class Record(msgspec.Struct, frozen=True):
     checkpoint: bytes | None = None
     result: bytes | None = None
     error: bytes | None = None
+    crashes: int = 0
+    alone: bool = False
+    reached: float | None = None
+    serial: str | None = None
+
+    def is_surpassed_by(self, checkpoint: bytes, done: float | None) -> bool:
+        """Whether a safe point is progress over where an attempt with this row began."""
+        if checkpoint != (self.checkpoint or _NO_CHECKPOINT):
+            return True
+        return done is not None and (self.reached is None or done > self.reached)
 
 
+_NO_CHECKPOINT = b"null"
 COLUMNS = [processes.c[name] for name in Record.__struct_fields__]
 _NEWEST_EVENT = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
@@ -94,6 +111,11 @@ def wire(row: Record, *, published: int = 0, stalled: bool = False) -> Process:
 def version(row: Record, published: int) -> int:
     """The wire version: it grows with every state change and with all progress that is published in between."""
     return (row.version << PROGRESS_BITS) + published
+
+
+def serial(row: Record) -> str:
+    """What no other process has, of this journal or of any other one: it does not change while the process is kept."""
+    return row.serial or str(row.n)
 
 
 def owner(row: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.schema import CreateColumn
 
 from tornado_app.settings import SettingsError
 
@@ -55,6 +57,10 @@ processes = Table(
     Column("result", LargeBinary),
     Column("error", LargeBinary),
     Column("code", LargeBinary),
+    Column("crashes", Integer, nullable=False, server_default="0"),  # see `rows.Record`
+    Column("alone", Integer, nullable=False, server_default="0"),
+    Column("reached", Float),
+    Column("serial", String(32)),  # of a process of an older journal there is none: its `n` is
     sqlite_autoincrement=True,
 )
 Index("processes_queue", processes.c.state, processes.c.priority.desc(), processes.c.n)
@@ -113,14 +119,31 @@ def _create(connection: Connection) -> None:
 
 
 def _keep_deletions(connection: Connection) -> None:
-    if events.c.data.name not in {column["name"] for column in inspect(connection).get_columns(events.name)}:
-        connection.exec_driver_sql("ALTER TABLE events ADD COLUMN data BLOB")
+    _add_columns(connection, events.c.data)
     _OF_DELETIONS.create(connection, checkfirst=True)
+
+
+def _count_crashes(connection: Connection) -> None:
+    _add_columns(connection, processes.c.crashes, processes.c.alone, processes.c.reached)
+
+
+def _name_for_ever(connection: Connection) -> None:
+    _add_columns(connection, processes.c.serial)
+
+
+def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
+    """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
+    for column in columns:
+        if column.name not in {there["name"] for there in inspect(connection).get_columns(column.table.name)}:
+            made = CreateColumn(column).compile(connection)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {made}")
 
 
 MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-create", _create),
     ("2026-11-keep-deletions", _keep_deletions),
+    ("2026-11-count-crashes", _count_crashes),
+    ("2026-11-name-for-ever", _name_for_ever),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 

@@ -37,6 +37,7 @@ class Slots:
         self._taken: dict[str, str] = {}
         self._queued = True  # whether the queue may hold something
         self._open = True
+        self._held = False
 
     def look(self) -> None:
         """Something may have come into the queue, or its time."""
@@ -49,6 +50,15 @@ class Slots:
     def close(self) -> None:
         """Begin nothing more."""
         self._open = False
+
+    def hold(self) -> None:
+        """Begin nothing but what is asked for by `take`, until `go_on`."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Begin what is queued again."""
+        self._held = False
+        self._queued = True
 
     def landed(self) -> None:
         """The transaction is on disk."""
@@ -69,11 +79,10 @@ class Slots:
     def fill(self, connection: Connection, begin: Callable[[Connection, Record], Record]) -> list[Claim]:
         """`begin` queued processes by priority, then age, as far as slots and the work types' limits allow."""
         claimed: list[Claim] = []
-        if not (self._queued and self._open):
+        if not (self._queued and self._open) or self._held:
             return claimed
-        holding = {id: work_type for id, work_type in self._active.items() if id not in self._freed} | self._taken
-        count = Counter(holding.values())
-        free = self._max_running - len(holding)
+        count = self._count()
+        free = self._max_running - count.total()
         now = time.time()
         while free > 0:
             full = [name for name, limit in self._limits.items() if count[name] >= limit]
@@ -93,3 +102,21 @@ class Slots:
                 self._queued = bool(full)
                 break
         return claimed
+
+    def take(self, connection: Connection, id: str, begin: Callable[[Connection, Record], Record]) -> Claim | None:
+        """`begin` that queued process before all others; None when it is not queued, or there is no slot for it."""
+        row = connection.execute(_CLAIMABLE.where(processes.c.id == id), {"now": time.time(), "most": 1}).one_or_none()
+        if row is None or not self._open:
+            return None
+        queued = record(row[:-1])
+        count = self._count()
+        full = count[queued.work_type] >= self._limits.get(queued.work_type, self._max_running)
+        if full or count.total() >= self._max_running:
+            return None
+        self._taken[queued.id] = queued.work_type
+        return begin(connection, queued), row[-1]
+
+    def _count(self) -> Counter[str]:
+        """Slots that are held, by work type."""
+        holding = {id: work_type for id, work_type in self._active.items() if id not in self._freed} | self._taken
+        return Counter(holding.values())

@@ -159,8 +159,9 @@ class Job(Generic[P]):
     """One attempt of a process, as its work sees it.
 
     `params` is an instance of the work type's struct; `checkpoint` is what the last attempt yielded, None at first.
-    `key` is what to mark things by that must be this process's alone: an `id` can be used again once its process is
-    forgotten, a `key` never is. An async generator can't return a value: it sets `result` instead.
+    `key` is what to mark things by that must be this process's alone, 160 characters at most: an `id` can be used again
+    once its process is forgotten, and by another server; a `key` never is. An async generator can't return a value: it
+    sets `result` instead.
     """
 
     __slots__ = (
@@ -175,7 +176,7 @@ class Job(Generic[P]):
         checkpoint: Any = None,
         *,
         attempt: int = 1,
-        serial: int = 0,
+        serial: str = "0",
         log: Callable[[str], None] = lambda message: None,
         stopping: Callable[[], Stopping | None] = lambda: None,
         when_killed: Callable[[Callable[[], None]], None] = lambda end: None,
