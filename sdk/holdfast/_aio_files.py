@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
 from holdfast._download import Download, Target
-from holdfast._folder import DownloadFolder, SentFolder, UploadFolder
+from holdfast._folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._local import Content, name_of, source_of
 from holdfast._reader import AsyncRemoteFile, Reading
 from holdfast._records import Record, pending, records_dir
 from holdfast._shown import ShowsFiles
 from holdfast._upload import Upload
-from holdfast._views import Paths, file_page, give_up, job_of, level_page, upload_page
+from holdfast._views import Paths, file_page, level_page, upload_page
+from holdfast._walk import Links
 from holdfast.transfers import AsyncTransfer
 
 if TYPE_CHECKING:
@@ -121,16 +122,24 @@ class AsyncFiles(ShowsFiles):
         *,
         overwrite: bool = False,
         restart: bool = False,
+        links: Links = "inside",
         limit: float | None = None,
     ) -> AsyncTransfer[SentFolder]:
         """Send every file below a folder, a few at a time; what is there and equal is not sent again.
 
-        Hidden files, and what is not a regular file, are left out and named in the result. A file that is there and
-        differs is `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has
-        changed.
+        Hidden files go along. Symbolic links are followed where they lead to something inside the folder; `links` says
+        otherwise: `"follow"` all, `"skip"` all, or have any be an error (`"error"`). What is left out, broken links,
+        pipes and empty folders among it, is in the result by name and reason. A file that is there and differs is
+        `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has changed.
         """
         job = UploadFolder(
-            self._client._around, Path(folder), prefix, overwrite=overwrite, restart=restart, limit=limit
+            self._client._around,
+            Path(folder),
+            prefix,
+            overwrite=overwrite,
+            restart=restart,
+            links=links,
+            limit=limit,
         )
         return self._client._begin(job)
 
@@ -147,8 +156,10 @@ class AsyncFiles(ShowsFiles):
         """Fetch every file whose name begins with `prefix/` into the folder `to`, else the working directory.
 
         What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`. `restart`
-        begins files that are half there at byte 0, whatever has changed. Nothing is fetched when a name would be
-        dangerous where it lands, or a link leads out of the folder: that is `DangerousName` without `allow_dangerous`.
+        begins files that are half there at byte 0, whatever has changed. A prefix that no file has is `NotFound`.
+
+        Nothing is fetched when a name would be dangerous where it lands, or a link leads out of the folder: that is
+        `DangerousName` without `allow_dangerous`.
         """
         target = Path(to) if to is not None else Path()
         job = DownloadFolder(
@@ -231,7 +242,8 @@ class AsyncTransfers:
     def pending(self) -> list[Record]:
         """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
 
-        Those that are running now are among them.
+        Those that are running now are among them. It reads the disk at once; `asyncio.to_thread` keeps that off the
+        loop.
         """
         return [*pending(records_dir(), self._client.base_url)]
 
@@ -245,7 +257,7 @@ class AsyncTransfers:
         Raises:
             TransferBusy: it is running, here or in another process.
         """
-        await self._client._run(give_up(record, self._client._around))
+        await self._client._run(job_of(record, self._client._around).discard())
 
 
 class AsyncSeed:

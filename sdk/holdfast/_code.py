@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from holdfast._views import new_id
 from holdfast.errors import NotSendable
 from holdfast.work import WorkType
 
+_pickling = threading.Lock()  # which modules go by value is one set for all threads
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -65,16 +67,17 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
     module = sys.modules.get(getattr(plain, "__module__", ""))
     # By value: what is here is what runs there, whether the server could import the module or not.
     by_value = module is not None and module.__name__ != "__main__"
-    if by_value:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        pickled: bytes = cloudpickle.dumps(value)
-    except Exception as error:
-        raise NotSendable(
-            f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be pickled "
-            "(an open file, a lock, a client): make that inside the function"
-        ) from error
-    finally:
+    with _pickling:
         if by_value:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            pickled: bytes = cloudpickle.dumps(value)
+        except Exception as error:
+            raise NotSendable(
+                f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be "
+                "pickled (an open file, a lock, a client): make that inside the function"
+            ) from error
+        finally:
+            if by_value:
+                cloudpickle.unregister_pickle_by_value(module)
     return pickled

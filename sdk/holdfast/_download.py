@@ -88,6 +88,7 @@ class Download(Job[Path]):
         allow_dangerous: bool = False,
         segments: int | None = None,
         limit: float | None = None,
+        within: str = "",
     ) -> None:
         self.name = name
         self.throttle = Throttle(limit)
@@ -102,6 +103,7 @@ class Download(Job[Path]):
         self._restart = restart
         self._allow_dangerous = allow_dangerous
         self._wanted = segments
+        self._within = within
         self._segments: Segments | None = None
         self._follower: Follower | None = None
         self._saved = 0.0
@@ -128,15 +130,20 @@ class Download(Job[Path]):
             self._file = RecordFile(self._around.records, self._record.key)
             self._is_located = True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the file has its name."""
+        return self._ended
+
     def begin(self) -> None:
-        self._ended = False
+        if self._ended:  # it was paused just as it came to its end
+            return
         self.look()
         if not self._allow_dangerous:
             _dangers.refuse([(self.name, self.target)])
         kept = self._file.take()
         if kept is not None and kept.size is not None and not self._restart and self._is_ours(kept):
-            kept.overwrite, kept.allow_dangerous = self._overwrite, self._allow_dangerous
-            self._record = kept
+            self._record = self._mark(kept)
             self._know(kept.size, kept.done)
             self._saved = time.monotonic()
         else:
@@ -145,8 +152,6 @@ class Download(Job[Path]):
             if kept is not None and kept.part is not None:
                 self._part.remove(kept.part)
             self._part.discard()
-            # The first piece is recorded at once, so that a process killed soon after has something to go on with.
-            self._saved = -SAVE_EVERY
 
     def _is_ours(self, kept: Record) -> bool:
         """Whether a record is of this download, and what it says is in the part can be there."""
@@ -167,13 +172,14 @@ class Download(Job[Path]):
             return
         try:
             if self._ended:
-                self._file.remove()
+                if self._file.is_held:
+                    self._file.remove()
             elif not self._part.is_open:  # it has not begun, or is gone already
                 pass
             elif self._segments is not None and self._record.etag:
                 self._save(self._segments)
             else:
-                self._part.discard()
+                self._remove()
         finally:
             self._part.close()
             self._file.release()
@@ -203,16 +209,24 @@ class Download(Job[Path]):
     def _new_record(self) -> Record:
         path = os.path.join(os.path.realpath(self.target.parent), self.target.name)  # one key, whatever the way to it
         record = _records.new("download", self._around.base_url, self.name, path)
+        return self._mark(record)
+
+    def _mark(self, record: Record) -> Record:
+        """Put into a record what this call has said."""
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
+        record.within = self._within
         return record
 
     def _make_part(self, size: int) -> None:
+        """Create the part, and record it at once: a process killed soon after leaves nothing that nobody knows of."""
         self._record.part = self._part.create()
         try:
             self._part.check_space(size)
+            self._file.save(self._record)
         except BaseException:
             self._part.discard()
             raise
+        self._saved = time.monotonic()
 
     def _know(self, size: int, done: list[tuple[int, int]]) -> None:
         self._segments = Segments(size, done)
@@ -230,6 +244,8 @@ class Download(Job[Path]):
     # -- the plan
 
     def run(self) -> Plan[Path]:
+        if self._ended:
+            return self.target
         restart, self._restart = self._restart, False  # once: a pause is gone on with
         if not (restart and self._overwrite) and (yield from self._is_there()):
             return self.target
@@ -411,9 +427,12 @@ class Download(Job[Path]):
                 )
         if not self._overwrite and (yield from self._is_there()):  # it may have come meanwhile
             return self.target
-        path: Path = yield Do(partial(self._part.publish, segments.size, overwrite=self._overwrite))
+        yield Do(partial(self._publish, segments.size))
+        return self.target
+
+    def _publish(self, size: int) -> None:
+        self._part.publish(size, overwrite=self._overwrite)
         self._ended = True
-        return path
 
     def _changed(self) -> RemoteChanged:
         return RemoteChanged(

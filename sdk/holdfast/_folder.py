@@ -5,47 +5,60 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 import msgspec
 
-from holdfast import _dangers, calls, wire
+from holdfast import _dangers, _records, calls, wire
 from holdfast._download import Download, Target
 from holdfast._job import Job, R, Surroundings
 from holdfast._local import FileSource, sha256_of
 from holdfast._pace import Throttle
+from holdfast._records import Came, Ledger, Record, RecordFile
 from holdfast._upload import Upload
-from holdfast.errors import LocalExists, ProtocolError
+from holdfast._walk import Links, checked_links, walk
+from holdfast.errors import LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
 
 AT_ONCE = 4
 
 
 class SentFolder(msgspec.Struct, frozen=True):
-    """What came of an upload: `sent` now, `same` as there already, `left_out` because no file can have such a name."""
+    """What came of an upload: `sent` now, `same` as there already, `left_out`, with `reasons` by these names."""
 
     sent: list[wire.FileInfo]
     same: list[str]
     left_out: list[str]
+    reasons: dict[str, str] = {}
 
 
 class _Folder(Job[R], Generic[R]):
     """Runs a job for every file that is not there yet. A failure ends all; running again goes on."""
 
-    def __init__(self, around: Surroundings, name: str, *, restart: bool, limit: float | None) -> None:
+    kind: Literal["upload", "download"]
+
+    def __init__(
+        self, around: Surroundings, name: str, path: Path, prefix: str, *, restart: bool, limit: float | None
+    ) -> None:
         self.name = name
         self.throttle = Throttle(limit)
         self._around = around
+        self._path = path
+        self._prefix = prefix if not prefix or prefix.endswith("/") else prefix + "/"
         self._restart = restart
         self._begun: set[str] = set()
         self._total: int | None = None
         self._over = 0
         self._ended: set[str] = set()
         self._running: dict[str, Job[Any]] = {}
+        self._jobs: dict[str, Job[Any]] = {}  # of files that are not over
         self._lock = threading.Lock()
+        self._record: Record
+        self._file: RecordFile | None = None
+        self._is_done = False
+        self._has_failed = False
 
     @property
     def done(self) -> int:
@@ -56,11 +69,72 @@ class _Folder(Job[R], Generic[R]):
     def total(self) -> int | None:
         return self._total
 
+    # -- the local end: one record for the folder, which those of its files point to
+
+    @abstractmethod
+    def _describe(self, record: Record) -> None:
+        """Put into a record what the call has said."""
+
+    def look(self) -> None:
+        """As promised."""
+        self._own_file()
+
+    def _own_file(self) -> RecordFile:
+        if self._file is None:
+            self._record = _records.new_folder(self.kind, self._around.base_url, self._prefix, str(self._path))
+            self._file = RecordFile(self._around.records, self._record.key)
+        return self._file
+
     def begin(self) -> None:
-        pass
+        self._is_done = self._has_failed = False
+        file = self._own_file()
+        kept = file.take()
+        if kept is not None:
+            self._record = kept
+        self._describe(self._record)
+        file.save(self._record)
 
     def settle(self) -> None:
-        pass
+        file = self._own_file()
+        nothing = self._has_failed and not self._over and not [*_records.within(self._around.records, self._record.key)]
+        if file.is_held and (self._is_done or nothing):
+            self._remove()
+        file.release()
+
+    def _remove(self) -> None:
+        self._own_file().remove()
+
+    def is_recorded(self) -> bool:
+        return self._own_file().path.exists()
+
+    def discard(self) -> Plan[None]:
+        """Remove what is half there, or half sent; whole files stay."""
+        file: RecordFile = yield Do(self._own_file)
+        yield from ensured(self._give_up(file), file.release)
+
+    def _give_up(self, file: RecordFile) -> Plan[None]:
+        yield Do(file.take)
+        for job in self._jobs.values():
+            yield from job.discard()
+        left: list[Record] = yield Do(lambda: [*_records.within(self._around.records, self._record.key)])
+        for record in left:
+            yield from job_of(record, self._around).discard()
+        yield Do(self._remove)
+
+    # -- the plan
+
+    def run(self) -> Plan[R]:
+        try:
+            result = yield from self._bring_all()
+        except Exception:
+            self._has_failed = True
+            raise
+        self._is_done = True
+        return result
+
+    @abstractmethod
+    def _bring_all(self) -> Plan[R]:
+        """Bring every file."""
 
     @abstractmethod
     def _job(self, name: str, *, restart: bool) -> Job[Any]:
@@ -68,7 +142,7 @@ class _Folder(Job[R], Generic[R]):
 
     @abstractmethod
     def _came(self, name: str, result: Any) -> None:
-        """A file is over."""
+        """A file is over. Blocks."""
 
     def _bring(self, names: list[str]) -> Plan[None]:
         waiting = iter([name for name in names if name not in self._ended])
@@ -89,25 +163,39 @@ class _Folder(Job[R], Generic[R]):
         job: Job[Any] = yield Do(partial(self._job, name, restart=restart))
         job.throttle, job.moved = self.throttle, self._moved
         with self._lock:
-            self._running[name] = job
+            self._jobs[name] = self._running[name] = job
         try:
-            result = yield from ensured(_run(job), job.settle)
+            yield from ensured(self._run_one(name, job), job.settle)
         finally:
             with self._lock:
-                del self._running[name]
+                self._running.pop(name, None)
+
+    def _run_one(self, name: str, job: Job[Any]) -> Plan[None]:
+        yield Do(job.begin)
+        result = yield from job.run()
+        yield Do(partial(self._end, name, job, result), always=True)
+
+    def _end(self, name: str, job: Job[Any], result: Any) -> None:
         with self._lock:
+            self._came(name, result)
+            del self._running[name], self._jobs[name]
             self._over += job.done
             self._ended.add(name)
-            self._came(name, result)
+
+    def _pass_over(self, name: str, size: int) -> None:
+        """A file was over before this run."""
+        with self._lock:
+            self._over += size
+            self._ended.add(name)
 
     def _moved(self) -> None:
         self.moved()
 
-    def _listing(self, prefix: str) -> Plan[list[wire.FileInfo]]:
+    def _listing(self) -> Plan[list[wire.FileInfo]]:
         found: list[wire.FileInfo] = []
         cursor: str | None = None
         while True:
-            call = calls.list_files(prefix=prefix or None, cursor=cursor, limit=1000)
+            call = calls.list_files(prefix=self._prefix or None, cursor=cursor, limit=1000)
             page = yield from request(call, self._around.retries)
             found += page.items
             cursor = page.next
@@ -118,7 +206,7 @@ class _Folder(Job[R], Generic[R]):
 class UploadFolder(_Folder[SentFolder]):
     """Every file below a folder, under a prefix of names."""
 
-    kind = "upload"
+    kind: Literal["upload", "download"] = "upload"
 
     def __init__(
         self,
@@ -128,51 +216,57 @@ class UploadFolder(_Folder[SentFolder]):
         *,
         overwrite: bool,
         restart: bool,
+        links: str,
         limit: float | None,
     ) -> None:
-        super().__init__(around, prefix or folder.absolute().name, restart=restart, limit=limit)
-        self._folder = folder
-        self._prefix = _as_prefix(prefix)
+        path = Path(os.path.abspath(folder))
+        super().__init__(around, prefix or path.name, path, prefix, restart=restart, limit=limit)
         self._overwrite = overwrite
+        self._links: Links = checked_links(links)
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
-        self._uploads: list[Job[Any]] = []
 
-    def run(self) -> Plan[SentFolder]:
-        names, left_out = yield Do(partial(_walk, self._folder))
-        there = {file.name: file for file in (yield from self._listing(self._prefix))}
-        sizes: dict[str, int] = yield Do(lambda: {name: (self._folder / name).stat().st_size for name in names})
-        self._total = sum(sizes.values())
-        for name, size in sizes.items():
+    def _describe(self, record: Record) -> None:
+        record.overwrite, record.links = self._overwrite, self._links
+
+    def begin(self) -> None:
+        if not self._path.is_dir():
+            raise NotADirectoryError(f"{self._path} is not a folder")
+        super().begin()
+
+    def _bring_all(self) -> Plan[SentFolder]:
+        found = yield Do(partial(walk, self._path, self._links))
+        there = {file.name: file for file in (yield from self._listing())}
+        self._total = sum(found.files.values())
+        for name, size in found.files.items():
             file = there.get(self._prefix + name)
             same = name not in self._ended and file is not None and file.sha256 is not None and file.size == size
-            if same and file is not None and (yield Do(partial(sha256_of, self._folder / name))) == file.sha256:
-                self._over += size
-                self._ended.add(name)
+            if same and file is not None and (yield Do(partial(sha256_of, self._path / name))) == file.sha256:
+                self._pass_over(name, size)
                 self._same.append(file.name)
                 self.moved()
-        yield from self._bring(names)
-        return SentFolder(sorted(self._sent, key=lambda file: file.name), self._same, left_out)
+        yield from self._bring([*found.files])
+        sent = sorted(self._sent, key=lambda file: file.name)
+        return SentFolder(sent, self._same, [*found.left_out], found.left_out)
 
     def _job(self, name: str, *, restart: bool) -> Job[Any]:
-        source = FileSource(self._folder / name)
-        job = Upload(self._around, source, self._prefix + name, overwrite=self._overwrite, restart=restart)
-        self._uploads.append(job)
-        return job
+        return Upload(
+            self._around,
+            FileSource(self._path / name),
+            self._prefix + name,
+            overwrite=self._overwrite,
+            restart=restart,
+            within=self._record.key,
+        )
 
     def _came(self, name: str, result: Any) -> None:
         self._sent.append(result)
-
-    def discard(self) -> Plan[None]:
-        """Uploads in the making go; what has become a file stays, as after every cancelled upload."""
-        for job in self._uploads:
-            yield from job.discard()
 
 
 class DownloadFolder(_Folder[list[Path]]):
     """Every file whose name begins with a prefix, into a folder."""
 
-    kind = "download"
+    kind: Literal["upload", "download"] = "download"
 
     def __init__(
         self,
@@ -185,92 +279,108 @@ class DownloadFolder(_Folder[list[Path]]):
         allow_dangerous: bool,
         limit: float | None,
     ) -> None:
-        super().__init__(around, prefix, restart=restart, limit=limit)
-        self._prefix = _as_prefix(prefix)
-        self._to = to.absolute()
-        self._allow_dangerous = allow_dangerous
+        super().__init__(around, prefix, to.absolute(), prefix, restart=restart, limit=limit)
         self._overwrite = overwrite
+        self._allow_dangerous = allow_dangerous
+        self._etags: dict[str, str] = {}
         self._came_down: dict[str, Path] = {}
-        self._downloads: list[Job[Any]] = []
+        self._ledger: Ledger | None = None
 
-    def run(self) -> Plan[list[Path]]:
-        files = yield from self._listing(self._prefix)
+    def _describe(self, record: Record) -> None:
+        record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
+
+    def begin(self) -> None:
+        super().begin()
+        self._ledger = Ledger(self._own_file().path)
+        if self._restart and not self._begun:
+            self._ledger.remove()
+
+    def settle(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+        super().settle()
+
+    def _remove(self) -> None:
+        Ledger(self._own_file().path).remove()
+        super()._remove()
+
+    def _bring_all(self) -> Plan[list[Path]]:
+        files = yield from self._listing()
+        if not files and self._prefix:
+            raise NotFound(404, "There is no such folder", f"no file of the server has a name below {self._prefix!r}")
         yield Do(partial(self._check, [file.name for file in files]))
         self._total = sum(file.size for file in files)
+        self._etags = {file.name: file.etag for file in files}
+        yield Do(partial(self._recall, files))
         yield from self._bring([file.name for file in files])
         return [self._came_down[file.name] for file in files]
+
+    def _recall(self, files: list[wire.FileInfo]) -> None:
+        """Pass over what an earlier run has brought, and nobody has changed since on either side."""
+        came = self._ledger.read() if self._ledger is not None else {}
+        for file in files:
+            kept = came.get(file.name)
+            if file.name in self._ended or kept is None or not file.etag or kept.etag != file.etag:
+                continue
+            if kept == Came.of(file.name, file.etag, self._target(file.name)):
+                self._came_down[file.name] = self._target(file.name)
+                self._pass_over(file.name, file.size)
 
     def _target(self, name: str) -> Path:
         parts = PurePosixPath(name.removeprefix(self._prefix)).parts
         if not parts or ".." in parts or parts[0].startswith("/") or "\0" in name:
             raise ProtocolError(f"the server lists {name!r}, which is no name of a file in a folder")
-        return self._to.joinpath(*parts)
+        return self._path.joinpath(*parts)
 
     def _check(self, names: list[str]) -> None:
         """Refuse before anything comes: names that would be dangerous, and two that are one here."""
         targets = {name: self._target(name) for name in names}
         if not self._allow_dangerous:
-            _dangers.refuse(targets.items(), self._to)
+            _dangers.refuse(targets.items(), self._path)
         taken: dict[Path, str] = {}
+        folders: dict[Path, str] = {}
         for name, target in targets.items():
-            place = Path(os.path.realpath(target.parent), target.name)
+            if target.parent not in folders:
+                folders[target.parent] = os.path.realpath(target.parent)
+            place = Path(folders[target.parent], target.name)
             if (other := taken.setdefault(place, name)) != name:
                 raise LocalExists(f"{other!r} and {name!r} would both land at {target}; fetch one of them by itself")
 
     def _job(self, name: str, *, restart: bool) -> Job[Any]:
-        target = Target(self._target(name), exact=True)
-        job = Download(
+        earlier = self._jobs.get(name)
+        if isinstance(earlier, Download) and earlier.is_over:  # it was paused just as it came to its end
+            return earlier
+        return Download(
             self._around,
             name,
-            target,
+            Target(self._target(name), exact=True),
             overwrite=self._overwrite,
             restart=restart,
             allow_dangerous=self._allow_dangerous,
+            within=self._record.key,
         )
-        self._downloads.append(job)
-        return job
 
     def _came(self, name: str, result: Any) -> None:
         self._came_down[name] = result
-
-    def discard(self) -> Plan[None]:
-        """What is half there goes; whole files stay."""
-        for job in self._downloads:
-            yield from job.discard()
+        came = Came.of(name, self._etags.get(name, ""), result)
+        if self._ledger is not None and came is not None:
+            self._ledger.add(came)
 
 
-def _run(job: Job[R]) -> Plan[R]:
-    yield Do(job.begin)
-    return (yield from job.run())
-
-
-def _as_prefix(prefix: str) -> str:
-    return prefix if not prefix or prefix.endswith("/") else prefix + "/"
-
-
-def _walk(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the regular files below a folder, and of what can't be sent: hidden, no text, not a regular file."""
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder")
-    names: list[str] = []
-    left_out: list[str] = []
-    for path in _below(folder):
-        name = path.relative_to(folder).as_posix()
-        hidden = any(part.startswith(".") for part in name.split("/"))
-        usable = not hidden and path.is_file() and name.isprintable() and "\\" not in name
-        (names if usable and _is_text(name) else left_out).append(name)
-    return names, left_out
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (Path(root, name) for name in sorted(files))
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def job_of(record: Record, around: Surroundings) -> Job[Any]:
+    """Make what goes on with the transfer of a record."""
+    path, overwrite = Path(record.path), record.overwrite
+    if record.kind == "upload":
+        if record.folder:
+            links = record.links or "inside"
+            return UploadFolder(
+                around, path, record.prefix, overwrite=overwrite, restart=False, links=links, limit=None
+            )
+        return Upload(around, FileSource(path), record.name, overwrite=overwrite, within=record.within)
+    allowed = record.allow_dangerous
+    if record.folder:
+        return DownloadFolder(
+            around, record.prefix, path, overwrite=overwrite, restart=False, allow_dangerous=allowed, limit=None
+        )
+    target = Target(path, exact=True)
+    return Download(around, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)

@@ -36,8 +36,31 @@ class PartMark(msgspec.Struct, frozen=True):
     owner: int
 
 
+class Came(msgspec.Struct, frozen=True):
+    """A file that a folder's download has brought: its version, and how it stood when it had come."""
+
+    name: str
+    etag: str
+    size: int
+    modified_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, name: str, etag: str, path: Path) -> Came | None:
+        """As it stands now; None when it is not there."""
+        try:
+            status = path.lstat()
+        except OSError:
+            return None
+        return cls(name, etag, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
 class Record(msgspec.Struct):
-    """A transfer that has begun. Says nothing that is secret: no token, no credentials in the URL."""
+    """A transfer that has begun. Says nothing that is secret: no token, no credentials in the URL.
+
+    One of a `folder` has the prefix of its names as `name` (`./` for none), and the local folder as `path`; those of
+    its files are `within` it, by its key.
+    """
 
     kind: Literal["upload", "download"]
     server: str
@@ -54,7 +77,15 @@ class Record(msgspec.Struct):
     part: PartMark | None = None
     allow_dangerous: bool = False
     parts: list[PartUpload] = []
-    version: int = 1
+    folder: bool = False
+    links: str = ""
+    within: str = ""
+    version: int = 2
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the names on the server, of a folder."""
+        return "" if self.name == "./" else self.name
 
     @property
     def key(self) -> str:
@@ -62,7 +93,8 @@ class Record(msgspec.Struct):
 
         Of whatever comes down to one path, one record says how much of it is there.
         """
-        whose = (self.server, self.name) if self.kind == "upload" else ()
+        whose = (self.server, self.name) if self.kind == "upload" or self.folder else ()
+        whose = ("folder", *whose) if self.folder else whose
         text = "\0".join((self.kind, *whose, self.path))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -76,6 +108,13 @@ def server_of(base_url: str) -> str:
 def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str) -> Record:
     """A record of a transfer that begins now."""
     return Record(kind, server_of(base_url), name, path, datetime.now(UTC))
+
+
+def new_folder(kind: Literal["upload", "download"], base_url: str, prefix: str, path: str) -> Record:
+    """A record of a folder's transfer that begins now."""
+    record = new(kind, base_url, prefix or "./", path)
+    record.folder = True
+    return record
 
 
 def records_dir() -> Path:
@@ -111,6 +150,11 @@ class RecordFile:
                 os.close(number)
         return read(self.path)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this transfer holds it."""
+        return self._lock is not None
+
     def save(self, record: Record) -> None:
         """Write it, whole or not at all."""
         fresh = self.path.with_suffix(".new")
@@ -142,10 +186,62 @@ def read(path: Path) -> Record | None:
             record = msgspec.json.decode(file.read(), type=Record)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return record if record.version == 1 else None
+    return record if record.version in (1, 2) else None
 
 
 def pending(folder: Path, base_url: str) -> Iterator[Record]:
-    """Every record of a server, oldest first."""
-    found = [record for path in folder.glob("*.json") if (record := read(path)) is not None]
-    yield from sorted((r for r in found if r.server == server_of(base_url)), key=lambda record: record.created)
+    """Every record of a server, oldest first; that of a folder stands for those of its files."""
+    found = [record for record in _all(folder) if record.server == server_of(base_url)]
+    folders = {record.key for record in found if record.folder}
+    yield from sorted((r for r in found if r.within not in folders), key=lambda record: record.created)
+
+
+def within(folder: Path, key: str) -> Iterator[Record]:
+    """Records of files that a folder's transfer has begun and not ended."""
+    return (record for record in _all(folder) if record.within == key)
+
+
+def _all(folder: Path) -> Iterator[Record]:
+    return (record for path in [*folder.glob("*.json")] if (record := read(path)) is not None)
+
+
+class Ledger:
+    """Lines beside a record, one for each file that has come: appending one costs the same however many there are."""
+
+    def __init__(self, record: Path) -> None:
+        self._path = record.with_suffix(".came")
+        self._number: int | None = None
+
+    def read(self) -> dict[str, Came]:
+        """All that was written whole, by name."""
+        found: dict[str, Came] = {}
+        try:
+            with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            return found
+        for line in lines:
+            try:
+                came = msgspec.json.decode(line, type=Came)
+            except (msgspec.DecodeError, UnicodeDecodeError):  # cut off by the end of its process
+                continue
+            found[came.name] = came
+        return found
+
+    def add(self, came: Came) -> None:
+        """Append a line."""
+        if self._number is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._number = os.open(self._path, flags, 0o600)
+        os.write(self._number, b"\n" + msgspec.json.encode(came) + b"\n")
+
+    def close(self) -> None:
+        """Close it; the lines stay."""
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
+
+    def remove(self) -> None:
+        """Forget them all."""
+        self.close()
+        self._path.unlink(missing_ok=True)

@@ -84,6 +84,7 @@ class Upload(Job[wire.FileInfo]):
         restart: bool = False,
         segments: int | None = None,
         limit: float | None = None,
+        within: str = "",
     ) -> None:
         self.name = name
         self.source = source
@@ -92,6 +93,7 @@ class Upload(Job[wire.FileInfo]):
         self._overwrite = overwrite
         self._restart = restart
         self._wanted = segments
+        self._within = within
         self._record = self._new_record()
         self._file: RecordFile | None = None
         self._stale: list[PartUpload] = []
@@ -151,13 +153,14 @@ class Upload(Job[wire.FileInfo]):
             raise LocalChanged(f"{kept.path} has changed since its upload began; restart=True sends it as it is now")
         else:
             self._record = kept
+            kept.within = self._within
         self._restart = False
 
     def _new_record(self) -> Record:
         source = self.source
         path = str(source.path) if isinstance(source, FileSource) else ""
         record = _records.new("upload", self._around.base_url, self.name, path)
-        record.size, record.overwrite = source.size, self._overwrite
+        record.size, record.overwrite, record.within = source.size, self._overwrite, self._within
         if isinstance(source, FileSource):
             record.modified_ns = source.modified_ns
         return record

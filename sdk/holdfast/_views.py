@@ -6,17 +6,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from holdfast import calls, wire
 from holdfast._call import Call
-from holdfast._download import Download, Target
-from holdfast._job import Job, Surroundings
-from holdfast._local import FileSource
-from holdfast._records import Record, RecordFile
 from holdfast._shown import ShowsItself
-from holdfast._upload import Upload, drop
-from holdfast.plans import Do, Plan, Retries, ensured
 from holdfast.wire import State
 
 Paths = list[Path]
@@ -167,31 +161,3 @@ def _page_size(page_size: int | None, cursor: str | None) -> int | None:
 def upload_page(page_size: int | None, cursor: str | None) -> Call[wire.UploadPage]:
     """A page of uploads from its cursor."""
     return calls.list_uploads(cursor=cursor, limit=page_size)
-
-
-def job_of(record: Record, around: Surroundings) -> Job[Any]:
-    """What goes on with the transfer of a record."""
-    if record.kind == "upload":
-        return Upload(around, FileSource(record.path), record.name, overwrite=record.overwrite)
-    return Download(
-        around,
-        record.name,
-        Target(Path(record.path), exact=True),
-        overwrite=record.overwrite,
-        allow_dangerous=record.allow_dangerous,
-    )
-
-
-def give_up(record: Record, around: Surroundings) -> Plan[None]:
-    """Forget the transfer of a record, whether it could be gone on with or not. Raises `TransferBusy`."""
-    if record.kind == "download":
-        yield from job_of(record, around).discard()
-        return
-    file: RecordFile = yield Do(lambda: RecordFile(around.records, record.key))
-    yield from ensured(_forget_upload(file, record, around.retries), file.release)
-
-
-def _forget_upload(file: RecordFile, record: Record, retries: Retries) -> Plan[None]:
-    kept: Record | None = yield Do(file.take)
-    yield from drop((kept or record).parts, retries)
-    yield Do(file.remove)

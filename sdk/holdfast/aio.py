@@ -21,6 +21,7 @@ from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._job import Job as TransferJob
 from holdfast._job import R, Surroundings
 from holdfast._shown import ShowsProcesses, ShowsServer
+from holdfast._threads import in_thread
 from holdfast._views import (
     ProcessView,
     Which,
@@ -259,7 +260,8 @@ class AsyncSentFunction(Generic[P]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncProcess:
         """Start it; raises as `client.processes.submit`."""
-        call = calls.start_process(code_request(self.function, args, kwargs))
+        request = await in_thread(partial(code_request, self.function, args, kwargs))
+        call = calls.start_process(request)
         return AsyncProcess(self._client, await self._client._request(call))
 
 
@@ -315,7 +317,8 @@ class AsyncProcesses(ShowsProcesses):
             Forbidden: the server takes no code.
             BadRequest: the server runs another minor version of Python.
         """
-        call = calls.start_process(code_request(function, args, kwargs, id=id))
+        request = await in_thread(partial(code_request, function, args, kwargs, id=id))
+        call = calls.start_process(request)
         return AsyncProcess(self._client, await self._client._request(call))
 
     async def get(self, id: str) -> AsyncProcess:

@@ -157,19 +157,21 @@ class AsyncDriver(Requests):
         if failures:
             raise failures[0]
 
-    def _request(self, call: Call[Any]) -> httpx.Request:
+    async def _request(self, call: Call[Any]) -> httpx.Request:
+        if self.connection.wants_look_up:
+            await in_thread(self.connection.look_up_token)
         body = call.content
         content = body if body is None or isinstance(body, bytes) else _off_the_loop(body.pieces())
         return self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
 
     async def _send(self, call: Call[T]) -> T:
         with translated():
-            response = await self._client.send(self._request(call))
+            response = await self._client.send(await self._request(call))
         return read_answer(call, response)
 
     async def _open(self, call: Call[Any]) -> _AsyncStream:
         with translated():
-            response = await self._client.send(self._request(call), stream=True)
+            response = await self._client.send(await self._request(call), stream=True)
             if response.status_code >= 300:
                 await response.aread()
                 await response.aclose()

@@ -90,10 +90,21 @@ class Connection:
 
     def _noted_token(self) -> str:
         """What a server of the same user has noted for its programs, looked up now and then; "" for nothing."""
-        now = time.monotonic()
-        if now - self._noted[0] >= _NOTED_S:
-            self._noted = (now, _known.token_of(self.base_url) or "")
+        if self._is_old():
+            self.look_up_token()
         return self._noted[1]
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._noted[0] >= _NOTED_S
+
+    @property
+    def wants_look_up(self) -> bool:
+        """Whether the next request may have to read what the server has noted."""
+        return (not self.token or callable(self.token)) and self._is_old()
+
+    def look_up_token(self) -> None:
+        """Read what a server of the same user has noted. Blocks; `headers` does it too, when it is due."""
+        self._noted = (time.monotonic(), _known.token_of(self.base_url) or "")
 
     def headers(self) -> dict[str, str]:
         """What every request carries. Raises `ValueError` for a token that no header can carry, without showing it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.progress import (
@@ -20,14 +21,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from holdfast._folder import SentFolder
 from holdfast._records import Record
+from holdfast._walk import Links, in_one_line
 from holdfast.cli import _show
 from holdfast.cli._complete import file_names
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.cli._output import write_records
 from holdfast.client import Client
 from holdfast.errors import HoldfastError, WaitTimeout
-from holdfast.transfers import Transfer
+from holdfast.transfers import Transfer, TransferState
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -71,6 +74,13 @@ limit = click.option("--limit", type=Size(), help="Bytes a second at most, such 
 @click.option(
     "--to", "--name", "to", default="", help="The name there; with several paths or a folder, what names begin with."
 )
+@click.option(
+    "--links",
+    type=click.Choice(get_args(Links)),
+    default="inside",
+    show_default=True,
+    help="Symbolic links in a folder: follow those that stay inside it, all, none; or any is an error.",
+)
 @overwrite
 @restart
 @segments
@@ -80,6 +90,7 @@ def upload(
     context: Context,
     paths: tuple[str, ...],
     to: str,
+    links: Links,
     overwrite: bool,
     restart: bool,
     segments: int | None,
@@ -93,9 +104,10 @@ def upload(
                     raise click.UsageError("the standard input needs a name: --to NAME")
                 transfer: Transfer[Any] = client.files.upload(sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
             elif Path(path).is_dir():
-                folder = Path(path)
-                prefix = to or folder.absolute().name
-                transfer = client.files.upload_folder(folder, prefix, overwrite=overwrite, restart=restart, limit=limit)
+                prefix = to or os.path.basename(os.path.abspath(path))
+                transfer = client.files.upload_folder(
+                    path, prefix, overwrite=overwrite, restart=restart, links=links, limit=limit
+                )
             else:
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
@@ -174,7 +186,8 @@ def rm(context: Context, names: tuple[str, ...]) -> None:
 def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> None:
     """Transfers from this machine that were begun and are not over: all, or those of the files that are named."""
     with context.client() as client:
-        found = [record for record in client.transfers.pending() if not names or record.name in names]
+        wanted = {name.rstrip("/") for name in names}
+        found = [r for r in client.transfers.pending() if not names or r.name.rstrip("/") in wanted]
         if verb is not None and found:
             _go_over(context, client, found, verb)
         elif context.json:
@@ -210,7 +223,14 @@ def _print_result(context: Context, result: Any) -> None:
 
 
 def _brief(record: Record) -> dict[str, Any]:
-    return {"kind": record.kind, "name": record.name, "path": record.path, "size": record.size, "begun": record.created}
+    return {
+        "kind": record.kind,
+        "name": record.name,
+        "path": record.path,
+        "folder": record.folder,
+        "size": record.size,
+        "begun": record.created,
+    }
 
 
 def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> Any:
@@ -225,9 +245,14 @@ def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> 
                     except WaitTimeout:
                         continue
             context.note(f"{transfer.name}  {transfer.kind} done")
+            if isinstance(result, SentFolder) and result.reasons:
+                context.note(f"{transfer.name}  {in_one_line(result.reasons.items())}")
             return result
         except KeyboardInterrupt:
             transfer.pause()
+            if transfer.state is TransferState.SUCCEEDED:
+                context.note(f"{transfer.name}  {transfer.kind} done")
+                raise
             if not again:
                 transfer.cancel()
                 context.note(f"{transfer.name}: given up; what comes by the standard input can't be gone on with")
@@ -240,7 +265,11 @@ def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
     """Return to go on at once; else exit, having said how to go on later."""
     share = transfer.progress.fraction
     at = "" if share is None else f" at {share:.0%}"
-    later = "the same command, or holdfast transfers --resume, goes on from there"
+    later = (
+        "the same command, or holdfast transfers --resume, goes on from there"
+        if transfer._job.is_recorded()
+        else "nothing of it is kept yet, and the same command begins again"
+    )
     if context.json or not (sys.stdin.isatty() and context.err.is_terminal):
         context.err.print(f"{transfer.name}: paused{at}; {later}", markup=False, soft_wrap=True)
         raise click.exceptions.Exit(Exit.INTERRUPTED)
