@@ -59,13 +59,16 @@ class Access:
             except OSError as error:  # a user without a home
                 log.warning("clients have to be given the token, it can't be noted for them: %s", error)
 
-    def refusal(self, authorization: str, stream: BaseIOStream, *, further: str = "") -> str:
-        """Why a request is refused and how it could come in; "" when it may. `further` is one more token that does."""
+    def has_token(self, authorization: str, further: str = "") -> bool:
+        """Whether an `Authorization` header carries the token, or `further`."""
         scheme, _, given = authorization.partition(" ")
         bearer = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
-        for token in (self.token, further):
-            if token and hmac.compare_digest(bearer, token.encode()):
-                return ""
+        return any(token and hmac.compare_digest(bearer, token.encode()) for token in (self.token, further))
+
+    def refusal(self, authorization: str, stream: BaseIOStream, *, further: str = "") -> str:
+        """Why a request is refused and how it could come in; "" when it may. `further` is one more token that does."""
+        if self.has_token(authorization, further):
+            return ""
         if self.peers is None:
             return "send the server's token as Authorization: Bearer TOKEN"
         if stream in self._own:

@@ -117,7 +117,7 @@ class TestProblemTypes:
 
     async def test_it_tells_which_operations_answer_with_it(self, http: httpx.AsyncClient) -> None:
         said = (await http.get("/problems/id-taken")).json()
-        assert (said["status"], said["operations"]) == ([400, 409], ["seed_start", "start_process"])
+        assert (said["status"], said["operations"]) == ([400, 409], ["seed_start", "seed_start_post", "start_process"])
 
     async def test_the_type_of_a_problem_leads_there(self, http: httpx.AsyncClient) -> None:
         refused = await http.get("/v1/processes/none")

@@ -149,6 +149,50 @@ class TestBrowsers:
         assert (await http.get(GOOD, headers={"Origin": base_url})).status_code == 200
 
 
+LINK = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+class TestLinkThatStarts:
+    """GET starts work, by the seed's contract; a link that somebody else wrote must not."""
+
+    @pytest.mark.parametrize("site", ["none", "cross-site", "same-site", "something new"])
+    async def test_it_leads_to_a_page_whose_button_does(self, http: httpx.AsyncClient, site: str) -> None:
+        url = "/linked/process/?work_type=manifest&prefix=<b>"
+        page = await http.get(url, headers={**LINK, "Sec-Fetch-Site": site})
+        assert (page.status_code, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
+        assert "form-action 'self'" in page.headers["content-security-policy"]
+        assert page.headers["referrer-policy"] == "same-origin"
+        assert page.headers["x-frame-options"] == "DENY"
+        assert '<form method="post">' in page.text
+        assert "&lt;b&gt;" in page.text
+        assert "<b>" not in page.text
+        assert (await http.get("/v1/processes/linked")).status_code == 404
+        own = {"Origin": str(http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+        started = await http.post(url, headers=own, content=b"")
+        assert (started.status_code, started.json()["work_type"]) == (200, "manifest")
+        assert started.json()["params"]["prefix"] == "<b>"
+
+    async def test_a_browser_before_these_headers_is_known_by_its_referrer(self, http: httpx.AsyncClient) -> None:
+        accept = {"Accept": LINK["Accept"]}
+        answer = await http.get("/old/process/", headers={**accept, "Referer": "https://evil.example/"})
+        assert answer.status_code == 403
+        assert (await http.get("/old/process/", headers={**accept, "Referer": f"{http.base_url}/x"})).status_code == 200
+
+    async def test_the_address_bar_shows_what_runs(self, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/shown/process/", headers={**LINK, "Sec-Fetch-Site": "none"})).status_code == 403
+        assert (await http.get("/shown/process/", headers={"Sec-Fetch-Site": "same-origin"})).status_code == 200
+        shown = await http.get("/shown/process/", headers={**LINK, "Sec-Fetch-Site": "none"})
+        assert (shown.status_code, shown.json()["id"]) == (200, "shown")
+        again = await http.get("/shown/process/?prefix=x", headers={**LINK, "Sec-Fetch-Site": "none"})
+        assert again.status_code == 403
+        assert (await http.get("/shown/process/", headers={**LINK, "Sec-Fetch-Site": "cross-site"})).status_code == 403
+
+    async def test_another_pages_form_posts_nothing(self, http: httpx.AsyncClient) -> None:
+        for headers in ({"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+            assert_problem(await http.post("/posted/process/", headers=headers), 403, "cross-site")
+        assert (await http.get("/v1/processes/posted")).status_code == 404
+
+
 class TestAllowedOrigin:
     ORIGIN = "https://notebooks.example"
 
@@ -167,6 +211,56 @@ class TestAllowedOrigin:
         answer = await http.get(GOOD, headers={"Origin": self.ORIGIN})
         assert_problem(answer, 401, "unauthorized")
         assert answer.headers["access-control-allow-origin"] == self.ORIGIN
+
+    @pytest.mark.parametrize(
+        ("path", "method"),
+        [
+            ("/v1/processes", "POST"),
+            ("/v1/processes/x", "DELETE"),
+            ("/v1/processes/x/pause", "POST"),
+            ("/v1/processes/pause", "POST"),
+            ("/v1/processes/x/log", "GET"),
+            ("/v1/processes/x/events", "GET"),
+            ("/v1/events", "GET"),
+            ("/v1/work-types", "GET"),
+            ("/v1/files", "GET"),
+            ("/v1/files/a", "PUT"),
+            ("/v1/files/a", "DELETE"),
+            ("/v1/uploads", "POST"),
+            ("/v1/uploads/x", "PATCH"),
+            ("/x/process/", "GET"),
+            ("/x/process/pause/", "POST"),
+            ("/x/process/resume/", "POST"),
+            ("/download/", "GET"),
+            ("/upload/", "POST"),
+            ("/upload/cancel/", "POST"),
+            ("/health/ready", "GET"),
+            ("/openapi.json", "GET"),
+        ],
+    )
+    async def test_every_endpoint_answers_the_preflight_of_a_page_with_a_token(
+        self, http: httpx.AsyncClient, path: str, method: str
+    ) -> None:
+        asked = {
+            "Origin": self.ORIGIN,
+            "Sec-Fetch-Site": "cross-site",
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        answer = await http.options(path, headers=asked)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert answer.headers["access-control-allow-origin"] == self.ORIGIN
+        assert method in answer.headers["access-control-allow-methods"].split(", ")
+        accepted = answer.headers["access-control-allow-headers"].lower().split(", ")
+        assert {"authorization", "content-type"} <= set(accepted)
+        assert (await http.options(path, headers=asked | {"Origin": "https://evil.example"})).status_code == 403
+
+    async def test_a_page_may_start_and_follow_a_process(self, http: httpx.AsyncClient) -> None:
+        headers = {"Origin": self.ORIGIN, "Sec-Fetch-Site": "cross-site", "Authorization": "Bearer t0ken"}
+        started = await http.post("/v1/processes", headers=headers, json={"work_type": "manifest", "id": "paged"})
+        assert started.status_code == 201
+        assert "Location" in started.headers["access-control-expose-headers"]
+        assert (await http.get("/paged/process/", headers=headers)).status_code == 200
 
     async def test_another_origin_still_may_not(self, http: httpx.AsyncClient) -> None:
         answer = await http.get(GOOD, headers={"Origin": self.ORIGIN + ".evil.example"})
@@ -205,6 +299,31 @@ class TestToken:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "s3cret" not in answer.text
         assert_guarded(answer)
+
+
+class TestWithoutAToken:
+    """What a person or a probe needs before a token can be given."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return dataclasses.replace(settings, token="s3cret", metrics_token="figures")
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/", "/docs", "/docs/page.js", "/openapi.json", "/problems/unauthorized", "/health/live", "/health/ready"],
+    )
+    async def test_it_is_there(self, http: httpx.AsyncClient, path: str) -> None:
+        assert (await http.get(path)).status_code == 200
+
+    @pytest.mark.parametrize(("token", "status"), [("figures", 200), ("s3cret", 200), ("wrong", 401), (None, 401)])
+    async def test_figures_have_a_token_of_their_own(
+        self, http: httpx.AsyncClient, token: str | None, status: int
+    ) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        assert (await http.get("/metrics", headers=headers)).status_code == status
+
+    async def test_which_opens_nothing_else(self, http: httpx.AsyncClient) -> None:
+        assert (await http.get(GOOD, headers={"Authorization": "Bearer figures"})).status_code == 401
 
 
 class TestSlowRequests:

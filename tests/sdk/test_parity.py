@@ -19,7 +19,7 @@ from tornado_app.handlers.openapi import Contract
 SDK = Path(holdfast.__file__).parent
 
 # Pages, and the one that leads to the others; `health` is `ready` by another name.
-FOR_PEOPLE = {"docs", "docs_file", "problem_type", "index", "health"}
+FOR_PEOPLE = {"docs", "docs_file", "problem_type", "index", "health", "seed_start_post"}
 
 PAIRS: list[tuple[type, type]] = [
     (client.Client, aio.AsyncClient),

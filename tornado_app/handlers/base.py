@@ -9,7 +9,7 @@ import http.client
 import logging
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar, cast
@@ -104,6 +104,12 @@ class BaseHandler(RequestHandler):
     ONLY: ClassVar[tuple[str, ...]] = ()
     """The methods that come here, where another handler has the rest of them on the same path."""
 
+    EXPOSED: ClassVar[Sequence[str]] = ("Location", "Retry-After", "WWW-Authenticate")
+    """Headers of answers that a page of an allowed origin may read."""
+
+    ACCEPTED: ClassVar[Sequence[str]] = ("Content-Type", "Last-Event-ID")
+    """Headers of requests that such a page may send, beside Authorization."""
+
     MAY_BE_VISITED = False
     """A link on any page may lead here: a GET changes nothing, and the page that links gets nothing to read."""
 
@@ -145,7 +151,7 @@ class BaseHandler(RequestHandler):
         """A page of another site must not start, stop or read anything (CSRF, DNS rebinding)."""
         origin = self.request.headers.get("Origin")
         if origin is not None:
-            parts = _split(origin)
+            parts = split_url(origin)
             if parts.netloc.lower() == self.request.host.lower() and parts.scheme in ("http", "https"):
                 return
             if origin in self.services.settings.allow_origin:
@@ -156,22 +162,41 @@ class BaseHandler(RequestHandler):
                 f"origin {origin} may not call this server; --allow-origin {origin} would allow it"
             )
         visit = self.MAY_BE_VISITED and self.request.headers.get("Sec-Fetch-Mode") == "navigate"
-        if self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not visit:
+        if self.request.headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none") and not visit:
             raise problems.CROSS_SITE("a page of another site may not call this server; --allow-origin would allow it")
 
     def allow_cross_origin(self, origin: str) -> None:
-        """CORS headers for an origin that the settings allow; upload handlers expose more."""
+        """CORS headers for an origin that the settings allow (Fetch standard, section 3.3)."""
         self.set_header("Access-Control-Allow-Origin", origin)
+        self.set_header("Access-Control-Expose-Headers", ", ".join(self.EXPOSED))
         self.set_header("Vary", "Origin")
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+
+    def options(self, *args: str, **kwargs: str) -> None:
+        """Answer with what can be done here, and a preflight with what a page may do."""
+        methods = ", ".join(self.allowed_methods())
+        self.set_status(204)
+        self.clear_header("Content-Type")
+        self.set_header("Allow", methods)
+        if self.is_preflight:
+            self.set_header("Access-Control-Allow-Methods", methods)
+            self.set_header("Access-Control-Allow-Headers", ", ".join(("Authorization", *self.ACCEPTED)))
+            self.set_header("Access-Control-Max-Age", "86400")
+            if self.request.headers.get("Access-Control-Request-Private-Network") == "true":
+                self.set_header("Access-Control-Allow-Private-Network", "true")
 
     def _check_token(self) -> None:
         if self.is_preflight or self.is_signed():
             return
         stream = cast(HTTP1Connection, self.request.connection).stream
-        why = self.services.access.refusal(self.request.headers.get("Authorization", ""), stream)
+        given = self.request.headers.get("Authorization", "")
+        why = self.services.access.refusal(given, stream, further=self.further_token())
         if why:
             raise problems.UNAUTHORIZED(why, headers={"WWW-Authenticate": 'Bearer realm="holdfast"'})
+
+    def further_token(self) -> str:
+        """One more token that opens this endpoint; "" for none."""
+        return ""
 
     def is_signed(self) -> bool:
         """Whether the URL itself shows that someone with the token made it. Raises UNAUTHORIZED for a bad signature."""
@@ -323,10 +348,10 @@ def log_request(handler: RequestHandler) -> None:
 
 @lru_cache(maxsize=256)
 def _host_name(host: str) -> str:
-    return (_split("//" + host).hostname or "").lower()
+    return (split_url("//" + host).hostname or "").lower()
 
 
-def _split(url: str) -> SplitResult:
+def split_url(url: str) -> SplitResult:
     """The parts of a URL; none of what is no URL at all."""
     try:
         parts = urlsplit(url)

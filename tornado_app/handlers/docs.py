@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from tornado_app import problems
-from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.base import BaseHandler, PublicHandler
 from tornado_app.handlers.openapi import Contract, ProblemType
 from tornado_app.handlers.operations import Content, operation
 
@@ -50,7 +50,7 @@ def contract_of(handler: BaseHandler) -> Contract:
     return contract
 
 
-class OpenApiHandler(BaseHandler):
+class OpenApiHandler(PublicHandler):
     """`GET /openapi.json`."""
 
     @operation("openapi", Content("application/json", dict[str, Any]))
@@ -59,7 +59,7 @@ class OpenApiHandler(BaseHandler):
         self.answer(contract_of(self).document)
 
 
-class DocsHandler(BaseHandler):
+class DocsHandler(PublicHandler):
     """`GET /docs`."""
 
     @operation("docs", Content("text/html"))
@@ -71,7 +71,7 @@ class DocsHandler(BaseHandler):
         self.finish(_PAGE.format(nonce=nonce, base="docs/"))
 
 
-class ViewerHandler(BaseHandler):
+class ViewerHandler(PublicHandler):
     """`GET /docs/{file}`."""
 
     @operation("docs_file", Content("text/*"), problems.NOT_FOUND)
@@ -86,7 +86,7 @@ class ViewerHandler(BaseHandler):
         self.finish(data)
 
 
-class ProblemHandler(BaseHandler):
+class ProblemHandler(PublicHandler):
     """`GET /problems/{type}`."""
 
     @operation("problem_type", ProblemType, problems.NOT_FOUND)

@@ -20,7 +20,7 @@ from tornado_app.files import metrics
 from tornado_app.files.published import Answer, Put
 from tornado_app.files.send import FileChangedError, StalledError, Transmission
 from tornado_app.files.store import FileReader, FileStat
-from tornado_app.handlers.cors import CrossOriginHandler
+from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types, resumable
@@ -77,7 +77,7 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
 
 
-class _NamedHandler(CrossOriginHandler):
+class _NamedHandler(BaseHandler):
     """`/v1/files/{name}`, whatever bytes stand for the name."""
 
     EXPOSED = _EXPOSED
@@ -95,7 +95,7 @@ class LinkQuery(msgspec.Struct):
     signature: Annotated[str, Meta(description="By which the server knows its link.")] | None = None
 
 
-class FilesHandler(CrossOriginHandler):
+class FilesHandler(BaseHandler):
     """`/v1/files`."""
 
     EXPOSED = _EXPOSED

@@ -45,6 +45,9 @@ class ReadyHandler(PublicHandler):
 class MetricsHandler(BaseHandler):
     """`GET /metrics`."""
 
+    def further_token(self) -> str:
+        return self.services.access.metrics_token
+
     @operation("metrics", Content("text/plain"), problems.UNAVAILABLE)
     async def get(self) -> None:
         """Figures for Prometheus, in its text format."""

@@ -13,7 +13,6 @@ from tornado.web import stream_request_body
 from holdfast.wire import FileInfo, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.files.upload import Upload
-from tornado_app.handlers.cors import CrossOriginHandler
 from tornado_app.handlers.dialects import Dialect
 from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.plain import Plain
@@ -49,7 +48,7 @@ class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most uploads in a page.")] = 100
 
 
-class _UploadsHandler(StreamingHandler, CrossOriginHandler):
+class _UploadsHandler(StreamingHandler):
     """What the collection and one upload share: which dialect is spoken, and where things are."""
 
     EXPOSED = (
