@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import create_engine, event, text
 
 from holdfast.work import Job, WorkError
 from holdfast.work.testing import Workshop, check
 from tests.servers import wait_until
+from tests.work_types.databases import Databases
 from tests.work_types.running import Run
 from tornado_app.work_types.export_csv import ExportCsv, export_csv
 
@@ -23,30 +24,18 @@ SPELLINGS = ["".join(letters) for letters in itertools.product("aA", "bB", "cC")
 BLANKS = ["a", "a ", "a  ", " a", "b", "b "]
 
 
-class Databases(Workshop):
-    """A workshop with an engine of the test's own."""
+pytestmark = pytest.mark.usefixtures("postgres_server")
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self.engine = engine
 
-    def database(self, name: str = "default") -> Engine:
-        return self.engine
+def has_icu(workshop: Databases) -> bool:
+    return bool(workshop.ask("SELECT count(*) FROM pg_collation WHERE collprovider = 'i'")[0][0])
 
-    def close(self) -> None:
-        self.engine.dispose()
-        super().close()
 
-    def has_icu(self) -> bool:
-        with self.engine.connect() as connection:
-            return bool(connection.execute(text("SELECT count(*) FROM pg_collation WHERE collprovider = 'i'")).scalar())
-
-    def fill(self, create: str, values: list[Any]) -> None:
-        with self.engine.begin() as connection:
-            for statement in create.split(";"):
-                connection.exec_driver_sql(statement)
-            for n, value in enumerate(values):
-                connection.execute(text("INSERT INTO keys (k, n) VALUES (:k, :n)"), {"k": value, "n": n})
+def fill(workshop: Databases, create: str, values: list[Any]) -> None:
+    workshop.execute(*create.split(";"))
+    with workshop.engine.begin() as connection:
+        for n, value in enumerate(values):
+            connection.execute(text("INSERT INTO keys (k, n) VALUES (:k, :n)"), {"k": value, "n": n})
 
 
 @pytest.fixture
@@ -89,7 +78,7 @@ SQLITE = [
 @pytest.mark.parametrize("batch_rows", [1, 3, 1000])
 @pytest.mark.parametrize(("create", "keys"), [case[1:] for case in SQLITE], ids=[case[0] for case in SQLITE])
 def test_sqlite_loses_no_row(sqlite: Databases, create: str, keys: list[Any], batch_rows: int) -> None:
-    sqlite.fill(create, keys)
+    fill(sqlite, create, keys)
     rows = export(sqlite, batch_rows=batch_rows)
     assert sorted(int(row[1]) for row in rows) == list(range(len(keys)))
 
@@ -99,7 +88,7 @@ def test_a_collation_of_ones_own_is_used_where_the_engine_has_it(sqlite: Databas
     def knows(connection: Any, record: object) -> None:
         connection.create_collation("mine", lambda a, b: (a.lower() < b.lower()) - (a.lower() > b.lower()))
 
-    sqlite.fill("CREATE TABLE keys (k TEXT COLLATE mine, n INTEGER)", [*SPELLINGS, "z", "Z"])
+    fill(sqlite, "CREATE TABLE keys (k TEXT COLLATE mine, n INTEGER)", [*SPELLINGS, "z", "Z"])
     rows = [row[0] for row in export(sqlite, batch_rows=1)]
     assert sorted(rows) == sorted([*SPELLINGS, "z", "Z"])
     assert rows[:2] == ["Z", "z"]
@@ -110,7 +99,7 @@ def test_a_collation_that_the_server_does_not_know_is_told_with_what_to_write(sq
     with sqlite.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.create_collation("mine", lambda a, b: 0)
-        sqlite.fill("CREATE TABLE keys (k TEXT COLLATE mine, n INTEGER)", SPELLINGS)
+        fill(sqlite, "CREATE TABLE keys (k TEXT COLLATE mine, n INTEGER)", SPELLINGS)
         driver.create_collation("mine", None)
     with pytest.raises(WorkError, match="no such collation sequence: mine; in the query, write"):
         export(sqlite)
@@ -120,7 +109,7 @@ def test_a_collation_that_the_server_does_not_know_is_told_with_what_to_write(sq
 
 def test_an_index_in_the_order_of_the_collation_is_used(sqlite: Databases) -> None:
     """So that a page costs what a page holds."""
-    sqlite.fill("CREATE TABLE keys (k TEXT COLLATE NOCASE, n); CREATE INDEX i ON keys (k)", SPELLINGS)
+    fill(sqlite, "CREATE TABLE keys (k TEXT COLLATE NOCASE, n); CREATE INDEX i ON keys (k)", SPELLINGS)
     plans: list[str] = []
 
     @event.listens_for(sqlite.engine, "before_cursor_execute")
@@ -163,9 +152,9 @@ POSTGRES = [
 
 @pytest.mark.parametrize(("create", "keys"), [case[1:] for case in POSTGRES], ids=[case[0] for case in POSTGRES])
 def test_postgresql_loses_no_row(postgresql: Databases, create: str, keys: list[Any]) -> None:
-    if "icu" in create and not postgresql.has_icu():
+    if "icu" in create and not has_icu(postgresql):
         pytest.skip("this PostgreSQL was built without ICU, so it has no such collations")
-    postgresql.fill(create, [])
+    fill(postgresql, create, [])
     with postgresql.engine.begin() as connection:
         typed = connection.execute(
             text(
@@ -182,14 +171,14 @@ def test_postgresql_loses_no_row(postgresql: Databases, create: str, keys: list[
 
 def test_names_that_need_quoting_and_columns_of_one_name(postgresql: Databases, sqlite: Databases) -> None:
     for workshop in (postgresql, sqlite):
-        workshop.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3])
+        fill(workshop, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3])
         query = 'SELECT k AS "a %s:b""\\c", n AS x, \'100%\' AS x FROM keys WHERE k % 10 < :most'
         rows = export(workshop, query=query, key='a %s:b"\\c', batch_rows=1, values={"most": 9})
         assert rows == [["1", "0", "100%"], ["2", "1", "100%"], ["3", "2", "100%"]]
 
 
 def test_it_can_be_stopped_anywhere_on_postgresql(postgresql: Databases) -> None:
-    postgresql.fill("CREATE TABLE keys (k TEXT, n INTEGER)", SPELLINGS)
+    fill(postgresql, "CREATE TABLE keys (k TEXT, n INTEGER)", SPELLINGS)
     assert len(export(postgresql, batch_rows=3)) == 8
 
 
@@ -203,7 +192,7 @@ def test_what_an_earlier_version_began_goes_on(
     postgresql: Databases, sqlite: Databases, kind: str, after: Any, create: str, keys: list[Any]
 ) -> None:
     for workshop in (postgresql, sqlite):
-        workshop.fill(create, keys)
+        fill(workshop, create, keys)
         workshop.files.stage("x.csv", "export-csv-p").write(b"k,n\n1,0\n2,1\n")
         old = {"kind": kind, "after": after, "byte": 12, "rows": 2, "total": 3}
         params = ExportCsv("SELECT k, n FROM keys", "k", "x.csv")
@@ -214,7 +203,7 @@ def test_what_an_earlier_version_began_goes_on(
 
 def test_fewer_rows_than_the_select_holds_is_a_failure(sqlite: Databases) -> None:
     """A row whose key moves behind where the export stands."""
-    sqlite.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3, 4])
+    fill(sqlite, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3, 4])
     running = export_csv.function(
         Job("p", ExportCsv("SELECT k FROM keys", "k", "x.csv", batch_rows=2), services=sqlite)
     )
@@ -230,7 +219,7 @@ def test_rows_that_come_and_go_meanwhile_are_no_failure(sqlite: Databases) -> No
     for statement in ("INSERT INTO keys (k) VALUES (0)", "DELETE FROM keys WHERE k = 3"):
         with sqlite.engine.begin() as connection:
             connection.execute(text("DROP TABLE IF EXISTS keys"))
-        sqlite.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3, 4])
+        fill(sqlite, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3, 4])
         running = export_csv.function(
             Job("p" + statement, ExportCsv("SELECT k FROM keys", "k", "x.csv", batch_rows=2), services=sqlite)
         )
@@ -247,9 +236,9 @@ def workshop_is_empty(workshop: Workshop) -> bool:
 @pytest.mark.parametrize("fixture", ["sqlite", "postgresql"])
 def test_the_transactions_that_read_can_not_write(request: pytest.FixtureRequest, fixture: str) -> None:
     workshop: Databases = request.getfixturevalue(fixture)
-    workshop.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3])
+    fill(workshop, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1, 2, 3])
     if fixture == "postgresql":
-        workshop.fill("CREATE FUNCTION wipe() RETURNS INTEGER LANGUAGE sql AS 'DELETE FROM keys RETURNING 1'", [])
+        fill(workshop, "CREATE FUNCTION wipe() RETURNS INTEGER LANGUAGE sql AS 'DELETE FROM keys RETURNING 1'", [])
         with pytest.raises(WorkError, match="read-only transaction"):
             export(workshop, query="SELECT k, wipe() FROM keys")
     statements: list[str] = []
@@ -279,7 +268,7 @@ def test_a_value_that_is_too_large_is_refused_before_it_is_made(sqlite: Database
         rows = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 100)"
         said = too_large(sqlite, f"{rows} SELECT min(k) AS k, {value} AS v FROM n")
         assert "at most 67108864 bytes are exported (--max-field-size)" in said
-    sqlite.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1])
+    fill(sqlite, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1])
     with sqlite.engine.connect() as connection:
         assert connection.execute(text("SELECT length(zeroblob(200000000))")).scalar() == 200000000, "as before"
 
@@ -298,7 +287,7 @@ def test_a_value_that_is_too_large_is_not_sent_by_postgresql(postgresql: Databas
 @pytest.mark.slow
 def test_a_page_of_large_values_ends_by_bytes(sqlite: Databases, postgresql: Databases) -> None:
     for workshop, value in ((sqlite, "hex(zeroblob(1000000))"), (postgresql, "repeat('0', 2000000)")):
-        workshop.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", list(range(12)))
+        fill(workshop, "CREATE TABLE keys (k INTEGER, n INTEGER)", list(range(12)))
         params = ExportCsv(f"SELECT k, {value} AS v FROM keys", "k", "x.csv")
         pages = [item.done for item in export_csv.function(Job("p", params, services=workshop))]
         assert pages == [5, 10, 12]
@@ -315,7 +304,7 @@ def test_a_query_may_have_a_time_limit(request: pytest.FixtureRequest, fixture: 
     workshop: Databases = request.getfixturevalue(fixture)
     with pytest.raises(WorkError, match=r"longer than query_timeout_s = 0\.1"):
         export(workshop, query=ENDLESS[fixture], query_timeout_s=0.1)
-    workshop.fill("CREATE TABLE keys (k INTEGER, n INTEGER)", [1])
+    fill(workshop, "CREATE TABLE keys (k INTEGER, n INTEGER)", [1])
     assert export(workshop, query_timeout_s=60) == [["1", "0"]]
 
 

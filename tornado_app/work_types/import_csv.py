@@ -4,72 +4,56 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import itertools
+from collections import Counter
 from collections.abc import Generator, Iterator
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, NoReturn
 
 import msgspec
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    MetaData,
-    String,
-    Table,
-    Text,
-    delete,
-    insert,
-    inspect,
-    select,
-    update,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, Table
+from sqlalchemy.exc import OperationalError, StatementError
 
 from holdfast.work import Job, Progress, WorkError, work_type
-
-OWNER = "holdfast_process"
-"""The column that tells which process a row came from, so that a rollback takes its own rows alone."""
+from tornado_app.work_types import import_tables
+from tornado_app.work_types.csv_lines import Lines, NotText, TooLong, TooManyFields
+from tornado_app.work_types.databases import as_sentence, interruptible, is_disconnect, sentence
+from tornado_app.work_types.import_tables import OWNER, Position
 
 # `$` alone would let a line break through that follows.
 _IDENTIFIER = r"^(?!holdfast_|sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}$(?!\n)"
 _SAMPLE = 64 * 1024
-_BYTE_ORDER_MARK = "\ufeff"
+_HEADER = 1 << 20
+"""Most characters of the row that names the columns."""
+_BATCH = 4 << 20
+"""A batch ends after so many characters, however many rows were asked for."""
+_SHOWN = 60
+_AGAIN = "cancel this process, which takes back what it has written, mend the file, and start another"
 
 
 class ImportCsv(msgspec.Struct):
-    """`table` is made from the header (text columns) when it is missing; `database` is one of the server's settings."""
+    """`table` is made from the header (text columns) when it is missing; `database` is one of the server's settings.
+
+    Without a `header` the columns are those of the table, in its order, or `column_1` and so on. A field that is
+    exactly `null` becomes NULL.
+    """
 
     file_name: str
     table: Annotated[str, msgspec.Meta(pattern=_IDENTIFIER)]
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     database: str = "default"
     delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n]$(?!\n)')] = ","
-    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
+    encoding: Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp1252"] = "utf-8"
+    compression: Literal["auto", "gzip", "none"] = "auto"
+    header: bool = True
+    null: str | None = None
 
 
-class _Position(msgspec.Struct):
-    byte: int
-    rows: int
-
-
-_metadata = MetaData()
-positions = Table(
-    "holdfast_imports",
-    _metadata,
-    Column("process", String(160), primary_key=True),
-    Column("source", String(128), nullable=False),
-    Column("byte", BigInteger, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-)
-
-
-@work_type("import-csv", params=ImportCsv, checkpoint=_Position)
+@work_type("import-csv", params=ImportCsv, checkpoint=Position)
 def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]:
     """Load a CSV file from the files directory into a table, a batch a transaction.
 
-    The first line names the columns. The position is written in the transaction of its batch, so a crash at any
-    moment neither loses a row nor doubles one. Cancelling deletes the rows of this process alone.
+    The first row names the columns. The position is written in the transaction of its batch, so a crash at any
+    moment neither loses a row nor doubles one. Cancelling deletes the rows of this process alone, and the table when
+    this process has made it.
     """
     params = job.params
     database = job.database(params.database)
@@ -80,96 +64,193 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
     with file:
         total = job.files.size(params.file_name)
         source = _fingerprint(file, total)
-        reader = _Records(file, params)
-        header = reader.header()
-        table = _table(database, params.table, header)
-        position = _position(database, job.key, source, reader.byte)
+        reader = _Records(file, params, job.setting("max_field_size"))
+        header = _columns(database, reader, params)
+        with as_sentence(f"table {params.table!r} can't be made"):
+            table = import_tables.open_table(database, job.key, params.table, header)
+        position = import_tables.position_of(database, job.key, source, reader.lines.byte)
         reader.seek(position.byte, position.rows)
-        while batch := list(itertools.islice(reader, params.batch_rows)):
+        while batch := _batch(reader, params.batch_rows):
             named = [dict(zip(header, row, strict=True)) | {OWNER: job.key} for row in batch]
-            position = _write(database, table, job.key, named, position, reader.byte)
-            yield Progress(position.byte, total, position, f"{position.rows} rows")
+            position = _write(job, database, table, named, position, reader.lines.byte)
+            yield Progress(reader.lines.done, total, position, f"{position.rows} rows")
     return {"rows": position.rows, "table": params.table, "columns": header}
 
 
 @import_csv.rollback
 def remove_rows(job: Job[ImportCsv]) -> None:
-    """Delete the rows of this process, and its position, in one transaction."""
-    database = job.database(job.params.database)
-    inspector = inspect(database)
-    with database.begin() as connection:
-        if inspector.has_table(job.params.table):
-            table = Table(job.params.table, MetaData(), autoload_with=connection)
-            if OWNER in table.c:
-                connection.execute(delete(table).where(table.c[OWNER] == job.key))
-        if inspector.has_table(positions.name):
-            connection.execute(delete(positions).where(positions.c.process == job.key))
+    """Delete the rows of this process, its position, and the table if it made it and it is empty; all or nothing."""
+    import_tables.take_back(job.database(job.params.database), job.key, job.params.table)
 
 
-class _Records(Iterator[list[str]]):
-    """The rows of a CSV file with the byte that each ends at; a quoted field may span lines."""
+def _columns(database: Engine, reader: _Records, params: ImportCsv) -> list[str]:
+    """The names of the columns. The reader stands where the rows begin afterwards."""
+    if params.header:
+        return reader.header(import_tables.most_columns(database), database.dialect.max_identifier_length)
+    width = reader.first_width(import_tables.most_columns(database))
+    there = import_tables.columns_of(database, params.table)
+    if there is None:
+        return [f"column_{number}" for number in range(1, width + 1)]
+    if len(there) != width:
+        raise WorkError(
+            f"{params.file_name}: its rows have {width} fields, table {params.table!r} has {len(there)} columns: "
+            "choose another table, or give the file a header that names some of them"
+        )
+    return there
 
-    def __init__(self, file: IO[bytes], params: ImportCsv) -> None:
-        self._file = file
+
+def _batch(reader: _Records, most: int) -> list[list[str | None]]:
+    batch: list[list[str | None]] = []
+    size = 0
+    while len(batch) < most and size < _BATCH and (row := next(reader, None)) is not None:
+        batch.append(row)
+        size += reader.lines.row
+    return batch
+
+
+def _write(
+    job: Job[ImportCsv], database: Engine, table: Table, batch: list[dict[str, Any]], before: Position, byte: int
+) -> Position:
+    """One batch and the new position, or neither."""
+    name = job.params.file_name
+    rows = f"rows {before.rows + 1} to {before.rows + len(batch)}"
+    try:
+        with database.begin() as connection, interruptible(job, connection):
+            return import_tables.write(connection, table, job.key, batch, before, byte)
+    except OperationalError as error:  # it is locked, its disk is full
+        if is_disconnect(error):
+            raise
+        raise WorkError(
+            f"{name}: {rows} can't be written: {sentence(error)}; resume this process when they can"
+        ) from None
+    except (StatementError, ValueError) as error:  # PostgreSQL has no NUL in text
+        said = sentence(error) if isinstance(error, StatementError) else str(error)
+        raise WorkError(f"{name}: the database refuses {rows} (before byte {byte}): {said}; {_AGAIN}") from None
+
+
+class _Records(Iterator[list[str | None]]):
+    """The rows of a CSV file; a quoted field may span lines. `lines.byte` is where the row ends."""
+
+    def __init__(self, file: IO[bytes], params: ImportCsv, most: int) -> None:
         self._name = params.file_name
-        self._encoding = params.encoding
         self._delimiter = params.delimiter
+        self._null = params.null
+        self._most = most
         self._rows = 0
-        self._width = 0
-        self.byte = 0
+        # A row may be a little longer than its longest field; so neither is ever built up without an end.
+        self._longest = most + _HEADER
+        compression = params.compression
+        self.lines = Lines(file, params.file_name, params.encoding, compression, params.delimiter, self._longest)
+        # The module has one limit for all; what a row may have is counted line by line.
+        csv.field_size_limit(max(csv.field_size_limit(), most))
         self.seek(0, 0)
 
     def seek(self, byte: int, rows: int) -> None:
         """Go on at a byte where a row begins, before which there were that many rows."""
-        self._file.seek(byte)
-        self.byte = byte
         self._rows = rows
-        self._reader = csv.reader(self._lines(), delimiter=self._delimiter, strict=True)
+        self.lines.row = 0
+        self._reader = csv.reader(self.lines.lines(byte), delimiter=self._delimiter, strict=True)
 
-    def header(self) -> list[str]:
-        """The first row. Raises `WorkError` when it can't name columns."""
+    def header(self, most: int | None, longest: int) -> list[str]:
+        """The first row that is not blank: of `most` names with at most `longest` bytes each. Raises `WorkError`."""
+        names = [name.strip() for name in self._first()]
+        if len(names) > 1 and not names[0]:  # what R and pandas call their index
+            names[0] = "column_1"
+        flaw = _flaw(names, most, longest)
+        if flaw:
+            raise WorkError(
+                f"{self._name} has no usable header: {flaw}; its first line should name each column once "
+                "(give header=false when it names none, and delimiter when it is not a comma)"
+            )
+        self.lines.width = len(names)
+        return names
+
+    def first_width(self, most: int | None) -> int:
+        """How many fields the first row has, which is read again."""
+        width = len(self._first())
+        if most is not None and width > most:
+            raise WorkError(f"{self._name}: its first row has {width} fields; a table has at most {most} columns")
+        self.lines.width = width
+        self.seek(0, 0)
+        return width
+
+    def _first(self) -> list[str]:
+        """The first row that is not blank."""
+        self.lines.most = min(self._most, _HEADER)
         try:
-            names = next(self._reader)
-        except StopIteration:
-            raise WorkError(f"{self._name} is empty: its first line should name the columns") from None
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise self._wrong(error) from None
-        folded = [name.strip().lower() for name in names]
-        for name in names:
-            if not name.strip() or folded.count(name.strip().lower()) > 1 or name.strip().lower() == OWNER:
-                raise WorkError(
-                    f"{self._name} has no usable header: its first line should name each column once, not {names!r}"
-                )
-        self._width = len(names)
-        return [name.strip() for name in names]
+            for row in self._reader:
+                if len(row) > 1 or (row and row[0].strip()):
+                    return row
+                self.lines.row = 0
+        except TooLong:
+            raise WorkError(
+                f"{self._name}: its first line does not end within {self.lines.most} characters: is it a CSV file, "
+                "whose lines end and quotes are closed?"
+            ) from None
+        except (csv.Error, NotText) as error:
+            self._refuse(error)
+        finally:
+            self.lines.most = self._longest
+        raise WorkError(f"{self._name} is empty: its first line should name the columns")
 
-    def __next__(self) -> list[str]:
+    def __next__(self) -> list[str | None]:
+        self.lines.row = 0
         try:
             row = next(self._reader)
             while not row:  # an empty line is no row
+                self.lines.row = 0
                 row = next(self._reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise self._wrong(error) from None
+        except (csv.Error, NotText, TooLong, TooManyFields) as error:
+            self._refuse(error)
+        if len(row) != self.lines.width:
+            self._refuse(TooManyFields(len(row)))
+        if self.lines.row > self._most and max(map(len, row)) > self._most:
+            self._refuse(TooLong())
         self._rows += 1
-        if len(row) != self._width:
+        if self._null is None:
+            return row  # type: ignore[return-value] # nobody else has this list
+        return [None if field == self._null else field for field in row]
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        where = f"{self._name}: row {self._rows + 1} (before byte {self.lines.byte})"
+        if isinstance(error, NotText):
+            encoding = self.lines.encoding
+            said = f"{self._name}: the line before byte {error.byte} is not {encoding}; name its encoding"
+            raise WorkError(said if not self._rows else f"{said}: {_AGAIN}") from None
+        if isinstance(error, TooLong):
             raise WorkError(
-                f"{self._name}: row {self._rows} (before byte {self.byte}) has {len(row)} fields, "
-                f"the header names {self._width}; mend the file and start again"
-            )
-        return row
+                f"{self._name}: row {self._rows + 1} (after byte {self.lines.byte}) has more than {self._most} "
+                f"characters (--max-field-size): is a quote not closed, or has the file no line ends? {_AGAIN}"
+            ) from None
+        if isinstance(error, TooManyFields):
+            raise WorkError(f"{where} has {error} fields, the header names {self.lines.width}; {_AGAIN}") from None
+        said = str(error)
+        if "new-line character" in said:  # the module's advice is for programmers
+            said = "a carriage return stands outside of quotes"
+        raise WorkError(f"{where} is not CSV: {said}; {_AGAIN}") from None
 
-    def _lines(self) -> Iterator[str]:
-        for line in self._file:
-            start, self.byte = self.byte, self.byte + len(line)
-            text = line.decode(self._encoding)
-            yield text if start else text.removeprefix(_BYTE_ORDER_MARK)  # before any quote of the first name
 
-    def _wrong(self, error: csv.Error | UnicodeDecodeError) -> WorkError:
-        if isinstance(error, UnicodeDecodeError):
-            return WorkError(
-                f"{self._name}: the line before byte {self.byte} is not {self._encoding}; name its encoding"
-            )
-        return WorkError(f"{self._name}: row {self._rows + 1} (before byte {self.byte}) is not CSV: {error}")
+def _flaw(names: list[str], most: int | None, longest: int) -> str:
+    """Why these can't be the names of columns, or ""."""
+    if most is not None and len(names) > most:
+        return f"it has {len(names)} columns, and a table has at most {most}"
+    counted = Counter(name.lower() for name in names)
+    for number, name in enumerate(names, 1):
+        if not name:
+            return f"column {number} has no name"
+        if "\0" in name:
+            return f"the name of column {number} has a NUL in it (UTF-16 without its mark has; then name the encoding)"
+        if counted[name.lower()] > 1:
+            return f"{_shown(name)} is there twice"
+        if name.lower() == OWNER:
+            return f"{OWNER} is the server's own column"
+        if len(name.encode()) > longest:
+            return f"the name {_shown(name)} has more than {longest} bytes"
+    return ""
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else name[: _SHOWN - 3] + "...")
 
 
 def _fingerprint(file: IO[bytes], size: int) -> str:
@@ -179,56 +260,3 @@ def _fingerprint(file: IO[bytes], size: int) -> str:
         file.seek(start)
         digest.update(file.read(_SAMPLE))
     return digest.hexdigest()
-
-
-def _table(database: Engine, name: str, header: list[str]) -> Table:
-    """The table, made when it is missing. Raises `WorkError` when it is there and can't take these columns."""
-    if not inspect(database).has_table(name):
-        columns = (Column(column, Text) for column in header)
-        _create(database, Table(name, MetaData(), *columns, Column(OWNER, String(160), index=True)))
-    table = Table(name, MetaData(), autoload_with=database)
-    missing = [column for column in [*header, OWNER] if column not in table.c]
-    if missing:
-        raise WorkError(f"table {name!r} is there without the column {', '.join(missing)}: choose another table")
-    return table
-
-
-def _create(database: Engine, table: Table) -> None:
-    """Make a table that is missing, unless another import makes it at the same moment."""
-    try:
-        table.create(database, checkfirst=True)
-    except DBAPIError:
-        if not inspect(database).has_table(table.name):
-            raise
-
-
-def _position(database: Engine, process: str, source: str, start: int) -> _Position:
-    """Where this process stands; its row is made the first time. Raises `WorkError` when the file is another one."""
-    _create(database, positions)
-    with database.begin() as connection:
-        row = connection.execute(select(positions).where(positions.c.process == process)).one_or_none()
-        if row is None:
-            connection.execute(insert(positions).values(process=process, source=source, byte=start, rows=0))
-            return _Position(start, 0)
-    if row.source != source:
-        raise WorkError("the file has changed since the import began: cancel this one and start another")
-    return _Position(row.byte, row.rows)
-
-
-def _write(
-    database: Engine, table: Table, process: str, batch: list[dict[str, str]], position: _Position, byte: int
-) -> _Position:
-    """One batch and the new position, or neither."""
-    after = _Position(byte, position.rows + len(batch))
-    with database.begin() as connection:
-        _advance(connection, process, position, after)
-        connection.execute(insert(table), batch)
-    return after
-
-
-def _advance(connection: Connection, process: str, before: _Position, after: _Position) -> None:
-    """Compare-and-set: a run that was cut off and still writes can't come between."""
-    here = (positions.c.process == process) & (positions.c.byte == before.byte)
-    landed = connection.execute(update(positions).where(here).values(byte=after.byte, rows=after.rows)).rowcount
-    if landed != 1:
-        raise WorkError("another run of this process writes to the table; this one stops")

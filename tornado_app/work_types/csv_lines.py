@@ -1,0 +1,201 @@
+"""A CSV file as lines of text, with the byte that each ends at. Compression and encoding are told by their marks."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+from holdfast.work import WorkError
+
+PIECE = 256 * 1024
+_SAMPLE = 1 << 20
+_LARGE = 1 << 20
+"""Characters of a line before which nobody counts its fields in advance."""
+
+_OTHERS = {
+    b"PK\x03\x04": "a zip file",
+    b"\xfd7zXZ\x00": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+}
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+_UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_MARKED = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")
+"""Encodings of which a byte order mark decides; in others its octets are letters."""
+_QUOTED = re.compile(r'"[^"]*(?:"|$)')
+
+
+class TooLong(Exception):
+    """A row, or a line that does not end, has more characters than it may."""
+
+
+class TooManyFields(Exception):
+    """A row has more fields than the header: so many at least."""
+
+
+class NotText(Exception):
+    """The line that ends before `byte`, or a line there, is not in the encoding."""
+
+    def __init__(self, byte: int) -> None:
+        super().__init__(byte)
+        self.byte = byte
+
+
+class Lines:
+    """Lines of a file, each with its end. Takes memory for one row, of `most` characters, and a few pieces.
+
+    `byte` is where the line that was given last ends, in the file as it is unpacked. `row` counts the characters of a
+    row; whoever reads rows sets it to 0 before each.
+    """
+
+    def __init__(self, file: IO[bytes], name: str, encoding: str, compression: str, delimiter: str, most: int) -> None:
+        """Raises `WorkError` for a file that can't be read so, saying what would do."""
+        self._raw = file
+        self._name = name
+        self._delimiter = delimiter
+        self.most = most
+        self.width = 0
+        self.row = 0
+        file.seek(0)
+        head = file.read(10)
+        file.seek(0)
+        packed = head.startswith(b"\x1f\x8b") and compression != "none"
+        if compression == "gzip" and not packed:
+            raise WorkError(f"{name} is not compressed by gzip: leave compression out, and it is recognised")
+        self._file: IO[bytes] = gzip.GzipFile(fileobj=file, mode="rb") if packed else file  # type: ignore[assignment]
+        self.is_packed = packed
+        head = self._read(10)
+        self._refuse_others(head)
+        self.encoding, self.start = _encoding(head, encoding)
+        self.end = self._line_end()
+        self.byte = self.start
+
+    @property
+    def done(self) -> int:
+        """Bytes of the file itself that were read: those that were uploaded."""
+        return self._raw.tell() if self.is_packed else self.byte
+
+    def lines(self, byte: int) -> Iterator[str]:
+        """Lines from that byte on, where one begins.
+
+        Raises:
+            TooLong: a row has too many characters.
+            TooManyFields: a long row can't have as few fields as the header.
+            NotText: a line is not in the encoding.
+            WorkError: the file is packed and damaged.
+        """
+        self.byte = max(byte, self.start)
+        self._seek(self.byte)
+        return self._split()
+
+    def _split(self) -> Iterator[str]:
+        # What has come of a line whose end has not.
+        parts: list[str] = []
+        size = 0
+        for text in self._texts():
+            pieces = text.split(self.end)
+            if len(pieces) > 1:
+                pieces[0] = "".join([*parts, pieces[0]])
+                parts, size = [], 0
+                last = pieces.pop()
+                for piece in pieces:
+                    yield self._taken(piece + self.end)
+            else:
+                last = text
+            parts.append(last)
+            size += len(last)
+            if self.row + size > self.most:
+                raise TooLong
+        if size:
+            yield self._taken("".join(parts))
+
+    def _taken(self, line: str) -> str:
+        size = len(line)
+        if size > _LARGE and self.width:
+            self._count_fields(line)
+        self.row += size
+        if self.row > self.most:
+            raise TooLong
+        self.byte += self._octets(line)
+        return line
+
+    def _octets(self, line: str) -> int:
+        if self.encoding == "utf-8":
+            return len(line) if line.isascii() else len(line.encode())
+        return len(line.encode(self.encoding)) if self.encoding.startswith("utf") else len(line)
+
+    def _count_fields(self, line: str) -> None:
+        """Of a long line, before the list of its fields takes many times its memory."""
+        if line.count(self._delimiter) < self.width:
+            return
+        inside = '"' if self.row else ""  # a row goes on in another line only inside of quotes
+        fields = _QUOTED.sub("", inside + line).count(self._delimiter) + 1
+        if fields > self.width:
+            raise TooManyFields(fields)
+
+    def _texts(self) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        at = self.byte
+        while True:
+            block = self._read(PIECE)
+            at += len(block)
+            try:
+                yield decoder.decode(block, not block)
+            except UnicodeDecodeError as error:
+                octets = bytes(error.object)
+                yield octets[: error.start].decode(self.encoding)
+                end = self.end.encode(self.encoding)
+                found = octets.find(end, error.start)
+                raise NotText(at - len(octets) + (error.start if found < 0 else found + len(end))) from None
+            if not block:
+                return
+
+    def _line_end(self) -> str:
+        """The end of the first line: a carriage return alone, as old Macs wrote it, or whatever ends in a line feed."""
+        self._seek(self.start)
+        decoder = codecs.getincrementaldecoder(self.encoding)("replace")
+        text = _QUOTED.sub("", decoder.decode(self._read(_SAMPLE)))
+        found = re.search(r"\r\n?|\n", text)
+        return "\r" if found is not None and found[0] == "\r" else "\n"
+
+    def _read(self, size: int) -> bytes:
+        """As many bytes, or less at the end of the file."""
+        pieces: list[bytes] = []
+        try:
+            while size and (piece := self._file.read(size)):
+                pieces.append(piece)
+                size -= len(piece)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            self._damaged(error)
+        return b"".join(pieces)
+
+    def _seek(self, byte: int) -> None:
+        try:
+            self._file.seek(byte)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            self._damaged(error)
+
+    def _damaged(self, error: Exception) -> None:
+        raise WorkError(f"{self._name} is compressed by gzip and damaged or cut: {error}; upload it again") from None
+
+    def _refuse_others(self, head: bytes) -> None:
+        kind = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), "")
+        if _BZIP2.match(head):
+            kind = "compressed by bzip2"
+        if kind:
+            raise WorkError(f"{self._name} is {kind}: make it plain text, in UTF-8 or UTF-16, or compress it by gzip")
+
+
+def _encoding(head: bytes, named: str) -> tuple[str, int]:
+    """The encoding of a file that begins so, and the byte after its byte order mark."""
+    if named in _MARKED:
+        if head.startswith(codecs.BOM_UTF8):
+            return "utf-8", len(codecs.BOM_UTF8)
+        if head[:2] in _UTF_16:
+            return _UTF_16[head[:2]], 2
+    return ("utf-16-le" if named == "utf-16" else named), 0
