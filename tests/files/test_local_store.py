@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.files.conformance import StoreConformance, content, put, sha256
+from tests.servers import wait_until
 from tornado_app import problems
+from tornado_app.files import digests, local
 from tornado_app.files.local import LocalStore
 from tornado_app.files.store import ABSENT, Expect, FileStore
 
@@ -132,6 +134,14 @@ class TestLinks:
         assert [found.name for found in store.listing()] == ["file", "real/a"]
 
 
+def edit(path: Path) -> None:
+    """Change bytes in place so that neither size nor mtime tell of it."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"9")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 class TestByHand:
     def test_a_changed_file_gets_another_etag_and_loses_its_digest(self, root: Path, store: LocalStore) -> None:
         put(store, "a", b"12345")
@@ -141,6 +151,82 @@ class TestByHand:
         assert before.sha256 == sha256(b"12345")
         assert after.sha256 is None
         assert after.etag != before.etag
+
+    def test_an_edit_that_keeps_size_and_mtime_gets_another_etag(self, root: Path, store: LocalStore) -> None:
+        (root / "by-hand").write_text("12345")
+        put(store, "put", b"12345")
+        for name in ("by-hand", "put"):
+            before, reader = store.stat(name), store.open(name)
+            edit(root / name)
+            assert reader.changed()
+            reader.close()
+            again = LocalStore(root)
+            for found in (store.stat(name), again.stat(name), *store.listing(name), store.check_target(name)):
+                assert found is not None
+                assert (found.size, found.modified_ns) == (before.size, before.modified_ns)
+                assert (found.sha256, found.claimed) == (None, None)
+                assert found.etag != before.etag
+            again.close()
+
+    @pytest.mark.parametrize("change", ["chmod", "rename", "link", "unlink", "times"])
+    def test_a_change_that_keeps_the_content_keeps_the_etag_of_what_the_server_wrote(
+        self, root: Path, store: LocalStore, change: str
+    ) -> None:
+        put(store, "a", b"12345")
+        before = store.stat("a")
+        reader = store.open("a")
+        path, other = root / "a", root / "b"
+        if change == "chmod":
+            path.chmod(0o600)
+        elif change == "rename":
+            path.rename(other)
+            other.rename(path)
+        elif change == "times":
+            os.utime(path, ns=(0, before.modified_ns))
+        else:
+            other.hardlink_to(path)
+        if change == "unlink":
+            other.unlink()
+        assert store.listing("a") == [before]
+        assert store.stat("a") == before
+        assert reader.changed() == (change in ("rename", "times", "unlink"))  # nothing shows that it was no edit
+        reader.close()
+        edit(path)
+        assert store.stat("a").sha256 is None
+
+    def test_what_is_big_is_read_anew_in_the_background(
+        self, root: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(digests, "AT_ONCE", 3)
+        monkeypatch.setattr(local, "_LISTED_AT_ONCE", 3)
+        for name in ("same", "edited"):
+            put(store, name, b"12345")
+        same, edited = store.stat("same"), store.stat("edited")
+        go_on = threading.Event()
+        check = store.digests._check
+        monkeypatch.setattr(store.digests, "_check", lambda *args: (go_on.wait(60), check(*args))[1])
+        (root / "same").chmod(0o600)
+        edit(root / "edited")
+        for name, before in (("same", same), ("edited", edited)):
+            for found in (store.stat(name), *store.listing(name)):
+                assert (found.sha256, found.claimed) == (None, before.sha256)
+                assert found.etag != before.etag
+        go_on.set()
+        wait_until(lambda: store.stat("same") == same, what="the digest is confirmed")
+        wait_until(lambda: store.stat("edited").claimed is None, what="the digest is refuted")
+        assert store.stat("edited").sha256 is None
+
+    def test_a_digest_that_an_earlier_version_noted_is_confirmed(self, root: Path, store: LocalStore) -> None:
+        for name in ("same", "edited"):
+            put(store, name, b"12345")
+            status = (root / name).stat()
+            note = root / ".holdfast/digests" / f"{status.st_ino:x}"
+            note.write_text(f"{status.st_size} {status.st_mtime_ns} {sha256(b'12345')}\n")
+        edit(root / "edited")
+        again = LocalStore(root)
+        assert again.stat("same").sha256 == sha256(b"12345")
+        assert again.stat("edited").sha256 is None
+        again.close()
 
     def test_digests_survive_a_restart(self, root: Path, store: LocalStore) -> None:
         put(store, "a", b"12345")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.http.uploads import until
 from tests.servers import ServerProcess, wait_until
 from tornado_app.app import App
+from tornado_app.files import digests as known_digests
 from tornado_app.files import metrics, send
 from tornado_app.protocols import dates
 from tornado_app.settings import Settings
@@ -347,6 +350,32 @@ async def test_the_etag_changes_whenever_the_content_does(http: httpx.AsyncClien
         assert (await http.put("/v1/files/small.bin", content=content)).status_code == 200
         seen.add((await validators(http))[0])
     assert len(seen) == 5
+
+
+async def test_a_download_goes_on_after_a_change_of_the_mode(
+    http: httpx.AsyncClient, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of what is big is confirmed first; who names it is told to come again, and gets no other answer."""
+    monkeypatch.setattr(known_digests, "AT_ONCE", 100)
+    go_on = threading.Event()
+    check = known_digests.DigestNotes._check
+    monkeypatch.setattr(known_digests.DigestNotes, "_check", lambda *args: (go_on.wait(60), check(*args))[1])
+    etag = (await http.put("/v1/files/sent.bin", content=SMALL)).headers["ETag"]
+    (files / "sent.bin").chmod(0o600)
+    assert (await get(http, "sent.bin")).headers["ETag"] != etag
+    for headers in ({"If_Range": etag, "Range": "bytes=10-"}, {"If_Match": etag}, {"If_None_Match": f'"x", {etag}'}):
+        answer = await get(http, "sent.bin", **headers)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (await http.head("/v1/files/sent.bin", headers={"If-Match": etag})).status_code == 503
+    assert (await http.put("/v1/files/sent.bin", content=b"", headers={"If-Match": etag})).status_code == 503
+    assert (await http.delete("/v1/files/sent.bin", headers={"If-Match": etag})).status_code == 503
+    go_on.set()
+
+    async def goes_on() -> bool:
+        answer = await get(http, "sent.bin", If_Range=etag, Range="bytes=10-")
+        return (answer.status_code, answer.content) == (206, SMALL[10:])
+
+    await until(goes_on)
 
 
 # -- digests

@@ -163,7 +163,7 @@ class WorkFile:
             raise ValueError(f"can't cut {published.size} bytes to {size}")
         reader = self._store.open(published.name) if size else None
         try:
-            if reader is not None and reader.stat.sha256 != published.sha256:
+            if reader is not None and published.sha256 not in (reader.stat.sha256, reader.stat.claimed):
                 raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
             self._staged.discard()
             self._staged = self._store.create(self._staged.id, self._staged.info)

@@ -12,7 +12,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,11 +42,11 @@ class Listing:
         self._root = root
         self._orders = _Orders()
 
-    def all(self, prefix: str, after: str) -> Iterator[Entry]:
+    def all(self, prefix: str, after: str) -> Generator[Entry, None, None]:
         """Every name that starts with `prefix` and comes after `after`."""
         yield from self._below(self._root, b"", prefix.encode("utf-8"), after.encode("utf-8"))
 
-    def level(self, prefix: str, after: str) -> Iterator[Entry | str]:
+    def level(self, prefix: str, after: str) -> Generator[Entry | str, None, None]:
         """The same to the first slash after `prefix`: entries, and folders as a name that ends with the slash.
 
         A folder comes once, however much is in it, and also when it is empty: `holds` tells.
@@ -58,7 +58,7 @@ class Listing:
             if folder is not None:
                 yield from self._one_level(folder, base.encode(), prefix.encode("utf-8"), after.encode("utf-8"))
 
-    def holds(self, folder: str, after: str) -> Iterator[Entry]:
+    def holds(self, folder: str, after: str) -> Generator[Entry, None, None]:
         """Names in and below `folder` (with a slash at the end), in no order if they may be any: to ask if one is."""
         if after.startswith(folder) and after != folder:
             yield from self.all(folder, after)

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -18,12 +18,15 @@ from tornado_app.files.staging import LocalStaged, Staging
 from tornado_app.files.store import ANYTHING, Expect, FileStat
 from tornado_app.files.tree import Tree
 
+_LISTED_AT_ONCE = 64 << 10
+
 
 class LocalReader:
     """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
 
-    def __init__(self, fd: int, found: FileStat) -> None:
+    def __init__(self, fd: int, found: FileStat, status: os.stat_result) -> None:
         self._fd = fd
+        self._status = status
         self.stat = found
 
     def fileno(self) -> int:
@@ -41,15 +44,28 @@ class LocalReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def changed(self) -> bool:
-        """See `FileReader`: by hand, since what the server publishes is never written to again."""
-        now = os.fstat(self._fd)
-        return (now.st_size, now.st_mtime_ns) != (self.stat.size, self.stat.modified_ns)
+        """See `FileReader`: by hand, since what the server publishes is never written to again.
+
+        A new mode, owner or link accounts for a new ctime: the server itself takes links away when it replaces a file.
+        """
+        now, before = os.fstat(self._fd), self._status
+        if digests.version(now) == digests.version(before):
+            return False
+        return _content(now) != _content(before) or _nature(now) == _nature(before)
 
     def close(self) -> None:
         """Close the descriptor."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _content(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _nature(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink
 
 
 class LocalStore:
@@ -87,14 +103,16 @@ class LocalStore:
     def stat(self, name: str) -> FileStat:
         """See `FileStore`."""
         fd, status = self._open(name)
-        os.close(fd)
-        return self.describe(name, status)
+        try:
+            return self.describe(name, status, fd)
+        finally:
+            os.close(fd)
 
     def open(self, name: str) -> LocalReader:
         """See `FileStore`; the reader has a descriptor."""
         fd, status = self._open(name)
         try:
-            return LocalReader(fd, self.describe(name, status))
+            return LocalReader(fd, self.describe(name, status, fd), status)
         except BaseException:
             os.close(fd)
             raise
@@ -110,16 +128,17 @@ class LocalStore:
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
         """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""
-        found = (self._listed(entry) for entry in self._names.all(prefix, after))
-        return list(islice((stat for stat in found if stat is not None), limit))
+        with closing(self._names.all(prefix, after)) as entries:  # it has folders open
+            found = (self._listed(entry) for entry in entries)
+            return list(islice((stat for stat in found if stat is not None), limit))
 
     def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
         """See `FileStore`. Folders without a file are left out: names are all there is."""
-        found = (
-            self._listed(entry) if isinstance(entry, Entry) else self._with_files(entry, after)
-            for entry in self._names.level(prefix, after)
-        )
-        return list(islice((stat for stat in found if stat is not None), limit))
+        with closing(self._names.level(prefix, after)) as entries:
+            found = (
+                self._listed(entry) if isinstance(entry, Entry) else self._with_files(entry, after) for entry in entries
+            )
+            return list(islice((item for item in found if item is not None), limit))
 
     def _listed(self, entry: Entry) -> FileStat | None:
         """The file by a name that was found; None for what is none."""
@@ -128,7 +147,7 @@ class LocalStore:
         except FileNotFoundError:
             return None  # gone meanwhile
         if stat.S_ISREG(status.st_mode):
-            return self.describe(entry.name, status)
+            return self.describe(entry.name, status, listed=True)
         if not stat.S_ISLNK(status.st_mode):
             return None
         try:
@@ -137,7 +156,8 @@ class LocalStore:
             return None  # a link that leads nowhere, or to what is no file
 
     def _with_files(self, folder: str, after: str) -> str | None:
-        return folder if any(self._listed(entry) is not None for entry in self._names.holds(folder, after)) else None
+        with closing(self._names.holds(folder, after)) as entries:
+            return folder if any(self._listed(entry) is not None for entry in entries) else None
 
     def delete(self, name: str, expect: Expect = ANYTHING) -> None:
         """See `FileStore`. Folders that are empty then go, too: names are all there is."""
@@ -185,10 +205,30 @@ class LocalStore:
 
     # -- shared with staging
 
-    def describe(self, name: str, status: os.stat_result) -> FileStat:
-        """A file's version: its ETag is its digest when that is known, else what a change by hand changes."""
-        sha256 = self.digests.get(status)
-        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digests.etag(status), sha256)
+    def describe(self, name: str, status: os.stat_result, fd: int | None = None, *, listed: bool = False) -> FileStat:
+        """A file's version: its ETag is its digest when that is known, else what a change by hand changes.
+
+        `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
+        """
+        sha256, claimed = self.digests.get(status, keep=not listed)
+        if claimed is not None:
+            at_once = _LISTED_AT_ONCE if listed else digests.AT_ONCE
+            sha256 = self._confirmed(name, status, claimed, fd, at_once)
+            claimed = claimed if sha256 is None and status.st_size > at_once else None
+        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digests.etag(status), sha256, claimed)
+
+    def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
+        if fd is not None:
+            return self.digests.confirm(fd, status, sha256, at_once=at_once)
+        try:
+            opened, now = self.tree.open(name)
+        except problems.ProblemError:
+            return None
+        try:
+            same = digests.version(now) == digests.version(status)
+            return self.digests.confirm(opened, status, sha256, at_once=at_once) if same else None
+        finally:
+            os.close(opened)
 
     def found(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
         """What stands at a name that is about to be replaced or removed: its status, and whether it is a link.

@@ -25,6 +25,9 @@ SMALL = 64 * 1024
 
 _TRIES = 3
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+_BY_ETAG = ("If-Match", "If-None-Match", "If-Range")
+_READ_RATE = 400_000_000  # bytes a second, about
+_LONGEST_WAIT_S = 30
 _DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
 
 
@@ -232,10 +235,22 @@ def _extent(answer: Answer) -> tuple[int, int]:
 
 
 def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
+    _check_claim(name, headers, stat)
     verdict = conditionals.evaluate(method, headers, _validators(stat))
     if verdict is Verdict.FAILED:
         raise _failed(f"{name!r} is not as the request expects: its ETag is {stat.etag}", etag=stat.etag)
     return 304 if verdict is Verdict.NOT_MODIFIED else 200
+
+
+def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
+    """Put off a request that names a digest which is being confirmed: it decides what the answer is."""
+    if stat.claimed is not None and any(stat.claimed in headers.get(field, "") for field in _BY_ETAG):
+        seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
+        raise problems.UNAVAILABLE(
+            f"{name!r} is being read to see whether it is still the version {stat.claimed}, since its mode, owner or "
+            "place was changed by hand; try again",
+            headers={"Retry-After": str(seconds)},
+        )
 
 
 def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Expect:
@@ -243,6 +258,8 @@ def _expect(method: str, name: str, headers: Mapping[str, str], current: FileSta
     fault = conditionals.malformed(headers)
     if fault is not None:
         raise problems.BAD_REQUEST(fault)
+    if current is not None:
+        _check_claim(name, headers, current)
     verdict = conditionals.evaluate(method, headers, None if current is None else _validators(current))
     if verdict is Verdict.FAILED:
         if current is None:

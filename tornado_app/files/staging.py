@@ -44,9 +44,12 @@ class _Published(msgspec.Struct):
     modified_ns: int
     etag: str
     sha256: str | None
+    inode: int = 0  # not noted by earlier versions
 
-    def stat(self) -> FileStat:
-        return FileStat(self.name, self.size, self.modified_ns, self.etag, self.sha256)
+    def stat(self, status: os.stat_result | None = None) -> FileStat:
+        """The file; `status` is what it is now, which its ETag depends on where its digest is not known."""
+        etag = self.etag if self.sha256 is not None or status is None else digests.etag(status)
+        return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
 
 
 class Staging:
@@ -161,7 +164,21 @@ class Staging:
             small.remove(folder, "published")  # it died before the rename
             return None
         small.remove(folder, "data")
-        return published.stat()
+        return self._settle(published)
+
+    def _settle(self, published: _Published) -> FileStat:
+        """The file that bytes became before a crash; its digest may not have been noted any more."""
+        try:
+            with self.store.tree.parent(published.name) as (folder, last):
+                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (problems.ProblemError, FileNotFoundError):
+            return published.stat()
+        same = (published.inode, published.size, published.modified_ns)
+        if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
+            return published.stat()
+        if published.sha256 is not None:
+            self.store.digests.claim(status, published.sha256)
+        return published.stat(status)
 
     def shows(self, name: str, data: int) -> bool:
         """Whether `name` is these very bytes: a second link to them."""
@@ -260,35 +277,41 @@ class LocalStaged:
         getattr(os, "fdatasync", os.fsync)(self._data)  # macOS has no fdatasync
 
     def publish(self, name: str, sha256: str | None, expect: Expect = ANYTHING) -> FileStat:
-        """See `StagedData`. The file's digest is noted before anyone can see the file."""
+        """See `StagedData`. Whoever sees the file sees its digest, which is noted with the ctime that it ends with."""
         names.check(name)
         with _telling():
             os.fsync(self._data)
             status = os.fstat(self._data)
             etag = sha256 or digests.etag(status)
-            note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256)
+            note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256, status.st_ino)
             with self._staging.folder(self.id) as own:
                 small.write(own, "published", msgspec.json.encode(note), durable=True)
-                folder = self._place(name, own, status, sha256, expect)
+                if sha256 is not None:
+                    self._store.digests.settle(status, sha256)
                 try:
-                    faults.point("publish.after-rename")
-                    os.fsync(folder)
+                    folder = self._place(name, own, expect)
+                    try:
+                        faults.point("publish.after-rename")
+                        os.fsync(folder)
+                    finally:
+                        os.close(folder)
+                    small.remove(own, "data")
+                    status = os.fstat(self._data)
+                    if sha256 is not None:
+                        self._store.digests.put(status, sha256)
                 finally:
-                    os.close(folder)
-                small.remove(own, "data")
+                    self._store.digests.unsettle(status)
         self.close()  # nobody writes to a published file
-        self.published = note.stat()
+        self.published = note.stat(status)
         return self.published
 
-    def _place(self, name: str, own: int, status: os.stat_result, sha256: str | None, expect: Expect) -> int:
+    def _place(self, name: str, own: int, expect: Expect) -> int:
         """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
         try:
             with self._store.target(name) as (folder, last):
                 # Another may have taken the name from bytes that had grown in view.
                 grown = self._staging.shows(name, self._data)
                 replaced = None if grown else self._expected(name, folder, last, expect)
-                if sha256 is not None:
-                    self._store.digests.put(status, sha256)
                 faults.point("publish.before-rename")
                 placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
                 try:

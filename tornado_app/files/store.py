@@ -18,13 +18,17 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """One version of a published file. `etag` is strong and without quotes: another content has another one."""
+    """One version of a published file. `etag` is strong and without quotes: another content has another one.
+
+    `claimed` is a digest that it had before its status changed, and that is being confirmed; `etag` is not made of it.
+    """
 
     name: str
     size: int
     modified_ns: int
     etag: str
     sha256: str | None
+    claimed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,7 @@ class FileHandler(_NamedHandler):
         {200: Content("*/*", headers=_HEADERS), 304: None},
         problems.NO_SUCH_FILE,
         problems.PRECONDITION_FAILED,
+        problems.UNAVAILABLE,
         headers=(*_PRECONDITIONS, "Want-Repr-Digest"),
         query=LinkQuery,
     )
@@ -255,6 +256,7 @@ class FileHandler(_NamedHandler):
         problems.BAD_NAME,
         problems.NO_SUCH_FILE,
         problems.PRECONDITION_FAILED,
+        problems.UNAVAILABLE,
         headers=("If-Match", "If-None-Match", "If-Unmodified-Since"),
     )
     async def delete(self, name: FileName) -> None:
@@ -332,6 +334,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         problems.DIGEST_MISMATCH,
         problems.CONFLICT,
         problems.PRECONDITION_FAILED,
+        problems.UNAVAILABLE,
         problems.TOO_LARGE,
         problems.TOO_MANY,
         problems.NO_SPACE,
