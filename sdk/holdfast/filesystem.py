@@ -22,17 +22,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, TypeVar
 
+from fsspec.caching import BaseCache, register_cache
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.utils import isfilelike
 
 from holdfast import errors, wire
+from holdfast._reader import FIRST, MOST
 from holdfast.client import Client
 from holdfast.transfers import Transfer, TransferState
 
 T = TypeVar("T")
 
 BLOCK = 8 << 20  # bytes that are gathered before they are sent
+LINE = 8 << 10  # bytes in which the end of a line is looked for at a time
 PAGE = 1000  # files that are asked for in one request
 Mode = Literal["overwrite", "create"]
 
@@ -202,6 +205,11 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         with _as_os_errors(name):
             if start is None and end is None:
                 return self.client.files.read(name)
+            if (start or 0) >= 0 and (end is None or end > (start or 0)):
+                try:
+                    return self.client.files.read(name, start or 0, end)
+                except errors.RangeNotSatisfiable:
+                    return b""
             file = self.client.files.info(name)
             begin, stop, _ = slice(start, end).indices(file.size)
             return self.client.files.read(name, begin, stop, etag=file.etag) if begin < stop else b""
@@ -284,10 +292,9 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         cache_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """For reading, `client.files.open`; for writing, an upload that is published when the file is closed."""
+        """For reading, ranges of one version; for writing, an upload that is published when the file is closed."""
         if mode == "rb":
-            with _as_os_errors(path):
-                return self.client.files.open(path)
+            return ReadFile(self, path, block_size, cache_options=cache_options, **kwargs)
         if mode == "xb":
             self._see_that_there_is_none(path)
         file = WrittenFile(self, path, mode, block_size or BLOCK, autocommit)
@@ -297,6 +304,85 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
                 while piece := before.read(BLOCK):
                     file.write(piece)
         return file
+
+
+class GrowingReadAhead(BaseCache):  # type: ignore[misc]  # fsspec has no types
+    """Keeps the bytes around the last read, and reads the further ahead the longer reads follow each other."""
+
+    name = "holdfast"
+
+    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(blocksize, fetcher, size)
+        self._begin = 0
+        self._block: bytes = b""
+        self._ahead = FIRST
+
+    def _fetch(self, start: int | None, stop: int | None) -> bytes:
+        start = max(0, start or 0)
+        stop = self.size if stop is None else min(stop, self.size)
+        if start >= stop:
+            return b""
+        end = self._begin + len(self._block)
+        follows = bool(self._block) and self._begin <= start <= end
+        head = self._block[start - self._begin : stop - self._begin] if follows else b""
+        if len(head) == stop - start:
+            self.hit_count += 1
+            return head
+        self.miss_count += 1
+        self._ahead = min(self._ahead * 2, MOST) if follows else FIRST
+        begin = start + len(head)
+        block = self.fetcher(begin, min(self.size, max(stop, begin + self._ahead)))
+        self.total_requested_bytes += len(block)
+        self._begin, self._block = begin, block
+        data: bytes = head + block[: stop - begin]
+        return data
+
+
+register_cache(GrowingReadAhead, clobber=True)
+
+
+class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
+    """A file that is read over ranges, always in the version that was opened: else reading is `RemoteChanged`."""
+
+    def __init__(
+        self,
+        fs: HoldfastFileSystem,
+        path: str,
+        block_size: int | None = None,
+        cache_type: str = GrowingReadAhead.name,
+        cache_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.pop("size", None)  # what a cache remembers may be of another version
+        details = fs.info(path)
+        if details["type"] != "file":
+            raise _os_error(errno.EISDIR, path)
+        self._details, self.name = details, path
+        super().__init__(
+            fs,
+            path,
+            "rb",
+            block_size,
+            cache_type=cache_type,
+            cache_options=cache_options,
+            size=details["size"],
+            **kwargs,
+        )
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        try:
+            with _as_os_errors(self.path):
+                return self.fs.client.files.read(self.path, start, end, etag=self._details["etag"])  # type: ignore[no-any-return]
+        except (errors.PreconditionFailed, FileNotFoundError) as error:
+            raise errors.RemoteChanged(f"{self.path!r} has changed on the server since it was opened") from error
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """The next line, or its first `size` bytes."""
+        line: bytes = self.readuntil(blocks=LINE)
+        if size is not None and 0 <= size < len(line):
+            self.loc -= len(line) - size
+            return line[:size]
+        return line
 
 
 class WrittenFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
