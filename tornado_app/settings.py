@@ -17,6 +17,7 @@ from tornado_app import private
 from tornado_app.command_line import CommandLine
 
 MIB = 1 << 20
+_SMALLEST_LOG = 64 << 10  # a line may have half of that
 
 SWITCH_INTERVAL = 0.0005
 """Seconds that a busy work thread may keep the loop waiting; the interpreter's own 5 ms would show in every answer."""
@@ -64,6 +65,8 @@ class Settings:
     allow_code: bool = _setting(
         False, "run code that clients send, and notebooks: whoever may call the server may then run anything"
     )
+    log_size: int = _setting(16 * MIB, "bytes of log that are kept of one process; 0 is no limit")
+    logs_size: int = _setting(256 * MIB, "bytes of log that are kept of all processes together; 0 is no limit")
     max_crashes: int = _setting(
         3, "attempts in a row that may end with the server before a process is parked; 0 is no limit"
     )
@@ -154,6 +157,11 @@ def check(settings: Settings) -> None:
     for name in ("journal_interval", "max_crashes", "max_upload_size", "reserve_space"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
+    for name in ("log_size", "logs_size"):
+        if 0 < getattr(settings, name) < _SMALLEST_LOG or getattr(settings, name) < 0:
+            raise SettingsError(
+                f"{flag(name)} must be {_SMALLEST_LOG} bytes or more, or 0 for no limit, not {getattr(settings, name)}"
+            )
     _check_work(settings)
     _check_callers(settings)
     token = _checked_token(settings)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects import sqlite
 
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
@@ -24,8 +24,9 @@ from tornado_app import faults, problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yielded
 from tornado_app.processes.lifecycle import Cause, step
+from tornado_app.processes.process_logs import ProcessLogs
 from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, newest_event, record
-from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, logs, processes
+from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, processes
 from tornado_app.processes.slots import Claim, Slots
 
 log = logging.getLogger("holdfast.processes")
@@ -66,7 +67,6 @@ _CHANGE = (
 ENDED_BEFORE = select(*COLUMNS).where(processes.c.ended < bindparam("before")).limit(500)
 _INSERT = sqlite.insert(processes).on_conflict_do_nothing(index_elements=[processes.c.id])
 _INSERT_EVENTS = insert(events)
-_INSERT_LOGS = insert(logs)
 
 
 class New(msgspec.Struct, frozen=True):
@@ -119,11 +119,17 @@ class Book:
     """The decisions that write. Belongs to the journal: its counts change only when a transaction lands."""
 
     def __init__(
-        self, max_running: int, limits: dict[str, int], has_undo: Callable[[str], bool], max_crashes: int = 0
+        self,
+        max_running: int,
+        limits: dict[str, int],
+        has_undo: Callable[[str], bool],
+        max_crashes: int = 0,
+        logs: ProcessLogs | None = None,
     ) -> None:
         self._slots = Slots(max_running, limits)
         self._has_undo = has_undo
         self._max_crashes = max_crashes
+        self._logs = logs or ProcessLogs(0, 0)
         self._taken: list[Claim] = []
         self._told: list[tuple[Record, dict[str, Any]]] = []
         self._next_event = 1
@@ -237,6 +243,7 @@ class Book:
         """The transaction is not: nothing of it counts."""
         self._told = []
         self._taken = []
+        self._logs.aborted()
         self._slots.aborted()
 
     def _begin(self, connection: Connection, row: Record, alone: bool = False) -> Record:
@@ -370,14 +377,9 @@ class Book:
 
     def add_logs(self, connection: Connection, lines: Sequence[tuple[str, float, int, str]]) -> list[int]:
         """Keep log lines (id, time, attempt, message); the sequence number of each."""
-        last = connection.execute(select(func.max(logs.c.seq))).scalar() or 0
-        rows = [
-            {"seq": last + i, "id": id, "time": at, "attempt": attempt, "message": message}
-            for i, (id, at, attempt, message) in enumerate(lines, 1)
-        ]
-        connection.execute(_INSERT_LOGS, rows)
+        seqs = self._logs.add(connection, lines)
         faults.point("log.written")
-        return list(range(last + 1, last + 1 + len(rows)))
+        return seqs
 
     def ended(
         self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Yielded | None, shutdown: bool
@@ -478,7 +480,7 @@ class Book:
             return
         ids = [row.id for row in old]
         connection.execute(delete(labels).where(labels.c.n.in_([row.n for row in old])))
-        connection.execute(delete(logs).where(logs.c.id.in_(ids)))
+        self._logs.delete(connection, ids)
         connection.execute(delete(events).where(events.c.id.in_(ids), events.c.state != DELETED))
         connection.execute(delete(processes).where(processes.c.id.in_(ids)))
         for row in old:

@@ -29,7 +29,7 @@ from holdfast.wire import (
     State,
 )
 from tornado_app import problems
-from tornado_app.processes import metrics, rows
+from tornado_app.processes import metrics, process_logs, rows
 from tornado_app.processes.attempts import Attempts
 from tornado_app.processes.book import ATTEMPTING, Book, New
 from tornado_app.processes.code import check as check_code
@@ -39,6 +39,7 @@ from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import FilesToLend, LentServices
 from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
+from tornado_app.processes.process_logs import ProcessLogs
 from tornado_app.processes.process_place import ProcessPlace
 from tornado_app.processes.registry import Registry, validate
 from tornado_app.processes.schema import probe
@@ -68,7 +69,8 @@ class Engine:
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
-        self._book = Book(settings.max_running, limits, self._has_undo, settings.max_crashes)
+        logs = ProcessLogs(settings.log_size, settings.logs_size)
+        self._book = Book(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
         self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
         self._places: dict[str, Place] = {}
         self._attempts: Attempts
@@ -308,8 +310,8 @@ class Engine:
         await self._attempts.reports.keep_lines()
         await self.get(id)
         if last:
-            return LogPage(await self._journal.read(lambda connection: rows.log_end(connection, id, last)))
-        lines = await self._journal.read(lambda connection: rows.log_after(connection, id, after, limit))
+            return LogPage(await self._journal.read(lambda connection: process_logs.log_end(connection, id, last)))
+        lines = await self._journal.read(lambda connection: process_logs.log_after(connection, id, after, limit))
         return LogPage(lines, lines[-1].seq if len(lines) == limit else None)
 
     async def _expire_forever(self) -> None:

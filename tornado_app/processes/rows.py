@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text
 
-from holdfast.wire import BulkRequest, ErrorInfo, Event, LogLine, Process, ProgressInfo, State
+from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, State
 from tornado_app import problems
-from tornado_app.processes.schema import DELETED, events, labels, logs, processes
+from tornado_app.processes.schema import DELETED, events, labels, processes
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -243,22 +243,6 @@ def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
     else:  # of a file or an upload
         return False
     return wanted.work_type in (None, work_type) and (wanted.label or {}).items() <= given.items()
-
-
-def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:
-    """Log lines after that number, in order."""
-    query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit)
-    return [_line(row) for row in connection.execute(query)]
-
-
-def log_end(connection: Connection, id: str, count: int) -> list[LogLine]:
-    """The last so many log lines, in order."""
-    query = select(logs).where(logs.c.id == id).order_by(logs.c.seq.desc()).limit(count)
-    return [_line(row) for row in connection.execute(query)][::-1]
-
-
-def _line(row: Row[Any]) -> LogLine:
-    return LogLine(row.seq, _at(row.time), row.message, row.attempt)
 
 
 def counts(connection: Connection) -> list[tuple[str, str, int]]:

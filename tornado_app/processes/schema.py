@@ -16,8 +16,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
+    func,
     insert,
     inspect,
+    literal,
     select,
     text,
     update,
@@ -111,6 +114,19 @@ logs = Table(
 )
 Index("logs_by_process", logs.c.id, logs.c.seq)
 
+# How much of a process's log there is, and how much of it was cut off: the newest line that was says where.
+log_sizes = Table(
+    "log_sizes",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("bytes", Integer, nullable=False),
+    Column("gone", Integer, nullable=False),
+    Column("cut", Integer),
+    Column("cut_time", Float),
+    Column("cut_attempt", Integer),
+    sqlite_with_rowid=False,
+)
+
 migrations = Table("migrations", metadata, Column("name", String(64), primary_key=True))
 
 
@@ -131,6 +147,13 @@ def _name_for_ever(connection: Connection) -> None:
     _add_columns(connection, processes.c.serial)
 
 
+def _bound_logs(connection: Connection) -> None:
+    log_sizes.create(connection, checkfirst=True)
+    size = func.sum(func.length(cast(logs.c.message, LargeBinary)) + 64)
+    sizes = select(logs.c.id, size, literal(0)).group_by(logs.c.id)
+    connection.execute(insert(log_sizes).from_select(["id", "bytes", "gone"], sizes))
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -144,6 +167,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-keep-deletions", _keep_deletions),
     ("2026-11-count-crashes", _count_crashes),
     ("2026-11-name-for-ever", _name_for_ever),
+    ("2026-11-bound-logs", _bound_logs),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 
