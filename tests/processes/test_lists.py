@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,60 @@ async def test_to_look_for_what_has_expired_takes_no_longer_the_more_there_is(en
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
 
     assert await engine._journal.read(plan) == ["SEARCH processes USING INDEX processes_ended (ended<?)"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_clock_that_is_weeks_ahead_for_a_moment_expires_nothing(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.engine._EXPIRE_EVERY", 0.01)
+    engine = await make_engine()
+    for n in range(3):
+        await start(engine, f"p{n}", "empty")
+        await reaches(engine, f"p{n}", State.SUCCEEDED)
+    await looks(engine)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 35 * 86400)
+    if restart:
+        await shut(engine)
+        engine = await make_engine()
+    await start(engine, "ahead", "empty")
+    await reaches(engine, "ahead", State.SUCCEEDED)
+    await looks(engine)
+    monkeypatch.setattr(time, "time", clock)
+    await looks(engine)
+    assert len((await engine.page(BulkRequest(), None, 10)).items) == 4
+
+
+async def test_a_clock_that_stays_ahead_is_believed_after_a_while(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.engine._EXPIRE_EVERY", 0.01)
+    monkeypatch.setattr("tornado_app.processes.ages._FASTEST", 86400.0 * 100)  # a hundred days a second
+    engine = await make_engine()
+    await start(engine, "p", "empty")
+    await reaches(engine, "p", State.SUCCEEDED)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 35 * 86400)
+    await eventually(functools.partial(none_is_left, engine))
+
+
+async def none_is_left(engine: Engine) -> bool:
+    return not (await engine.page(BulkRequest(), None, 10)).items
+
+
+async def looks(engine: Engine, times: int = 5) -> None:
+    """The engine has looked that often for what to expire."""
+    seen: list[float] = []
+    expire = engine._book.expire
+
+    def watched(connection: Connection, before: float) -> int:
+        seen.append(before)
+        return expire(connection, before)
+
+    engine._book.expire = watched  # type: ignore[method-assign]
+    await eventually(lambda: len(seen) >= times)
+    engine._book.expire = expire  # type: ignore[method-assign]
 
 
 async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:

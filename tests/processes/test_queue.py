@@ -200,7 +200,7 @@ async def test_a_retry_comes_although_the_clock_is_set_back_meanwhile(
     await start(engine, "p", "stubborn", fails=1, to=1)
     await until(engine, "p", lambda p: p.retry_at is not None)
     clock = time.time
-    monkeypatch.setattr(time, "time", lambda: clock() - 0.5)
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
     await reaches(engine, "p", State.SUCCEEDED)
 
 
@@ -275,8 +275,45 @@ async def test_a_deadline_holds_although_the_clock_is_set_back_meanwhile(
     await start(engine, "p", deadline_s=1)
     await engine.pause("p")
     clock = time.time
-    monkeypatch.setattr(time, "time", lambda: clock() - 0.5)
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
     await reaches(engine, "p", State.FAILED)
+
+
+async def test_a_clock_that_is_ahead_brings_neither_a_retry_nor_a_deadline(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.book.BACKOFF_FIRST", 60.0)
+    await start(engine, "retried", "stubborn", fails=1, to=1)
+    await until(engine, "retried", lambda p: p.retry_at is not None)
+    await start(engine, "limited", deadline_s=60)
+    await makes_progress(engine, "limited")
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+    await engine.pause("limited")
+    await reaches(engine, "limited", State.PAUSED)
+    await engine.resume("limited")
+    await until(engine, "limited", lambda p: p.attempt == 2 and p.state == State.RUNNING)
+    await start(engine, "other", to=1)
+    await reaches(engine, "other", State.SUCCEEDED)
+    assert (await engine.get("retried")).state == State.QUEUED
+
+
+async def test_no_wait_is_longer_after_a_restart_with_a_clock_that_is_behind(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.attempts.BACKOFF_MOST", 0.2)
+    monkeypatch.setattr("tornado_app.processes.book.BACKOFF_FIRST", 0.2)
+    first = await make_engine(max_running=1)
+    await start(first, "retried", "stubborn", fails=1, to=1)
+    await until(first, "retried", lambda p: p.retry_at is not None)
+    await start(first, "limited", deadline_s=0.5)
+    await first.pause("limited")
+    await shut(first)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+    second = await make_engine()
+    await reaches(second, "retried", State.SUCCEEDED)
+    await reaches(second, "limited", State.FAILED)
 
 
 @pytest.mark.usefixtures("no_backoff")
@@ -302,4 +339,4 @@ async def test_nothing_is_kept_of_a_deadline_when_the_process_has_ended(engine: 
     for n in range(3):
         await start(engine, f"p{n}", "empty", deadline_s=3600)
         await reaches(engine, f"p{n}", State.SUCCEEDED)
-    await eventually(lambda: not engine._attempts._deadlines)
+    await eventually(lambda: not len(engine._attempts._timers))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from holdfast.wire import ENDED, Process, State
 from tornado_app import problems
 from tornado_app.processes import metrics, rows
-from tornado_app.processes.book import ATTEMPTING, DEADLINE_PASSED, Batch, Book, Recovered
+from tornado_app.processes.book import ATTEMPTING, BACKOFF_MOST, DEADLINE_PASSED, Batch, Book, Recovered
 from tornado_app.processes.code import code
 from tornado_app.processes.driver import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.hub import Hub
@@ -26,13 +26,13 @@ from tornado_app.processes.registry import Registry
 from tornado_app.processes.reports import Reports, Run
 from tornado_app.processes.rows import Record
 from tornado_app.processes.schema import DELETED
+from tornado_app.processes.timers import Timers
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
 T = TypeVar("T")
 
-_LOOK_AGAIN = 60.0  # seconds; a timer counts neither a sleeping machine's time nor what the clock is set by
 _TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
 
@@ -61,7 +61,7 @@ class Attempts:
         self.reports = Reports(settings, journal, book, hub, self._runs)
         self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
         self._undo_slots = asyncio.Semaphore(settings.max_running)
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}  # of what has not ended
+        self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
         self._done_with: set[str] = set()  # owners of what was staged
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -71,7 +71,7 @@ class Attempts:
     def begin(self, found: Recovered) -> None:
         """Look after what an earlier server left, and start ticking."""
         for row in found.timed:
-            self._set_timers(row, deadline=True)
+            self._timers.set(row, deadline=True)
         self.spawn(Recovery(self._journal, self._book, self, found).run())
         self.spawn(self.reports.keep_forever())
 
@@ -158,7 +158,7 @@ class Attempts:
                 self.spawn(asyncio.to_thread(self._services.forget, row.id))
             if row.state in (State.SUCCEEDED, State.CANCELLED):  # what failed may go on yet
                 self._drop_staged(row)
-            self._set_timers(row, deadline=event.before is None)
+            self._timers.set(row, deadline=event.before is None)
         for row, sent in batch.claimed:
             self._launch(row, sent)
         for row, event in batch.changed:
@@ -183,49 +183,22 @@ class Attempts:
             except (problems.ProblemError, OSError) as error:
                 log.warning("what %d processes have staged can't be removed: %s", len(owners), error)
 
-    def _set_timers(self, row: Record, *, deadline: bool) -> None:
-        """Look again when a retry is due, and when a deadline is that has no timer yet."""
-        if row.retry_at is not None and row.state is State.QUEUED:
-            self._wait_for_retry(row.retry_at)
-        if row.state in ENDED:
-            if (timer := self._deadlines.pop(row.id, None)) is not None:
-                timer.cancel()
-        elif deadline and row.deadline is not None:
-            self._wait_for_deadline(row.id, row.deadline)
-
-    def _timer(self, due: float, look: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
-        left = min(_LOOK_AGAIN, max(0.0, due - time.time()))
-        return self._loop.call_later(left + 0.01, look, *arguments)
-
-    def _wait_for_retry(self, due: float) -> None:
-        self._timer(due, self._look_for_retry, due)
-
-    def _look_for_retry(self, due: float) -> None:
-        if time.time() < due:
-            self._wait_for_retry(due)
-        elif not self._closing:
-            self.spawn(self.insist("that a retry is due", lambda: self._journal.write(self._book.wake)))
-
-    def _wait_for_deadline(self, id: str, due: float) -> None:
-        self._deadlines[id] = self._timer(due, self._look_for_deadline, id, due)
-
-    def _look_for_deadline(self, id: str, due: float) -> None:
-        del self._deadlines[id]
-        if time.time() < due:
-            self._wait_for_deadline(id, due)
-        else:
-            self._spawn_overdue()
-
-    def _spawn_overdue(self) -> None:
+    def _retry_is_due(self, id: str, attempt: int) -> None:
         if not self._closing:
-            self.spawn(self._stop_overdue())
+            due = functools.partial(self._book.due, id=id, attempt=attempt)
+            self.spawn(self.insist("that a retry is due", lambda: self._journal.write(due)))
 
-    async def _stop_overdue(self) -> None:
-        for row in await self.insist("a deadline", lambda: self._journal.write(self._book.overdue)):
-            run = self._runs.get(row.id)
-            if run is not None and run.row.attempt == row.attempt and not run.overdue:
-                run.overdue = True
-                self.spawn(self._end(run))
+    def _deadline_has_passed(self, id: str) -> None:
+        if not self._closing:
+            self.spawn(self._stop_overdue(id))
+
+    async def _stop_overdue(self, id: str) -> None:
+        overdue = functools.partial(self._book.overdue, id=id)
+        row = await self.insist("a deadline", lambda: self._journal.write(overdue))
+        run = self._runs.get(id)
+        if row is not None and run is not None and run.row.attempt == row.attempt and not run.overdue:
+            run.overdue = True
+            self.spawn(self._end(run))
 
     async def _end(self, run: Run) -> None:
         """Stop an attempt at its next yield, or else kill it where that can be done."""
@@ -253,8 +226,8 @@ class Attempts:
         self._run_in_place(run, sent)
         if self._closing:
             self._stop(run)
-        if row.deadline is not None and row.deadline <= time.time():  # it passed between two attempts
-            self._spawn_overdue()
+        if row.deadline is not None and self._timers.has_passed(row.id):  # between two attempts
+            self._deadline_has_passed(row.id)
 
     def _run_in_place(self, run: Run, sent: bytes | None) -> None:
         row = run.row

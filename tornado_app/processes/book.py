@@ -260,9 +260,11 @@ class Book:
         faults.point("claim.written")
         return row
 
-    def wake(self, connection: Connection) -> None:
-        """The time of a retry may have come: look at the queue."""
-        self._slots.look()
+    def due(self, connection: Connection, id: str, attempt: int) -> None:
+        """The time of a retry has come: it waits for a slot alone."""
+        mine = (processes.c.id == id, processes.c.attempt == attempt, processes.c.state == State.QUEUED.value)
+        if connection.execute(update(processes).where(*mine).values(retry_at=None)).rowcount:
+            self._slots.look()
 
     # -- decisions
 
@@ -444,19 +446,15 @@ class Book:
         faults.point("undone.written")
         return row
 
-    def overdue(self, connection: Connection) -> list[Record]:
-        """Fail what waits past its deadline; the running ones among the answer are for their places to stop."""
-        found = self._all(
-            connection,
-            processes.c.deadline <= time.time(),
-            processes.c.state.in_([State.QUEUED, State.PAUSED, State.RUNNING, State.PAUSING]),
-        )
-        error = _encode(DEADLINE_PASSED)
-        for row in found:
-            if row.state in (State.QUEUED, State.PAUSED):
-                self._move(connection, row, Cause.FAILED, error=error, ended=time.time())
-                faults.point("overdue.written")
-        return [row for row in found if row.state in (State.RUNNING, State.PAUSING)]
+    def overdue(self, connection: Connection, id: str) -> Record | None:
+        """Fail what waits, now that its deadline has passed; what runs is the answer, for its place to stop."""
+        row = find(connection, id)
+        if row is None or row.deadline is None:
+            return None
+        if row.state in (State.QUEUED, State.PAUSED):
+            self._move(connection, row, Cause.FAILED, error=_encode(DEADLINE_PASSED), ended=time.time())
+            faults.point("overdue.written")
+        return row if row.state in (State.RUNNING, State.PAUSING) else None
 
     def delete(self, connection: Connection, id: str) -> None:
         """Forget one that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""

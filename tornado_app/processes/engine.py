@@ -30,6 +30,7 @@ from holdfast.wire import (
 )
 from tornado_app import problems
 from tornado_app.processes import metrics, process_logs, rows
+from tornado_app.processes.ages import JournalClock
 from tornado_app.processes.attempts import Attempts
 from tornado_app.processes.book import ATTEMPTING, Book, New
 from tornado_app.processes.code import check as check_code
@@ -74,6 +75,7 @@ class Engine:
         self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
         self._places: dict[str, Place] = {}
         self._attempts: Attempts
+        self._clock = JournalClock()
         self._closing = False
 
     async def open(self) -> None:
@@ -323,7 +325,7 @@ class Engine:
             await asyncio.sleep(0 if expired else _EXPIRE_EVERY)
 
     def _expire(self, connection: Connection) -> int:
-        return self._book.expire(connection, time.time() - self._settings.keep_ended)
+        return self._book.expire(connection, self._clock.now(connection) - self._settings.keep_ended)
 
     def _has_undo(self, name: str) -> bool:
         work = self.registry.get(name)

@@ -127,6 +127,8 @@ log_sizes = Table(
     sqlite_with_rowid=False,
 )
 
+clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `ages.JournalClock`
+
 migrations = Table("migrations", metadata, Column("name", String(64), primary_key=True))
 
 
@@ -154,6 +156,10 @@ def _bound_logs(connection: Connection) -> None:
     connection.execute(insert(log_sizes).from_select(["id", "bytes", "gone"], sizes))
 
 
+def _keep_time(connection: Connection) -> None:
+    clock.create(connection, checkfirst=True)
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -168,6 +174,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-count-crashes", _count_crashes),
     ("2026-11-name-for-ever", _name_for_ever),
     ("2026-11-bound-logs", _bound_logs),
+    ("2026-11-keep-time", _keep_time),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.wire import State
 from tornado_app.processes.rows import COLUMNS, Record, record
@@ -14,10 +13,7 @@ from tornado_app.processes.schema import processes
 
 _CLAIMABLE = (
     select(*COLUMNS, processes.c.code)
-    .where(
-        processes.c.state == State.QUEUED.value,
-        or_(processes.c.retry_at.is_(None), processes.c.retry_at <= bindparam("now")),
-    )
+    .where(processes.c.state == State.QUEUED.value, processes.c.retry_at.is_(None))  # `Book.due` takes that away
     .order_by(processes.c.priority.desc(), processes.c.n)
     .limit(bindparam("most"))
 )
@@ -83,11 +79,10 @@ class Slots:
             return claimed
         count = self._count()
         free = self._max_running - count.total()
-        now = time.time()
         while free > 0:
             full = [name for name, limit in self._limits.items() if count[name] >= limit]
             query = _CLAIMABLE.where(processes.c.work_type.not_in(full)) if full else _CLAIMABLE
-            rows = connection.execute(query, {"now": now, "most": free}).all()
+            rows = connection.execute(query, {"most": free}).all()
             drained = len(rows) < free
             for row in rows:
                 queued = record(row[:-1])
@@ -105,7 +100,7 @@ class Slots:
 
     def take(self, connection: Connection, id: str, begin: Callable[[Connection, Record], Record]) -> Claim | None:
         """`begin` that queued process before all others; None when it is not queued, or there is no slot for it."""
-        row = connection.execute(_CLAIMABLE.where(processes.c.id == id), {"now": time.time(), "most": 1}).one_or_none()
+        row = connection.execute(_CLAIMABLE.where(processes.c.id == id), {"most": 1}).one_or_none()
         if row is None or not self._open:
             return None
         queued = record(row[:-1])
