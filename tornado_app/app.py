@@ -211,8 +211,14 @@ class DirectoryLock:
                 f"another server (pid {holder or 'unknown'}) uses the data directory {directory}: "
                 "stop it, or give this one another --data-dir"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise SettingsError(
+                f"--data-dir {directory} can't be written to: {error.strerror}; see to its disk and start again"
+            ) from error
 
     def release(self) -> None:
         """Let another server have the directory."""

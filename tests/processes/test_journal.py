@@ -27,6 +27,7 @@ from tests.servers import ServerProcess, wait_until
 from tornado_app import problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes import journal as module
+from tornado_app.processes.book import Book
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.schema import MIGRATIONS, migrations
@@ -461,10 +462,10 @@ def open_files() -> set[str]:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (damage, "can't be used: file is not a database; if it is damaged, move it away or put a backup in its place"),
-        (cut, "can't be used: database disk image is malformed"),
+        (damage, "can't be used: file is not a database; it is damaged: put a backup in its place, or keep it"),
+        (cut, "can't be used: database disk image is malformed; it is damaged"),
         (overwrite, "can't be used: "),
-        (replace_with_a_folder, "can't be used: unable to open database file"),
+        (replace_with_a_folder, "can't be used: unable to open database file; it can't be opened or written: see to"),
         (write_from_the_future, "was written by a newer Holdfast (it has 2031-02-teleport): upgrade this one"),
     ],
 )
@@ -494,6 +495,49 @@ def test_the_server_says_so_in_one_line_and_exits(spawn_server: Spawn, tmp_path:
         server.restart()
     assert "can't be used: file is not a database" in str(refusal.value)
     assert "Traceback" not in str(refusal.value)
+
+
+def refused_at_start(server: ServerProcess) -> str:
+    """The one line that it says when it does not start."""
+    before = len(server.log)
+    with pytest.raises(AssertionError, match=r"exit 2"):
+        server.restart()
+    lines = server.log[before:].splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("holdfast: ")
+    return lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_journal_that_is_locked_at_the_start_is_said_to_be_and_nobody_is_told_to_move_it(
+    spawn_server: Spawn, how: str
+) -> None:
+    server = spawn_server(*FLAGS)
+    server.stop()
+    other = sqlite3.connect(server.data_dir / "journal.sqlite", isolation_level=None)
+    other.execute("PRAGMA journal_mode=DELETE")  # so that an exclusive lock keeps readers out as well
+    other.execute(f"BEGIN {how}")
+    said = refused_at_start(server)
+    assert "can't be used: database is locked; another program holds it: end that one" in said
+    assert "move" not in said
+    assert "new one" not in said
+    other.execute("ROLLBACK")
+    other.close()
+    server.restart()
+
+
+@pytest.mark.slow
+async def test_a_journal_that_fails_only_when_work_is_taken_up_is_refused_as_well(
+    make_engine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recover(book: Book, connection: Connection) -> None:
+        connection.execute(text("PRAGMA max_page_count=1"))
+        connection.execute(text("CREATE TABLE no_room (a)"))
+
+    monkeypatch.setattr(Book, "recover", recover)
+    with pytest.raises(SettingsError, match="can't be used: database or disk is full; its disk is full: make room"):
+        await make_engine()
 
 
 async def test_a_journal_that_is_damaged_while_the_server_runs_is_a_clear_error(engine: Engine) -> None:
@@ -595,6 +639,42 @@ def test_a_small_disk_that_fills_up_loses_nothing_that_was_answered(spawn_server
 
 def states_of(server: ServerProcess, ids: list[str]) -> dict[str, str]:
     return {id: httpx.get(f"{server.url}/v1/processes/{id}", timeout=30).json()["state"] for id in ids}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("of", ["data", "files"])
+def test_a_full_disk_at_the_start_is_said_to_be_full_and_nothing_is_lost(
+    spawn_server: Spawn, tmp_path: Path, of: str
+) -> None:
+    folder = tmp_path / of
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this machine allows no mounts: {mounted.stderr.decode().strip()}")
+    server = spawn_server(*FLAGS)
+    try:
+        assert start_over_http(server, "p", to=1) == 201
+        wait_until(lambda: states(server) == {"p": "succeeded"})
+        server.stop()
+        for name in ("lock", "journal.sqlite-wal", "journal.sqlite-shm"):
+            (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        if of == "data":
+            said = refused_at_start(server)
+            assert "No space left on device" in said or "its disk is full: make room and start again" in said
+            assert "damaged" not in said
+        else:  # downloads need no room
+            server.restart()
+            server.stop()
+        (folder / "filler").unlink()
+        server.restart()
+        assert states(server) == {"p": "succeeded"}
+    finally:
+        server.end()
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.slow

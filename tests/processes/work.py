@@ -631,6 +631,24 @@ def lends(job: Job[Any]) -> Generator[Progress, None, dict[str, Any]]:
     return {"files": job.files.list(), "one": one, "port": job.setting("port"), "refused": refused}
 
 
+class Stages(msgspec.Struct):
+    """How it ends: "runs" on, "returns" or "fails"."""
+
+    end: str = "runs"
+
+
+@work_type("stages", params=Stages)
+def stages(job: Job[Stages]) -> Generator[Progress, None, None]:
+    """Stages a file, publishes nothing, and ends as it is told."""
+    job.files.stage("out.bin", "key").write(b"x" * 1000)
+    yield Progress(1, checkpoint=1)
+    while job.params.end == "runs":
+        time.sleep(0.01)
+        yield Progress(1, checkpoint=1)
+    if job.params.end == "fails":
+        raise WorkError("as it was told")
+
+
 @work_type("slow-undo", params=Steps)
 def slow_undo(job: Job[Steps]) -> Generator[Progress, None, dict[str, int]]:
     """Its rollback takes its time."""

@@ -80,15 +80,24 @@ class LocalFilesForWork:
             staged = self._store.create(id, msgspec.json.encode(_Info(key, name)))
         return WorkFile(self._store, name, staged)
 
+    def owners(self) -> set[str]:
+        """Those who have staged something."""
+        return {owner for id in self._store.staged() if (owner := _owner(id))}
+
     def drop(self, owners: Collection[str]) -> None:
         """Remove what those have staged; what was published stays."""
         for id in self._store.staged():
-            if id.startswith(PREFIX) and id.removeprefix(PREFIX).partition("-")[0] in owners:
+            if _owner(id) in owners:
                 try:
                     self._store.load(id).discard()
                 except problems.ProblemError as error:
                     if error.kind is not problems.NO_SUCH_UPLOAD:  # nothing is left of it
                         raise
+
+
+def _owner(id: str) -> str:
+    """Whose work staged that; "" for an upload."""
+    return id.removeprefix(PREFIX).partition("-")[0] if id.startswith(PREFIX) else ""
 
 
 class WorkFile:

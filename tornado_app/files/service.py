@@ -40,11 +40,13 @@ class FileService:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
+            self.uploads = Uploads(self.settings, self.store, self._trips, self._emit)
+            await self.uploads.open()
         except OSError as error:
+            if hasattr(self, "store"):
+                await self.run(self.store.close)
             self._trips.close()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
-        self.uploads = Uploads(self.settings, self.store, self._trips, self._emit)
-        await self.uploads.open()
         self._upkeep = Upkeep(self.uploads, self.settings.upload_expiry)
         self._upkeep.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)

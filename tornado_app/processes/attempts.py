@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from holdfast.wire import ENDED, Process, State
-from tornado_app import problems
+from tornado_app import faults, problems
 from tornado_app.processes import metrics, rows
 from tornado_app.processes.book import ATTEMPTING, BACKOFF_MOST, DEADLINE_PASSED, Batch, Book, Recovered
 from tornado_app.processes.code import code
@@ -63,6 +63,7 @@ class Attempts:
         self._undo_slots = asyncio.Semaphore(settings.max_running)
         self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
         self._done_with: set[str] = set()  # owners of what was staged
+        self._deleted: set[str] = set()  # those whose processes are deleted: the journal remembers them until they went
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._closed = False
@@ -73,6 +74,7 @@ class Attempts:
         for row in found.timed:
             self._timers.set(row, deadline=True)
         self.spawn(Recovery(self._journal, self._book, self, found).run())
+        self.spawn(self._drop_what_was_left())
         self.spawn(self.reports.keep_forever())
 
     async def close(self, grace: float) -> None:
@@ -139,6 +141,7 @@ class Attempts:
         for row, event in batch.changed:
             if event.type == DELETED:
                 log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
+                self._deleted.add(rows.owner(row))
                 self._drop_staged(row)
                 continue
             log.info(
@@ -174,12 +177,29 @@ class Attempts:
         await asyncio.sleep(_TOGETHER)
         await self.drop_staged()
 
+    async def _drop_what_was_left(self) -> None:
+        """Remove what an earlier server would have, had it not been ended before it came to that."""
+        try:
+            owners = await asyncio.to_thread(self._services.files.owners)
+            self._deleted |= await self._journal.read(rows.staged_by_deleted_processes)
+            self._done_with |= self._deleted
+            if owners:
+                self._done_with |= await self._journal.read(functools.partial(rows.done_with, owners=owners))
+            await self.drop_staged()
+        except (problems.ProblemError, OSError) as error:
+            log.warning("what ended processes have staged can't be looked for: %s", error)
+
     async def drop_staged(self) -> None:
         """Remove what was staged by processes that will never run again."""
         owners, self._done_with = self._done_with, set()
         if owners:
+            faults.point("staged.before-drop")
             try:
                 await asyncio.to_thread(self._services.files.drop, owners)
+                gone = owners & self._deleted
+                if gone and not self._closed:
+                    await self._journal.write(functools.partial(self._book.dropped, owners=gone))
+                    self._deleted -= gone
             except (problems.ProblemError, OSError) as error:
                 log.warning("what %d processes have staged can't be removed: %s", len(owners), error)
 

@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,8 +25,8 @@ from tornado_app.problems import ProblemError
 from tornado_app.processes.driver import Failed, Outcome, Stopped, Succeeded, Yielded
 from tornado_app.processes.lifecycle import Cause, step
 from tornado_app.processes.process_logs import ProcessLogs
-from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, newest_event, record
-from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, processes
+from tornado_app.processes.rows import COLUMNS, Record, event_of, find, get, kind, matching, newest_event, owner, record
+from tornado_app.processes.schema import DELETED, DELETIONS, events, labels, processes, staged_by_deleted
 from tornado_app.processes.slots import Claim, Slots
 
 log = logging.getLogger("holdfast.processes")
@@ -67,6 +67,8 @@ _CHANGE = (
 ENDED_BEFORE = select(*COLUMNS).where(processes.c.ended < bindparam("before")).limit(500)
 _INSERT = sqlite.insert(processes).on_conflict_do_nothing(index_elements=[processes.c.id])
 _INSERT_EVENTS = insert(events)
+_DELETE_STAGED = delete(staged_by_deleted).where(staged_by_deleted.c.owner == bindparam("gone"))
+_INSERT_STAGED = sqlite.insert(staged_by_deleted).on_conflict_do_nothing()
 
 
 class New(msgspec.Struct, frozen=True):
@@ -481,9 +483,14 @@ class Book:
         self._logs.delete(connection, ids)
         connection.execute(delete(events).where(events.c.id.in_(ids), events.c.state != DELETED))
         connection.execute(delete(processes).where(processes.c.id.in_(ids)))
+        connection.execute(_INSERT_STAGED, [{"owner": owner(row)} for row in old])
         for row in old:
             self._tell(row, row.state, DELETED)
         faults.point("delete.written")
+
+    def dropped(self, connection: Connection, owners: Collection[str]) -> None:
+        """What these deleted processes had staged is gone."""
+        connection.execute(_DELETE_STAGED, [{"gone": owner} for owner in owners])
 
     # -- rows
 

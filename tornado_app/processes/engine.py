@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from holdfast.wire import (
     LIVE,
@@ -35,6 +36,7 @@ from tornado_app.processes.attempts import Attempts
 from tornado_app.processes.book import ATTEMPTING, Book, New
 from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
+from tornado_app.processes.diagnosis import refusal
 from tornado_app.processes.hub import Hub, Watcher
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import FilesToLend, LentServices
@@ -95,7 +97,13 @@ class Engine:
         self._journal.committed = self._attempts.landed
         self._journal.observe = metrics.COMMIT.observe
         await loop.run_in_executor(None, self._journal.open, loop)
-        self._attempts.begin(await self._journal.write(self._book.recover))
+        try:
+            found = await self._journal.write(self._book.recover)
+        except problems.ProblemError as error:
+            await loop.run_in_executor(None, self._journal.close)
+            cause = error.__cause__
+            raise refusal(self._journal.path, cause.orig if isinstance(cause, DatabaseError) else error) from error
+        self._attempts.begin(found)
         self.hub.newest = self._book.newest
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())

@@ -25,8 +25,8 @@ from sqlalchemy.exc import DatabaseError
 
 from tornado_app import faults, problems
 from tornado_app.problems import ProblemError
+from tornado_app.processes.diagnosis import refusal
 from tornado_app.processes.schema import migrate
-from tornado_app.settings import SettingsError
 
 log = logging.getLogger("holdfast.journal")
 
@@ -93,12 +93,9 @@ class Journal:
         except Exception as error:
             self._engine.dispose()
             self._read_engine.dispose()
-            if not isinstance(error, DatabaseError):
-                raise
-            raise SettingsError(
-                f"the journal {self.path} can't be used: {error.orig}; "
-                "if it is damaged, move it away or put a backup in its place"
-            ) from error
+            if isinstance(error, DatabaseError):
+                raise refusal(self.path, error.orig) from error
+            raise
         self._writer.start()
 
     async def write(self, decision: Decision[T]) -> T:
@@ -239,9 +236,11 @@ class Journal:
                 log.debug("journal: a broken connection could not be closed", exc_info=True)
 
     def _unavailable(self, error: DatabaseError) -> ProblemError:
-        return problems.UNAVAILABLE(
+        problem = problems.UNAVAILABLE(
             f"the journal can't be used now ({error.orig}); nothing was changed; try again later"
         )
+        problem.__cause__ = error
+        return problem
 
 
 def _settle(future: _Future, answer: Any, failure: Exception | None) -> None:

@@ -27,6 +27,10 @@ class FilesToLend(FilesForWork, Protocol):
         """The same files for a process. `owner` stands for it alone, in every journal."""
         ...
 
+    def owners(self) -> set[str]:
+        """Those who have staged something. Blocks."""
+        ...
+
     def drop(self, owners: Collection[str]) -> None:
         """Remove what those processes have staged. Blocks."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, 
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, State
 from tornado_app import problems
-from tornado_app.processes.schema import DELETED, events, labels, processes
+from tornado_app.processes.schema import DELETED, events, labels, processes, staged_by_deleted
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -120,7 +120,28 @@ def serial(row: Record) -> str:
 
 def owner(row: Record) -> str:
     """What stands for a process in the files directory, which may have seen other journals."""
-    return hashlib.sha256(f"{row.n} {row.id} {row.created}".encode()).hexdigest()[:20]
+    return _owner(row.n, row.id, row.created)
+
+
+def _owner(n: int, id: str, created: float) -> str:
+    return hashlib.sha256(f"{n} {id} {created}".encode()).hexdigest()[:20]
+
+
+def staged_by_deleted_processes(connection: Connection) -> set[str]:
+    """Owners of what deleted processes may have left staged."""
+    return set(connection.execute(select(staged_by_deleted.c.owner)).scalars())
+
+
+def done_with(connection: Connection, owners: Collection[str]) -> set[str]:
+    """Those of `owners` that stand for processes which are kept, and will never run again.
+
+    What failed may go on yet, and what this journal does not know may be another one's.
+    """
+    query = select(processes.c.n, processes.c.id, processes.c.created).where(
+        processes.c.state.in_([State.SUCCEEDED.value, State.CANCELLED.value])
+    )
+    found = {_owner(n, id, created) for n, id, created in connection.execute(query)}
+    return found.intersection(owners)
 
 
 def _at(seconds: float) -> datetime:

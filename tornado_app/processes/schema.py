@@ -127,6 +127,11 @@ log_sizes = Table(
     sqlite_with_rowid=False,
 )
 
+# Owners of what deleted processes have staged, until that is removed: nothing else tells of them any more.
+staged_by_deleted = Table(
+    "staged_by_deleted", metadata, Column("owner", String(32), primary_key=True), sqlite_with_rowid=False
+)
+
 clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `ages.JournalClock`
 
 migrations = Table("migrations", metadata, Column("name", String(64), primary_key=True))
@@ -160,6 +165,10 @@ def _keep_time(connection: Connection) -> None:
     clock.create(connection, checkfirst=True)
 
 
+def _remember_staged(connection: Connection) -> None:
+    staged_by_deleted.create(connection, checkfirst=True)
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -175,6 +184,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-name-for-ever", _name_for_ever),
     ("2026-11-bound-logs", _bound_logs),
     ("2026-11-keep-time", _keep_time),
+    ("2026-11-remember-staged", _remember_staged),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 
