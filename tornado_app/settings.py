@@ -67,6 +67,9 @@ class Settings:
     )
     log_size: int = _setting(16 * MIB, "bytes of log that are kept of one process; 0 is no limit")
     logs_size: int = _setting(256 * MIB, "bytes of log that are kept of all processes together; 0 is no limit")
+    journal_reserve: int = _setting(
+        32 * MIB, "bytes free on the journal's disk below which work is paused; 0 is no watch"
+    )
     max_crashes: int = _setting(
         3, "attempts in a row that may end with the server before a process is parked; 0 is no limit"
     )
@@ -154,7 +157,7 @@ def check(settings: Settings) -> None:
         raise SettingsError("--chunk-size must be at least 4: a UTF-8 character can have four bytes")
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
-    for name in ("journal_interval", "max_crashes", "max_upload_size", "reserve_space"):
+    for name in ("journal_interval", "journal_reserve", "max_crashes", "max_upload_size", "reserve_space"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     for name in ("log_size", "logs_size"):

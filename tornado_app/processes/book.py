@@ -52,7 +52,7 @@ _FIRST_PROGRESS = _CHECKPOINT.values(crashes=0, failures=0)
 # Statements are built once: building one costs more than running it.
 _CHANGING = (
     "state", "attempt", "version", "failures", "started", "ended", "retry_at", "deadline",
-    "done", "total", "note", "checkpoint", "result", "error", "crashes", "alone", "reached",
+    "done", "total", "note", "checkpoint", "result", "error", "crashes", "alone", "reached", "held",
 )  # fmt: skip
 _CHANGE = (
     update(processes)
@@ -161,7 +161,7 @@ class Book:
             crashed = self._all(connection, *ready, processes.c.crashes > 0)
             suspects += [row for row in crashed if row.n not in moved_on]
         if suspects:
-            self._slots.hold()
+            self._slots.hold("recovery")
         return Recovered(waiting, cancelling, sorted(suspects, key=lambda row: -row.crashes))
 
     def _take_back(self, connection: Connection, row: Record, *, blamed: bool) -> None:
@@ -208,7 +208,7 @@ class Book:
 
     def go_on(self, connection: Connection) -> None:
         """Whatever had to run alone has: begin what is queued."""
-        self._slots.go_on()
+        self._slots.go_on("recovery")
 
     def stopping(self, connection: Connection) -> None:
         """The server has been asked to stop: what it leaves behind did not end it."""
@@ -333,19 +333,45 @@ class Book:
         if cause is Cause.KILL:
             step(row.state, cause)
             return row
+        if cause is Cause.PAUSE and row.held and row.state in (State.PAUSING, State.PAUSED):
+            return self._move_on(connection, row)
         changes: dict[str, Any] = {}
+        if cause is Cause.RESUME and row.held:
+            changes = {"error": None, "held": False}
         if cause is Cause.RESUME and row.state in (State.PAUSED, State.FAILED):
-            changes = {"error": None, "ended": None, "failures": 0, "retry_at": None, "crashes": 0}
+            changes = {"error": None, "ended": None, "failures": 0, "retry_at": None, "crashes": 0, "held": False}
             if row.state is State.FAILED:
                 changes["deadline"] = None  # it may have been the reason; a person decided to go on
         elif cause is Cause.CANCEL:
-            changes = {"ended": None, "crashes": 0, "alone": False}
+            changes = {"ended": None, "crashes": 0, "alone": False, "held": False}
         was = row.state
         row = self._move(connection, row, cause, **changes)
         if cause is Cause.CANCEL and was not in (State.RUNNING, State.PAUSING) and not self._must_undo(row):
             row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         faults.point(f"{cause}.written")
         return row
+
+    def _move_on(self, connection: Connection, row: Record) -> Record:
+        """A person pauses what the engine had paused: it waits for that person now."""
+        row = self._change(connection, row, {"held": False, "error": None, "version": row.version + 1})
+        self._tell(row, row.state)
+        return row
+
+    def hold_for_room(self) -> None:
+        """Begin nothing, until `go_on_with_room`."""
+        self._slots.hold("room")
+
+    def pause_for_room(self, connection: Connection, error: ErrorInfo) -> list[Record]:
+        """Begin nothing, and pause all that runs, until `go_on_with_room`; the rows that were changed."""
+        self.hold_for_room()
+        running = self._all(connection, processes.c.state == State.RUNNING.value)
+        return [self._move(connection, row, Cause.PAUSE, error=_encode(error), held=True) for row in running]
+
+    def go_on_with_room(self, connection: Connection) -> list[Record]:
+        """Go on with what was paused for want of room; the rows that were changed."""
+        self._slots.go_on("room")
+        mine = (processes.c.held == 1, processes.c.state.in_([State.PAUSED.value, State.PAUSING.value]))
+        return [self._ask(connection, row, Cause.RESUME) for row in self._all(connection, *mine)]
 
     def _must_undo(self, row: Record) -> bool:
         return row.attempt > 0 and self._has_undo(row.work_type)
@@ -414,7 +440,14 @@ class Book:
                 row = self._move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         elif isinstance(outcome, Succeeded):
             row = self._move(
-                connection, row, Cause.SUCCEEDED, **changes, result=outcome.result, error=None, ended=time.time()
+                connection,
+                row,
+                Cause.SUCCEEDED,
+                **changes,
+                result=outcome.result,
+                error=None,
+                held=False,
+                ended=time.time(),
             )
         elif isinstance(outcome, Stopped):
             row = self._move(connection, row, Cause.INTERRUPTED if shutdown else Cause.STOPPED, **changes)

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from sqlalchemy import Connection
@@ -37,6 +37,7 @@ from tornado_app.processes.book import ATTEMPTING, Book, New
 from tornado_app.processes.code import check as check_code
 from tornado_app.processes.code import code
 from tornado_app.processes.diagnosis import refusal
+from tornado_app.processes.disk import DiskWatch
 from tornado_app.processes.hub import Hub, Watcher
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.lent import FilesToLend, LentServices
@@ -45,6 +46,7 @@ from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
 from tornado_app.processes.process_logs import ProcessLogs
 from tornado_app.processes.process_place import ProcessPlace
 from tornado_app.processes.registry import Registry, validate
+from tornado_app.processes.rows import Record
 from tornado_app.processes.schema import probe
 from tornado_app.settings import Settings
 
@@ -97,7 +99,10 @@ class Engine:
         self._journal.committed = self._attempts.landed
         self._journal.observe = metrics.COMMIT.observe
         await loop.run_in_executor(None, self._journal.open, loop)
+        watch = DiskWatch(self._journal, self._book, self._settings.journal_reserve, self._paused_or_resumed)
         try:
+            if self._settings.journal_reserve and await watch.is_short():
+                self._book.hold_for_room()  # before anything begins
             found = await self._journal.write(self._book.recover)
         except problems.ProblemError as error:
             await loop.run_in_executor(None, self._journal.close)
@@ -105,8 +110,14 @@ class Engine:
             raise refusal(self._journal.path, cause.orig if isinstance(cause, DatabaseError) else error) from error
         self._attempts.begin(found)
         self.hub.newest = self._book.newest
+        if self._settings.journal_reserve:
+            self._attempts.spawn(watch.run())
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
+
+    def _paused_or_resumed(self, changed: Iterable[Record]) -> None:
+        for row in changed:
+            self._attempts.asked(row)
 
     async def stop(self, grace: float) -> None:
         """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""

@@ -31,7 +31,8 @@ class Record(msgspec.Struct, frozen=True):
     `crashes` counts attempts in a row that began and were not seen to end, or to make progress, while their server
     lived; it is counted when an attempt begins, so that nothing need be written when the server dies. `alone` says that
     nothing else ran beside the attempt: when its server dies, no other one is to blame. `reached` is the most that was
-    ever done before this attempt.
+    ever done before this attempt. `held` says that the engine has paused it, for a reason that is in `error`, and goes
+    on with it when that is gone.
     """
 
     n: int
@@ -62,6 +63,7 @@ class Record(msgspec.Struct, frozen=True):
     alone: bool = False
     reached: float | None = None
     serial: str | None = None
+    held: bool = False
 
     def is_surpassed_by(self, checkpoint: bytes, done: float | None) -> bool:
         """Whether a safe point is progress over where an attempt with this row began."""

@@ -63,6 +63,7 @@ processes = Table(
     Column("crashes", Integer, nullable=False, server_default="0"),  # see `rows.Record`
     Column("alone", Integer, nullable=False, server_default="0"),
     Column("reached", Float),
+    Column("held", Integer, nullable=False, server_default="0"),
     Column("serial", String(32)),  # of a process of an older journal there is none: its `n` is
     sqlite_autoincrement=True,
 )
@@ -169,6 +170,10 @@ def _remember_staged(connection: Connection) -> None:
     staged_by_deleted.create(connection, checkfirst=True)
 
 
+def _hold_for_room(connection: Connection) -> None:
+    _add_columns(connection, processes.c.held)
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -185,6 +190,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-bound-logs", _bound_logs),
     ("2026-11-keep-time", _keep_time),
     ("2026-11-remember-staged", _remember_staged),
+    ("2026-11-hold-for-room", _hold_for_room),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 

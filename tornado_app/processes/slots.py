@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Literal
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -17,6 +18,8 @@ _CLAIMABLE = (
     .order_by(processes.c.priority.desc(), processes.c.n)
     .limit(bindparam("most"))
 )
+
+Hold = Literal["recovery", "room"]
 
 Claim = tuple[Record, bytes | None]
 """A process whose next attempt is to be launched, and the code that a client sent for it."""
@@ -33,7 +36,7 @@ class Slots:
         self._taken: dict[str, str] = {}
         self._queued = True  # whether the queue may hold something
         self._open = True
-        self._held = False
+        self._held: set[Hold] = set()
 
     def look(self) -> None:
         """Something may have come into the queue, or its time."""
@@ -47,13 +50,13 @@ class Slots:
         """Begin nothing more."""
         self._open = False
 
-    def hold(self) -> None:
-        """Begin nothing but what is asked for by `take`, until `go_on`."""
-        self._held = True
+    def hold(self, why: Hold) -> None:
+        """Begin nothing, until `go_on` for the same reason; in a recovery, what is asked for by `take` alone."""
+        self._held.add(why)
 
-    def go_on(self) -> None:
+    def go_on(self, why: Hold) -> None:
         """Begin what is queued again."""
-        self._held = False
+        self._held.discard(why)
         self._queued = True
 
     def landed(self) -> None:
@@ -101,7 +104,7 @@ class Slots:
     def take(self, connection: Connection, id: str, begin: Callable[[Connection, Record], Record]) -> Claim | None:
         """`begin` that queued process before all others; None when it is not queued, or there is no slot for it."""
         row = connection.execute(_CLAIMABLE.where(processes.c.id == id), {"most": 1}).one_or_none()
-        if row is None or not self._open:
+        if row is None or not self._open or "room" in self._held:
             return None
         queued = record(row[:-1])
         count = self._count()
