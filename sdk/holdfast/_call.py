@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from holdfast.errors import ProtocolError
+from holdfast.errors import ProtocolError, is_page, page_in_words
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -149,6 +149,8 @@ def _read_json(type: type[T], answer: Answer) -> T:
     try:
         return msgspec.json.decode(answer.body, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if is_page(answer.headers.get("content-type", ""), answer.body):
+            raise ProtocolError(page_in_words(answer.body)) from None
         raise ProtocolError(f"the answer is not the {type.__name__} that a Holdfast server gives: {error}") from None
 
 

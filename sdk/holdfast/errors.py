@@ -35,6 +35,7 @@ Every one of them can be pickled. An `APIError` is chosen by the problem's `type
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -146,7 +147,8 @@ class APIError(HoldfastError):
         members: Mapping[str, Any] | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(f"{title}: {detail} ({status})" if detail else f"{title} ({status})")
+        words = page_in_words(detail.encode()) if is_page("", detail.encode()) else detail
+        super().__init__(f"{title}: {words} ({status})" if detail else f"{title} ({status})")
         self.status = status
         self.title = title
         self.detail = detail
@@ -346,7 +348,8 @@ _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance"})
 def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     """The exception for an answer of 400 and above; `headers` have lower-case names.
 
-    A body that is not problem details (a proxy's page) becomes the detail, cut to 200 characters.
+    A body that is not problem details (a proxy's page) becomes the detail, cut to 200 characters; the message has the
+    title of a page alone.
     """
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
@@ -364,9 +367,24 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIErro
     )
 
 
+_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
+
+
+def is_page(content_type: str, body: bytes) -> bool:
+    """Whether a body is for a browser: Holdfast answers programs with none."""
+    return "html" in content_type.lower() or body[:200].lstrip()[:1] == b"<"
+
+
+def page_in_words(body: bytes) -> str:
+    """A page in one line, without its markup."""
+    title = _TITLE.search(body[:4096])
+    said = f" titled {' '.join(title[1].decode('utf-8', 'replace').split())!r}" if title and title[1].strip() else ""
+    return f"what answered sent a web page{said}: a proxy, or another server than Holdfast"
+
+
 def in_words(error: BaseException) -> str:
     """The message for a person: what the server says of itself, where it does."""
-    if isinstance(error, APIError) and error.detail:
+    if isinstance(error, APIError) and error.detail and not is_page("", error.detail.encode()):
         return error.detail
     return str(error) or type(error).__name__
 

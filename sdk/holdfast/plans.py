@@ -77,9 +77,10 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait."""
+    """Wait; `because` is the failure after which something is tried again."""
 
     seconds: float
+    because: HoldfastError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ class Backoff:
             raise error
         ceiling = min(self._retries.cap, self._retries.base * 2**self.failures)
         self.failures += 1
-        return Sleep(max(hint, ceiling * self._jitter()))
+        return Sleep(max(hint, ceiling * self._jitter()), None if moved else error)
 
 
 def request(call: Call[T], retries: Retries) -> Plan[T]:
@@ -378,7 +379,7 @@ def wait(
             backoff.gained()
         except (TransportError, APIError) as error:
             failure, pause = error, backoff.after(error, call.repeatable).seconds
-            yield Sleep(pause if deadline is None else min(pause, max(0.0, deadline - clock())))
+            yield Sleep(pause if deadline is None else min(pause, max(0.0, deadline - clock())), failure)
     return process
 
 

@@ -317,7 +317,7 @@ def test_errors_have_exit_codes_and_say_what_would_be_right(
     assert json.loads(shell.err)["status"] == 404
     shell("nonsense", code=Exit.USAGE)
     closed = Shell("http://127.0.0.1:1", capsys)
-    closed("version")
+    closed("version", code=Exit.UNREACHABLE)
     assert "ConnectFailed" in closed.out
     Shell("ftp://x", capsys)("ps", code=Exit.USAGE)
     secret = Shell(spawn_server(HOLDFAST_TOKEN="secret").url, capsys)

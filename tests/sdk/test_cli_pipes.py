@@ -89,5 +89,12 @@ def test_lists_are_json_lines(shell: Shell, client: holdfast.Client, command: tu
     assert all(isinstance(json.loads(line), dict) for line in shell("--json", *command).splitlines())
 
 
+def test_one_is_counted_as_one(shell: Shell, client: holdfast.Client) -> None:
+    name = f"{uuid.uuid4().hex}.csv"
+    client.files.write(name, b"a,b\n1,2\n")
+    id = shell.json("start", "import-csv", f"file_name={name}", f"table=t{uuid.uuid4().hex}", "-w")["id"]
+    assert "100% 1 row\n" in shell("show", id)
+
+
 def test_control_characters_never_break_a_line() -> None:
     assert escaped("a\tb\nc\rd\x1b[31m\x85\u2028é\\") == r"a\tb\nc\rd\x1b[31m\x85\u2028é" + "\\"

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
 from tornado_app.work_types.keyset import AFTER, LIMIT, MOST, Keyset, Order, Page, to_json
+from tornado_app.work_types.wording import counted
 
 Scalar = str | int | float | bool | None
 
@@ -73,7 +74,7 @@ def export_csv(job: Job[ExportCsv]) -> Generator[Progress, None, dict[str, Any]]
         page = source.page(order, at.kind, at.after, job.params.batch_rows)
         at = _write(staged, job.params, page, at)
         if page.rows:
-            yield Progress(at.rows, max(at.total, at.rows), at, f"{at.rows} rows")
+            yield Progress(at.rows, max(at.total, at.rows), at, counted(at.rows, "row"))
         if page.total is not None:
             break
     _check_whole(at, page.total)

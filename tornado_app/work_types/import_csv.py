@@ -17,6 +17,7 @@ from tornado_app.work_types import import_tables
 from tornado_app.work_types.csv_lines import Lines, NotText, TooLong, TooManyFields
 from tornado_app.work_types.databases import as_sentence, interruptible, is_disconnect, sentence
 from tornado_app.work_types.import_tables import OWNER, Position
+from tornado_app.work_types.wording import counted
 
 # `$` alone would let a line break through that follows.
 _IDENTIFIER = r"^(?!holdfast_|sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}$(?!\n)"
@@ -73,7 +74,7 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
         while batch := _batch(reader, params.batch_rows):
             named = [dict(zip(header, row, strict=True)) | {OWNER: job.key} for row in batch]
             position = _write(job, database, table, named, position, reader.lines.byte)
-            yield Progress(reader.lines.done, total, position, f"{position.rows} rows")
+            yield Progress(reader.lines.done, total, position, counted(position.rows, "row"))
     return {"rows": position.rows, "table": params.table, "columns": header}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from holdfast.work import Job, Progress, work_type
+from tornado_app.work_types.wording import counted
 
 MANIFEST = "SHA256SUMS"
 _PIECE = 1 << 20
@@ -58,14 +59,14 @@ def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
                     digest.update(piece)
                     hashed += len(piece)
                     if hashed % _SAFE_POINT == 0:
-                        yield Progress(start + hashed, total, at, f"{name}: {hashed} bytes")
+                        yield Progress(start + hashed, total, at, f"{name}: {counted(hashed, 'byte')}")
         except FileNotFoundError:
             job.log(f"{name} went away meanwhile and is left out")
             continue
         staged.write(_line(digest.hexdigest(), name))
         start += hashed
         at = _At(name=name, staged=staged.tell(), files=at.files + 1, done=start)
-        yield Progress(start, total, at, f"{at.files} files")
+        yield Progress(start, total, at, counted(at.files, "file"))
     return {"files": at.files, "bytes": start, "file_name": MANIFEST, "sha256": staged.publish()}
 
 

@@ -131,6 +131,7 @@ class AsyncDriver(Requests):
                 await cast("_AsyncStream", stream).close()
                 streams.discard(cast("_AsyncStream", stream))
             case Sleep(seconds):
+                self.connection.waits(effect)
                 await asyncio.sleep(seconds)
             case Together():
                 await self._together(effect)
@@ -166,12 +167,12 @@ class AsyncDriver(Requests):
 
     async def _send(self, call: Call[T]) -> T:
         with translated():
-            response = await self._client.send(await self._request(call))
+            response = self._came(await self._client.send(await self._request(call)))
         return read_answer(call, response)
 
     async def _open(self, call: Call[Any]) -> _AsyncStream:
         with translated():
-            response = await self._client.send(await self._request(call), stream=True)
+            response = self._came(await self._client.send(await self._request(call), stream=True))
             if response.status_code >= 300:
                 await response.aread()
                 await response.aclose()

@@ -16,7 +16,7 @@ import httpx
 
 from holdfast import _known, errors
 from holdfast._call import Answer, Call
-from holdfast.plans import STUBBORN, Retries
+from holdfast.plans import STUBBORN, Retries, Sleep
 
 T = TypeVar("T")
 
@@ -48,7 +48,16 @@ class Connection:
     timeout: float = 30.0
     retries: Retries = field(default_factory=Retries)
     patience: Retries = STUBBORN
+    reached: bool = field(default=False, init=False)
+    """Whether a server has answered; a proxy that has none behind it is not one."""
+    on_retry: Callable[[errors.HoldfastError, float], None] | None = field(default=None, init=False)
+    """Called with a failure and the seconds after which something is tried again; what it raises ends the attempts."""
     _noted: tuple[float, str] = field(default=(-_NOTED_S, ""), repr=False)
+
+    def waits(self, effect: Sleep) -> None:
+        """Tell whoever wants to know that something failed and is tried again."""
+        if effect.because is not None and self.on_retry is not None:
+            self.on_retry(effect.because, effect.seconds)
 
     @classmethod
     def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
@@ -209,6 +218,12 @@ class Requests:
         options = {"limits": limits, "verify": self.connection.tls(), "follow_redirects": False}
         # No proxy of the environment is asked for a socket.
         return options if self.connection.socket is None else {**options, "trust_env": False}
+
+    def _came(self, response: httpx.Response) -> httpx.Response:
+        """An answer; errors of a gateway are not the server's own."""
+        if response.status_code < 500 or response.headers.get("Content-Type") == "application/problem+json":
+            self.connection.reached = True
+        return response
 
     def _url(self, call: Call[Any]) -> str:
         return self.connection.root + call.path

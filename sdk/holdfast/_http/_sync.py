@@ -207,6 +207,7 @@ class SyncDriver(Requests):
                 cast("_SyncStream", stream).close()
                 streams.discard(cast("_SyncStream", stream))
             case Sleep(seconds):
+                self.connection.waits(effect)
                 stop.sleep(seconds) if stop is not None else time.sleep(seconds)
             case Together():
                 self._together(effect, stop)
@@ -259,12 +260,12 @@ class SyncDriver(Requests):
 
     def _send(self, call: Call[T]) -> T:
         with translated():
-            response = self._client.send(self._request(call))
+            response = self._came(self._client.send(self._request(call)))
         return read_answer(call, response)
 
     def _open(self, call: Call[Any]) -> _SyncStream:
         with translated():
-            response = self._client.send(self._request(call), stream=True)
+            response = self._came(self._client.send(self._request(call), stream=True))
             if response.status_code >= 300:
                 response.read()
                 response.close()

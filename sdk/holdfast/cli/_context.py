@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -15,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from holdfast import errors
+from holdfast._http import Connection
 from holdfast.client import Client
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -41,15 +45,20 @@ class Context:
     url: str | None = None
     token: str | None = None
     json: bool = False
+    notice: Callable[[str], None] | None = None
+    """Takes what is said of a retry in place of stderr, where a screen is drawn."""
     out: Console = field(default_factory=lambda: Console(highlight=False))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def client(self, **options: Any) -> Client:
         """A client of the server that was asked for."""
         try:
-            return Client(self.url, self.token, **options)
+            client = Client(self.url, self.token, **options)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
+        connection = client._driver.connection
+        connection.on_retry = Patience(self, connection).take
+        return client
 
     def print_json(self, value: Any) -> None:
         """One line of JSON on stdout, whole, whatever the terminal's width."""
@@ -60,10 +69,45 @@ class Context:
         """One line of JSON on stderr."""
         sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
 
+    def retrying(self, error: errors.HoldfastError, seconds: float) -> None:
+        """Say on stderr what failed and when it is tried again."""
+        if self.json:
+            self.print_problem({"error": type(error).__name__, "message": str(error), "retrying_in": round(seconds, 3)})
+        else:
+            (self.notice or self.note)(f"{errors.in_words(error)}; retrying in {math.ceil(seconds)} s")
+
     def note(self, text: str) -> None:
         """Something for a person: on stderr, and not with --json."""
         if not self.json:
             self.err.print(text, markup=False, soft_wrap=True)  # names may look like markup
+
+
+FIRST_TRIES = 3
+"""How often a server that has not answered yet is asked; one that takes no connection is asked once."""
+
+
+class Patience:
+    """A server that never answered is not waited for; of one that did, the reader is told what is waited for."""
+
+    def __init__(self, context: Context, connection: Connection) -> None:
+        self._context = context
+        self._connection = connection
+        self._failures = 0
+        self._told = -math.inf
+        self._lock = threading.Lock()
+
+    def take(self, error: errors.HoldfastError, seconds: float) -> None:
+        """Something failed and would be tried again after so many seconds. Raises `error` where it is not to be."""
+        with self._lock:
+            if not self._connection.reached:
+                self._failures += 1
+                if isinstance(error, errors.ConnectFailed) or self._failures >= FIRST_TRIES:
+                    raise error
+            now = time.monotonic()
+            if now - self._told < 1:  # several connections fail together, and the first attempts follow quickly
+                return
+            self._told = now
+        self._context.retrying(error, seconds)
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -114,9 +158,11 @@ def report(context: Context, error: BaseException, **about: str) -> Exit:
     words = errors.in_words(error)
     for name in ("overwrite", "restart", "allow_dangerous"):
         words = words.replace(f"{name}=True", f"--{name.replace('_', '-')}")
+    if isinstance(error, errors.Unauthorized) and context.token:
+        words = "the token of --token or HOLDFAST_TOKEN was not accepted"
     context.err.print(f"[red]holdfast:[/] {escape(words)}", soft_wrap=True)
     if isinstance(error, errors.ConnectFailed):
         context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")
-    if isinstance(error, errors.Unauthorized):
+    if isinstance(error, errors.Unauthorized) and not context.token:
         context.err.print("Give the server's token by --token or HOLDFAST_TOKEN.")
     return code

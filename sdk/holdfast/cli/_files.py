@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -237,8 +237,9 @@ def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> 
     """Show a transfer until it is over; what came of it. Ctrl-C pauses it, or ends what can't be gone on with again."""
     while True:
         try:
-            with _bar(context, transfer):
+            with _bar(context, transfer) as move:
                 while True:
+                    move()
                     try:
                         result = transfer.wait(0.1)
                         break
@@ -281,7 +282,8 @@ def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
 
 
 @contextmanager
-def _bar(context: Context, transfer: Transfer[Any]) -> Iterator[None]:
+def _bar(context: Context, transfer: Transfer[Any]) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal; what comes from it brings it up to date."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -294,15 +296,14 @@ def _bar(context: Context, transfer: Transfer[Any]) -> Iterator[None]:
     with Progress(*columns, console=context.err, disable=not shown, transient=True) as bar:
         task = bar.add_task(transfer.name, total=None)
 
-        def move(moved: Transfer[Any]) -> None:
-            progress = moved.progress
-            bar.update(task, completed=progress.done, total=progress.total)
+        def move() -> None:
+            progress = transfer.progress
+            if progress.total and progress.done >= progress.total:  # all is there; its digest is made, or the file
+                bar.update(task, description=f"{transfer.name}: checking", completed=0, total=None)
+            else:
+                bar.update(task, description=transfer.name, completed=progress.done, total=progress.total)
 
-        end = transfer.on_change(move)
-        try:
-            yield
-        finally:
-            end()
+        yield move
 
 
 COMMANDS = (upload, download, ls, rm, transfers)

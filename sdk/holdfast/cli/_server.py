@@ -11,7 +11,7 @@ import click
 
 from holdfast._extras import install_hint
 from holdfast.cli import _show
-from holdfast.cli._context import Context, command
+from holdfast.cli._context import Context, Exit, command, exit_code
 from holdfast.cli._output import escaped, write_line, write_records
 from holdfast.errors import HoldfastError
 
@@ -49,16 +49,20 @@ def _become(module: str, flags: tuple[str, ...]) -> None:
 @command
 def version(context: Context) -> None:
     """The version of this command, and whether the server answers."""
+    code = Exit.OK
     with context.client(timeout=5, retries=0) as client:
         try:
             server = "ready" if client.ready() else "not ready"
         except HoldfastError as error:
+            code = exit_code(error)
             server = f"{type(error).__name__}: {error}"
         found = {"holdfast": installed("holdfast"), "url": client._connection.shown_url, "server": server}
     if context.json:
         context.print_json(found)
     else:
         write_line(f"holdfast {found['holdfast']}\n{found['url']}: {escaped(server)}")
+    if code:
+        raise click.exceptions.Exit(code)
 
 
 @click.command("work-types")

@@ -120,6 +120,7 @@ def follow_process(context: Context, process: Process) -> None:
 def _all(context: Context, client: Client) -> None:
     """The table of all that run, kept up to date by the stream of events."""
     board = Board(client)
+    context.notice = board.say
     feed = threading.Thread(target=board.feed, daemon=True)
     feed.start()
     with Live(board.render(), console=context.out, auto_refresh=False, screen=True) as live:
@@ -138,6 +139,7 @@ class Board:
         self._lock = threading.Lock()
         self._found: dict[str, wire.Process] = {}
         self.failure: HoldfastError | None = None
+        self._notice = ""
         self._refresh()
 
     def _refresh(self) -> None:
@@ -155,8 +157,13 @@ class Board:
         except HoldfastError as error:
             self.failure = error
 
+    def say(self, notice: str) -> None:
+        """Show a line until something comes."""
+        self._notice = notice
+
     def take(self, event: wire.Event) -> None:
         """Bring one event onto the board."""
+        self._notice = ""
         with self._lock:
             known = self._found.get(event.id)
         if event.type == "progress" and known is not None and event.progress is not None:
@@ -185,7 +192,8 @@ class Board:
         for state, count in counts.items():
             if count:
                 line.append(f"{count} {state}  ", _show.COLOURS[state])
-        return Group(line, Grid(_show.PROCESSES, found))
+        notice = [Text(escaped(self._notice), "yellow")] if self._notice else []
+        return Group(line, *notice, Grid(_show.PROCESSES, found))
 
 
 COMMANDS = (watch,)

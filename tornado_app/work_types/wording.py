@@ -1,0 +1,8 @@
+"""How notes count."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """As in "1 row" and "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
