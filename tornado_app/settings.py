@@ -128,9 +128,19 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
     parser = argparse.ArgumentParser(
         prog="holdfast serve", description="Holdfast: serve interruptible processes and transfers."
     )
+    add_flags(parser)
+    return collect(parser.parse_args(argv), environ)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Let a command line have a flag for every setting."""
     for f in dataclasses.fields(Settings):
         _add_flag(parser, f)
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+
+
+def collect(namespace: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """Settings from parsed flags, then the environment, then the defaults. Raises `SettingsError`."""
+    given = {name: value for name, value in vars(namespace).items() if value is not None}
     values: dict[str, Any] = {}
     for f in dataclasses.fields(Settings):
         if f.name in given:

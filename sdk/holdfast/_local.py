@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from holdfast._pipes import comes_once, is_of_this_process, pieces_of
 from holdfast.errors import LocalChanged, TransferError
 
 PIECE = 1 << 20
@@ -168,7 +169,9 @@ Content = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | 
 def source_of(content: Content) -> LocalSource:
     """What a user gives to upload. Raises `OSError` for an unreadable path, `TypeError` for what has no bytes."""
     if isinstance(content, (str, os.PathLike)):
-        return FileSource(content)
+        if comes_once(content):
+            return StreamSource(pieces_of(content))
+        return FileSource(os.path.realpath(content) if is_of_this_process(content) else content)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return BytesSource(content)
     given: object = content  # whatever the types say
@@ -195,7 +198,8 @@ def _as_bytes(piece: Any) -> bytes:
 def name_of(content: Content) -> str:
     """The name that content has by itself. Raises `ValueError` when it has none."""
     path = content if isinstance(content, (str, os.PathLike)) else getattr(content, "name", None)
-    name = Path(path).name if isinstance(path, (str, os.PathLike)) else ""
+    named = isinstance(path, (str, os.PathLike)) and not is_of_this_process(path)
+    name = Path(path).name if named and path is not None else ""
     if not name:
         raise ValueError("give the name that the file is to have on the server: name=...")
     return name

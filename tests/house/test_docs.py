@@ -124,6 +124,28 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.findall(r'(?:src|<link[^>]+href)="(?:https?:)?//[^"]+"', html), path.name
 
 
+@pytest.mark.slow
+def test_no_two_entries_of_the_site_have_one_name(site: Path) -> None:
+    html = (site / "index.html").read_text(encoding="utf-8")
+    link = r'<a href="[^"#]+" class="md-nav__link.*?<span class="md-ellipsis">\s*(.*?)\s*</span>'
+    titles = [re.sub(r"<.*?>|\s+", " ", text).strip() for text in re.findall(link, html, re.S)]
+    assert len(titles) > 20
+    assert sorted(set(titles)) == sorted(titles)
+
+
+@pytest.mark.slow
+def test_a_reader_can_have_the_site_dark(site: Path) -> None:
+    html = (site / "index.html").read_text(encoding="utf-8")
+    choice = r'data-md-color-media="([^"]*)" data-md-color-scheme="(\w+)".*?aria-label="([^"]+)"'
+    choices = re.findall(choice, html, re.S)
+    assert [(media, scheme) for media, scheme, _ in choices] == [
+        ("(prefers-color-scheme)", "default"),
+        ("(prefers-color-scheme: light)", "default"),
+        ("(prefers-color-scheme: dark)", "slate"),
+    ]
+    assert all(label for _, _, label in choices)
+
+
 @pytest.fixture
 def proxied(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Iterator[tuple[str, ServerProcess]]:
     """The URL of a real nginx with the configuration of the page, and the server behind it."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version as installed
 
 import click
 from click.shell_completion import get_completion_class
 
-from holdfast.cli import _files, _processes, _server, _watch
+from holdfast.cli import _bash, _cat, _files, _processes, _server, _watch
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.errors import HoldfastError
 
@@ -44,7 +43,9 @@ def completion(context: Context, shell: str) -> None:
         click.echo(script)
 
 
-for each in (*_server.COMMANDS, *_processes.COMMANDS, *_watch.COMMANDS, *_files.COMMANDS, completion):
+_bash.register()
+
+for each in (*_server.COMMANDS, *_processes.COMMANDS, *_watch.COMMANDS, *_files.COMMANDS, *_cat.COMMANDS, completion):
     holdfast.add_command(each)
 
 
@@ -61,8 +62,5 @@ def run(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read has enough; nothing is to be said when the interpreter flushes
-        return Exit.OK
     except (HoldfastError, OSError, ValueError) as error:
         return report(shared, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
 import threading
 import time
@@ -125,7 +126,12 @@ def command(function: C) -> C:
     @functools.wraps(function)
     @pass_context
     def call(context: Context, *args: Any, **kwargs: Any) -> Any:
-        return function(context, *args, **kwargs)
+        try:
+            return function(context, *args, **kwargs)
+        except BrokenPipeError:
+            # Whoever read has enough; what is left in the buffer goes nowhere when the interpreter flushes it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(Exit.OK) from None
 
     return option(call)  # type: ignore[return-value]  # click's decorators keep the function a function
 

