@@ -113,7 +113,7 @@ def test_a_transfer_that_has_begun_says_when_it_tries_again(
     shell("--url", proxy.url, "download", name)
     assert "retrying in 1 s" in shell.err
     proxy = faulty(Fault(when=b"GET /v1/files/", cut_down=1 << 20))
-    shell("--url", proxy.url, "download", name, "--json", "--overwrite")
+    shell("--url", proxy.url, "download", name, "--to", "again", "--json")
     said = json.loads(shell.err)
     assert said["error"] == "ConnectionBroken"
     assert said["retrying_in"] >= 0

@@ -89,6 +89,15 @@ def test_lists_are_json_lines(shell: Shell, client: holdfast.Client, command: tu
     assert all(isinstance(json.loads(line), dict) for line in shell("--json", *command).splitlines())
 
 
+@pytest.mark.parametrize("arguments", [["nonsense"], ["ps", "--limit", "x"], ["start"], ["cancel"], ["--nonsense"]])
+def test_a_wrong_command_line_is_json_too(shell: Shell, arguments: list[str]) -> None:
+    shell(*arguments, "--json", code=2)
+    problem = json.loads(shell.err)
+    assert problem["exit_code"] == 2
+    assert problem["message"]
+    assert shell.out == ""
+
+
 def test_one_is_counted_as_one(shell: Shell, client: holdfast.Client) -> None:
     name = f"{uuid.uuid4().hex}.csv"
     client.files.write(name, b"a,b\n1,2\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version as installed
 
 import click
@@ -58,7 +59,12 @@ def run(arguments: list[str] | None = None) -> int:
     except click.Abort:
         return Exit.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        # What is wrong with the command line may have kept --json from being read.
+        if shared.json or "--json" in (sys.argv[1:] if arguments is None else arguments):
+            problem = {"error": type(error).__name__, "message": error.format_message(), "exit_code": error.exit_code}
+            shared.print_problem(problem)
+        else:
+            error.show()
         return error.exit_code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
