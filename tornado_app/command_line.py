@@ -6,11 +6,14 @@ import shlex
 import string
 from collections.abc import Mapping
 
+from tornado_app import code_arguments
+
 
 class CommandLine:
     """`backup --to {target}`: quoted as in a shell, which it never meets; a brace itself is written twice.
 
-    A value fills its place and nothing else: it can't become a further argument, nor an option.
+    A value fills its place and nothing else: it can't become a further argument, nor an option; and it has no place in
+    what a program runs as code, as a shell does with what follows `-c`.
     """
 
     def __init__(self, text: str) -> None:
@@ -24,6 +27,7 @@ class CommandLine:
                     raise ValueError(f"{{{field}}} is no place for a value: write {{name}}, and {{{{ for a brace")
         if _places(self._arguments[:1]):
             raise ValueError("the program itself can't be a value")
+        code_arguments.refuse(self._arguments, lambda argument: bool(_places([argument])))
 
     def filled(self, values: Mapping[str, str | int | float]) -> list[str]:
         """The arguments with their values in place. Raises `ValueError` for values that do not fit."""

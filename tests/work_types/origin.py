@@ -26,6 +26,9 @@ class Origin:
         self.length = True
         self.cut_after: list[int] = []  # bytes of the body after which each of the next answers is cut
         self.most_of_a_range: int | None = None
+        self.more_than_the_range = 0  # bytes that a part has beyond its Content-Range
+        self.coding = ""
+        self.changes = False  # another version at each request
         self.redirects: dict[str, str] = {}
         self.statuses: dict[str, int] = {}
         self.gate: Callable[[int], None] = lambda sent: None  # called before each piece
@@ -70,6 +73,8 @@ def _handler(origin: Origin) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            if origin.changes:
+                origin.etag = f'"v{len(origin.asked)}"'
             self._send(self._start())
 
         def _start(self) -> int | None:
@@ -94,7 +99,10 @@ def _handler(origin: Origin) -> type[BaseHTTPRequestHandler]:
             self.send_response(200 if start is None else 206)
             if start is not None:
                 size = len(origin.data) if origin.length else "*"
-                self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{size}")
+                last = start + len(body) - 1 - origin.more_than_the_range
+                self.send_header("Content-Range", f"bytes {start}-{last}/{size}")
+            if origin.coding:
+                self.send_header("Content-Encoding", origin.coding)
             if origin.etag:
                 self.send_header("ETag", origin.etag)
             if "Last-Modified" in origin.dates:

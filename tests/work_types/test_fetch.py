@@ -17,8 +17,10 @@ from holdfast.work import Job, WorkError
 from holdfast.work.testing import Workshop, check
 from tests.servers import PATIENCE, ServerProcess, wait_until
 from tests.work_types.origin import KEY_AND_CERTIFICATE, Origin, held
+from tests.work_types.running import Run
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed
 from tornado_app.settings import SettingsError, read
+from tornado_app.work_types import fetch as fetch_module
 from tornado_app.work_types import reach
 from tornado_app.work_types.fetch import Fetch, TryAgain, fetch
 from tornado_app.work_types.reach import allowed_url, is_public
@@ -204,6 +206,78 @@ def test_a_refusal_is_told_and_tried_again_where_that_may_help(
     assert (outcome.message, outcome.retry) == (f"{origin.url}/f answered with status {status}", again)
 
 
+@pytest.mark.parametrize("if_range", [True, False])
+def test_a_file_that_changes_with_every_request_is_left_for_later(
+    origin: Origin, workshop: Workshop, if_range: bool
+) -> None:
+    """2,826 requests in 8 seconds were seen."""
+    origin.changes, origin.if_range = True, if_range
+    origin.cut_after = [300_000] * 1000
+    with pytest.raises(TryAgain, match="can't be fetched now"):
+        run(workshop, origin.url + "/f")
+    assert len(origin.asked) <= 4
+
+
+def test_requests_that_bring_little_come_slower_and_slower(
+    origin: Origin, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(fetch_module, "_pause", lambda at, seconds: iter(waits.append(seconds) or ()))
+    origin.data = DATA[:200]
+    origin.most_of_a_range, origin.cut_after = 20, [1]
+    run(workshop, origin.url + "/f")
+    assert workshop.files.read("f") == DATA[:200]
+    assert waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0, 5.0]
+
+
+def test_it_can_be_paused_while_it_waits(origin: Origin, workshop: Workshop) -> None:
+    origin.data = DATA[:200]
+    origin.most_of_a_range, origin.cut_after = 20, [1]
+    running = fetch.function(job(workshop, origin.url + "/f"))
+    for _ in range(3):
+        next(running)
+    running.close()
+    assert len(origin.asked) < 10
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["with its length", "chunked"])
+def test_a_part_that_is_longer_than_it_says_is_refused(origin: Origin, workshop: Workshop, length: bool) -> None:
+    checkpoint = half(origin, workshop)
+    origin.more_than_the_range, origin.length = 5, length
+    with pytest.raises(WorkError, match="Content-Range") as caught:
+        go_on(origin, workshop, checkpoint)
+    assert not isinstance(caught.value, TryAgain)
+    assert workshop.files.list() == []
+    assert workshop.files.stage("f", "fetch-p").tell() == 300_000
+
+
+@pytest.mark.parametrize("coding", ["gzip", "BR", "identity, gzip"])
+def test_a_coded_answer_is_not_stored(origin: Origin, workshop: Workshop, coding: str) -> None:
+    origin.coding = coding
+    with pytest.raises(WorkError, match=f"Content-Encoding {coding.lower()}, though it was asked for none"):
+        run(workshop, origin.url + "/f")
+    origin.coding = ""
+    checkpoint = half(origin, workshop)
+    origin.coding = coding
+    with pytest.raises(WorkError, match="Content-Encoding"):
+        go_on(origin, workshop, checkpoint)
+    assert workshop.files.list() == []
+    origin.coding = "identity"
+    run(workshop, origin.url + "/f")
+    assert workshop.files.read("f") == DATA
+
+
+@pytest.mark.slow
+def test_nothing_is_fetched_for_which_there_is_no_room(request: pytest.FixtureRequest, origin: Origin) -> None:
+    flags = ("--fetch-allow", origin.url, "--fetch-private", "--reserve-space", str(1 << 60))
+    start: Run = request.getfixturevalue("run")
+    running = start(*flags, work_type="fetch", url=origin.url + "/f")
+    error = running.until("failed")["error"]
+    assert error["type"] == "WorkError"
+    assert f"f needs {len(DATA)} bytes more, and " in error["message"]
+    assert "(--reserve-space); make room, then resume" in error["message"]
+
+
 def test_nobody_there_is_tried_again(workshop: Workshop, origin: Origin) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -321,6 +395,22 @@ def test_only_what_begins_as_allowed_may_be_fetched(url: str) -> None:
 def test_what_begins_as_allowed_may_be_fetched(url: str) -> None:
     assert allowed_url(url, ["https://data.example", "http://x.example/"]).host == "data.example"
     assert allowed_url(url, ["https://data.example/sets/"]).fragment == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        *((path, True) for path in ("", "/", "/a", "?b=c", "#d")),
+        *((path, False) for path in ("ay-other", "ay/a", "%2Fa", ".zip", ";a")),
+    ],
+)
+def test_a_beginning_is_of_whole_segments(path: str, allowed: bool) -> None:
+    url = f"https://data.example/ok{path}"
+    if allowed:
+        assert allowed_url(url, ["https://data.example/ok"]).path.startswith("/ok")
+    else:
+        with pytest.raises(WorkError, match="may not be fetched"):
+            allowed_url(url, ["https://data.example/ok"])
 
 
 def test_without_the_setting_nothing_may_be_fetched() -> None:

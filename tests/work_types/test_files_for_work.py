@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from holdfast.work import FilesForWork
+from holdfast.work import FilesForWork, WorkError
 from holdfast.work.testing import MemoryFiles
 from tornado_app.files.for_work import LocalFilesForWork
+from tornado_app.files.local import LocalStore
 
 Make = Callable[[], FilesForWork]
 
@@ -104,3 +106,40 @@ def test_more_than_is_there_can_not_be_cut_to(files: FilesForWork) -> None:
     with pytest.raises(ValueError, match="can't cut 3 bytes to 4"):
         staged.truncate(4)
     assert staged.tell() == 3
+
+
+def test_what_the_disk_keeps_free_stays_free(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    files = LocalFilesForWork(tmp_path / "files", reserve=1 << 60)
+    for write in (lambda: files.stage("f", "key").write(b"x"), lambda: files.stage("f", "key").reserve(0)):
+        with pytest.raises(WorkError, match=r"f needs \d bytes more, .* \(--reserve-space\); make room, then resume"):
+            write()
+    assert files.of("other").stage("f", "key").tell() == 0
+    with pytest.raises(WorkError, match="--reserve-space"):
+        pickle.loads(pickle.dumps(files)).stage("f", "key").write(b"x")
+
+
+def test_the_free_space_is_looked_at_again_while_it_is_written(tmp_path: Path) -> None:
+    """What others write meanwhile counts, too; and many small pieces cost few looks."""
+    (tmp_path / "files").mkdir()
+    store = LocalStore(tmp_path / "files")
+    free, looks = 100 << 20, 0
+
+    def space() -> int:
+        nonlocal looks
+        looks += 1
+        return free
+
+    store.free_space = space  # type: ignore[method-assign]
+    staged = LocalFilesForWork(tmp_path / "files", store, reserve=50 << 20).stage("f", "key")
+
+    def write() -> None:
+        for _ in range(1000):
+            staged.write(b"x" * 10_000)
+
+    write()
+    assert looks < 10
+    free = 50 << 20
+    with pytest.raises(WorkError, match="--reserve-space"):
+        write()
+    assert staged.tell() < 20_000_000

@@ -316,3 +316,29 @@ def test_it_ends_with_the_server_and_starts_over(run: Run, tmp_path: Path, how: 
     assert (again, other_luck) != (pid, luck)
     assert read((running.server.files_dir / "n-p.ipynb").read_bytes())[2] == ("print(luck)", [other_luck + "\n"])
     wait_until(lambda: gone(again))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["sys.exit(0)", "sys.exit()", "sys.exit(None)", "raise SystemExit"])
+def test_a_cell_that_exits_with_0_ends_the_run_well(call: str) -> None:
+    """As papermill has it; a crash behind it runs nothing again."""
+    with Workshop(SETTINGS) as workshop:
+        workshop.files.put("n.ipynb", made("import sys; print(1)", call, "print(2)"))
+        params = Notebook("n.ipynb", "out.ipynb")
+        running = notebook.function(Job("p", params, services=workshop, log=workshop.log.append))
+        checkpoints = [item.checkpoint for item in running]
+        assert [(at.cells, at.ended) for at in checkpoints] == [(0, False), (1, False), (2, True)]
+        assert [text for _, text in read(workshop.files.read("out.ipynb"))][2] == []
+        again = notebook.function(Job("p", params, checkpoints[-1], services=workshop))
+        with pytest.raises(StopIteration) as end:
+            next(again)
+        assert end.value.value == {"cells": 2, "file_name": "out.ipynb"}
+
+
+@pytest.mark.slow
+def test_a_cell_that_exits_with_another_status_fails() -> None:
+    with Workshop(SETTINGS) as workshop:
+        workshop.files.put("n.ipynb", made("import sys; sys.exit(3)", "print(2)"))
+        running = notebook.function(Job("p", Notebook("n.ipynb", "out.ipynb"), services=workshop))
+        with pytest.raises(WorkError, match="cell 1 raised SystemExit: 3"):
+            list(running)

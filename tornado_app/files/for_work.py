@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from holdfast.work import WorkError
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.local import LocalStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "work-"
 PIECE = 1 << 20
+_LOOK = 8 << 20  # bytes that are written between looks at the free space, or less where little is left
 
 
 class _Info(msgspec.Struct):
@@ -36,18 +38,20 @@ class LocalFilesForWork:
     What is staged belongs to `owner`, letters and digits that stand for one process.
     """
 
-    def __init__(self, files_dir: Path, store: FileStore | None = None, owner: str = "") -> None:
+    def __init__(self, files_dir: Path, store: FileStore | None = None, owner: str = "", reserve: int = 0) -> None:
+        """`reserve` bytes of the disk stay free."""
         self._files_dir = files_dir
         self._store = store or LocalStore(files_dir)
         self._owner = owner
+        self._reserve = reserve
 
     def of(self, owner: str) -> LocalFilesForWork:
         """The same files for another owner."""
-        return LocalFilesForWork(self._files_dir, self._store, owner)
+        return LocalFilesForWork(self._files_dir, self._store, owner, self._reserve)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled for a child process, which opens the directory for itself."""
-        return LocalFilesForWork, (self._files_dir, None, self._owner)
+        return LocalFilesForWork, (self._files_dir, None, self._owner, self._reserve)
 
     def list(self, prefix: str = "") -> list[str]:
         """See `FilesForWork`."""
@@ -78,7 +82,7 @@ class LocalFilesForWork:
             if error.kind is not problems.NO_SUCH_UPLOAD:
                 raise
             staged = self._store.create(id, msgspec.json.encode(_Info(key, name)))
-        return WorkFile(self._store, name, staged)
+        return WorkFile(self._store, name, staged, self._reserve)
 
     def owners(self) -> set[str]:
         """Those who have staged something."""
@@ -107,8 +111,10 @@ class WorkFile:
     as if nothing had happened: publishing again is answered with the same digest.
     """
 
-    def __init__(self, store: FileStore, name: str, staged: StagedData) -> None:
+    def __init__(self, store: FileStore, name: str, staged: StagedData, reserve: int = 0) -> None:
         self._store = store
+        self._reserve = reserve
+        self._unlooked = 0  # bytes that may be written before the next look
         self._name = name
         self._staged = staged
         self._sha256 = hashlib.sha256() if staged.offset == 0 else None
@@ -129,8 +135,21 @@ class WorkFile:
         self._staged.truncate(size)
         self._sha256 = hashlib.sha256() if size == 0 else None
 
+    def reserve(self, size: int) -> None:
+        """See `StagedFile`."""
+        free = self._store.free_space()
+        if free is not None and free < size + self._reserve:
+            raise WorkError(
+                f"{self._name} needs {size} bytes more, and {free} are free, of which {self._reserve} stay so "
+                "(--reserve-space); make room, then resume"
+            )
+        self._unlooked = _LOOK if free is None else min(_LOOK, (free - size - self._reserve) // 2)
+
     def write(self, data: bytes) -> int:
         """See `StagedFile`."""
+        self._unlooked -= len(data)
+        if self._unlooked < 0:
+            self.reserve(len(data))
         self._unpublish(self.tell())
         self._staged.write([data])
         if self._sha256 is not None:

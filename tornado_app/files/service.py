@@ -74,7 +74,7 @@ class FileService:
 
     def for_work(self) -> LocalFilesForWork:
         """The files as work sees them; safe in worker threads."""
-        return LocalFilesForWork(self.settings.files_dir, self.store)
+        return LocalFilesForWork(self.settings.files_dir, self.store, reserve=self.settings.reserve_space)
 
     def _emit(self, event: Event) -> None:
         if self.on_event is not None:

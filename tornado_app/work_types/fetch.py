@@ -14,7 +14,7 @@ import msgspec
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
 from tornado_app.protocols import dates
-from tornado_app.protocols.ranges import read_content_range
+from tornado_app.protocols.ranges import Part, read_content_range
 
 # `reach` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _SAFE_POINT_SECONDS = 0.2
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 _DATES_APART = 60  # seconds by which a file must be older than its answer for its date to tell versions apart
 _LATER = (408, 425, 429)
+_LITTLE = 64 * 1024  # bytes: a request that brings less is followed by a wait
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 
 
 class Fetch(msgspec.Struct):
@@ -101,20 +103,48 @@ def _file_name(params: Fetch) -> str:
 
 
 def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
-    """Request after request until the file is whole."""
+    """Request after request until the file is whole.
+
+    One that gains nothing may be a file that has changed, once; another one is for a later attempt. Those that gain
+    little come slower and slower.
+    """
     from tornado_app.work_types.reach import Reach
 
     allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
+    most, changed, wait = at.byte, False, _FIRST_WAIT
     with closing(Reach(allowed, private=private, stopping=lambda: job.stopping)) as reach:
         while True:
-            at = yield from _request(job, reach, staged, at)
+            before = at.byte
+            at, revoked = yield from _request(job, reach, staged, at)
             if at.whole:
                 yield at.progress()
                 return at
+            if revoked:  # it was to stop, and is not any more
+                continue
+            if at.byte <= most:
+                if changed:
+                    raise TryAgain(f"{job.params.url} can't be fetched now: it changes again and again, or is cut")
+                changed = True
+            little = at.byte - before < _LITTLE
+            wait = min(_LONGEST_WAIT, wait * 2) if little else _FIRST_WAIT
+            most = max(most, at.byte)
+            if little:
+                yield from _pause(at, wait)
 
 
-def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
-    """One request, from where it stands; where it stands afterwards, be the answer whole or cut."""
+def _pause(at: _At, seconds: float) -> Generator[Progress, None, None]:
+    """Wait, with a safe point every moment."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        yield at.progress()
+        time.sleep(min(left, _FIRST_WAIT))
+
+
+def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Generator[Progress, None, tuple[_At, bool]]:
+    """One request, from where it stands; where it stands afterwards, be the answer whole or cut.
+
+    Also whether it ended because the work was to stop, which was revoked.
+    """
     from tornado_app.work_types.reach import BROKEN, ToStop
 
     if at.byte and not at.validator:
@@ -125,50 +155,91 @@ def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Gene
     headers = {"Range": f"bytes={at.byte}-", "If-Range": at.validator} if at.byte else {}
     try:
         with reach.get(job.params.url, headers) as answer:
-            at, wanted = _begin(job, answer, staged, at)
-            if not wanted:
-                return at
-            told, when = at.byte, time.monotonic()
+            at, room = _begin(job, answer, staged, at)
+            if room == 0:
+                return at, False
+            first = told = at.byte
+            when = time.monotonic()
             for piece in answer.pieces():
+                if room is not None and at.byte - first + len(piece) > room:
+                    staged.truncate(first)
+                    raise WorkError(f"{answer.url} sends more than its Content-Range says; that part was not kept")
                 staged.write(piece)
                 at = msgspec.structs.replace(at, byte=at.byte + len(piece))
                 now = time.monotonic()
                 if at.byte - told >= _SAFE_POINT_BYTES or now - when >= _SAFE_POINT_SECONDS:
                     told, when = at.byte, now
                     yield at.progress()
-            return msgspec.structs.replace(at, whole=at.total is None or at.byte >= at.total)
+            return msgspec.structs.replace(at, whole=at.total is None or at.byte >= at.total), False
     except ToStop:
         yield at.progress()
+        return at, True
     except BROKEN as error:
         said = str(error) or type(error).__name__
         if at.byte <= before or not at.validator:  # nothing was gained by this request
             raise TryAgain(f"{job.params.url} can't be fetched now: {said}") from error
         job.log(f"cut at byte {at.byte} ({said}); going on from there")
-    return at
+    return at, False
 
 
-def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tuple[_At, bool]:
-    """Where the answer's body belongs, and whether it is wanted at all. Raises `WorkError` when there is no file."""
+def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tuple[_At, int | None]:
+    """Where the answer's body belongs, and how many bytes of it at most (0: none is wanted; None: all).
+
+    Raises `WorkError` when there is no file, or no room for it.
+    """
     headers = answer.headers
     validator = _validator(headers)
     if answer.status in (206, 416) and at.byte:
         part = read_content_range(headers.get("content-range", ""))
         if answer.status == 416 and part is not None and part.size == at.byte:
-            return msgspec.structs.replace(at, total=at.byte, whole=True), False
+            return msgspec.structs.replace(at, total=at.byte, whole=True), 0
         if answer.status == 206 and part is not None and part.first == at.byte and _same(at, validator, part.size):
-            return msgspec.structs.replace(at, total=at.total if part.size is None else part.size), True
+            return _begin_part(answer, staged, at, part)
         job.log(f"the file has changed since its first {at.byte} bytes were fetched; starting over")
         staged.truncate(0)
-        return _At(), False
+        return _At(), 0
     if answer.status != 200:
         kind = TryAgain if answer.status >= 500 or answer.status in _LATER else WorkError
         raise kind(f"{answer.url} answered with status {answer.status}")
+    _refuse_coded(answer)
     if at.byte:
         why = "the server sends no ranges" if validator == at.validator else "the file has changed"
         job.log(f"{why}; starting over at byte 0")
         staged.truncate(0)
+    total = _length(headers)
+    staged.reserve(total or 0)
+    return _At(0, total, validator), None
+
+
+def _begin_part(answer: Answer, staged: StagedFile, at: _At, part: Part) -> tuple[_At, int]:
+    """A part that goes on where it stands."""
+    assert part.first is not None and part.last is not None  # noqa: PT018, S101 - it is no answer 416
+    _refuse_coded(answer)
+    wanted = part.last - part.first + 1
+    length = _length(answer.headers)
+    if length is not None and length > wanted:
+        raise WorkError(
+            f"{answer.url} sends {length} bytes as a part of {wanted}: its Content-Range can't be believed; "
+            "nothing of it was kept"
+        )
+    total = at.total if part.size is None else part.size
+    staged.reserve((total or part.last + 1) - at.byte)
+    return msgspec.structs.replace(at, total=total), wanted
+
+
+def _refuse_coded(answer: Answer) -> None:
+    """Refuse what would be stored in another coding than the file's own (RFC 9110, section 8.4)."""
+    coding = answer.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise WorkError(
+            f"{answer.url} answers with Content-Encoding {coding}, though it was asked for none: the file would be "
+            "stored as it is coded; give a URL that serves the file itself"
+        )
+
+
+def _length(headers: dict[str, str]) -> int | None:
     length = headers.get("content-length", "")
-    return _At(0, int(length) if length.isascii() and length.isdigit() else None, validator), True
+    return int(length) if length.isascii() and length.isdigit() else None
 
 
 def _same(at: _At, validator: str, size: int | None) -> bool:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INJECTED = "injected-parameters"
 PARAMETERS = "parameters"
+_WELL = ("", "0", "None")
+"""Texts of a SystemExit that ends a run well: the cells behind it are not run, as papermill has it."""
 _LOOK_UP = 0.1  # seconds between looks whether a cell is to be interrupted
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -43,13 +45,17 @@ class Notebook(msgspec.Struct):
 
 
 class _At(msgspec.Struct):
-    """`cells` of `total` cells are done and published, in the kernel that this process and file lead to."""
+    """`cells` of `total` cells are done and published, in the kernel that this process and file lead to.
+
+    `ended`: the last of them has called sys.exit(0), so no more are run.
+    """
 
     cells: int
     total: int
     pid: int
     started: int | None
     connection_file: str
+    ended: bool = False
 
 
 class Session:
@@ -60,6 +66,7 @@ class Session:
         self.client = client
         self.cells = 0
         self.began = False
+        self.ended = False
         self.killed = False
 
     @property
@@ -70,7 +77,8 @@ class Session:
     def at(self) -> _At:
         """Where it stands."""
         program = self.kernel.program
-        return _At(self.cells, len(self.notebook.cells), program.pid, program.started, str(self.kernel.connection_file))
+        file = str(self.kernel.connection_file)
+        return _At(self.cells, len(self.notebook.cells), program.pid, program.started, file, self.ended)
 
     def kill(self) -> None:
         """Have the cell interrupted; the second time end the kernel. From any thread."""
@@ -101,12 +109,13 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
     """Execute a notebook from the files directory, cell by cell; the executed notebook is written after every cell.
 
     Parameters are put into a cell of their own after the one tagged `parameters`, as papermill does it. Pause and
-    cancel wait for the cell to end, kill interrupts it. The kernel lives on while paused, with all that is in it; it
-    ends with the server: then the notebook starts over, and the log says so.
+    cancel wait for the cell to end, kill interrupts it. A cell that calls sys.exit(0) ends the run well. The kernel
+    lives on while paused, with all that is in it; it ends with the server: then the notebook starts over, and the log
+    says so.
     """
     output = _output_name(job.params, job.id)
     at: _At | None = job.checkpoint
-    if at is not None and at.cells == at.total:
+    if at is not None and (at.ended or at.cells == at.total):
         end(job)
     else:
         session = _found_again(job, at) or _start(job)
@@ -126,7 +135,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
         finally:
             if not left:
                 session.close()
-    return {"cells": at.total if at else 0, "file_name": output}
+    return {"cells": at.cells if at else 0, "file_name": output}
 
 
 @notebook.rollback
@@ -167,6 +176,9 @@ def _cells(job: Job[Notebook], session: Session, output: str) -> Generator[int, 
                 if failure:
                     raise WorkError(f"{failure}; see {output}")
                 yield index + 1
+                if session.ended:
+                    job.log(f"cell {index + 1} has ended the run by sys.exit")
+                    break
             runner.run(session.kernel.shut_down())
         finally:
             session.client.kc = None
@@ -183,6 +195,9 @@ async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
     try:
         await session.execute(index)
     except CellExecutionError as error:
+        if error.ename == "SystemExit" and error.evalue in _WELL:
+            session.ended = True
+            return ""
         job.log(_COLOURS.sub("", error.traceback))
         return f"{which} raised {error.ename}: {error.evalue}"
     except CellTimeoutError:

@@ -37,7 +37,10 @@ class Answer:
     def __init__(self, url: httpx.URL, response: httpcore.Response) -> None:
         self.url = url
         self.status = response.status
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        self.headers: dict[str, str] = {}
+        for octets, field in response.headers:  # one that is there twice is a list (RFC 9110, section 5.3)
+            name, value = octets.decode("latin-1").lower(), field.decode("latin-1")
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self._response = response
 
     def pieces(self) -> Iterator[bytes]:
@@ -115,9 +118,11 @@ def _url(text: str) -> httpx.URL:
 
 
 def _begins(prefix: httpx.URL, url: httpx.URL) -> bool:
-    """The same scheme, host and port, and the beginning of the path; an empty path begins all."""
+    """The same scheme, host and port, and the beginning of the path, by whole segments; an empty path begins all."""
     same = (prefix.scheme, prefix.raw_host, prefix.port) == (url.scheme, url.raw_host, url.port)
-    return same and url.raw_path.startswith(prefix.raw_path)
+    beginning, path = prefix.raw_path, url.raw_path
+    ends = beginning.endswith(b"/") or path[len(beginning) : len(beginning) + 1] in (b"", b"/", b"?")
+    return same and path.startswith(beginning) and ends
 
 
 def is_public(address: str) -> bool:

@@ -89,8 +89,15 @@ class StagedFile(Protocol):
         """Cut back to `size` bytes: what a resumed run does first, to stand where its checkpoint stands."""
         ...
 
+    def reserve(self, size: int) -> None:
+        """Raise `WorkError` when there is no room for `size` more bytes beside what the server keeps free.
+
+        For work that knows in advance how much it will write; `write` looks now and then as well.
+        """
+        ...
+
     def write(self, data: bytes) -> int:
-        """Append `data`; all of it is written when this returns."""
+        """Append `data`; all of it is written when this returns. Raises `WorkError` when there is no room."""
         ...
 
     def sha256(self) -> str:

@@ -178,6 +178,9 @@ class _MemoryStaged:
             self.published = False
             del self.data[size:]
 
+    def reserve(self, size: int) -> None:
+        pass
+
     def write(self, data: bytes) -> int:
         self.published = False
         self.data += data
