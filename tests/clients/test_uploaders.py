@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 
 from tests.clients.conftest import CONTENT, MIB, program, run
 from tests.proxy import Fault, FaultyProxy
@@ -48,6 +49,27 @@ def test_curl_says_that_it_resumes_and_puts_the_whole(server: ServerProcess, sou
     command = (program("curl"), "-sSf", "-C", "-", "-T", source, f"{server.url}/v1/files/put.bin")
     assert run(*command, cwd=source.parent).returncode == 0
     assert (server.files_dir / "put.bin").read_bytes() == CONTENT
+
+
+def test_curl_posts_a_form_with_a_file(server: ServerProcess, source: Path) -> None:
+    done = run(program("curl"), "-sSf", "-F", f"file=@{source.name}", f"{server.url}/v1/uploads", cwd=source.parent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == source.name
+    assert (server.files_dir / source.name).read_bytes() == CONTENT
+
+
+# -- requests
+
+
+def test_requests_sends_a_form_with_a_file(server: ServerProcess, source: Path) -> None:
+    with source.open("rb") as file:
+        answer = requests.post(f"{server.url}/v1/uploads", files={"file": ("forms/ä b.bin", file)}, timeout=60)
+    assert (answer.status_code, answer.json()["name"]) == (201, "forms/ä b.bin")
+    with source.open("rb") as file:
+        answer = requests.put(f"{server.url}/v1/files/forms/put.bin", files={"file": file}, timeout=60)
+    assert (answer.status_code, answer.json()["size"]) == (201, len(CONTENT))
+    assert (server.files_dir / "forms/ä b.bin").read_bytes() == CONTENT
+    assert (server.files_dir / "forms/put.bin").read_bytes() == CONTENT
 
 
 # -- tuspy

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_app.protocols.form_text import BodyError, decoder
+from tornado_app.protocols.bodies import BodyError
+from tornado_app.protocols.form_text import decoder
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = 'multipart/form-data; boundary="the boundary"'

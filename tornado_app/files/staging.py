@@ -236,13 +236,15 @@ class LocalStaged:
         """See `StagedData`."""
         with _telling():
             left = [piece for piece in pieces if piece]
-            while left:
-                written = os.pwritev(self._data, left[:_PIECES], self.offset)
+            at = 0
+            while at < len(left):
+                written = os.pwritev(self._data, left[at : at + _PIECES], self.offset)
                 self.offset += written
-                while left and written >= len(left[0]):
-                    written -= len(left.pop(0))
+                while at < len(left) and written >= len(left[at]):
+                    written -= len(left[at])
+                    at += 1
                 if written:  # the disk had room for a part
-                    left[0] = memoryview(left[0])[written:]
+                    left[at] = memoryview(left[at])[written:]
         faults.point("append.written")
 
     def guard(self) -> None:

@@ -41,6 +41,10 @@ class Dialect(ABC):
     async def created(self) -> None:
         """Finish what the POST brought, and answer."""
 
+    async def begin_file(self, name: str) -> Writer:
+        """The file of a form has begun, which has this name there."""
+        raise NotImplementedError
+
     @abstractmethod
     async def begin_append(self, id: str) -> Writer | None:
         """A PATCH has come, its body has not."""

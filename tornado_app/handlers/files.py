@@ -289,14 +289,17 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
 
     async def begin(self) -> None:
         self._check_whole()
+        self.check_encoding()
+        form = self.form_of()
         self._put = await self.services.files.published.put(
             self.path_kwargs["name"],
             self.request.headers,
-            length=self.body_size,
+            length=self.body_size if form is None else None,
             digests=self._given_digests(),
             let_go=self.let_go,
         )
-        self.writer = self._put.writer
+        self.writer, self.decoder = self._put.writer, form
+        self.writer.begins = True
 
     def _check_whole(self) -> None:
         """A PUT is of a whole file (RFC 9110, section 14.5); curl -C - says so in a Content-Range."""
@@ -336,13 +339,17 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         problems.PRECONDITION_FAILED,
         problems.UNAVAILABLE,
         problems.TOO_LARGE,
+        problems.UNSUPPORTED_MEDIA_TYPE,
         problems.TOO_MANY,
         problems.NO_SPACE,
         headers=("If-Match", "If-None-Match", "If-Unmodified-Since", *_DIGESTS),
         body=(Content("*/*"),),
     )
     async def put(self, name: FileName) -> None:
-        """Make a file, or replace one, in one step. What is cut on the way leaves nothing behind."""
+        """Make a file, or replace one, in one step. What is cut on the way leaves nothing behind.
+
+        Of a form (`multipart/form-data`) with one file the file is taken; its name there does not matter.
+        """
         if self.refused or self.writer is None:
             return
         await self.body_ended()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn, cast
 
+import msgspec
+
 from tornado_app import problems
 from tornado_app.files.store import FileStat
 from tornado_app.files.writer import Writer
@@ -11,12 +13,20 @@ from tornado_app.handlers.dialects import Dialect
 
 
 class Plain(Dialect):
-    """The name comes from Content-Disposition; without one the file is named by its upload's id."""
+    """The name comes from Content-Disposition, or from the form that the file comes in; else it is the upload's id."""
 
-    async def begin_creation(self) -> Writer:
+    async def begin_creation(self) -> Writer | None:
+        form = self.handler.form = self.handler.form_of()
+        if form is not None:
+            return None  # until its file begins
         check = self.content_check()  # what can't be read makes nothing
         self.upload = await self.uploads.create(self.record("plain", length=self.handler.body_size))
         return await self.uploads.write(self.upload, 0, self.handler.let_go, check)
+
+    async def begin_file(self, name: str) -> Writer:
+        record = self.record("plain")
+        self.upload = await self.uploads.create(record if record.name else msgspec.structs.replace(record, name=name))
+        return await self.uploads.write(self.upload, 0, self.handler.let_go)
 
     async def created(self) -> None:
         upload = await self.uploads.finish(cast(Writer, self.handler.writer), last=True)

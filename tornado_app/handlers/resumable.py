@@ -30,6 +30,11 @@ class Draft(Dialect):
 
     async def begin_creation(self) -> Writer:
         self.fields = Fields.read(self.headers)
+        if self.handler.form_of() is not None:
+            raise problems.UNSUPPORTED_MEDIA_TYPE(
+                "the body is a form, and a resumable upload is of the bytes of the file; send those, "
+                "or the form without Upload-Complete"
+            )
         length = self._length(0, None)
         self.uploads.check_length(length)
         check = self.content_check()

@@ -15,6 +15,7 @@ from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.seed import SeedHandler
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import form_text
+from tornado_app.protocols.bodies import BodyError
 
 Count = Annotated[int, Meta(ge=0, le=10**18)]
 AsText = Annotated[Encoding, Meta(description="How the bytes are written: as UTF-8 text, or as base64.")]
@@ -80,7 +81,7 @@ class UploadHandler(StreamingHandler, SeedHandler):
             raise problems.BAD_BODY(f"the body has the Content-Encoding {coding[:80]}; send it without one")
         try:
             decoder = form_text.decoder(self.request.headers.get("Content-Type", ""), query.encoding)
-        except form_text.BodyError as error:
+        except BodyError as error:
             raise problems.BAD_BODY(str(error)) from None
         self.decoder = None if isinstance(decoder, form_text.Raw) else decoder
         self.writer = await self.services.files.seed.append(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable
+from typing import cast
 
 from tornado.iostream import StreamClosedError
 
 from tornado_app import problems
 from tornado_app.files.writer import Writer
 from tornado_app.handlers.base import BaseHandler, Services
-from tornado_app.protocols.form_text import BodyError, Decoder
+from tornado_app.protocols import multipart, parameters
+from tornado_app.protocols.bodies import BodyError, Decoder
+from tornado_app.protocols.multipart import FileField
 
 LINGER_S = 5.0
 _SECOND_LOOK_S = 0.05
@@ -28,6 +31,7 @@ class StreamingHandler(BaseHandler):
         super().initialize(services)
         self.writer: Writer | None = None
         self.decoder: Decoder | None = None
+        self.form: FileField | None = None
         self.refused = False
         self._cut_because = "connection lost"
         self._last = 0.0
@@ -35,7 +39,14 @@ class StreamingHandler(BaseHandler):
         self._linger: asyncio.TimerHandle | None = None
 
     async def begin(self) -> None:
-        """Decide by the headers, before the body is read; set `writer`, and `decoder` if the body is not raw."""
+        """Decide by the headers, before the body is read; set `writer`, and `decoder` if the body is not raw.
+
+        With a `form` in place of both, `begin_file` follows once the form's file has begun.
+        """
+
+    async def begin_file(self, name: str) -> Writer:
+        """Where the file of the form goes, which has this name there."""
+        raise NotImplementedError
 
     async def prepare(self) -> None:
         # Limits are told in an answer; Tornado's own would end in a reset.
@@ -72,6 +83,35 @@ class StreamingHandler(BaseHandler):
         length = self.request.headers.get("Content-Length", "0")
         return int(length) if length.isascii() and length.isdigit() else None
 
+    def check_encoding(self) -> None:
+        """Bytes are kept and served as they come, so an encoding would be lost. Raises UNSUPPORTED_MEDIA_TYPE."""
+        coding = self.request.headers.get("Content-Encoding", "").strip().lower()
+        if coding not in ("", "identity"):
+            raise problems.UNSUPPORTED_MEDIA_TYPE(
+                f"the body has the Content-Encoding {coding[:80]!r}, which is not kept with a file; "
+                "send the bytes without that field (a file that is compressed itself, such as x.gz, needs none)",
+                headers={"Accept-Encoding": "identity"},
+            )
+
+    def form_of(self) -> FileField | None:
+        """What reads the body when it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
+        kind = self.request.headers.get("Content-Type", "")
+        if parameters.media_type(kind) != multipart.MEDIA_TYPE:
+            return None
+        for field in ("Content-Digest", "Repr-Digest"):
+            if field in self.request.headers:
+                raise problems.UNSUPPORTED_MEDIA_TYPE(
+                    f"{field} is of the file, and the body is a form around it; send the bytes themselves: "
+                    f"curl -T PATH {self.request.protocol}://{self.request.host}/v1/files/NAME"
+                )
+        try:
+            return FileField(multipart.boundary(kind))
+        except BodyError as error:
+            raise problems.UNSUPPORTED_MEDIA_TYPE(
+                f"{error}; curl -F file=@PATH {self.request.protocol}://{self.request.host}/v1/uploads sends such a "
+                f"form, curl -T PATH {self.request.protocol}://{self.request.host}/v1/files/NAME the bytes themselves"
+            ) from None
+
     def is_lost(self) -> bool:
         """Whether the client has gone."""
         return self.lost
@@ -82,9 +122,11 @@ class StreamingHandler(BaseHandler):
 
     def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
         self._last = asyncio.get_running_loop().time()
-        if self.refused or self.writer is None:
+        if self.refused or (self.writer is None and self.form is None):
             return None
         try:
+            if self.writer is None:
+                return self._feed_form(bytes(chunk))
             more = self.writer.write(chunk if self.decoder is None else self.decoder.feed(bytes(chunk)))
         except Exception as error:
             return self._fail(error)
@@ -93,6 +135,11 @@ class StreamingHandler(BaseHandler):
     async def body_ended(self) -> None:
         """The body is whole. Raises BAD_BODY when its encoding says otherwise."""
         self._unwatch()
+        if self.writer is None and self.form is not None:
+            try:
+                self.form.finish()
+            except BodyError as error:
+                raise problems.BAD_BODY(str(error)) from None
         if self.writer is None or self.decoder is None:
             return
         try:
@@ -102,10 +149,35 @@ class StreamingHandler(BaseHandler):
         if room is not None:
             await room
 
+    def _feed_form(self, chunk: bytes) -> Awaitable[None] | None:
+        """The beginning of a form, up to where its file begins."""
+        form = cast(FileField, self.form)
+        data = form.feed(chunk)
+        return None if form.file_name is None else self._begin_file(form, form.file_name, data)
+
+    async def _begin_file(self, form: FileField, name: str, data: bytes) -> None:
+        try:
+            self.writer = writer = await self.begin_file(name)
+            self.decoder, self.form = form, None
+            writer.begins = True
+            more = writer.write(data)
+        except Exception as error:
+            await self._fail(error)
+            return
+        if self.lost:
+            await self.services.files.uploads.abandon(writer, self._cut_because)
+        elif writer.failure is not None:
+            await self._fail(writer.failure)
+        elif more is not None:
+            await more
+
     async def _fail(self, error: BaseException) -> None:
         """Keep what can be kept, and answer before the body has ended."""
         writer, self.writer = self.writer, None
-        if writer is not None:
+        if writer is None:
+            if isinstance(error, BodyError):
+                error = problems.BAD_BODY(str(error))
+        else:
             if isinstance(error, BodyError):
                 error = await self._taken_back(writer, error)
             else:

@@ -13,6 +13,7 @@ from tornado.web import stream_request_body
 from holdfast.wire import FileInfo, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.files.upload import Upload
+from tornado_app.files.writer import Writer
 from tornado_app.handlers.dialects import Dialect
 from tornado_app.handlers.operations import Content, operation
 from tornado_app.handlers.plain import Plain
@@ -20,7 +21,7 @@ from tornado_app.handlers.resumable import Draft
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.handlers.tus import Tus
 from tornado_app.problems import ProblemError
-from tornado_app.protocols import resumable, tus
+from tornado_app.protocols import parameters, resumable, tus
 
 if TYPE_CHECKING:
     from tornado_app.handlers.base import Services
@@ -78,7 +79,7 @@ class _UploadsHandler(StreamingHandler):
     @property
     def _is_tus(self) -> bool:
         headers = self.request.headers
-        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        kind = parameters.media_type(headers.get("Content-Type", ""))
         return "Tus-Resumable" in headers or kind == tus.MEDIA_TYPE or self.request.method == "OPTIONS"
 
     def _dialect(self) -> Dialect:
@@ -149,7 +150,11 @@ class UploadsHandler(_UploadsHandler):
 
     async def begin(self) -> None:
         if self.request.method == "POST":
+            self.check_encoding()
             self.writer = await self.dialect.begin_creation()
+
+    async def begin_file(self, name: str) -> Writer:
+        return await self.dialect.begin_file(name)
 
     @operation(
         "create_upload",
@@ -178,7 +183,8 @@ class UploadsHandler(_UploadsHandler):
         """Create an upload, and take what the body brings of it.
 
         With `Tus-Resumable` by tus 1.0.0, with `Upload-Complete` by the IETF draft of resumable uploads. Without either
-        the body is the whole file. The answer has the file once it is published, and is empty before.
+        the body is the whole file, or a form (`multipart/form-data`) with one file and its name. The answer has the
+        file once it is published, and is empty before.
         """
         if not self.refused:
             await self.body_ended()
@@ -196,6 +202,7 @@ class UploadHandler(_UploadsHandler):
 
     async def begin(self) -> None:
         if self.request.method == "PATCH":
+            self.check_encoding()
             self.writer = await self.dialect.begin_append(self.path_kwargs["id"])
 
     @operation(

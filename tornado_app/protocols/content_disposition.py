@@ -35,7 +35,7 @@ def file_name(field: str) -> str | None:
     if params is None:
         return None
     if "filename*" in params:
-        name = _extended(params["filename*"])
+        name = extended(params["filename*"])
         if name is not None:
             return name
     return _utf8(params["filename"]) if "filename" in params else None
@@ -61,7 +61,8 @@ def _params(field: str) -> dict[str, str] | None:
     return found
 
 
-def _extended(text: str) -> str | None:
+def extended(text: str) -> str | None:
+    """The value of an extended parameter (RFC 8187), like UTF-8''%C3%A4; None when it is malformed."""
     match = _EXTENDED.fullmatch(text)
     if match is None or match["charset"].lower() not in ("utf-8", "iso-8859-1"):
         return None

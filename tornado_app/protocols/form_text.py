@@ -9,30 +9,15 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from email.message import Message
-from typing import Protocol
 from urllib.parse import unquote_to_bytes
+
+from tornado_app.protocols import multipart, parameters
+from tornado_app.protocols.bodies import BodyError, Decoder
+from tornado_app.protocols.multipart import OnePart, Part
 
 FIELD = "text"
 _KEY_BYTES = 256
-_HEADER_BYTES = 8192
 _BLANK = b" \t\r\n"
-
-
-class BodyError(ValueError):
-    """What is wrong with a body, and what would be right."""
-
-
-class Decoder(Protocol):
-    """Turns a body into the bytes it carries."""
-
-    def feed(self, data: bytes) -> bytes:
-        """The next piece of the body."""
-        ...
-
-    def finish(self) -> bytes:
-        """The body has ended."""
-        ...
 
 
 class Raw:
@@ -220,79 +205,26 @@ class MultipartText:
     """The part named `text` of a multipart/form-data body that has no other (RFC 7578)."""
 
     def __init__(self, boundary: bytes) -> None:
-        self._delimiter = b"\r\n--" + boundary
-        self._held = b"\r\n"  # so that the first boundary is like the others
-        self._where = "preamble"
+        self._parts = OnePart(boundary, self._begin)
         self._found = False
 
     def feed(self, data: bytes) -> bytes:
         """See `Decoder`."""
-        self._held += data
-        out: list[bytes] = []
-        while self._where != "epilogue":
-            if self._where in ("preamble", "text"):
-                more = self._up_to_delimiter(out)
-            elif self._where == "boundary":
-                more = self._after_delimiter()
-            else:
-                more = self._headers()
-            if not more:
-                break
-        else:
-            self._held = b""
-        return b"".join(out)
+        return self._parts.feed(data)
 
     def finish(self) -> bytes:
         """See `Decoder`."""
-        if self._where != "epilogue":
-            raise BodyError("the multipart body ends without its closing boundary")
+        out = self._parts.finish()
         if not self._found:
             raise BodyError(f"the form has no field {FIELD!r}")
-        return b""
+        return out
 
-    def _up_to_delimiter(self, out: list[bytes]) -> bool:
-        before, delimiter, after = self._held.partition(self._delimiter)
-        if not delimiter:
-            # What could be the start of a delimiter waits.
-            keep = min(len(self._delimiter) - 1, len(before))
-            while keep and not self._delimiter.startswith(before[-keep:]):
-                keep -= 1
-            before, after = before[: len(before) - keep], before[len(before) - keep :]
-        if self._where == "text":
-            out.append(before)
-        self._held = after
-        if delimiter:
-            self._where = "boundary"
-        return bool(delimiter)
-
-    def _after_delimiter(self) -> bool:
-        padding = self._held.lstrip(b" \t")
-        if len(padding) < 2:
-            return False
-        if padding.startswith(b"--"):
-            self._where = "epilogue"
-        elif padding.startswith(b"\r\n"):
-            self._where = "headers"
-            self._held = padding  # the blank line may follow at once
-        else:
-            raise BodyError("the multipart body has something after a boundary")
-        return True
-
-    def _headers(self) -> bool:
-        block, blank, rest = self._held.partition(b"\r\n\r\n")
-        if not blank:
-            if len(block) > _HEADER_BYTES:
-                raise BodyError("the multipart body has a part whose headers do not end")
-            return False
-        name = _field_name(block)
-        if name != FIELD:
-            raise BodyError(f"the form has a field {name[:80]!r}; the only field is {FIELD!r}")
+    def _begin(self, part: Part) -> None:
+        if part.name != FIELD:
+            raise BodyError(f"the form has a field {part.name[:80]!r}; the only field is {FIELD!r}")
         if self._found:
             raise BodyError(f"the form has the field {FIELD!r} twice; send it once")
         self._found = True
-        self._where = "text"
-        self._held = rest
-        return True
 
 
 class Base64:
@@ -331,18 +263,14 @@ class Base64:
 
 def decoder(content_type: str, encoding: str = "") -> Decoder:
     """What reads a body of this Content-Type; `encoding` is "base64" or "". Raises `BodyError`."""
-    kind, _, _ = content_type.partition(";")
     inner: Decoder
-    match kind.strip().lower():
+    match parameters.media_type(content_type):
         case "application/x-www-form-urlencoded":
             inner = UrlencodedText()
         case "application/json":
             inner = JsonText()
-        case "multipart/form-data":
-            boundary = _parameter("Content-Type", content_type, "boundary")
-            if not boundary or len(boundary) > 70:
-                raise BodyError("multipart/form-data needs a boundary of 1 to 70 characters in Content-Type")
-            inner = MultipartText(boundary.encode("utf-8"))
+        case multipart.MEDIA_TYPE:
+            inner = MultipartText(multipart.boundary(content_type))
         case _:
             inner = Raw()
     return Base64(inner) if encoding == "base64" else inner
@@ -350,19 +278,3 @@ def decoder(content_type: str, encoding: str = "") -> Decoder:
 
 def _backslashes(text: bytes, before: int) -> int:
     return before - len(text[:before].rstrip(b"\\"))
-
-
-def _field_name(headers: bytes) -> str:
-    for line in headers.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-disposition":
-            field = _parameter("Content-Disposition", value.decode("utf-8", "replace").strip(), "name")
-            return field or ""
-    return ""
-
-
-def _parameter(header: str, value: str, name: str) -> str | None:
-    message = Message()
-    message[header] = value.replace("\r", "").replace("\n", "")
-    found = message.get_param(name, header=header)
-    return found if isinstance(found, str) else None
