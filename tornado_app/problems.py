@@ -79,6 +79,7 @@ INCONSISTENT_LENGTH = Kind(f"{_IANA}#inconsistent-upload-length", "Inconsistent 
 MISMATCHING_OFFSET = Kind(f"{_IANA}#mismatching-upload-offset", "Mismatching Upload Offset", 409)
 FILE_EXISTS = Kind("file-exists", "The file exists", 409)
 FILE_CHANGED = Kind("file-changed", "The file has changed", 409)
+BROKEN = Kind("upload-broken", "The upload can't go on", 410)
 GONE = Kind("gone", "No longer there", 410)
 PRECONDITION_FAILED = Kind("precondition-failed", "A precondition failed", 412)
 TOO_LARGE = Kind("too-large", "Too large", 413)

@@ -127,6 +127,14 @@ class TestCreation:
         assert (answer.status_code, answer.headers["Upload-Complete"]) == (201, "?0")
         assert shown(files) == {}
 
+    async def test_with_an_ill_formed_upload_complete_there_is_no_104(self, base_url: str) -> None:
+        for field, first in (("1", 201), ("?0", 104)):
+            raw = Raw(base_url)
+            headers = {"Upload-Complete": field, "Upload-Draft-Interop-Version": "8", "Content-Length": 3}
+            await raw.send("POST /v1/uploads", headers, b"abc")
+            assert (await raw.head())[0] == first
+            raw.close()
+
     @pytest.mark.parametrize("field", ["?1", "?1;a", '?1;a="b";c=1', " ?1 "])
     async def test_parameters_of_a_field_are_passed_over(self, http: httpx.AsyncClient, field: str) -> None:
         answer = await http.post("/v1/uploads", headers={"Upload-Complete": field.strip()}, content=b"abc")
@@ -388,13 +396,35 @@ class TestAppend:
         assert_refused(answer, 400, "go past", "inconsistent-upload-length")
         assert_refused(await append(http, url, 4, b"", Upload_Length="2"), 400, "", "inconsistent-upload-length")
 
-    async def test_a_stream_past_the_length_keeps_nothing_after_it(self, http: httpx.AsyncClient, files: Path) -> None:
+    @pytest.mark.parametrize("complete", ["?0", "?1"])
+    async def test_a_stream_past_the_length_ends_the_upload_for_good(
+        self, http: httpx.AsyncClient, files: Path, complete: str
+    ) -> None:
         url = await create(http, b"abc", Upload_Length="5")
-        answer = await append(http, url, 3, pieces(b"d", b"efgh"), "?1")
+        answer = await append(http, url, 3, pieces(b"d", b"efgh"), complete)
         assert_refused(answer, 400, "past the upload's end at 5 bytes")
-        assert await stands(http, url) == (5, "?0")
+        assert "Upload-Offset" not in answer.headers
+        for again in (
+            await http.head(url),
+            await http.get(url),
+            await append(http, url, 5, b"", "?1"),
+            await append(http, url, 3, b"de", "?1"),
+        ):
+            assert again.status_code == 410
+            assert again.headers.get("Upload-Complete", "?0") == "?0"
         assert shown(files) == {}
-        assert (await append(http, url, 5, b"", "?1")).status_code == 201
+        assert (await http.delete(url)).status_code == 204
+        assert (await http.head(url)).status_code == 404
+
+    async def test_a_stream_past_the_length_of_a_creation_does_so_too(
+        self, http: httpx.AsyncClient, files: Path
+    ) -> None:
+        headers = {"Upload-Complete": "?1", "Upload-Length": "3"}
+        answer = await http.post("/v1/uploads", headers=headers, content=pieces(b"ab", b"cd"))
+        assert_refused(answer, 400, "past the upload's end at 3 bytes")
+        (item,) = (await http.get("/v1/uploads")).json()["items"]
+        assert (await http.head(f"/v1/uploads/{item['id']}")).status_code == 410
+        assert shown(files) == {}
 
     async def test_a_stream_that_ends_short_of_the_length_is_kept_and_not_complete(
         self, http: httpx.AsyncClient, files: Path

@@ -354,6 +354,19 @@ class TestCreation:
         assert await offset(http, url) == 3
         assert_refused(await patch(http, url, 3, b""), 460, "nothing was published")
 
+    @pytest.mark.parametrize(
+        "said",
+        [metadata(filename="a"), {"Upload-Defer-Length": "1"}, {"Upload-Concat": "partial"}, {"Upload-Checksum": "x"}],
+    )
+    async def test_a_post_that_only_tus_can_mean_without_its_version_is_a_412_and_creates_nothing(
+        self, http: httpx.AsyncClient, files: Path, said: dict[str, str]
+    ) -> None:
+        for more in ({}, {"Upload-Length": "3"}, {"Upload-Complete": "?1"}):
+            answer = await http.post("/v1/uploads", headers={**said, **more}, content=b"abc")
+            assert (answer.status_code, answer.headers["Tus-Version"]) == (412, "1.0.0")
+        assert shown(files) == {}
+        assert (await http.get("/v1/uploads")).json()["items"] == []
+
 
 class TestChecksum:
     @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "md5", "crc32"])

@@ -93,12 +93,20 @@ def test_where_there_is_no_file_yet(headers: dict[str, str], verdict: Verdict) -
         ('W/"abc"', False),
         ("abc", False),
         ('"abc", "x"', False),
-        (SAME, False),
+        (SAME, True),
+        (f" {SAME}", True),
         (LATER, False),
+        (EARLIER, False),
     ],
 )
-def test_if_range_is_true_for_the_same_strong_tag_only(field: str | None, holds: bool) -> None:
-    assert range_holds(field, CURRENT) is holds
+def test_if_range_is_true_for_the_same_strong_tag_or_date_only(field: str | None, holds: bool) -> None:
+    assert range_holds(field, CURRENT, CURRENT.modified + 5) is holds
+
+
+def test_a_date_is_weak_while_its_second_lasts() -> None:
+    second = int(CURRENT.modified)
+    assert not range_holds(SAME, CURRENT, second + 0.99)
+    assert range_holds(SAME, CURRENT, second + 1.0)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +157,7 @@ names = st.sampled_from(["If-Match", "If-None-Match", "If-Modified-Since", "If-U
 def test_no_field_is_an_exception(method: str, headers: dict[str, str]) -> None:
     for current in (CURRENT, None):
         assert evaluate(method, headers, current) in Verdict
-    range_holds(headers.get("If-Range"), CURRENT)
+    range_holds(headers.get("If-Range"), CURRENT, 1e10)
     malformed(headers)
 
 

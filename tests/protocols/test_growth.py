@@ -99,7 +99,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "If-Match": conditions("If-Match"),
     "If-None-Match": conditions("If-None-Match"),
     "If-Modified-Since": conditions("If-Modified-Since"),
-    "If-Range": lambda text: conditionals.range_holds(text, VALIDATORS),
+    "If-Range": lambda text: conditionals.range_holds(text, VALIDATORS, 9.0),
     "a date": dates.read,
     "Range": lambda text: ranges.select(text, 1000),
     "Content-Range": ranges.read_content_range,

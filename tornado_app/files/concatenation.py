@@ -34,7 +34,7 @@ class Concatenation:
             raise problems.BAD_REQUEST("a final upload names at least one partial upload")
         for id in parts:
             part = self._uploads.find(id)
-            if part is None or part.record.name is not None:
+            if part is None or part.record.name is not None or part.broken:
                 raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
         self._uploads.check_length(self.length(parts))
 

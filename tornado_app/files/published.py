@@ -211,7 +211,7 @@ def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> Answer:
     if not headers:
         return Answer(200, stat)
     status = _status("GET", name, headers, stat)
-    if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat)):
+    if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat), time.time()):
         return Answer(status, stat)
     spans = ranges.select(headers.get("Range"), stat.size)
     if spans is None:

@@ -78,7 +78,7 @@ class SeedFiles:
     async def status(self, name: str) -> UploadStatus:
         """Where an upload in the making is to go on, or the whole of a published file. Raises NO_SUCH_FILE."""
         upload = self._find(name) if names.flaw(name) is None else None
-        if upload is not None:
+        if upload is not None and not upload.broken:
             return _status(upload)
         stat = await self._uploads.run(self._store.stat, name)
         return UploadStatus(bytes_read=stat.size, is_complete=True, file_size=stat.size, sha256=stat.sha256)
@@ -108,6 +108,9 @@ class SeedFiles:
             )
         async with self._beginning:  # of two first pieces only one begins the upload
             upload = self._find(name)
+            if upload is not None and upload.broken:  # its name is all that it has: make room
+                await self._uploads.cancel(upload)
+                upload = None
             if upload is not None and bytes_read == 0 and overwrite and upload.offset > 0:
                 await self._uploads.cancel(upload)
                 upload = None

@@ -13,6 +13,7 @@ A directory appears under its id by a rename once it is whole, and goes by a ren
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from tornado_app.files.store import ANYTHING, Expect, FileStat, Piece, StagedDat
 
 if TYPE_CHECKING:
     from tornado_app.files.local import LocalStore
+
+log = logging.getLogger("holdfast.files")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _COPY = 1 << 30
@@ -420,7 +423,10 @@ class LocalStaged:
         except FileNotFoundError:
             return
         faults.point("discard.renamed")
-        self._staging.remove(gone)
+        try:
+            self._staging.remove(gone)
+        except OSError:  # it is gone for everybody; the bytes go at the next start
+            log.exception("%s could not be emptied", gone)
 
     def close(self) -> None:
         """See `StagedData`."""

@@ -49,7 +49,7 @@ class Upkeep:
             if upload.writer is not None or self._uploads.expires(upload) > now:
                 continue
             try:
-                if upload.record.in_view and not upload.complete:
+                if upload.record.in_view and not upload.complete and not upload.broken:
                     await self._uploads.finish(await self._uploads.hold(upload), last=True)
                 else:
                     await self._uploads.cancel(upload, expired=True)

@@ -23,7 +23,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     is not known. `in_view`: shown under its name as it grows. `digests` by algorithm (RFC 9530) are what the sender
     says the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids that `concat`
     names. `joined` is when a part became part of a file, in seconds since the epoch. `only` and `present`: it may
-    replace a file with one of these entity tags, or any file, but not come to be where there is none.
+    replace a file with one of these entity tags, or any file, but not come to be where there is none. `broken` says why
+    it can't go on, if it can't.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     concat: str = ""
     parts: list[str] = []
     joined: float = 0.0
+    broken: str = ""
 
     @property
     def expect(self) -> Expect:
@@ -68,6 +70,7 @@ class Upload:
         self.digest = RunningDigest(staged) if digest else None
         self.lease = Lease()
         self.gone = False
+        self.broken = record.broken  # known here even where it could not be written down
         self.modified = max(staged.modified, record.created)
         self.told = 0.0
         self._most = most
@@ -95,7 +98,7 @@ class Upload:
     @property
     def has_all(self) -> bool:
         """Every byte is there, whether it is a file yet or not."""
-        return self.record.length is not None and self.offset >= self.record.length
+        return self.record.length is not None and self.offset >= self.record.length and not self.broken
 
     @property
     def complete(self) -> bool:

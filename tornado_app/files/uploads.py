@@ -7,7 +7,6 @@ and the newest request wins: it tells the older one to let go, waits until that 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -162,10 +161,12 @@ class Uploads:
         self._recount(upload)
         return upload
 
-    def get(self, id: str) -> Upload:
-        """Raises NO_SUCH_UPLOAD, or GONE for one that expired."""
+    def get(self, id: str, *, broken: bool = False) -> Upload:
+        """Raises NO_SUCH_UPLOAD, GONE for one that expired, and BROKEN for one that can't go on unless those count."""
         upload = self._all.get(id)
         if upload is not None:
+            if not broken:
+                self._check_usable(upload)
             return upload
         if id in self._expired:
             raise problems.GONE(f"the upload {id!r} has expired: create another")
@@ -241,7 +242,25 @@ class Uploads:
     ) -> Writer:
         """Make every other request let go of an upload, and keep it so until the writer is released."""
         await upload.lease.wait(is_lost)
+        self._check_usable(upload)
         return self._grant(upload, let_go, check)
+
+    @staticmethod
+    def _check_usable(upload: Upload) -> None:
+        if upload.broken:
+            raise problems.BROKEN(
+                f"the upload {upload.id!r} can't go on: {upload.broken}; delete it and create another"
+            )
+
+    async def mark_broken(self, upload: Upload, why: str, error: BaseException | None = None) -> None:
+        """Nothing but deleting an upload is possible from here on: its bytes are not what they are taken for."""
+        upload.broken = why
+        log.error("upload %s can't go on: %s", upload.id, why, exc_info=error)
+        try:
+            await self.note(upload, broken=why)
+        except (problems.ProblemError, OSError):
+            log.exception("that upload %s can't go on could not be written down", upload.id)
+        self._recount(upload)
 
     def _grant(self, upload: Upload, let_go: Callable[[], None] | None = None, check: Check | None = None) -> Writer:
         """The right to write to an upload that nobody writes to. Raises NO_SUCH_UPLOAD."""
@@ -267,6 +286,7 @@ class Uploads:
             while upload.lacks_only_publishing and upload.writer is not None and upload.writer.is_internal:
                 await upload.lease.settled(is_lost)  # another is about to publish it
             await self.finish_quietly(upload)
+        self._check_usable(upload)
         if upload.gone:
             raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
 
@@ -299,9 +319,16 @@ class Uploads:
                     bytes_read=upload.offset,
                 )
         finally:
+            await self._note_overrun(writer)
             writer.release()
             await self._tidy(upload)
         return upload
+
+    async def _note_overrun(self, writer: Writer) -> None:
+        """Content that went past the length while it came ends an upload by the draft for good (section 4.4)."""
+        upload = writer.upload
+        if writer.overran and upload.record.kind == "draft" and not upload.broken:
+            await self.mark_broken(upload, f"its content went past its length of {upload.record.length} bytes")
 
     async def abandon(self, writer: Writer, why: str) -> None:
         """The body of a request was cut: what came is kept, unless nobody could go on with it. Releases.
@@ -311,16 +338,23 @@ class Uploads:
         if writer.ended:
             return  # whoever has ended it does the rest
         await writer.abandon(why)
+        await self._note_overrun(writer)
         await self._tidy(writer.upload)
         if writer.failure is None:
             await self.finish_quietly(writer.upload)
 
     async def take_back(self, writer: Writer) -> None:
-        """The body of a request is not what it says: the upload stands where it stood, or is gone if it began here."""
+        """The body of a request is not what it says: the upload stands where it stood, or is gone if it began here.
+
+        Raises:
+            ProblemError: BROKEN when what came can't be taken back.
+        """
         upload = writer.upload
-        await writer.roll_back()
-        if writer.begins and not writer.ousted and not upload.gone:
-            await self.cancel(upload)
+        try:
+            await writer.roll_back("the body is not what it says")
+        finally:
+            if writer.begins and not writer.ousted and not upload.gone:
+                await self.cancel_quietly(upload)
 
     async def finish_quietly(self, upload: Upload) -> None:
         """Publish an upload that lacks nothing else; a refusal is logged, and told to whoever appends."""
@@ -338,8 +372,7 @@ class Uploads:
         if not upload.complete and not upload.gone:
             self.news.of_progress(upload, is_pause=True)
         if upload.record.is_one_request and not upload.gone:
-            with contextlib.suppress(problems.ProblemError):  # somebody else is removing it
-                await self.cancel(upload)
+            await self.cancel_quietly(upload)
         is_whole_part = upload.record.name is None and upload.complete
         if is_whole_part and upload.id in self._making:
             self.news.of_upload(upload, "finished")  # it is never published, which would tell it
@@ -394,6 +427,15 @@ class Uploads:
             if expired:
                 metrics.EXPIRED.inc()
 
+    async def cancel_quietly(self, upload: Upload) -> None:
+        """As `cancel`, where something else is to be told: a failure is logged; what is left goes at the next start."""
+        try:
+            await self.cancel(upload)
+        except (problems.ProblemError, OSError):
+            log.exception("upload %s could not be removed", upload.id)
+            if upload.record.is_one_request:
+                self._forget(upload)
+
     def _discard(self, upload: Upload) -> None:
         staged, name = upload.staged, upload.record.name
         if upload.record.in_view and name is not None and upload.published is None and isinstance(staged, GrowsInView):
@@ -407,7 +449,10 @@ class Uploads:
         self.news.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
         self.news.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
         if not upload.record.is_kept:  # its status is the file's own
-            await self.run(upload.staged.discard)
+            try:
+                await self.run(upload.staged.discard)
+            except (problems.ProblemError, OSError):  # it is published all the same
+                log.exception("what is left of upload %s could not be removed", upload.id)
             self._forget(upload)
 
     def _publish_now(self, upload: Upload) -> FileStat:
@@ -450,7 +495,7 @@ class Uploads:
             )
 
     def _recount(self, upload: Upload) -> None:
-        is_making = not (upload.complete or upload.gone)
+        is_making = not (upload.complete or upload.gone or upload.broken)
         if is_making != (upload.id in self._making):
             (self._making.add if is_making else self._making.discard)(upload.id)
         metrics.IN_THE_MAKING.set(len(self._making))

@@ -63,6 +63,7 @@ class Writer:
         self._base = upload.offset
         self._received = upload.offset  # counted here alone: `offset` moves in a worker thread while bytes are queued
         self._guarded = False
+        self._unsafe = False
         self._pieces: list[Piece] = []
         self._queued = 0
         self._draining: asyncio.Task[None] | None = None
@@ -90,6 +91,11 @@ class Writer:
     def failure(self) -> BaseException | None:
         """Why the rest of the body will not be kept."""
         return self._failure or self._overrun
+
+    @property
+    def overran(self) -> bool:
+        """The body went past the length of the upload."""
+        return self._overrun is not None and self.upload.record.length is not None
 
     @property
     def is_full(self) -> bool:
@@ -163,12 +169,16 @@ class Writer:
             await self._make_good()
         self.release()
 
-    async def roll_back(self) -> None:
-        """Take back what this request brought, and release."""
+    async def roll_back(self, why: str) -> None:
+        """Take back what this request brought, and release. Raises BROKEN when that fails."""
         self.ended = True
         await self._drained()
-        await self._attempt(self._roll_back)
-        self.release()
+        try:
+            failure = await self._take_back(why)
+        finally:
+            self.release()
+        if failure is not None:
+            raise failure
 
     def release(self) -> None:
         """Let the next one write."""
@@ -188,10 +198,32 @@ class Writer:
                     await self._released.wait()
 
     async def _make_good(self) -> None:
-        """After a failure: what was on trial is taken back, what is kept is safe. Why it failed stays what it was."""
+        """After a failure: what was on trial or is not safe is taken back, what is kept is safe.
+
+        Why it failed stays what it was, unless the upload is broken by what follows.
+        """
         why = self._failure
-        await self._attempt(self._secure if self.check is None else self._roll_back)
-        self._failure = why or self._failure
+        if self.check is None and not self._unsafe:
+            unsafe = await self._tried(self._secure)
+            why = why or unsafe
+        if self.check is not None or self._unsafe:
+            why = await self._take_back(str(why or self._overrun)) or why
+        self._failure = why
+
+    async def _take_back(self, why: str) -> problems.ProblemError | None:
+        """Cut back to where the request began; what is wrong with the upload if that fails."""
+        error = await self._tried(self._roll_back)
+        if error is None:
+            return None
+        broken = f"{why}; and what came could not be taken back: {error or type(error).__name__}"
+        await self._uploads.mark_broken(self.upload, broken, error)
+        return problems.BROKEN(f"{broken}; delete the upload and create another")
+
+    async def _tried(self, step: Callable[[list[Piece]], None]) -> BaseException | None:
+        """Why a step failed, if it did, whatever has failed before."""
+        self._failure = None
+        await self._attempt(step)
+        return self._failure
 
     async def _drained(self) -> None:
         if self._draining is not None:
@@ -270,7 +302,11 @@ class Writer:
     def _secure(self, pieces: list[Piece]) -> None:
         """Make safe what was written; `pieces` were not and are dropped."""
         if self._uploads.durable and self.upload.offset > self._base:
-            self.upload.staged.sync()
+            try:
+                self.upload.staged.sync()
+            except Exception:
+                self._unsafe = True  # asked again, a kernel may say that all is well, without those bytes
+                raise
 
     def _roll_back(self, pieces: list[Piece]) -> None:
         """Take back what came; `pieces` were not written and are dropped."""

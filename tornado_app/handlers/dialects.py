@@ -59,7 +59,7 @@ class Dialect(ABC):
 
     async def delete(self, id: str) -> None:
         """Forget an upload; the file that it became stays."""
-        await self.uploads.cancel(self.uploads.get(id))
+        await self.uploads.cancel(self.uploads.get(id, broken=True))
         self.handler.set_status(204)
 
     def problem(self, problem: ProblemError) -> ProblemError:

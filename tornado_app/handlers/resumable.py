@@ -113,7 +113,7 @@ class Draft(Dialect):
         handler = self.handler
         handler.set_header("Upload-Complete", resumable.boolean(False))
         upload = self.upload
-        if upload is not None and not upload.gone:
+        if upload is not None and not (upload.gone or upload.broken):
             handler.set_header("Upload-Offset", upload.offset)
             if handler.request.method == "POST":
                 handler.set_header("Location", handler.location_of(upload))
@@ -183,5 +183,5 @@ class Draft(Dialect):
             self._interim({"Upload-Offset": str(offset)})
 
     def _interim(self, fields: dict[str, str]) -> None:
-        if resumable.takes_interim(self.handler.request.version, self.headers):
+        if self.fields.complete is not None and resumable.takes_interim(self.handler.request.version, self.headers):
             self.handler.interim(resumable.interim(fields))

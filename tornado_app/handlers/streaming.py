@@ -185,7 +185,10 @@ class StreamingHandler(BaseHandler):
         await self._refuse(error)
 
     async def _taken_back(self, writer: Writer, error: BodyError) -> problems.ProblemError:
-        await self.services.files.uploads.take_back(writer)
+        try:
+            await self.services.files.uploads.take_back(writer)
+        except problems.ProblemError as broken:
+            return broken
         return problems.BAD_BODY(str(error), bytes_read=writer.upload.offset)
 
     async def _refuse(self, error: BaseException) -> None:

@@ -85,8 +85,8 @@ class Tus(Dialect):
             try:
                 await self.uploads.finish(handler.writer)
             except ProblemError as error:
-                if error.kind is problems.CHECKSUM_MISMATCH and upload.offset == 0:
-                    await self.uploads.cancel(upload)
+                if upload.broken or (error.kind is problems.CHECKSUM_MISMATCH and upload.offset == 0):
+                    await self.uploads.cancel_quietly(upload)
                 raise
             handler.set_header("Upload-Offset", upload.offset)
         elif upload.record.parts and not upload.complete:
@@ -137,7 +137,7 @@ class Tus(Dialect):
 
     def problem(self, problem: ProblemError) -> ProblemError:
         upload = self.upload
-        if upload is not None and not upload.gone and problem.kind is not problems.OFFSET_MISMATCH:
+        if upload is not None and not (upload.gone or upload.broken) and problem.kind is not problems.OFFSET_MISMATCH:
             # A client that got no answer to its creation may still go on with what it brought.
             self.handler.set_header("Upload-Offset", upload.offset)
             if self.handler.request.method == "POST":

@@ -80,7 +80,9 @@ class _UploadsHandler(StreamingHandler):
     def _is_tus(self) -> bool:
         headers = self.request.headers
         kind = parameters.media_type(headers.get("Content-Type", ""))
-        return "Tus-Resumable" in headers or kind == tus.MEDIA_TYPE or self.request.method == "OPTIONS"
+        if "Tus-Resumable" in headers or kind == tus.MEDIA_TYPE or self.request.method == "OPTIONS":
+            return True
+        return self.request.method == "POST" and any(name in headers for name in tus.CREATING)
 
     def _dialect(self) -> Dialect:
         headers = self.request.headers
@@ -91,7 +93,7 @@ class _UploadsHandler(StreamingHandler):
                 self.request.method = override
             return Tus(self)
         if (
-            "Upload-Complete" in headers
+            "Upload-Complete" in headers  # even one that says nothing: it never makes a file
             or resumable.is_partial_upload(headers.get("Content-Type", ""))
             or self.request.method != "POST"
         ):

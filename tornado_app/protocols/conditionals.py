@@ -106,15 +106,19 @@ def evaluate(method: str, headers: Mapping[str, str], current: Validators | None
     return Verdict.PROCEED
 
 
-def range_holds(if_range: str | None, current: Validators) -> bool:
-    """Whether a Range header counts (section 13.1.5): only the same strong tag will do.
+def range_holds(if_range: str | None, current: Validators, now: float) -> bool:
+    """Whether a Range header counts (section 13.1.5): the same strong tag, or exactly the same strong date.
 
-    A date never does: a file that is known by its ETag could have changed twice within its second.
+    A date is strong once its second is over (section 8.8.2.2): before, the file could change again within it. `now` is
+    in seconds since 1970.
     """
     if if_range is None:
         return True
     tag = _TAG.fullmatch(if_range.strip(" \t"))
-    return tag is not None and not tag["weak"] and tag["opaque"] == current.etag
+    if tag is not None:
+        return not tag["weak"] and tag["opaque"] == current.etag
+    date = dates.read(if_range)
+    return date is not None and date == int(current.modified) and now >= date + 1
 
 
 def _date(headers: Mapping[str, str], name: str) -> int | None:

@@ -27,6 +27,9 @@ EXTENSIONS = (
 )
 """All but checksum-trailer: Tornado's parser refuses trailers."""
 
+CREATING = ("Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Checksum")
+"""What no other protocol says of a POST: without Tus-Resumable it is a mistake, and no file."""
+
 _COUNT = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"[^\s,]+")
 
