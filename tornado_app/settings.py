@@ -78,6 +78,7 @@ class Settings:
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
     max_upload_size: int = _setting(0, "most bytes of one upload; 0 is no limit but the disk's")
     max_uploads: int = _setting(1000, "uploads that may be in the making at once")
+    max_uploads_each: int = _setting(250, "uploads that one token at one address may have in the making at once")
     upload_expiry: float = _setting(604800.0, "seconds without a new byte after which an upload is removed")
     idle_timeout: float = _setting(60.0, "seconds without a byte after which an upload's connection is cut")
     send_timeout: float = _setting(600.0, "seconds after which a download is cut whose reader takes nothing")
@@ -158,7 +159,7 @@ def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
     positive = (
         *("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
-        *("max_uploads", "max_field_size", "upload_expiry", "idle_timeout", "send_timeout"),
+        *("max_uploads", "max_uploads_each", "max_field_size", "upload_expiry", "idle_timeout", "send_timeout"),
     )
     for name in positive:
         if getattr(settings, name) <= 0:

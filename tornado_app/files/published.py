@@ -128,10 +128,12 @@ class PublishedFiles:
         length: int | None,
         digests: Mapping[str, bytes],
         let_go: Callable[[], None],
+        client: str = "",
     ) -> Put:
         """Begin to replace or create a file; what is written to the writer is it once `finish_put` has been called.
 
-        `digests` are what the bytes should have, by hashlib name; `length` is None while it is not known.
+        `digests` are what the bytes should have, by hashlib name; `length` is None while it is not known; `client` as
+        in `Uploads.create`.
 
         Raises:
             ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, and what `Uploads.create` raises.
@@ -148,7 +150,7 @@ class PublishedFiles:
             present=expect.present,
             digests=known,
         )
-        upload = await self._uploads.create(record)
+        upload = await self._uploads.create(record, client=client)
         writer = await self._uploads.write(upload, 0, let_go, DigestCheck(checked) if checked else None)
         return Put(writer, replaces=current is not None)
 

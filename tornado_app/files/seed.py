@@ -92,6 +92,7 @@ class SeedFiles:
         overwrite: bool = False,
         body_size: int | None = None,
         let_go: Callable[[], None] = lambda: None,
+        client: str = "",
     ) -> Writer:
         """The right to append at `bytes_read`; the first piece, at 0, begins the upload. `body_size`: if it is known.
 
@@ -116,7 +117,7 @@ class SeedFiles:
                 upload = None
             begins = upload is None
             if upload is None:
-                upload = await self._begin(name, bytes_read, file_size, overwrite)
+                upload = await self._begin(name, bytes_read, file_size, overwrite, client)
         if file_size is not None and upload.record.length not in (None, file_size):
             raise problems.BAD_PARAMETERS(
                 f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
@@ -151,7 +152,7 @@ class SeedFiles:
         upload = self._uploads.find(_id(name))
         return None if upload is None or upload.complete else upload
 
-    async def _begin(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool) -> Upload:
+    async def _begin(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool, client: str) -> Upload:
         stat: FileStat | None = await self._uploads.run(self._store.check_target, name)
         if bytes_read:
             if stat is not None:
@@ -178,7 +179,7 @@ class SeedFiles:
             overwrite=overwrite,
             in_view=file_size is None,
         )
-        return await self._uploads.create(record, _id(name))
+        return await self._uploads.create(record, _id(name), client=client)
 
 
 def _id(name: str) -> str:

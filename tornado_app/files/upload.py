@@ -63,8 +63,11 @@ class Record(msgspec.Struct, omit_defaults=True):
 class Upload:
     """One upload, as the event loop knows it."""
 
-    def __init__(self, id: str, record: Record, staged: StagedData, *, digest: bool, most: int | None) -> None:
+    def __init__(
+        self, id: str, record: Record, staged: StagedData, *, digest: bool, most: int | None, client: str = ""
+    ) -> None:
         self.id = id
+        self.client = client
         self.record = record
         self.staged = staged
         self.digest = RunningDigest(staged) if digest else None
@@ -94,6 +97,11 @@ class Upload:
     def published(self) -> FileStat | None:
         """The file that it became."""
         return self.staged.published
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing has come, and something is to come."""
+        return self.offset == 0 and not self.record.parts and not self.complete
 
     @property
     def has_all(self) -> bool:

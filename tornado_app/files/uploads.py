@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
@@ -34,6 +34,9 @@ log = logging.getLogger("holdfast.files")
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
 _RETRY_S = 10  # after which one of too many uploads may have ended
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
+EMPTY_EXPIRY_S = 900.0
+"""How long an upload without a byte, or one that can't go on, is kept at most: it holds a place, and nothing else."""
+
 JOINED_EXPIRY_S = 3600.0
 """What a part is kept at most, once it has become part of a file: a client may use it again."""
 
@@ -59,7 +62,8 @@ class Uploads:
         self._trips = trips
         self.news = News(emit)
         self._all: dict[str, Upload] = {}
-        self._making: set[str] = set()
+        self._making: dict[str, str] = {}  # whose they are, by id
+        self._per_client: Counter[str] = Counter()
         self._open: OrderedDict[str, Upload] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -119,8 +123,10 @@ class Uploads:
 
     # -- making and finding
 
-    async def create(self, record: Record, id: str | None = None) -> Upload:
+    async def create(self, record: Record, id: str | None = None, *, client: str = "") -> Upload:
         """A new, empty upload. Without a name it will be published under its id, unless it is a part.
+
+        `client` tells those who send apart; "" is the server itself.
 
         Raises:
             ProblemError: BAD_NAME, FILE_EXISTS, TOO_LARGE, TOO_MANY, NO_SPACE; then nothing was made.
@@ -137,16 +143,37 @@ class Uploads:
                 "finish or cancel one, or try again later",
                 headers={"Retry-After": str(_RETRY_S)},
             )
-        self._making.add(id)
+        self._check_share(client)
+        self._occupy(id, client)
         try:
-            upload = self._add(id, record, await self.run(self._make, id, record))
+            upload = self._add(id, record, await self.run(self._make, id, record), client)
         except BaseException:
-            self._making.discard(id)
+            self._vacate(id)
             raise
         self._keep_open(upload)
         metrics.CREATED.labels(record.kind).inc()
         self.news.of_upload(upload, "created")
         return upload
+
+    def _check_share(self, client: str) -> None:
+        """Raises TOO_MANY for a client that has its share of the places."""
+        count, most = self._per_client[client], self._settings.max_uploads_each
+        if client and count >= most:
+            raise problems.TOO_MANY(
+                f"{count} uploads of yours are in the making, as many as one token at one address may have "
+                "(--max-uploads-each); finish or cancel one, or try again later",
+                headers={"Retry-After": str(_RETRY_S)},
+            )
+
+    def _occupy(self, id: str, client: str) -> None:
+        self._making[id] = client
+        self._per_client[client] += 1
+
+    def _vacate(self, id: str) -> None:
+        client = self._making.pop(id)
+        self._per_client[client] -= 1
+        if not self._per_client[client]:
+            del self._per_client[client]
 
     def _make(self, id: str, record: Record) -> StagedData:
         if record.name is not None:
@@ -154,9 +181,9 @@ class Uploads:
         self.check_space(record.length or 0)
         return self._store.create(id, msgspec.json.encode(record))
 
-    def _add(self, id: str, record: Record, staged: StagedData) -> Upload:
+    def _add(self, id: str, record: Record, staged: StagedData, client: str = "") -> Upload:
         most = self._settings.max_upload_size or None
-        upload = Upload(id, record, staged, digest=self._settings.digest_uploads, most=most)
+        upload = Upload(id, record, staged, digest=self._settings.digest_uploads, most=most, client=client)
         self._all[id] = upload
         self._recount(upload)
         return upload
@@ -181,7 +208,10 @@ class Uploads:
 
     def expires(self, upload: Upload) -> float:
         """When it will be removed unless bytes come, in seconds since the epoch."""
-        expires = upload.modified + self._settings.upload_expiry
+        kept = self._settings.upload_expiry
+        if upload.is_empty or upload.broken:
+            kept = min(kept, EMPTY_EXPIRY_S)
+        expires = upload.modified + kept
         return min(expires, upload.record.joined + JOINED_EXPIRY_S) if upload.record.joined else expires
 
     def info(self, upload: Upload) -> UploadInfo:
@@ -497,7 +527,10 @@ class Uploads:
     def _recount(self, upload: Upload) -> None:
         is_making = not (upload.complete or upload.gone or upload.broken)
         if is_making != (upload.id in self._making):
-            (self._making.add if is_making else self._making.discard)(upload.id)
+            if is_making:
+                self._occupy(upload.id, upload.client)
+            else:
+                self._vacate(upload.id)
         metrics.IN_THE_MAKING.set(len(self._making))
 
     def _forget(self, upload: Upload) -> None:

@@ -128,7 +128,24 @@ class ProcessEventsHandler(_Watching):
         await self.watch(id, BulkRequest(ids=[id]), query.after)
 
 
-def line_of(event: Event) -> bytes:
-    """An event as it goes over the wire; only what can be replayed has an id."""
-    id = b"" if event.seq is None else b"id: %d\n" % event.seq
-    return b"%sevent: %s\ndata: %s\n\n" % (id, event.type.encode(), _encode(event))
+class _Lines:
+    """Events as they go over the wire: those told last are written once, however many watch."""
+
+    def __init__(self, most: int = 1024) -> None:
+        self._known: dict[int, tuple[Event, bytes]] = {}  # by identity, which is the event's as long as it is here
+        self._most = most
+
+    def of(self, event: Event) -> bytes:
+        """Only what can be replayed has an id."""
+        known = self._known.get(id(event))
+        if known is not None:
+            return known[1]
+        number = b"" if event.seq is None else b"id: %d\n" % event.seq
+        line = b"%sevent: %s\ndata: %s\n\n" % (number, event.type.encode(), _encode(event))
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[id(event)] = event, line
+        return line
+
+
+line_of = _Lines().of

@@ -297,6 +297,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
             length=self.body_size if form is None else None,
             digests=self._given_digests(),
             let_go=self.let_go,
+            client=self.client,
         )
         self.writer, self.decoder = self._put.writer, form
         self.writer.begins = True

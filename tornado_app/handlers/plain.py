@@ -20,12 +20,16 @@ class Plain(Dialect):
         if form is not None:
             return None  # until its file begins
         check = self.content_check()  # what can't be read makes nothing
-        self.upload = await self.uploads.create(self.record("plain", length=self.handler.body_size))
+        self.upload = await self.uploads.create(
+            self.record("plain", length=self.handler.body_size), client=self.handler.client
+        )
         return await self.uploads.write(self.upload, 0, self.handler.let_go, check)
 
     async def begin_file(self, name: str) -> Writer:
         record = self.record("plain")
-        self.upload = await self.uploads.create(record if record.name else msgspec.structs.replace(record, name=name))
+        self.upload = await self.uploads.create(
+            record if record.name else msgspec.structs.replace(record, name=name), client=self.handler.client
+        )
         return await self.uploads.write(self.upload, 0, self.handler.let_go)
 
     async def created(self) -> None:

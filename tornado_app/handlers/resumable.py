@@ -38,7 +38,7 @@ class Draft(Dialect):
         length = self._length(0, None)
         self.uploads.check_length(length)
         check = self.content_check()
-        self.upload = await self.uploads.create(self.record("draft", length=length))
+        self.upload = await self.uploads.create(self.record("draft", length=length), client=self.handler.client)
         location = self.handler.location_of(self.upload)
         self._interim({"Location": location, "Upload-Limit": self._limits(self.upload)})
         writer = await self._begin(self.upload, 0)

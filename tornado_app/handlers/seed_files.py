@@ -91,6 +91,7 @@ class UploadHandler(StreamingHandler, SeedHandler):
             overwrite=query.overwrite,
             body_size=self.body_size if self.decoder is None else None,
             let_go=self.let_go,
+            client=self.client,
         )
 
     @operation("seed_upload_status", UploadStatus, problems.NO_SUCH_FILE)

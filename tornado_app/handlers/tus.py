@@ -69,7 +69,7 @@ class Tus(Dialect):
     async def _create(self, record: Record) -> Upload:
         """A new upload; or, when the answer to a creation from parts was lost, the one that it made."""
         try:
-            return await self.uploads.create(record)
+            return await self.uploads.create(record, client=self.handler.client)
         except ProblemError as error:
             made = None
             if error.kind is problems.FILE_EXISTS:
