@@ -145,6 +145,16 @@ class TestWhoWrites:
         assert (await http.patch(url, headers=headers, content=b"abc"[stands:])).is_success
         assert upload.published is not None
 
+    async def test_the_server_itself_at_work_counts_as_no_other_client(self, app: App, http: httpx.AsyncClient) -> None:
+        url = await create(http, 3)
+        upload = upload_of(app, url)
+        busy = await app.services.files.uploads.hold(upload)
+        asked = asyncio.ensure_future(http.head(url, headers=TUS))
+        await until(lambda: asyncio.sleep(0, busy.ousted))
+        busy.release()
+        assert (await asked).status_code == 200
+        assert upload.lease._patience == 0
+
     async def test_deletes_at_once_are_all_answered(self, app: App, http: httpx.AsyncClient, base_url: str) -> None:
         url = await create(http, 9)
         stalled = await stalled_at(app, base_url, url, b"abc")

@@ -85,7 +85,8 @@ class Lease:
 
     def _interrupt(self, writer: Writer) -> None:
         now = time.monotonic()
-        if not (writer.ousted or writer.ended) and (writer.is_full or now - writer.moved < SILENT_S):
+        is_moving = writer.is_full or now - writer.moved < SILENT_S
+        if is_moving and not (writer.ousted or writer.ended or writer.is_internal):
             self._patience = min(MOST_S, max(FIRST_S, 2 * self._patience))
             self._interrupted = now
         writer.oust()
