@@ -336,6 +336,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         {200: Content(type=FileInfo, headers=("ETag",)), 201: Content(type=FileInfo, headers=("ETag", "Location"))},
         problems.BAD_NAME,
         problems.DIGEST_MISMATCH,
+        problems.BROKEN,
         problems.CONFLICT,
         problems.PRECONDITION_FAILED,
         problems.UNAVAILABLE,

@@ -106,6 +106,8 @@ class UploadHandler(StreamingHandler, SeedHandler):
         problems.OFFSET_MISMATCH,
         problems.FILE_EXISTS,
         problems.CONFLICT,
+        problems.LOCKED,
+        problems.BROKEN,
         problems.TOO_LARGE,
         problems.TOO_MANY,
         problems.NO_SPACE,

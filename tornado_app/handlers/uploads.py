@@ -165,6 +165,7 @@ class UploadsHandler(_UploadsHandler):
         problems.INCONSISTENT_LENGTH,
         problems.DIGEST_MISMATCH,
         problems.NO_SUCH_UPLOAD,
+        problems.BROKEN,
         problems.FILE_EXISTS,
         problems.CONFLICT,
         problems.PRECONDITION_FAILED,
@@ -219,6 +220,8 @@ class UploadHandler(_UploadsHandler):
         problems.NO_SUCH_UPLOAD,
         problems.OFFSET_MISMATCH,
         problems.MISMATCHING_OFFSET,
+        problems.GONE,
+        problems.BROKEN,
         problems.FILE_EXISTS,
         problems.CONFLICT,
         problems.PRECONDITION_FAILED,
@@ -243,6 +246,8 @@ class UploadHandler(_UploadsHandler):
         "upload_head",
         {200: Content("", headers=_ANSWERED), 204: Content("", headers=_ANSWERED)},
         problems.NO_SUCH_UPLOAD,
+        problems.GONE,
+        problems.BROKEN,
         problems.PRECONDITION_FAILED,
         headers=("Tus-Resumable",),
     )
@@ -250,7 +255,7 @@ class UploadHandler(_UploadsHandler):
         """Tell where an upload stands: 200 by tus, 204 by the IETF draft. An older request for it lets go."""
         await self.dialect.head(id)
 
-    @operation("get_upload", UploadInfo, problems.NO_SUCH_UPLOAD)
+    @operation("get_upload", UploadInfo, problems.NO_SUCH_UPLOAD, problems.GONE, problems.BROKEN)
     async def get(self, id: UploadId) -> None:
         """Show an upload as it stands."""
         uploads = self.services.files.uploads
@@ -265,6 +270,7 @@ class UploadHandler(_UploadsHandler):
         "delete_upload",
         None,
         problems.NO_SUCH_UPLOAD,
+        problems.GONE,
         problems.PRECONDITION_FAILED,
         headers=("Tus-Resumable",),
     )
