@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import re
@@ -37,7 +38,7 @@ def refuse(places: Iterable[tuple[str, Path]], folder: Path | None = None) -> No
     Raises:
         DangerousName: with all that would be dangerous.
     """
-    homes = _homes()
+    homes = _homes(os.path.expanduser("~"), os.geteuid())
     real = _Real()
     inside = None if folder is None else real.path(folder)
     found: list[str] = []
@@ -91,11 +92,12 @@ def _is_dangerous(path: Path, named: int, homes: Sequence[Path]) -> bool:
     return False
 
 
-def _homes() -> list[Path]:
+@functools.lru_cache(maxsize=4)
+def _homes(home: str, user: int) -> tuple[Path, ...]:
     """The user's own home folders, as the environment and as the system have it, and root's."""
-    found = {Path(os.path.realpath(os.path.expanduser("~"))), Path("/root")}
+    found = {Path(os.path.realpath(home)), Path("/root")}
     try:
-        found.add(Path(os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)))
+        found.add(Path(os.path.realpath(pwd.getpwuid(user).pw_dir)))
     except KeyError:  # a user without an entry, as in containers
         pass
-    return sorted(found)
+    return tuple(sorted(found))
