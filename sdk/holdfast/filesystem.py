@@ -231,9 +231,14 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         lpath: Any,
         callback: Callback = DEFAULT_CALLBACK,
         outfile: BinaryIO | None = None,
+        allow_dangerous: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Fetch a file; the next call goes on with what one that was interrupted has fetched."""
+        """Fetch a file; the next call goes on with what one that was interrupted has fetched.
+
+        Raises:
+            DangerousName: it would land where programs run or trust it, and `allow_dangerous` is false.
+        """
         name = self._strip_protocol(rpath)
         if outfile is not None or isfilelike(lpath):
             super().get_file(name, lpath, callback=callback, outfile=outfile)
@@ -241,7 +246,8 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
             os.makedirs(lpath, exist_ok=True)
         else:
             with _as_os_errors(name):
-                _bring(self.client.files.download(name, lpath, overwrite=True), callback)
+                transfer = self.client.files.download(name, lpath, overwrite=True, allow_dangerous=allow_dangerous)
+                _bring(transfer, callback)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy a file, through here."""

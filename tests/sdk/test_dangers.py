@@ -147,3 +147,17 @@ async def test_the_async_face_refuses_too(aclient: holdfast.AsyncClient, home: P
     with pytest.raises(errors.DangerousName):
         await aclient.files.download(f"{prefix}/bin/ls", f"{home}/bin/")
     assert not (home / "bin").exists()
+
+
+@pytest.mark.slow
+def test_fsspec_refuses_too_unless_told(client: holdfast.Client, served: ServerProcess, home: Path) -> None:
+    from holdfast.filesystem import HoldfastFileSystem
+
+    name = f"{uuid.uuid4().hex}/.profile"
+    client.files.write(name, b"x")
+    fs = HoldfastFileSystem(served.url, skip_instance_cache=True)
+    with pytest.raises(errors.DangerousName):
+        fs.get(name, str(home / ".profile"))
+    assert list(home.iterdir()) == []
+    fs.get(name, str(home / ".profile"), allow_dangerous=True)
+    assert (home / ".profile").read_bytes() == b"x"
