@@ -124,6 +124,22 @@ def test_a_rollback_that_takes_its_server_with_it_is_parked_too(unlucky: Unlucky
     assert unlucky.ended("poison")["state"] == "cancelled"
 
 
+def test_a_rollback_that_a_kill_cuts_off_is_run_once_more_and_only_once(spawn_server: Spawn, tmp_path: Path) -> None:
+    trail = tmp_path / "trail"
+    unlucky = Unlucky(spawn_server(*FLAGS, HOLDFAST_FAULT="undone.written"))
+    unlucky.start("p", "steps", trail=str(trail), every=0.01)
+    unlucky.until("p", lambda process: (process["progress"]["done"] or 0) > 1)
+    unlucky.verb("p", "cancel")
+    unlucky.server.wait_for_death()
+    unlucky.server.environment = {}
+    unlucky.server.restart()
+    assert unlucky.ended("p")["state"] == "cancelled"
+    unlucky.start("q", "empty")  # whatever waits for the recovery comes after it
+    unlucky.ended("q")
+    unlucky.server.stop()
+    assert trail.read_text().count("undo") == 2
+
+
 def test_work_whose_server_is_killed_again_and_again_is_not_parked_while_it_makes_progress(unlucky: Unlucky) -> None:
     unlucky.start("p", "steps", to=10_000, every=0.01)
     for kill in range(5):

@@ -33,6 +33,7 @@ log = logging.getLogger("holdfast.processes")
 
 T = TypeVar("T")
 
+_LAST_WORD = 1.0  # seconds that a stop waits for a journal that does not take what it writes
 _TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
 
@@ -80,7 +81,7 @@ class Attempts:
     async def close(self, grace: float) -> None:
         """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
         self._closing = True
-        self.spawn(self._say_stopping())
+        saying = self._loop.create_task(self._say_stopping())
         for run in self._runs.values():
             self._stop(run)
         try:
@@ -92,6 +93,8 @@ class Attempts:
             names = ", ".join(self._runs)
             log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
         self._closed = True
+        await asyncio.wait([saying], timeout=_LAST_WORD)
+        saying.cancel()
         try:
             await self.reports.keep_lines()
             await self.reports.keep_newest()

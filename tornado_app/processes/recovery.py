@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from holdfast.wire import State
+from tornado_app.processes import rows
 from tornado_app.processes.book import Book, Recovered
 from tornado_app.processes.journal import Journal
 from tornado_app.processes.rows import Record
@@ -40,7 +41,11 @@ class Recovery:
             for row in self._found.suspects:
                 await self._try(row, min(FIRST_TIME, 5 * FIRST_TIME / once) if row.crashes == 1 else AGAIN)
             await insist("that the queue goes on", lambda: write(self._book.go_on))
-        for row in self._found.cancelling:
+            read = functools.partial(self._journal.read, rows.cancelling)  # much may have been rolled back meanwhile
+            cancelling = await insist("what is to be rolled back", read)
+        else:
+            cancelling = self._found.cancelling
+        for row in cancelling:
             self._attempts.spawn(self._attempts.roll_back(row))
 
     async def _try(self, row: Record, patience: float) -> None:

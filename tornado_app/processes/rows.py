@@ -268,6 +268,12 @@ def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
     return wanted.work_type in (None, work_type) and (wanted.label or {}).items() <= given.items()
 
 
+def cancelling(connection: Connection) -> list[Record]:
+    """What is to be rolled back, or is being."""
+    query = select(*COLUMNS).where(processes.c.state == State.CANCELLING.value).order_by(processes.c.n)
+    return [record(row) for row in connection.execute(query)]
+
+
 def counts(connection: Connection) -> list[tuple[str, str, int]]:
     """How many processes there are by state and work type, for what has not ended."""
     live = [s.value for s in (State.QUEUED, State.RUNNING, State.PAUSING, State.PAUSED, State.CANCELLING)]
