@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 from holdfast.wire import State
@@ -14,6 +15,8 @@ from tornado_app.processes.rows import Record
 
 if TYPE_CHECKING:
     from tornado_app.processes.attempts import Attempts
+
+log = logging.getLogger("holdfast.processes")
 
 FIRST_TIME = 1.0
 """Most seconds that a process runs alone whose server has died once; all of them together have five times as long."""
@@ -39,7 +42,10 @@ class Recovery:
         if self._found.suspects:
             once = sum(row.crashes == 1 for row in self._found.suspects)
             for row in self._found.suspects:
-                await self._try(row, min(FIRST_TIME, 5 * FIRST_TIME / once) if row.crashes == 1 else AGAIN)
+                try:
+                    await self._try(row, min(FIRST_TIME, 5 * FIRST_TIME / once) if row.crashes == 1 else AGAIN)
+                except Exception:  # a bug in trying one must not hold the queue for ever
+                    log.exception("process %s can't be tried alone", row.id)
             await insist("that the queue goes on", lambda: write(self._book.go_on))
             read = functools.partial(self._journal.read, rows.cancelling)  # much may have been rolled back meanwhile
             cancelling = await insist("what is to be rolled back", read)
