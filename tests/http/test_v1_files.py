@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.http.uploads import until
+from tests.http.uploads import TUS, metadata, until
 from tests.servers import ServerProcess, wait_until
 from tornado_app.app import App
 from tornado_app.files import digests as known_digests
@@ -756,3 +756,19 @@ class TestOrigins:
             assert answer.status_code == 403
             assert "Access-Control-Allow-Origin" not in answer.headers
         assert (await http.get("/v1/files/a.csv")).status_code == 401
+
+
+async def test_dot_names_come_in_on_every_way(http: httpx.AsyncClient, files: Path) -> None:
+    tus = {**TUS, "Upload-Length": "1", "Content-Type": "application/offset+octet-stream"}
+    draft = {"Upload-Complete": "?1", "Content-Disposition": 'attachment; filename=".draft/.x"'}
+    answers = [
+        await http.put("/v1/files/.put/.x", content=b"x"),
+        await http.post("/v1/uploads", headers=tus | metadata(filename=".tus/.x"), content=b"x"),
+        await http.post("/v1/uploads", headers=draft, content=b"x"),
+        await http.post("/upload/?file_name=.seed/.x&file_size=1", content=b"x"),
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 200], [answer.text for answer in answers]
+    wanted = {f"{way}/.x" for way in (".put", ".tus", ".draft", ".seed")}
+    found = (await http.get("/v1/files", params={"prefix": "."})).json()["items"]
+    assert {file["name"] for file in found} == wanted
+    assert (await http.get("/download/?file_name=.seed/.x")).json()["file_content"] == "x"

@@ -123,6 +123,9 @@ def test_folders_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> Non
     assert {f["name"] for f in shell.lines("ls", folder.name)} == {
         f"{folder.name}/x/{name}" for name in ("b", "in/a", file.name)
     }
+    level = {f"{folder.name}/x/{name}" for name in ("b", "in/", file.name)}
+    assert {item["name"] for item in shell.lines("ls", "--level", f"{folder.name}/x")} == level
+    assert {line.split("\t")[2] for line in shell("ls", "--level", f"{folder.name}/x/").splitlines()} == level
     shell("download", f"{folder.name}/x/", "--to", str(tmp_path / "down"))
     assert (tmp_path / "down" / "in" / "a").read_text() == "a"
 

@@ -295,3 +295,79 @@ def test_it_can_be_pickled_and_makes_connections_of_its_own_after_a_fork(fs: Hol
     assert fs.client is first
     fs._process = 0  # as in a child
     assert fs.client is not first
+
+
+def test_names_with_a_leading_dot_go_there_and_back(fs: HoldfastFileSystem, tmp_path: Path) -> None:
+    here = tmp_path / "site"
+    (here / ".well-known").mkdir(parents=True)
+    wanted = {".nojekyll": b"", ".gitattributes": b"* text=auto\n", ".well-known/.x": b"x", "index.html": b"<p>"}
+    for name, content in wanted.items():
+        (here / name).write_bytes(content)
+    fs.put(f"{here}/", "dotted", recursive=True)
+    assert fs.find("dotted") == sorted(f"dotted/{name}" for name in wanted)
+    top = (".gitattributes", ".nojekyll", ".well-known", "index.html")
+    assert fs.ls("dotted", detail=False) == [f"dotted/{name}" for name in top]
+    assert {name: fs.cat_file(f"dotted/{name}") for name in wanted} == wanted
+    fs.get("dotted/", f"{tmp_path}/back/", recursive=True)
+    back = tmp_path / "back"
+    assert {path.relative_to(back).as_posix() for path in back.rglob("*") if path.is_file()} == {*wanted}
+
+
+def test_one_level_is_one_request(fs: HoldfastFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("levels/a", "levels/b/c", "levels/b/d/e", "levels/f/g"):
+        fs.pipe_file(name, b"")
+    asked: list[str] = []
+    ask = fs.client._run
+    monkeypatch.setattr(fs.client, "_iterate", watched(fs.client._iterate, asked))
+    monkeypatch.setattr(fs.client, "_run", watched(ask, asked))
+    assert fs.ls("levels", detail=False) == ["levels/a", "levels/b", "levels/f"]
+    assert fs.glob("levels/*") == ["levels/a", "levels/b", "levels/f"]
+    assert len(asked) == 2
+    assert [(root, sorted(folders), sorted(files)) for root, folders, files in fs.walk("levels")] == [
+        ("levels", ["b", "f"], ["a"]),
+        ("levels/b", ["d"], ["c"]),
+        ("levels/b/d", [], ["e"]),
+        ("levels/f", [], ["g"]),
+    ]
+    assert len(asked) == 6
+
+
+def watched(call: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
+    """The call, which notes that it was made."""
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(call.__name__)
+        return call(*args, **kwargs)
+
+    return noted
+
+
+def test_an_open_file_has_what_caches_and_readers_ask_for(fs: HoldfastFileSystem) -> None:
+    data = b"".join(b"%d\n" % number for number in range(100_000))
+    fs.pipe_file("lines.txt", data)
+    with fs.open("lines.txt") as file:
+        assert (file.size, file.blocksize > 0, file.details["size"], file.info()["name"]) == (
+            len(data),
+            True,
+            len(data),
+            "lines.txt",
+        )
+        assert file._fetch_range(5, 10) == data[5:10]
+        assert [next(file) for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
+        assert (file.readline(1), file.readline()) == (b"3", b"\n")
+        assert file.readlines() == data.splitlines(keepends=True)[4:]
+        assert (file.read(), file.readline()) == (b"", b"")
+        buffer = bytearray(6)
+        file.seek(-6, 2)
+        assert (file.readinto(buffer), bytes(buffer)) == (6, data[-6:])
+        again = pickle.loads(pickle.dumps(file))
+        assert again.read(10) == file.read(10)
+        file.seek(0)
+        fs.pipe_file("lines.txt", b"other")
+        with pytest.raises(errors.RemoteChanged):
+            file.read()
+    with fs.open("lines.txt", "r") as text:
+        assert text.read() == "other"
+    fs.pipe_file("lines/a", b"")
+    with pytest.raises(IsADirectoryError):
+        fs.open("lines")
