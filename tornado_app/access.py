@@ -69,6 +69,10 @@ class Access:
         """Why a request is refused and how it could come in; "" when it may. `further` is one more token that does."""
         if self.has_token(authorization, further):
             return ""
+        why = self._without_token(stream)
+        return f"the token was not accepted; {why}" if why and authorization else why
+
+    def _without_token(self, stream: BaseIOStream) -> str:
         if self.peers is None:
             return "send the server's token as Authorization: Bearer TOKEN"
         if stream in self._own:

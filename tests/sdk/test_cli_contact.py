@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 import holdfast
@@ -171,13 +172,17 @@ def test_a_page_of_a_proxy_is_told_by_its_title_and_not_printed(
 def test_a_wrong_token_is_told_as_not_accepted(
     spawn_server: Callable[..., ServerProcess], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shell = Shell(spawn_server(HOLDFAST_TOKEN="right").url, capsys)
+    url = spawn_server(HOLDFAST_TOKEN="right").url
+    shell = Shell(url, capsys)
     shell("--token", "wrong", "ps", code=Exit.NOT_ALLOWED)
     assert "was not accepted" in shell.err
     assert "Give the server's token" not in shell.err
     shell("ps", code=Exit.NOT_ALLOWED)
     assert "Give the server's token" in shell.err
     assert "not accepted" not in shell.err
+    wrong = httpx.get(f"{url}/v1/files", headers={"Authorization": "Bearer wrong"})
+    assert wrong.json()["detail"].startswith("the token was not accepted; send ")
+    assert httpx.get(f"{url}/v1/files").json()["detail"].startswith("send ")
 
 
 def test_the_bar_says_that_the_digest_is_made(
