@@ -293,6 +293,16 @@ def test_a_page_of_large_values_ends_by_bytes(sqlite: Databases, postgresql: Dat
         assert pages == [5, 10, 12]
 
 
+@pytest.mark.parametrize("fixture", ["sqlite", "postgresql"])
+def test_a_key_that_no_checkpoint_could_keep_is_refused(request: pytest.FixtureRequest, fixture: str) -> None:
+    workshop: Databases = request.getfixturevalue(fixture)
+    fill(workshop, "CREATE TABLE keys (k TEXT, n INTEGER)", ["x" * 8192])
+    assert len(export(workshop)) == 1
+    fill(workshop, "DELETE FROM keys", ["x" * 8193])
+    with pytest.raises(WorkError, match="a key has 8193 characters; at most 8192"):
+        export(workshop)
+
+
 ENDLESS = {
     "sqlite": "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n) SELECT count(*) AS k FROM n",
     "postgresql": "SELECT count(*) AS k FROM generate_series(1, 1000000000000) AS n",

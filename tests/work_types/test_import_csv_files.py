@@ -36,7 +36,7 @@ def sqlite() -> Iterator[Databases]:
         yield made
 
 
-def job(workshop: Workshop, checkpoint: Any = None, *, serial: int = 0, **params: Any) -> Job[ImportCsv]:
+def job(workshop: Workshop, checkpoint: Any = None, *, serial: str = "0", **params: Any) -> Job[ImportCsv]:
     wanted = msgspec.convert({"file_name": "x.csv", "table": "t", **params}, ImportCsv)
     return Job(f"into {wanted.table}", wanted, checkpoint, serial=serial, services=workshop, log=workshop.log.append)
 
@@ -218,18 +218,26 @@ def test_it_can_be_stopped_anywhere_and_taken_back_whole() -> None:
     assert check(import_csv, params, prepare=prepare, snapshot=snapshot).result["rows"] == 20
 
 
+def test_a_file_that_seems_to_have_another_delimiter_is_told_in_the_log(sqlite: Databases) -> None:
+    load(sqlite, "a;b\n1;2\n")
+    assert "the file has one column, 'a;b': if ';' is its delimiter, say so" in sqlite.log
+    sqlite.log.clear()
+    load(sqlite, "a;b\n1;2\n", table="u", delimiter=";")
+    assert sqlite.log == []
+
+
 # -- after a failure in the middle
 
 
 def test_doing_what_the_error_says_is_right(workshop: Databases) -> None:
     said = refused(workshop, "a;b\n1,5;2\n3;4\n", batch_rows=1)  # the wrong delimiter, and a table made with it
     assert "cancel this process, which takes back what it has written, mend the file, and start another" in said
-    other = job(workshop, serial=1, delimiter=";")
+    other = job(workshop, serial="1", delimiter=";")
     with pytest.raises(WorkError, match="cancel that one, which takes the table back"):
         list(import_csv.function(other))
     remove_rows(job(workshop))
     assert not inspect(workshop.engine).has_table("t")
-    list(import_csv.function(job(workshop, serial=2, delimiter=";")))
+    list(import_csv.function(job(workshop, serial="2", delimiter=";")))
     assert workshop.ask("SELECT a, b FROM t ORDER BY a") == [("1,5", "2"), ("3", "4")]
     remove_rows(job(workshop))
     remove_rows(other)
@@ -242,7 +250,7 @@ def test_a_mended_file_is_loaded_once(workshop: Databases) -> None:
     said = refused(workshop, "a,b\n1,2\n3,4\n5,6\n", batch_rows=1)
     assert "the file has changed since the import began: cancel this one" in said
     remove_rows(job(workshop))
-    list(import_csv.function(job(workshop, serial=1)))
+    list(import_csv.function(job(workshop, serial="1")))
     assert workshop.ask("SELECT a FROM t ORDER BY a") == [("1",), ("3",), ("5",)]
 
 
@@ -254,7 +262,7 @@ def test_a_table_that_was_there_or_that_others_fill_is_not_taken_back(workshop: 
     # Another one begins with the table that the first has made, and has written nothing yet.
     refused(workshop, "a\n1\n2,3\n", batch_rows=1)
     workshop.files.put("x.csv", b"a\n9\n8\n")
-    second = import_csv.function(job(workshop, serial=1, batch_rows=1))
+    second = import_csv.function(job(workshop, serial="1", batch_rows=1))
     next(second)
     workshop.execute("DELETE FROM t WHERE a = '9'")
     remove_rows(job(workshop))

@@ -342,3 +342,12 @@ def test_a_cell_that_exits_with_another_status_fails() -> None:
         running = notebook.function(Job("p", Notebook("n.ipynb", "out.ipynb"), services=workshop))
         with pytest.raises(WorkError, match="cell 1 raised SystemExit: 3"):
             list(running)
+
+
+def test_a_file_that_is_too_large_for_a_notebook_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Workshop(SETTINGS) as workshop:
+        workshop.files.put("n.ipynb", b"{}")
+        monkeypatch.setattr(workshop.files, "size", lambda name: 10 << 30)
+        monkeypatch.setattr(workshop.files, "open", lambda name: pytest.fail("it was opened"))
+        with pytest.raises(WorkError, match="has 10737418240 bytes; a notebook of at most 67108864 is run"):
+            list(notebook.function(Job("p", Notebook("n.ipynb"), services=workshop)))

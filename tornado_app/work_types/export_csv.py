@@ -154,11 +154,11 @@ def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _At) -> _At:
     field = _defused if params.spreadsheet else _field
     if at.byte == 0:
         writer.writerow([field(name) for name in page.columns])
-    writer.writerows([field(value) for value in row[:-1]] for row in page.rows)
+    writer.writerows([field(value) for value in row[:-2]] for row in page.rows)
     out.flush()
     if not page.rows:
         return msgspec.structs.replace(at, byte=staged.tell())
-    kind, after = to_json(page.rows[-1][-1])
+    kind, after = to_json(page.rows[-1][-2])
     return msgspec.structs.replace(at, kind=kind, after=after, byte=staged.tell(), rows=at.rows + len(page.rows))
 
 

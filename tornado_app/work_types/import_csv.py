@@ -26,6 +26,7 @@ _HEADER = 1 << 20
 """Most characters of the row that names the columns."""
 _BATCH = 4 << 20
 """A batch ends after so many characters, however many rows were asked for."""
+_DELIMITERS = ";\t|,"
 _SHOWN = 60
 _AGAIN = "cancel this process, which takes back what it has written, mend the file, and start another"
 
@@ -67,6 +68,7 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
         source = _fingerprint(file, total)
         reader = _Records(file, params, job.setting("max_field_size"))
         header = _columns(database, reader, params)
+        _hint(job, header)
         with as_sentence(f"table {params.table!r} can't be made"):
             table = import_tables.open_table(database, job.key, params.table, header)
         position = import_tables.position_of(database, job.key, source, reader.lines.byte)
@@ -82,6 +84,13 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
 def remove_rows(job: Job[ImportCsv]) -> None:
     """Delete the rows of this process, its position, and the table if it made it and it is empty; all or nothing."""
     import_tables.take_back(job.database(job.params.database), job.key, job.params.table)
+
+
+def _hint(job: Job[ImportCsv], header: list[str]) -> None:
+    """Log what looks like a wrong delimiter: such a file loads, into one column."""
+    others = [mark for mark in _DELIMITERS if mark != job.params.delimiter and mark in header[0]]
+    if len(header) == 1 and others and job.attempt == 1:
+        job.log(f"the file has one column, {_shown(header[0])}: if {others[0]!r} is its delimiter, say so")
 
 
 def _columns(database: Engine, reader: _Records, params: ImportCsv) -> list[str]:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from sys import getsizeof
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,9 +22,9 @@ AFTER, LIMIT, MOST = "holdfast_after", "holdfast_limit", "holdfast_most"
 PAGE_BYTES = 8 << 20
 """A page ends after so many bytes, however many rows were asked for."""
 
+_LONGEST_KEY = 8192  # characters: a checkpoint is written many times
 _AT_ONCE = 8  # rows that PostgreSQL sends at once: each may be as large as the largest value
 _PROGRESS = 100_000  # instructions of SQLite between looks at the clock
-_COUNTED_AS = 16  # bytes of a value that is neither text nor octets
 
 # Types of PostgreSQL of which two values that are equal are also written alike, so their own order is total.
 _EXACT = {
@@ -46,7 +47,9 @@ class Order(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows in order, each with its key as the last value. `total` is how many the SELECT holds, on the last page."""
+    """Rows in order, each with its key and a size behind its values. `total` is how many the SELECT holds, on the last
+    page.
+    """
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
@@ -125,19 +128,26 @@ class Keyset:
         """Rows until there are enough, in number or in bytes; whether there are more."""
         rows: list[tuple[Any, ...]] = []
         size = 0
+        before: Any = self  # no key
         for row in found:
-            *fields, key, largest = row
-            if rows and rows[-1][-1] == key:
+            key = row[-2]
+            if key == before:
                 raise WorkError(f"key {self._name!r} is not unique: {key!r} is there twice")
             if len(rows) == limit or size > PAGE_BYTES:
                 return rows, True
-            sizes = [len(field) if isinstance(field, (str, bytes, memoryview)) else _COUNTED_AS for field in fields]
-            largest = max(largest or 0, *sizes)
-            if largest > self._most:
-                raise WorkError(f"the row with the key {str(key)[:100]!r} has {self._too_large(largest)}")
-            size += sum(sizes)
-            rows.append((*fields, key))
+            weight = sum(map(getsizeof, row))  # quick, and never less than their octets
+            if weight > self._most or (row[-1] or 0) > self._most:
+                self._check_size(row)
+            size += weight
+            before = key
+            rows.append(tuple(row))
         return rows, False
+
+    def _check_size(self, row: Sequence[Any]) -> None:
+        sizes = [len(field) for field in row[:-2] if isinstance(field, (str, bytes, memoryview))]
+        largest = max(row[-1] or 0, *sizes, 0)
+        if largest > self._most:
+            raise WorkError(f"the row with the key {str(row[-2])[:100]!r} has {self._too_large(largest)}")
 
     def _too_large(self, size: int | None = None) -> str:
         has = "a value that is too large" if size is None else f"a value of {size} bytes"
@@ -251,6 +261,10 @@ class Keyset:
 def to_json(key: Any) -> tuple[str, Any]:
     """The type of a key, and the key as a checkpoint can keep it. Raises `WorkError` for a type that it can't be."""
     kind = type(key).__name__
+    if isinstance(key, (str, bytes)) and len(key) > _LONGEST_KEY:
+        raise WorkError(
+            f"a key has {len(key)} characters; at most {_LONGEST_KEY} can be gone on from: choose a short one"
+        )
     if kind not in ("int", "float", "str", "bytes"):
         raise WorkError(f"the key is a {kind}; choose a column of numbers, text or octets")
     return kind, repr(key) if isinstance(key, float) else key  # JSON has no infinity

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INJECTED = "injected-parameters"
 PARAMETERS = "parameters"
+_MOST_BYTES = 64 << 20
+"""Most bytes of a notebook: it is in memory whole, several times over."""
 _WELL = ("", "0", "None")
 """Texts of a SystemExit that ends a run well: the cells behind it are not run, as papermill has it."""
 _LOOK_UP = 0.1  # seconds between looks whether a cell is to be interrupted
@@ -249,8 +251,11 @@ def _read(job: Job[Notebook]) -> NotebookNode:
 
     name = job.params.file_name
     try:
+        size = job.files.size(name)
+        if size > _MOST_BYTES:
+            raise WorkError(f"{name} has {size} bytes; a notebook of at most {_MOST_BYTES} is run: clear its outputs")
         with job.files.open(name) as file:
-            text = file.read().decode()
+            text = file.read(_MOST_BYTES).decode()
     except FileNotFoundError:
         raise WorkError(f"there is no file {name!r}: upload it first") from None
     except UnicodeDecodeError:
