@@ -60,7 +60,8 @@ async def start(http: httpx.AsyncClient, place: str) -> None:
     await waiting(http, place)
 
 
-@pytest.mark.parametrize("place", ["thread", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["thread", "process"])
 async def test_a_statement_without_end_is_paused_resumed_and_cancelled(
     processes: App, http: httpx.AsyncClient, place: str
 ) -> None:

@@ -24,9 +24,6 @@ SPELLINGS = ["".join(letters) for letters in itertools.product("aA", "bB", "cC")
 BLANKS = ["a", "a ", "a  ", " a", "b", "b "]
 
 
-pytestmark = pytest.mark.usefixtures("postgres_server")
-
-
 def has_icu(workshop: Databases) -> bool:
     return bool(workshop.ask("SELECT count(*) FROM pg_collation WHERE collprovider = 'i'")[0][0])
 
@@ -233,6 +230,7 @@ def workshop_is_empty(workshop: Workshop) -> bool:
     return workshop.files.list() == []
 
 
+@pytest.mark.usefixtures("postgres_server")
 @pytest.mark.parametrize("fixture", ["sqlite", "postgresql"])
 def test_the_transactions_that_read_can_not_write(request: pytest.FixtureRequest, fixture: str) -> None:
     workshop: Databases = request.getfixturevalue(fixture)
@@ -263,6 +261,7 @@ def too_large(workshop: Databases, query: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_value_that_is_too_large_is_refused_before_it_is_made(sqlite: Databases) -> None:
     for value in ("zeroblob(200000000)", "hex(zeroblob(60000000))", "group_concat(printf('%1000000d', k))"):
         rows = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 100)"
@@ -293,6 +292,7 @@ def test_a_page_of_large_values_ends_by_bytes(sqlite: Databases, postgresql: Dat
         assert pages == [5, 10, 12]
 
 
+@pytest.mark.usefixtures("postgres_server")
 @pytest.mark.parametrize("fixture", ["sqlite", "postgresql"])
 def test_a_key_that_no_checkpoint_could_keep_is_refused(request: pytest.FixtureRequest, fixture: str) -> None:
     workshop: Databases = request.getfixturevalue(fixture)
@@ -309,6 +309,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.usefixtures("postgres_server")
 @pytest.mark.parametrize("fixture", ["sqlite", "postgresql"])
 def test_a_query_may_have_a_time_limit(request: pytest.FixtureRequest, fixture: str) -> None:
     workshop: Databases = request.getfixturevalue(fixture)
@@ -318,6 +319,7 @@ def test_a_query_may_have_a_time_limit(request: pytest.FixtureRequest, fixture: 
     assert export(workshop, query_timeout_s=60) == [["1", "0"]]
 
 
+@pytest.mark.slow
 def test_check_holds_with_a_collation(sqlite: Databases) -> None:
     def prepare(workshop: Workshop) -> None:
         with workshop.database().begin() as connection:

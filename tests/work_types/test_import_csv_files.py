@@ -97,6 +97,7 @@ def test_files_as_programs_write_them_are_read(
     assert sqlite.ask("SELECT a, b FROM t ORDER BY a") == ROWS
 
 
+@pytest.mark.slow
 def test_a_letter_may_lie_across_two_pieces_of_the_file(sqlite: Databases) -> None:
     for encoding, letters in (("utf-8", "é€\U0001f600"), ("utf-16", "é\u0a0a\u000a"[:2] + "\u0a05\u0100\U0001f600")):
         text = "a,b\n" + "".join(f"{n},{letters * (n % 7)}\n" for n in range(40_000))
@@ -159,6 +160,7 @@ def test_a_name_that_postgresql_would_cut_is_a_sentence(postgres: str) -> None:
         load(workshop, "é" * 31 + ",b\n1,2\n")
 
 
+@pytest.mark.slow
 def test_as_many_columns_as_a_table_has(sqlite: Databases) -> None:
     names = ",".join(f"c{n}" for n in range(1999))
     assert load(sqlite, f"{names}\n{names}\n")["rows"] == 1
@@ -202,6 +204,7 @@ def test_what_is_no_csv_file_says_what_would_do(
     assert words in refused(sqlite, data, **params)
 
 
+@pytest.mark.slow
 def test_it_can_be_stopped_anywhere_and_taken_back_whole() -> None:
     """Also the table that it has made: the world is as before."""
 
@@ -283,6 +286,7 @@ def test_a_table_that_somebody_dropped_meanwhile_is_not_begun_anew(workshop: Dat
 # -- large things
 
 
+@pytest.mark.slow
 def test_fields_of_any_size_up_to_the_limit(sqlite: Databases) -> None:
     """A GeoJSON column of 131,073 characters was refused."""
     sizes = [131_073, 5 * MIB, 3]
@@ -333,6 +337,7 @@ class Endless(io.RawIOBase):
         return size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "fill", "words"),
     [
@@ -361,6 +366,7 @@ def test_a_file_without_line_ends_costs_constant_memory(head: bytes, fill: bytes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
+@pytest.mark.slow
 def test_a_long_line_of_too_many_fields_is_refused_before_they_are_made(sqlite: Databases) -> None:
     for n, line in enumerate(("," * (3 * MIB), '"x",' * MIB, '"' + "x\n" * MIB + '",' + ",y" * MIB)):
         said = refused(sqlite, "a,b\n" + line + "\n", table=f"t{n}")
@@ -369,11 +375,13 @@ def test_a_long_line_of_too_many_fields_is_refused_before_they_are_made(sqlite: 
     assert len(sqlite.ask("SELECT a FROM u")) == 2
 
 
+@pytest.mark.slow
 def test_a_batch_ends_by_its_size(sqlite: Databases) -> None:
     sqlite.files.put("x.csv", b"a,b\n" + b"".join(b"1,%s\n" % (b"x" * MIB) for _ in range(10)))
     assert [item.checkpoint.rows for item in import_csv.function(job(sqlite))] == [4, 8, 10]
 
 
+@pytest.mark.slow
 def test_a_gzip_file_that_unpacks_to_much_is_read_in_pieces() -> None:
     data = packed(b"a,b\n" + b"1,2\n" * (8 * MIB))
     with Small() as workshop:
