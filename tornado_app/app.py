@@ -21,11 +21,13 @@ from tornado_app.files.service import FileService
 from tornado_app.handlers import docs, health, index, seed_files, seed_processes
 from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
+from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
 from tornado_app.handlers.bulk import MOST, BulkServer
 from tornado_app.handlers.openapi import Contract, Route
+from tornado_app.links import Links
 from tornado_app.processes import lent
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.registry import Registry
@@ -45,6 +47,7 @@ def routes(services: Services) -> list[Route]:
         (r"/v1/files/?", file_handlers.FilesHandler),
         (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
         (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
+        (r"/v1/links", link_handlers.LinksHandler),
         (r"/v1/uploads/?", upload_handlers.UploadsHandler),
         (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
         # the seed
@@ -108,7 +111,7 @@ class App:
         reserved.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
-            access = _open_access(settings)
+            access, links = _open_access(settings)
             try:
                 registry = Registry.load(settings)
                 lent.check_databases(settings)
@@ -127,7 +130,7 @@ class App:
             lock.release()
             raise
         files.on_event = engine.hub.tell
-        return cls(settings, Services(settings, access, engine, files), lock)
+        return cls(settings, Services(settings, access, links, engine, files), lock)
 
     def application(self) -> Application:
         """The Tornado application."""
@@ -179,14 +182,14 @@ class App:
         self._lock.release()
 
 
-def _open_access(settings: Settings) -> Access:
+def _open_access(settings: Settings) -> tuple[Access, Links]:
     """See that the data directory is the server's own, and who may call. Raises `SettingsError`."""
     data_dir = settings.data_dir
     try:
         for name in ("journal.sqlite", *(() if "default" in settings.database else ("default.sqlite",))):
             private.create(data_dir / name)  # SQLite itself would let everybody read it, and its logs are as it is
         private.make_files(data_dir, leave=settings.files_dir)
-        return Access.open(settings)
+        return Access.open(settings), Links(data_dir, settings.link_life)
     except (OSError, private.NotPrivateError) as error:
         raise SettingsError(f"--data-dir {data_dir} can't be used: {error}") from error
 

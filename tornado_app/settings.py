@@ -56,6 +56,7 @@ class Settings:
     token_file: Path | None = _setting(None, "file that holds the token; nobody else may be able to write it")
     same_user: bool = _setting(False, "let the server's own user in without the token, too, on this machine")
     metrics_token: str = _setting("", "one more bearer token, which opens /metrics and nothing else", secret=True)
+    link_life: float = _setting(604800.0, "seconds that a signed link may be good for at most")
     allow_host: tuple[str, ...] = _setting((), "further Host that requests may name; may be repeated", metavar="HOST")
     allow_origin: tuple[str, ...] = _setting(
         (), "origin whose pages may call this server from a browser; may be repeated", metavar="ORIGIN"
@@ -158,6 +159,7 @@ def collect(namespace: argparse.Namespace, environ: Mapping[str, str]) -> Settin
 def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
     positive = (
+        "link_life",
         *("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
         *("max_uploads", "max_uploads_each", "max_field_size", "upload_expiry", "idle_timeout", "send_timeout"),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from holdfast.plans import Stop
 
 if TYPE_CHECKING:
-    from holdfast.widgets import Dashboard, DownloadLink, UploadBox
+    from holdfast.widgets import Dashboard, UploadBox
 
 
 class ShowsItself:
@@ -66,17 +66,3 @@ class ShowsFiles(ShowsItself):
         from holdfast.widgets import UploadBox
 
         return UploadBox(vars(self)["_client"], prefix, overwrite=overwrite)
-
-    def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
-        """A link to a file that any browser follows, and resumes, without the token. As a last line it can be clicked.
-
-        Args:
-            name: the file's name on the server.
-            expires: seconds that it is good for, where the server has a token. Whoever has the link can read the file.
-            base_url: the server as the browser reaches it, where that is not `client.base_url`.
-        """
-        from holdfast.widgets import DownloadLink
-
-        client = vars(self)["_client"]
-        token = client._connection.current_token()
-        return DownloadLink((base_url or client.base_url).rstrip("/"), name, token, expires)

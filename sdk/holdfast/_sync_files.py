@@ -22,6 +22,7 @@ from holdfast.transfers import Transfer
 
 if TYPE_CHECKING:
     from holdfast.client import Client
+    from holdfast.widgets import DownloadLink
 
 
 class Files(ShowsFiles):
@@ -229,6 +230,24 @@ class Files(ShowsFiles):
     def delete(self, name: str, *, etag: str | None = None) -> None:
         """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
         self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
+
+    def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
+        """Sign a link that any browser follows, and resumes, without the token. As a last line it can be clicked.
+
+        Args:
+            name: the file's name on the server.
+            expires: seconds that it is good for, 7 days at most unless the server has another limit. Whoever has the
+                link can read the file.
+            base_url: the server as the browser reaches it, where that is not `client.base_url`.
+        """
+        from holdfast.widgets import DownloadLink
+
+        link = self._client._request(calls.sign_link(name, expires))
+        return DownloadLink((base_url or self._client.base_url).rstrip("/"), link)
+
+    def revoke_links(self) -> None:
+        """Make all links that were signed so far worthless."""
+        self._client._request(calls.revoke_links())
 
 
 class Transfers:

@@ -380,6 +380,18 @@ def delete_file(name: str, *, etag: str | None = None) -> Parts:
     return Parts(path={"name": name}, headers={"If-Match": None if etag is None else f'"{etag}"'})
 
 
+@endpoint("POST", "/v1/links", wire.FileLink, takes=wire.LinkRequest, repeatable=True)
+def sign_link(name: str, seconds: float = 3600.0) -> Parts:
+    """Sign a link by which anybody can read a file, for so many seconds."""
+    return Parts(body=wire.LinkRequest(name, seconds))
+
+
+@endpoint("DELETE", "/v1/links", type(None), read=read_nothing)
+def revoke_links() -> Parts:
+    """Revoke all links that were signed so far."""
+    return Parts()
+
+
 # -- uploads (tus 1.0.0)
 
 

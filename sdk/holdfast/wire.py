@@ -6,8 +6,6 @@ The server imports these from here, so the two sides can't drift. Times are UTC,
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -25,11 +23,13 @@ __all__ = [
     "ErrorInfo",
     "Event",
     "FileInfo",
+    "FileLink",
     "FileName",
     "FilePage",
     "Folder",
     "Health",
     "Index",
+    "LinkRequest",
     "LogLine",
     "LogPage",
     "Number",
@@ -48,7 +48,6 @@ __all__ = [
     "UploadStatus",
     "WorkTypeInfo",
     "WorkTypeList",
-    "link_signature",
 ]
 
 Place = Literal["loop", "thread", "process"]
@@ -316,15 +315,25 @@ class UploadPage(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
-def link_signature(token: str, name: str, expires: int) -> str:
-    """What a link to a file carries in place of the token: `?expires=...&signature=...` on `/v1/files/{name}`.
+class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which file a link is to be signed for, and for how many seconds it is good."""
 
-    HMAC-SHA-256 as hex, by the server's token, over the name and the time (seconds since the epoch) it is good until.
-    Whoever has the token can make one; it lets its bearer read that one file, and nothing else.
+    name: FileName
+    seconds: float = 3600.0
+
+
+class FileLink(msgspec.Struct, frozen=True):
+    """A link by which anybody can read a file without the token until `expires`, in seconds since the epoch.
+
+    `url` is a path and a query, to be put behind the server's own URL.
     """
-    return hmac.new(
-        token.encode(), f"GET\n{expires}\n{name}".encode(errors="surrogatepass"), hashlib.sha256
-    ).hexdigest()
+
+    name: str
+    url: str
+    expires: int
+
+    def __repr__(self) -> str:
+        return f"FileLink({self.name!r})"  # without the URL: whoever has it may read the file
 
 
 class Index(msgspec.Struct, frozen=True):

@@ -48,7 +48,6 @@ CLASSES: list[type] = [
 NOT_ASYNC = {
     "AsyncTransfers.pending",  # says what it found at once: it reads the disk, as its docstring tells
     "AsyncFiles.upload_box",  # widgets
-    "AsyncFiles.download_link",
     "AsyncClient.dashboard",
     "AsyncProcess.watch",  # shows widgets
     "AsyncClient.watch",

@@ -18,8 +18,9 @@ import pytest
 import holdfast
 from holdfast._jupyter import page_origins
 from holdfast.widgets import DownloadLink, UploadBox
+from holdfast.wire import FileLink
 from tests.widgets.conftest import Message, shows
-from tornado_app.settings import Settings, read
+from tornado_app.settings import read
 
 STATIC = Path(holdfast.__file__).parent / "widgets" / "static"
 
@@ -143,24 +144,23 @@ async def test_a_closed_box_leaves_no_model_and_no_thread(
 # -- links
 
 
-async def test_a_link_is_signed_where_there_is_a_token(settings: Settings) -> None:
-    link = DownloadLink("http://127.0.0.1:9", "a folder/née.csv", "s3cret", 60)
-    assert link.url.startswith("http://127.0.0.1:9/v1/files/a%20folder/n%C3%A9e.csv?expires=")
-    assert "s3cret" not in link.url
-    assert "signature" not in repr(link)
+def test_a_link_shows_its_file_and_not_its_url() -> None:
+    signed = FileLink("a folder/née.csv", "/v1/files/a%20folder/n%C3%A9e.csv?expires=1&signature=abc", 1)
+    link = DownloadLink("http://127.0.0.1:9", signed)
+    assert str(link) == "http://127.0.0.1:9/v1/files/a%20folder/n%C3%A9e.csv?expires=1&signature=abc"
+    assert "signature" not in repr(link) + repr(signed)
     assert 'download="née.csv"' in link._repr_html_()
     assert "&amp;signature=" in link._repr_html_()
 
 
-async def test_a_link_of_a_server_without_a_token_is_plain(
-    client: holdfast.AsyncClient, http: httpx.AsyncClient
-) -> None:
+async def test_a_link_is_followed_from_any_page(client: holdfast.AsyncClient, http: httpx.AsyncClient) -> None:
     await client.files.write("a.csv", b"a,b")
-    link = client.files.download_link("a.csv")
-    assert str(link) == f"{client.base_url}/v1/files/a.csv"
+    link = await client.files.download_link("a.csv")
+    assert str(link).startswith(f"{client.base_url}/v1/files/a.csv?expires=")
     visit = {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
     assert (await http.get(link.url, headers=visit)).content == b"a,b"
-    assert client.files.download_link("a", base_url="https://there/").url == "https://there/v1/files/a"
+    elsewhere = await client.files.download_link("a", base_url="https://there/")
+    assert elsewhere.url.startswith("https://there/v1/files/a?expires=")
 
 
 # -- where the pages are

@@ -24,6 +24,7 @@ from tornado_app import problems
 from tornado_app.access import Access
 from tornado_app.files.service import FileService
 from tornado_app.handlers import queries
+from tornado_app.links import Links
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.engine import Engine
 from tornado_app.protocols import dates
@@ -84,6 +85,7 @@ class Services:
 
     settings: Settings
     access: Access
+    links: Links
     processes: Engine
     files: FileService
     in_flight: InFlight = field(default_factory=InFlight)

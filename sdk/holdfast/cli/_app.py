@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 import click
 from click.shell_completion import get_completion_class
 
-from holdfast.cli import _bash, _cat, _files, _processes, _server, _watch
+from holdfast.cli import _bash, _cat, _files, _links, _processes, _server, _watch
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.errors import HoldfastError
 
@@ -46,7 +46,15 @@ def completion(context: Context, shell: str) -> None:
 
 _bash.register()
 
-for each in (*_server.COMMANDS, *_processes.COMMANDS, *_watch.COMMANDS, *_files.COMMANDS, *_cat.COMMANDS, completion):
+for each in (
+    *_server.COMMANDS,
+    *_processes.COMMANDS,
+    *_watch.COMMANDS,
+    *_files.COMMANDS,
+    *_cat.COMMANDS,
+    *_links.COMMANDS,
+    completion,
+):
     holdfast.add_command(each)
 
 

@@ -14,12 +14,12 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 import click
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 
 from holdfast import errors
 from holdfast._http import Connection
+from holdfast.cli._output import PlainConsole, compact
 from holdfast.client import Client
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -48,8 +48,8 @@ class Context:
     json: bool = False
     notice: Callable[[str], None] | None = None
     """Takes what is said of a retry in place of stderr, where a screen is drawn."""
-    out: Console = field(default_factory=lambda: Console(highlight=False))
-    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    out: Console = field(default_factory=lambda: PlainConsole(highlight=False))
+    err: Console = field(default_factory=lambda: PlainConsole(stderr=True, highlight=False))
 
     def client(self, **options: Any) -> Client:
         """A client of the server that was asked for."""
@@ -63,12 +63,12 @@ class Context:
 
     def print_json(self, value: Any) -> None:
         """One line of JSON on stdout, whole, whatever the terminal's width."""
-        sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+        sys.stdout.write(compact(value) + "\n")
         sys.stdout.flush()
 
     def print_problem(self, problem: dict[str, Any]) -> None:
         """One line of JSON on stderr."""
-        sys.stderr.write(msgspec.json.encode(problem, enc_hook=str).decode() + "\n")
+        sys.stderr.write(compact(problem) + "\n")
 
     def retrying(self, error: errors.HoldfastError, seconds: float) -> None:
         """Say on stderr what failed and when it is tried again."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 T = TypeVar("T")
@@ -18,7 +19,8 @@ GAP = 2
 LEAST_NOTE = 6
 """Cells; a column that gives way is left out when less than that is left for it."""
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What could steer a terminal, or show a text in another order than it has."""
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -48,9 +50,21 @@ def escaped(text: str) -> str:
     return _CONTROLS.sub(lambda found: _NAMED.get(found[0]) or ascii(found[0])[1:-1], text)
 
 
+class PlainConsole(Console):
+    """A console on which no text can steer the terminal: only what Rich itself makes of styles does."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None and _CONTROLS.search(segment.text.replace("\n", "")):
+                text = "\n".join(map(escaped, segment.text.split("\n")))
+                segment = Segment(text, segment.style)
+            yield segment
+
+
 def compact(value: Any) -> str:
-    """A value as JSON on one line."""
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    """A value as JSON on one line, in which no character steers a terminal."""
+    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def tabbed(fields: Iterable[str]) -> str:

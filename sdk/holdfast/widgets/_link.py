@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from html import escape
-from urllib.parse import quote
 
-from holdfast.wire import link_signature
+from holdfast.wire import FileLink
 
 
 class DownloadLink:
-    """`url` needs no token: where the server has one it is signed, and good until `expires` (seconds of the epoch)."""
+    """`url` needs no token, and is good until `expires` (seconds since the epoch)."""
 
-    def __init__(self, base_url: str, name: str, token: str | None, seconds: float) -> None:
-        self.name = name
-        self.expires: int | None = None
-        self.url = f"{base_url}/v1/files/{quote(name)}"
-        if token:
-            self.expires = int(time.time() + seconds)
-            self.url += f"?expires={self.expires}&signature={link_signature(token, name, self.expires)}"
+    def __init__(self, base_url: str, link: FileLink) -> None:
+        self.name = link.name
+        self.expires = link.expires
+        self.url = base_url + link.url
 
     def __str__(self) -> str:
         return self.url

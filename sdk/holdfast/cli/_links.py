@@ -1,0 +1,43 @@
+"""`link`."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli._complete import file_names
+from holdfast.cli._context import Context, command
+from holdfast.cli._output import write_line
+
+
+@click.group()
+def link() -> None:
+    """Links by which anybody can read a file, without the token."""
+
+
+@link.command()
+@click.argument("name", shell_complete=file_names)
+@click.option("--expires", type=float, default=3600.0, show_default=True, help="Seconds that it is good for.")
+@command
+def create(context: Context, name: str, expires: float) -> None:
+    """Print a link to a file."""
+    with context.client() as client:
+        found = client.files.download_link(name, expires=expires)
+    if context.json:
+        context.print_json({"name": found.name, "url": found.url, "expires": found.expires})
+    else:
+        write_line(found.url)
+
+
+@link.command()
+@command
+def revoke(context: Context) -> None:
+    """Make all links that were given out so far worthless."""
+    with context.client() as client:
+        client.files.revoke_links()
+    if context.json:
+        context.print_json({"revoked": True})
+    else:
+        context.note("All links that were given out are worthless now.")
+
+
+COMMANDS = (link,)

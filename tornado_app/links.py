@@ -1,0 +1,60 @@
+"""Signed links: whoever has one may read one file until it expires, without the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from holdfast.wire import FileLink
+from tornado_app import private, problems
+
+KEY_FILE = "link-key"
+
+
+class Links:
+    """Signs links with a random key of their own, and knows them again.
+
+    HMAC-SHA-256 as hex over the method, the name and the time (seconds since the epoch) that a link is good until.
+    """
+
+    def __init__(self, data_dir: Path, longest: float) -> None:
+        """`longest`: seconds that a link may be good for. Raises `OSError`, `NotPrivateError`."""
+        self._path = data_dir / KEY_FILE
+        self._longest = longest
+        self._key = private.secret(self._path).encode()
+
+    def sign(self, name: str, seconds: float) -> FileLink:
+        """A link to a file, there or not. Raises BAD_PARAMETERS for a time that is too long."""
+        if not 0 < seconds <= self._longest:
+            raise problems.BAD_PARAMETERS(
+                f"a link is good for more than 0 and at most {self._longest:g} seconds (--link-life), not {seconds:g}",
+                field="seconds",
+            )
+        expires = math.ceil(time.time() + seconds)
+        where = f"/v1/files/{quote(name, errors='surrogateescape')}?expires={expires}"
+        return FileLink(name, f"{where}&signature={self._signature(name, expires)}", expires)
+
+    def refusal(self, name: str, expires: str | None, signature: str) -> str:
+        """Why a link is not good, and what would be; "" when it is."""
+        if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
+            return "a signed link carries expires=, seconds since the epoch; ask for a new link"
+        good = self._signature(name, int(expires))
+        if not hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), good.encode()):
+            return "the link's signature is not for this file and time, or links were revoked; ask for a new link"
+        if int(expires) < time.time():
+            return "the link has expired; ask for a new one"
+        if int(expires) > time.time() + self._longest + 1:  # it was made when links might live longer
+            return f"the link is good for longer than {self._longest:g} seconds; ask for a new one"
+        return ""
+
+    def revoke(self) -> None:
+        """Make all links that were given out worthless, by a new key. Blocks."""
+        self._key = private.renew(self._path).encode()
+
+    def _signature(self, name: str, expires: int) -> str:
+        message = f"GET\n{expires}\n{name}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
