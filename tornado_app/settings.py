@@ -131,7 +131,15 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
         prog="holdfast serve", description="Holdfast: serve interruptible processes and transfers."
     )
     add_flags(parser)
-    return collect(parser.parse_args(argv), environ)
+    return collect(parse(parser, argv), environ)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse flags; what is not known is told by its name alone, for behind it may be a token."""
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unrecognized arguments: {_flags_of(unknown)}")
+    return found
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +162,13 @@ def collect(namespace: argparse.Namespace, environ: Mapping[str, str]) -> Settin
     settings = Settings(**values)
     check(settings)
     return settings
+
+
+def _flags_of(arguments: Sequence[str]) -> str:
+    """Arguments without what may be a value, such as the token behind a flag that is misspelt."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    others = len(arguments) - len(flags)
+    return " ".join(flags) + (f" and {others} that belong to no flag" if others else "")
 
 
 def check(settings: Settings) -> None:
