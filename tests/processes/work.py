@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -659,3 +660,16 @@ def slow_undo(job: Job[Steps]) -> Generator[Progress, None, dict[str, int]]:
 def undo_slowly(job: Job[Steps]) -> None:
     note(job.params.trail, "undoing")
     time.sleep(60)
+
+
+class Shells(msgspec.Struct):
+    command: str
+
+
+@work_type("shells", params=Shells)
+def shells(job: Job[Shells]) -> Generator[Progress, None, None]:
+    """Starts a program and does not look after it."""
+    subprocess.Popen(["/bin/sh", "-c", job.params.command])
+    while True:
+        time.sleep(0.01)
+        yield Progress(checkpoint=1)

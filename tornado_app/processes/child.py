@@ -1,7 +1,8 @@
 """An attempt in an OS process of its own: what runs on the child's side, and what the two sides say to each other.
 
-The work runs in the child's main thread, so that signals meet it there. Beside it one thread listens to the parent and
-sends what is newest. When the parent is gone the child ends itself with all that it started.
+The work runs in the main thread of a child of the process that was started, so that signals meet it there. Beside it
+one thread listens to the server and one sends what is newest. The process that was started guards it, and ends when
+nothing is left that the work has started (`guard`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 
 from holdfast.work import Stopping, WorkType
-from tornado_app.processes import code
+from tornado_app.processes import claims, code
 from tornado_app.processes.backlog import Line
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
+from tornado_app.processes.guard import guard
 from tornado_app.processes.lent import FilesToLend, LentServices
-from tornado_app.processes.supervisor import die_with_parent
 from tornado_app.settings import Settings
 
 HEADER = struct.Struct("!I")
@@ -56,20 +58,20 @@ ACK = b"a"
 
 
 class Task(msgspec.Struct):
-    """What the parent hands over at the start. `module` is where the work type is declared."""
+    """What the parent hands over at the start: `module` declares the work type, `claim` is a path of `claims`."""
 
     attempt: Attempt
     module: str
     durable: bool
+    claim: str
 
 
-def main(channel: socket.socket, task: Task, settings: Settings, files: FilesToLend) -> None:
-    """Run one attempt and report to `channel`. The process ends with it."""
-    channel.set_inheritable(False)  # a program that the work starts must not hold it open after our death
-    os.setsid()  # a group of its own, so that kill takes what the work started, too
-    die_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main(channel: socket.socket, control: socket.socket, task: Task, settings: Settings, files: FilesToLend) -> None:
+    """Run one attempt and report to `channel`; `control` is the guard's. The process ends with it."""
+    os.setsid()
+    output, _written = os.pipe()
+    guard(control, channel, output, Path(task.claim), settings.kill_grace)
+    os.environ[claims.VARIABLE] = task.claim
     _Child(channel, task, LentServices(settings, files)).run()
     os._exit(0)  # not through the forked interpreter's own exit handlers
 

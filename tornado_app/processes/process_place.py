@@ -7,21 +7,23 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.process
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
 from holdfast.work import Stopping, WorkType
 from tornado_app import imports
-from tornado_app.processes import backlog, child
+from tornado_app.processes import backlog, child, claims, supervisor
 from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
+from tornado_app.processes.guard import PID
 from tornado_app.processes.lent import FilesToLend
 from tornado_app.processes.places import Ended, Handle
+from tornado_app.processes.tree import end_forsaken
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.places")
@@ -31,6 +33,7 @@ _LONGEST_REPORT = 8 << 20
 _LOOK_FOR_ROOM = 0.02  # seconds
 _DEATH = 5.0  # seconds that the kernel of a busy machine may take to end a process, whatever grace work is given
 _LAST_REPORTS = 0.5  # seconds without a report after which one that has died had sent no more
+_MOST_SAID = 256 * 1024
 _decode = msgspec.msgpack.Decoder(child.Report).decode
 
 
@@ -51,7 +54,8 @@ class ProcessPlace:
 
     def launch(self, work: WorkType, attempt: Attempt, control: Control, ended: Ended) -> Handle:
         """Run a plain generator."""
-        task = child.Task(attempt, self._module_of(work.name), control.on_yield is not None)
+        claim = claims.path_of(self._settings.data_dir, "process", attempt.owner or f"{attempt.id}#{attempt.serial}")
+        task = child.Task(attempt, self._module_of(work.name), control.on_yield is not None, str(claim))
         handle = _ProcessHandle(self._context, self._starter, control)
         self._handles.add(handle)
 
@@ -92,6 +96,7 @@ class _ProcessHandle:
         self._starter = starter
         self._control = control
         self._channel: socket.socket | None = None
+        self._guard: socket.socket | None = None
         self._process: multiprocessing.context.ForkServerProcess | None = None
         self._wish: Stopping | None = None
         self._killed_by: signal.Signals | None = None
@@ -103,18 +108,24 @@ class _ProcessHandle:
         """Start the child, take its reports, and say how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        guard, guards = socket.socketpair()
+        guard.setblocking(False)
         reader = _Reports()
         try:
-            process = self._context.Process(target=child.main, args=(theirs, task, settings, files), daemon=False)
+            given = (theirs, guards, task, settings, files)
+            process = self._context.Process(target=child.main, args=given, daemon=False)
             await loop.run_in_executor(self._starter, _start, process)
             self._process = process
             transport, _ = await loop.create_connection(lambda: asyncio.StreamReaderProtocol(reader), sock=ours)
         except BaseException:
             ours.close()
+            guard.close()
             raise
         finally:
             theirs.close()
+            guards.close()
         self._channel = ours
+        self._guard = guard
         if self._killed_by is not None:  # asked for while it started
             self.signal(self._killed_by)
         self.stop(self._wish)
@@ -128,13 +139,23 @@ class _ProcessHandle:
         transport.close()
         await _readable(process.sentinel)
         process.join()  # at once, now
+        await self._until_none_is_left(guard, Path(task.claim))
         self._over.set()
-        if outcome is None and process.pid is not None:  # it died, and can't look after what it started
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
         code = process.exitcode
         process.close()
         return self._verdict(outcome, code)
+
+    async def _until_none_is_left(self, guard: socket.socket, claim: Path) -> None:
+        """Wait for the guard's end, which it may be told only now, when it is the fork server that has died."""
+        loop = asyncio.get_running_loop()
+        self.signal(signal.SIGKILL)
+        self._guard = None
+        said = bytearray()
+        with contextlib.suppress(OSError), contextlib.closing(guard):
+            while some := await loop.sock_recv(guard, _MOST_SAID):
+                said += some
+        pid = PID.unpack(said[: PID.size])[0] if len(said) >= PID.size else None
+        await asyncio.to_thread(_end_forsaken, pid, claim)
 
     async def _take_all_reports(self, reader: asyncio.StreamReader, sentinel: int) -> Outcome | None:
         """Until the child is over or dead. What it forked may hold its end of the channel open after its death."""
@@ -209,14 +230,10 @@ class _ProcessHandle:
                 self._channel.send(letter)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the child and all that it started."""
-        if self._process is None or self._over.is_set() or self._process.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            try:
-                os.killpg(self._process.pid, number)
-            except ProcessLookupError:  # it has no group of its own yet
-                os.kill(self._process.pid, number)
+        """Send SIGTERM or SIGKILL to the child and all that it started."""
+        if self._guard is not None:
+            with contextlib.suppress(OSError):  # it is over
+                self._guard.send(supervisor.TERMINATE if number == signal.SIGTERM else supervisor.KILL)
 
     async def kill(self, grace: float) -> str | None:
         for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, max(grace, _DEATH))):
@@ -227,6 +244,13 @@ class _ProcessHandle:
                     await self._over.wait()
                 return None
         return "its OS process does not end, not even by SIGKILL: the kernel holds it"
+
+
+def _end_forsaken(pid: int | None, claim: Path) -> None:
+    """End what the work has started when the guard was killed itself, and could not."""
+    if claim.exists():
+        end_forsaken(pid, claims.marker(claim))
+        claims.drop(claim)
 
 
 def _start(process: multiprocessing.context.ForkServerProcess) -> None:

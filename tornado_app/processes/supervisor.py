@@ -1,11 +1,12 @@
-"""Runs one program in a session of its own, and ends it with all that it started when the server is gone.
+"""Runs one program with all that it starts, and ends them all when the server is gone.
 
 A small process between the server and the program, run by its path: it needs the standard library alone. The server is
 gone when the pipe that is our standard input ends, however it went. Being single-threaded, it may use a parent-death
 signal, which the kernel ties to the thread that forked.
 
-Standard input takes a letter for each wish (`WISHES`). STATUS, a file descriptor, gets a line for each thing that
-happened: `pid N` or `failed ERRNO`, then the letter of each wish that was done, then `exit N` (negative: the signal).
+Standard input takes a letter for each wish. STATUS, a file descriptor, gets a line for each thing that happened:
+`pid N` or `failed ERRNO`, then the letter of each wish that was done, then `exit N` (negative: the signal) when nothing
+that the program started is left. A stop that could not be done is `running PID...` in place of its letter.
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+try:
+    from tornado_app.processes.tree import Descendants, Wake
+except ModuleNotFoundError:  # run by its path, where our packages are not known
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from tornado_app.processes.tree import Descendants, Wake
+
 STOP, GO_ON, INTERRUPT, TERMINATE, KILL = b"s", b"g", b"i", b"t", b"k"
-WISHES = {
-    STOP: (signal.SIGSTOP,),
-    GO_ON: (signal.SIGCONT,),
-    INTERRUPT: (signal.SIGINT,),
-    TERMINATE: (signal.SIGTERM, signal.SIGCONT),  # what is stopped can't act on SIGTERM
-    KILL: (signal.SIGKILL,),
-}
 _OURS_TO_IGNORE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _PR_SET_PDEATHSIG = 1
+_SETTLED = 0.1  # seconds after which it is worth a cgroup
+_PATIENCE = 5.0  # seconds in which what runs must be stopped
 
 
 def die_with_parent() -> None:
@@ -39,52 +41,105 @@ def die_with_parent() -> None:
 
 
 def main(status: int, grace: float, command: list[str]) -> None:
-    """Run `command` until it ends. TERMINATE becomes KILL after `grace` seconds."""
-    os.set_inheritable(status, False)
-    wake, woken = os.pipe()
-    os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    for number in _OURS_TO_IGNORE:
-        signal.signal(number, signal.SIG_IGN)
-    pid = _start(command, status)
+    """Run `command` until it and all that it started have ended. TERMINATE becomes KILL after `grace` seconds."""
+    keep_to_ourselves()
+    tree, wake = Descendants(), Wake()
+    pid = _start(command, status, tree)
     # Whoever reads the program's output sees its end only when we don't hold it, too.
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    kill_at = None
-    while True:
-        timeout = None if kill_at is None else max(0.0, kill_at - time.monotonic())
-        ready, _, _ = select.select([0, wake], [], [], timeout)
-        if wake in ready:
-            os.read(wake, 512)
-            if _ended(pid, status):
-                return
-        if 0 in ready:
-            wish = os.read(0, 1)
-            for number in WISHES.get(wish, (signal.SIGKILL,)):  # nothing to read: the server is gone
-                _signal(pid, number)
-            if not wish:
-                _ended(pid, status, flags=0)
-                return
-            if wish == TERMINATE and kill_at is None:
-                kill_at = time.monotonic() + grace
-            _say(status, wish.decode())
-        if kill_at is not None and time.monotonic() >= kill_at:
-            _signal(pid, signal.SIGKILL)
-            kill_at = None
+    how = Watch(tree, wake, pid, grace, lambda line: _say(status, line)).until_all_is_over(0)
+    _say(status, f"exit {os.waitstatus_to_exitcode(how)}")
 
 
-def _start(command: list[str], status: int) -> int:
+def keep_to_ourselves() -> None:
+    """Let nothing that we start inherit what we hold; ignore signals that are meant for the server."""
+    for number in _OURS_TO_IGNORE:
+        signal.signal(number, signal.SIG_IGN)
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
+class Watch:
+    """Over one program and all that it starts, by wishes that come one letter at a time."""
+
+    def __init__(
+        self, tree: Descendants, wake: Wake, pid: int, grace: float, say: Callable[[str], object] = lambda line: None
+    ) -> None:
+        self._tree = tree
+        self._wake = wake
+        self._pid = pid
+        self._grace = grace
+        self._say = say
+        self._how: int | None = None
+        self._kill_at: float | None = None
+        self._began = time.monotonic()
+
+    def until_all_is_over(self, wishes: int) -> int:
+        """The wait status of the program, once it has ended and nothing is left that it started.
+
+        What it leaves running is killed; after TERMINATE it has the rest of the grace. The end of `wishes` kills all.
+        """
+        while True:
+            ended, more = self._tree.reap()
+            for pid, how in ended:
+                self._take(pid, how)
+            if not more or (self._how is not None and self._kill_at is None) or self._is_late():
+                break
+            if not self._tree.is_settled and time.monotonic() > self._began + _SETTLED:
+                self._tree.settle()
+            if wishes in self._wake.wait(self._timeout(), wishes) and not self._obey(_read(wishes)):
+                break
+        self._tree.end(self._wake.wait, self._take)
+        assert self._how is not None  # noqa: S101 - it was the first child, and none is left
+        return self._how
+
+    def _take(self, pid: int, how: int) -> None:
+        if pid == self._pid:
+            self._how = how
+
+    def _timeout(self) -> float | None:
+        if self._kill_at is not None:
+            return max(0.0, self._kill_at - time.monotonic())
+        return None if self._tree.is_settled else _SETTLED
+
+    def _is_late(self) -> bool:
+        return self._kill_at is not None and time.monotonic() >= self._kill_at
+
+    def _obey(self, wish: bytes) -> bool:
+        """Do what was asked for. False when all must go: also when nobody can ask any more."""
+        said = wish.decode(errors="replace")
+        if wish == STOP:
+            left = self._tree.stop(_PATIENCE, self._take)
+            said = " ".join(["running", *(str(process.pid) for process in left)]) if left else said
+        elif wish == GO_ON:
+            self._tree.go_on()
+        elif wish == INTERRUPT:
+            self._tree.interrupt()
+        elif wish == TERMINATE:
+            self._tree.terminate()
+            if self._kill_at is None:
+                self._kill_at = time.monotonic() + self._grace
+        if wish:
+            self._say(said)
+        return wish in (STOP, GO_ON, INTERRUPT, TERMINATE) and bool(wish)
+
+
+def _start(command: list[str], status: int, tree: Descendants) -> int:
     parent = os.getpid()
     told, tell = os.pipe()
-    pid = os.fork()
+    pid = tree.fork()
     if pid == 0:
         try:
+            signal.set_wakeup_fd(-1)
             os.setsid()
             die_with_parent()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            for number in (*_OURS_TO_IGNORE, signal.SIGXFSZ):
+            for number in (*_OURS_TO_IGNORE, signal.SIGCHLD, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
             if os.getppid() == parent:  # else it died before we could ask to be told
                 os.execvp(command[0], command)  # noqa: S606 - no shell is what we want
@@ -95,24 +150,20 @@ def _start(command: list[str], status: int) -> int:
     os.close(tell)
     failure = os.read(told, 16).decode()
     os.close(told)
-    _say(status, f"failed {failure}" if failure else f"pid {pid}")
-    if failure:
-        os._exit(0)
-    return pid
+    if not failure:
+        _say(status, f"pid {pid}")
+        tree.group = pid
+        return pid
+    tree.end(lambda timeout: time.sleep(timeout), lambda pid, how: None)
+    _say(status, f"failed {failure}")
+    os._exit(0)
 
 
-def _ended(pid: int, status: int, flags: int = os.WNOHANG) -> bool:
-    """Whether the program has ended; then nothing that it started is left behind, and the server is told."""
-    ended, how = os.waitpid(pid, flags)
-    if ended:
-        _signal(pid, signal.SIGKILL)
-        _say(status, f"exit {os.waitstatus_to_exitcode(how)}")
-    return bool(ended)
-
-
-def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; macOS refuses a group of zombies
-        os.killpg(group, number)
+def _read(wishes: int) -> bytes:
+    try:
+        return os.read(wishes, 1)
+    except OSError:  # a socket of somebody who died before he had read what we sent
+        return b""
 
 
 def _say(status: int, line: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.command_line import CommandLine
-from tornado_app.work_types.programs import Program, own_environment
+from tornado_app.processes import claims
+from tornado_app.work_types.programs import Program, own_environment, settle
 
 _LOOK_UP = 0.05  # seconds between looks whether the work is to stop
 _SIGN_OF_LIFE = 1.0  # seconds after which it yields although nothing was written
@@ -37,8 +39,8 @@ class _At(msgspec.Struct):
 def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
     """Run a program that the server's settings name; its output is the log.
 
-    Pause stops the program where it stands (SIGSTOP) and resume lets it go on (SIGCONT), with all that it started;
-    cancel ends it (SIGTERM, then SIGKILL). It ends with the server: then it is started over, and the log says so.
+    Pause stops the program and all that it started where they stand (SIGSTOP) and resume lets them go on (SIGCONT);
+    cancel ends them (SIGTERM, then SIGKILL). They end with the server: then it is started over, and the log says so.
     """
     name = job.params.name
     found = _found_again(job)
@@ -74,6 +76,7 @@ def end(job: Job[Command]) -> None:
     program = job.take()
     if isinstance(program, Program):
         program.end(job.log)
+    settle(_claim(job))
 
 
 @command.check
@@ -98,8 +101,13 @@ def _start(job: Job[Command]) -> tuple[Program, _At]:
         job.log("the program that ran before is gone; starting it over")
     environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
     arguments = _arguments(job.params, job.setting)
-    program = Program(arguments, grace=job.setting("kill_grace"), environment=environment)
+    grace = job.setting("kill_grace")
+    program = Program(arguments, grace=grace, environment=environment, claim=_claim(job))
     return program, _At(program.pid, program.started, 0)
+
+
+def _claim(job: Job[Command]) -> Path:
+    return claims.path_of(job.setting("data_dir"), "command", job.key)
 
 
 def _found_again(job: Job[Command]) -> tuple[Program, _At] | None:

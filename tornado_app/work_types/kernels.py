@@ -30,7 +30,7 @@ _TAIL = 10  # lines of its output that are told when it dies
 class Kernel:
     """A kernel that was started. One thread at a time; but `kill` may be called from any."""
 
-    def __init__(self, name: str, connection_file: Path, *, folder: Path, grace: float) -> None:
+    def __init__(self, name: str, connection_file: Path, *, folder: Path, grace: float, claim: Path) -> None:
         """Start the kernel that is installed as `name`, in `folder`. Raises `WorkError` when it can't be."""
         manager = KernelManager(kernel_name=name, connection_file=str(connection_file))
         try:
@@ -63,6 +63,7 @@ class Kernel:
                 grace=grace,
                 environment=inherited | spec.env,
                 folder=folder,
+                claim=claim,
             )
         except WorkError:
             connection_file.unlink()

@@ -17,6 +17,8 @@ import msgspec
 
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.files import names
+from tornado_app.processes import claims
+from tornado_app.work_types.programs import settle
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -112,8 +114,8 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
 
     Parameters are put into a cell of their own after the one tagged `parameters`, as papermill does it. Pause and
     cancel wait for the cell to end, kill interrupts it. A cell that calls sys.exit(0) ends the run well. The kernel
-    lives on while paused, with all that is in it; it ends with the server: then the notebook starts over, and the log
-    says so.
+    is stopped while paused, with all that is in it and all that it started; it ends with the server: then the notebook
+    starts over, and the log says so.
     """
     output = _output_name(job.params, job.id)
     at: _At | None = job.checkpoint
@@ -131,6 +133,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
                     yield Progress(at.cells, at.total, at, f"{at.cells} of {at.total} cells")
         except GeneratorExit:
             if job.stopping in ("pause", None):  # None: a pause that was revoked this moment, so it will go on
+                session.kernel.program.stop()
                 job.leave(session)
                 left = True
             raise
@@ -146,6 +149,7 @@ def end(job: Job[Notebook]) -> None:
     session = job.take()
     if isinstance(session, Session):
         session.close()
+    settle(_claim(job))
     _connection_file(job).unlink(missing_ok=True)
 
 
@@ -221,7 +225,7 @@ def _start(job: Job[Notebook]) -> Session:
     content = _read(job)
     name = params.kernel or content.metadata.get("kernelspec", {}).get("name") or "python3"
     folder = Path(job.setting("files_dir"), PurePosixPath(params.file_name).parent)
-    kernel = Kernel(name, _connection_file(job), folder=folder, grace=job.setting("kill_grace"))
+    kernel = Kernel(name, _connection_file(job), folder=folder, grace=job.setting("kill_grace"), claim=_claim(job))
     try:
         if params.parameters:
             if kernel.language != "python":
@@ -241,6 +245,7 @@ def _found_again(job: Job[Notebook], at: _At | None) -> Session | None:
         return None
     session.kernel.program.look()
     if session.at() == at and session.kernel.program.exit_code is None:
+        session.kernel.program.go_on()
         return session
     session.close()
     return None
@@ -299,6 +304,10 @@ def inject(content: NotebookNode, parameters: dict[str, Any]) -> None:
 
 def _output_name(params: Notebook, id: str) -> str:
     return params.output_name or f"{params.file_name.removesuffix('.ipynb')}-{id}.ipynb"
+
+
+def _claim(job: Job[Notebook]) -> Path:
+    return claims.path_of(job.setting("data_dir"), "notebook", job.key)
 
 
 def _connection_file(job: Job[Notebook]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import os
 import select
 import signal
@@ -15,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from holdfast.work import WorkError
-from tornado_app.processes import supervisor
+from tornado_app.processes import claims, supervisor
+from tornado_app.processes.tree import end_forsaken, look
 
 _MOST_AT_ONCE = 256 * 1024
 _LONGEST_LINE = 8192  # characters: a longer one comes in pieces, as the log would cut it
@@ -23,7 +25,7 @@ _ANSWER = 10.0  # seconds within which the supervisor answers, however busy the 
 
 
 class Program:
-    """A program in a session of its own, and all that it starts. Its output waits in a pipe until it is read.
+    """A program and all that it starts, wherever that goes. Its output waits in a pipe until it is read.
 
     One thread at a time; but `terminate` and `kill` may be called from any.
     """
@@ -35,8 +37,12 @@ class Program:
         grace: float,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        claim: Path | None = None,
     ) -> None:
-        """Start it. Raises `WorkError` when it can't be. `grace` seconds lie between SIGTERM and SIGKILL."""
+        """Start it. Raises `WorkError` when it can't be. `grace` seconds lie between SIGTERM and SIGKILL.
+
+        Under `claim` it is started when nothing runs any more of what was started under it before.
+        """
         self.exit_code: int | None = None
         self._lock = threading.Lock()
         self._grace = grace
@@ -44,6 +50,12 @@ class Program:
         self._pending = ""
         self._said = b""
         self._done: list[str] = []
+        self._claim = claim
+        environment = dict(os.environ if environment is None else environment)
+        held = []
+        if claim is not None:
+            environment[claims.VARIABLE] = str(claim)
+            held = [_taken(claim, command[0])]
         self._output, output = os.pipe()
         self._status, status = os.pipe()
         os.set_blocking(self._output, False)
@@ -55,18 +67,20 @@ class Program:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                pass_fds=[status],
+                pass_fds=[status, *held],
                 start_new_session=True,
                 cwd=folder,
-                env=None if environment is None else dict(environment),
+                env=environment,
                 bufsize=0,
             )
         except OSError as error:
             self._close_pipes()
+            if claim is not None:
+                claims.drop(claim)
             raise WorkError(f"{command[0]} can't be started: {error.strerror}") from None
         finally:
-            os.close(output)
-            os.close(status)
+            for ours in (output, status, *held):
+                os.close(ours)
         answer = self._await(lambda: bool(self._done))
         if answer is None or not answer.startswith("pid "):
             self.close()
@@ -107,7 +121,7 @@ class Program:
         except BlockingIOError:
             if self.exit_code is None:
                 return []
-            data = b""  # what still holds the pipe has left the session, and is not waited for
+            data = b""  # nobody holds the pipe who could be waited for
         lines = (self._pending + self._decode(data, not data)).split("\n")
         self._pending = lines.pop()
         if len(self._pending) > _LONGEST_LINE or (not data and self._pending):
@@ -123,11 +137,18 @@ class Program:
         self._read_status()
 
     def stop(self) -> None:
-        """SIGSTOP to its group; it stands when this returns."""
+        """SIGSTOP to it and all that it started; all stand when this returns.
+
+        Raises `WorkError` when one of them does not, as another user's, who became that by sudo.
+        """
         self._ask(supervisor.STOP)
+        running = [said.split()[1:] for said in self._done if said.startswith("running")]
+        if running:
+            names = ", ".join(f"{pid} ({_name_of(pid)})" for pid in running[0])
+            raise WorkError(f"it can't be paused: the server may not stop the processes {names}; cancel it")
 
     def go_on(self) -> None:
-        """SIGCONT to its group."""
+        """SIGCONT to what `stop` has stopped."""
         self._ask(supervisor.GO_ON)
 
     def interrupt(self) -> None:
@@ -135,15 +156,19 @@ class Program:
         self._wish(supervisor.INTERRUPT)
 
     def terminate(self) -> None:
-        """SIGTERM to its group, SIGKILL after the grace. Does not wait."""
+        """SIGTERM to it and all that it started, SIGKILL after the grace to what is left. Does not wait."""
         self._wish(supervisor.TERMINATE)
 
     def kill(self) -> None:
-        """SIGKILL to its group. Does not wait."""
+        """SIGKILL to it and all that it started. Does not wait."""
         self._wish(supervisor.KILL)
 
     def end(self, take: Callable[[str], object] = lambda line: None) -> None:
-        """See that it ends; `take` gets the lines that were not read yet."""
+        """See that it ends with all that it started; `take` gets the lines that were not read yet.
+
+        Raises `WorkError` when something of it goes on all the same, because the kernel holds it. Its supervisor tries
+        on.
+        """
         if self.exit_code is None:
             self.terminate()
         until = time.monotonic() + self._grace + _ANSWER
@@ -151,15 +176,26 @@ class Program:
             for line in self.lines(0.1):
                 take(line)
         self.close()
+        if self.exit_code is None:
+            raise WorkError(
+                f"what it started does not end, not even by SIGKILL: the kernel holds it. See the children of process "
+                f"{self._supervisor.pid}; cancel it once they are gone"
+            )
 
     def close(self) -> None:
         """Let go of it; what still runs is killed."""
         with self._lock:
             if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
                 self._supervisor.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel holds the program; nothing more can be done
+        try:
             self._supervisor.wait(_ANSWER)
-        self._read_status()
+        except subprocess.TimeoutExpired:  # the kernel holds the program; nothing more can be done
+            self._read_status()
+        else:
+            while self._status >= 0:
+                self._read_status()
+            if self._claim is not None:
+                claims.drop(self._claim)
         self._close_pipes()
 
     def _close_pipes(self) -> None:
@@ -176,19 +212,20 @@ class Program:
             self._supervisor.stdin.write(letter)
 
     def _ask(self, letter: bytes) -> None:
+        """Wait until it is done, however long that takes: what is not done must not be told."""
         self._done.clear()
         self._wish(letter)
-        self._await(lambda: letter.decode() in self._done)
+        self._await(lambda: bool(self._done) or self.exit_code is not None, math.inf)
 
-    def _await(self, condition: Callable[[], bool]) -> str | None:
+    def _await(self, condition: Callable[[], bool], patience: float = _ANSWER) -> str | None:
         """The last thing said once the condition holds; None when it can't any more."""
-        until = time.monotonic() + _ANSWER
+        until = time.monotonic() + patience
         while not condition():
             if self._status < 0 or time.monotonic() > until:
                 return None
             self._poll([self._status], 0.1)
             self._read_status()
-        return self._done[-1]
+        return self._done[-1] if self._done else None
 
     @staticmethod
     def _poll(pipes: Sequence[int], wait: float) -> None:
@@ -216,7 +253,13 @@ class Program:
             os.close(self._status)
             self._status = -1
             if self.exit_code is None:  # the supervisor itself was killed, and the program with it
+                self._end_forsaken()
                 self.exit_code = -signal.SIGKILL
+
+    def _end_forsaken(self) -> None:
+        """End what the program has started, when there is no supervisor to find it."""
+        if self._claim is not None:
+            end_forsaken(self.pid, claims.marker(self._claim))
 
 
 def _shown(line: str) -> list[str]:
@@ -228,11 +271,36 @@ def _shown(line: str) -> list[str]:
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (proc(5), field 22 of stat): with its id it tells it apart
     from a later one. None where there is no /proc."""
+    found = look(pid)
+    return None if found is None else int(found.started)
+
+
+def _name_of(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    return "?"
+
+
+def _taken(claim: Path, name: str) -> int:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+        return claims.take(claim, _ANSWER)
+    except TimeoutError:
+        raise WorkError(
+            f"{name} is not started: what an earlier attempt started still runs, because the kernel holds it; "
+            "resume once it is gone"
+        ) from None
+    except OSError as error:
+        raise WorkError(f"{name} can't be started: {error}") from None
+
+
+def settle(claim: Path) -> None:
+    """See that nothing is left of a program that an earlier server started. Raises `WorkError` when something is."""
+    try:
+        claims.settle(claim, _ANSWER)
+    except TimeoutError:
+        raise WorkError(
+            "what it started still runs, because the kernel holds it: cancel it again once that is gone"
+        ) from None
 
 
 def own_environment() -> dict[str, str]:
