@@ -11,6 +11,7 @@ from typing import Any
 
 from holdfast import wire
 from holdfast._extras import install_hint
+from holdfast._sources import Sources
 from holdfast._views import new_id
 from holdfast.errors import NotSendable
 from holdfast.work import WorkType
@@ -71,7 +72,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
         if by_value:
             cloudpickle.register_pickle_by_value(module)
         try:
-            pickled: bytes = cloudpickle.dumps(value)
+            return Sources(value[0]).pickled(value)
         except Exception as error:
             raise NotSendable(
                 f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be "
@@ -80,4 +81,3 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
         finally:
             if by_value:
                 cloudpickle.unregister_pickle_by_value(module)
-    return pickled

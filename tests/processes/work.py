@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import resource
 import signal
@@ -25,7 +26,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from holdfast.work import Job, Progress, WorkError, work_type
+from holdfast.work import Job, NoParams, Progress, WorkError, work_type
 
 RELEASE = threading.Event()
 """Lets go of work that never yields, in this process."""
@@ -673,3 +674,146 @@ def shells(job: Job[Shells]) -> Generator[Progress, None, None]:
     while True:
         time.sleep(0.01)
         yield Progress(checkpoint=1)
+
+
+# -- work that speaks
+
+
+@work_type("speaks", params=NoParams)
+def speaks(job: Job[NoParams]) -> Generator[Progress, None, None]:
+    """Says a line in every way."""
+    print("one\ntwo é \udce9")
+    print("three", file=sys.stderr)
+    subprocess.run("echo by a program; echo to its error output >&2", shell=True, check=True)
+    pid = os.fork() if job.params is not None and threading.current_thread() is threading.main_thread() else 0
+    if pid == 0 and threading.current_thread() is threading.main_thread():
+        print("from a fork", flush=True)
+        os._exit(0)
+    if pid:
+        os.waitpid(pid, 0)
+    logging.getLogger("shop").warning("%d left", 4)
+    logging.getLogger("holdfast.work").warning("ours")
+    job.log("by job.log")
+    yield Progress(checkpoint=1)
+    print("without an end", end="")
+
+
+@work_type("speaks-async")
+async def speaks_async(job: Job[Any]) -> AsyncGenerator[Progress, None]:
+    """Says lines on the loop."""
+    print("one")
+    await asyncio.to_thread(print, "from a thread of asyncio")
+    yield Progress(checkpoint=1)
+    logging.getLogger("shop").warning("%d left", 4)
+
+
+class Aloud(msgspec.Struct):
+    name: str
+    to: int = 200
+
+
+@work_type("counts-aloud", params=Aloud)
+def counts_aloud(job: Job[Aloud]) -> Generator[Progress, None, None]:
+    """Prints numbers."""
+    for n in range(job.params.to):
+        print(f"{job.params.name}: {n}")
+    yield Progress(checkpoint=1)
+
+
+@work_type("configures-logging")
+def configures_logging(job: Job[Any]) -> Generator[Progress, None, None]:
+    """Sees to logging by itself."""
+    shop, own = logging.getLogger("shop"), logging.getLogger("own")
+    shop.info("before")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("mine: %(message)s"))
+    own.addHandler(handler)
+    own.info("own")
+    own.propagate = False
+    logging.basicConfig(format="all: %(message)s", level=logging.INFO)
+    shop.info("configured")
+    own.info("after")
+    yield Progress(checkpoint=1)
+
+
+@work_type("speaks-and-dies")
+def speaks_and_dies(job: Job[Any]) -> Generator[Progress, None, None]:
+    """Is killed before it could read what it wrote itself."""
+    yield Progress(checkpoint=1)
+    os.write(2, b"last words\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# -- work with mistakes in it; the line of each ends with its name
+
+
+class Byte(msgspec.Struct):
+    byte: int
+
+
+class Mistake(msgspec.Struct):
+    how: str
+
+
+def _yields_a_lock() -> Misdeed:
+    yield Progress(checkpoint={"a": 1})
+    yield Progress(checkpoint={"rows": [1, {"lock": threading.Lock()}]})  # a lock
+
+
+def _yields_nan() -> Misdeed:
+    yield Progress(checkpoint={"rows": [Byte(1), {"rate": float("nan")}]})  # nan
+
+
+def _yields_a_key() -> Misdeed:
+    yield Progress(checkpoint={"by": {(1, 2): 3}})  # a key
+
+
+def _yields_itself() -> Misdeed:
+    loop: dict[str, Any] = {}
+    loop["again"] = [loop]
+    yield Progress(checkpoint=loop)  # itself
+
+
+def _yields_text() -> Misdeed:
+    yield Progress("half")  # type: ignore[arg-type]  # text
+
+
+@work_type("mistaken", params=Mistake)
+def mistaken(job: Job[Mistake]) -> Misdeed:
+    """Yields or returns what it must not."""
+    how = job.params.how
+    if how == "returned":
+        yield Progress(checkpoint=1)
+        return {"ok": 1, "lock": threading.Lock()}  # returned
+    works = {
+        "a lock": _yields_a_lock,
+        "nan": _yields_nan,
+        "a key": _yields_a_key,
+        "itself": _yields_itself,
+        "text": _yields_text,
+    }
+    return (yield from works[how]())
+
+
+@work_type("mistyped", checkpoint=Byte)
+def mistyped(job: Job[Any]) -> Misdeed:
+    """Yields what it could not be resumed from."""
+    yield Progress(checkpoint=Byte(1))
+    yield Progress(checkpoint={"byte": "two"})  # mistyped
+    yield Progress(checkpoint=Byte(3))
+
+
+@work_type("mistaken-async")
+async def mistaken_async(job: Job[Any]) -> AsyncGenerator[Progress, None]:
+    """Yields what is no JSON."""
+    yield Progress(checkpoint={"x": {1, object()}})  # async
+
+
+@work_type("opens-what-is-not-there")
+def opens_what_is_not_there(job: Job[Any]) -> Misdeed:
+    """Raises in what the server lends."""
+    yield Progress(checkpoint=1)
+    try:
+        job.files.open("not-there.txt")  # opened
+    except FileNotFoundError as error:
+        raise RuntimeError("no input") from error  # raised

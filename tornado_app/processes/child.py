@@ -19,11 +19,12 @@ from pathlib import Path
 import msgspec
 
 from holdfast.work import Stopping, WorkType
-from tornado_app.processes import claims, code
+from tornado_app.processes import claims, code, traces
 from tornado_app.processes.backlog import Line
-from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome, Yielded
+from tornado_app.processes.driver import LONGEST_LINE, Attempt, Control, Drive, Failed, Outcome, Yielded, text_of
 from tornado_app.processes.guard import guard
 from tornado_app.processes.lent import FilesToLend, LentServices
+from tornado_app.processes.output import ProcessOutput, log_in_process
 from tornado_app.settings import Settings
 
 HEADER = struct.Struct("!I")
@@ -69,21 +70,23 @@ class Task(msgspec.Struct):
 def main(channel: socket.socket, control: socket.socket, task: Task, settings: Settings, files: FilesToLend) -> None:
     """Run one attempt and report to `channel`; `control` is the guard's. The process ends with it."""
     os.setsid()
-    output, _written = os.pipe()
-    guard(control, channel, output, Path(task.claim), settings.kill_grace)
+    read, write = os.pipe()
+    guard(control, channel, read, Path(task.claim), settings.kill_grace)
     os.environ[claims.VARIABLE] = task.claim
-    _Child(channel, task, LentServices(settings, files)).run()
+    _Child(channel, task, LentServices(settings, files), (read, write)).run()
     os._exit(0)  # not through the forked interpreter's own exit handlers
 
 
 class _Child:
-    def __init__(self, channel: socket.socket, task: Task, services: LentServices) -> None:
+    def __init__(self, channel: socket.socket, task: Task, services: LentServices, pipe: tuple[int, int]) -> None:
         self._channel = channel
         self._task = task
         self._services = services
         self._control = Control()
         if task.durable:
             self._control.on_yield = self._wait_until_durable
+        self._output = ProcessOutput(*pipe, self._say)
+        log_in_process(self._output)
         self._sent = 0
         self._sending = threading.RLock()
         self._acknowledged = threading.Event()
@@ -92,6 +95,7 @@ class _Child:
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._flush_forever, daemon=True).start()
         outcome = self._outcome()
+        self._output.finish()
         self._flush()
         self._send(Over(outcome))
         self._channel.close()
@@ -100,8 +104,12 @@ class _Child:
         try:
             work = load_work(self._task)
         except BaseException as error:
-            return Failed(type(error).__name__, f"its code can't be loaded in a process of its own: {error}")
-        return Drive(work, self._task.attempt, self._control, self._services).run()
+            message = f"its code can't be loaded in a process of its own: {error}"
+            return Failed(type(error).__name__, message, trace=text_of(traces.shown(error), LONGEST_LINE))
+        return Drive(work, self._task.attempt, self._control, self._services, self._output.say).run()
+
+    def _say(self, line: str) -> None:
+        self._control.lines.put(text_of(line, LONGEST_LINE))
 
     # -- talking with the parent
 

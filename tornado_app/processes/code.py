@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import pickle
 import sys
 from collections.abc import Generator
@@ -17,6 +18,7 @@ import msgspec
 from holdfast.wire import StartRequest
 from holdfast.work import Job, Progress, WorkError, WorkType, work_type
 from tornado_app import problems
+from tornado_app.processes import traces
 
 NAME = "code"
 MOST_BYTES = 8 << 20
@@ -75,14 +77,18 @@ def check(request: StartRequest, allowed: bool) -> bytes:
 
 
 def load(pickled: bytes) -> WorkType:
-    """The work type that a pickle of `(function or WorkType, args, kwargs)` stands for. Runs the sender's code."""
-    function, args, kwargs = pickle.loads(pickled)  # noqa: S301 - what --allow-code is about
+    """The work type that a pickle of `(function or WorkType, args, kwargs)` stands for. Runs the sender's code.
+
+    A second pickle may follow: the source lines of that code, as `traces.remember` takes them.
+    """
+    stream = io.BytesIO(pickled)
+    function, args, kwargs = pickle.load(stream)  # noqa: S301 - what --allow-code is about
+    if stream.tell() < len(pickled):
+        traces.remember(pickle.load(stream))  # noqa: S301
     work = function if isinstance(function, WorkType) else work_type(NAME, params=Code, place="process")(function)
     plain = work.function
 
-    def run(job: Job[Any]) -> Generator[Progress, None, Any]:
-        return (yield from plain(job, *args, **kwargs))
+    def run(job: Job[Any]) -> Any:
+        return plain(job, *args, **kwargs)
 
-    loaded = work_type(NAME, params=Code, checkpoint=work.checkpoint, place="process", retry_on=work.retry_on)(run)
-    loaded.undo = work.undo
-    return loaded
+    return WorkType(NAME, run, Code, "process", checkpoint=work.checkpoint, retry_on=work.retry_on, undo=work.undo)

@@ -11,14 +11,15 @@ import inspect
 import math
 import os
 import time
-import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Interrupted, Job, Progress, Services, Stopping, WorkError, WorkType
-from holdfast.work._values import as_json
+from holdfast.work._values import NotJson, as_json, line_of
+from tornado_app.processes import output, traces
 from tornado_app.processes.backlog import Backlog
 from tornado_app.processes.interrupts import Interrupts
 
@@ -26,7 +27,7 @@ MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
 
 LONGEST_NOTE = 1000
-LONGEST_LINE = 8192
+LONGEST_LINE = output.LONGEST
 """Most characters of a note, and of a log line, an error message or a traceback; what is longer loses its middle."""
 
 _TURN = 0.005  # seconds that an async generator may hold the loop by yielding without awaiting
@@ -110,24 +111,43 @@ class _Fault(Exception):
 class Drive:
     """One attempt of one process."""
 
-    def __init__(self, work: WorkType, attempt: Attempt, control: Control, services: Services | None = None) -> None:
+    def __init__(
+        self,
+        work: WorkType,
+        attempt: Attempt,
+        control: Control,
+        services: Services | None = None,
+        say: output.Say | None = None,
+    ) -> None:
+        """`say` takes the lines of a place that hears all that the work prints; others are heard by their context."""
         self.work = work
         self.attempt = attempt
         self.control = control
         self._services = services
+        self._say = say
         self._pid = os.getpid()
+        self._read_checkpoint: Callable[[bytes], Any] | None = None
+        self._running: Any = None  # the generator, and its frame, which outlives it
+        self._frame: FrameType | None = None
 
     # -- the two loops
 
     def run(self) -> Outcome:
         """Run a plain generator function, or the rollback, to its end or its stop. Never raises."""
+        if self._say is not None:
+            return self._run()
+        with output.spoken_by(self._log):
+            return self._run()
+
+    def _run(self) -> Outcome:
         control = self.control
         try:
             job = self._job()
             if self.attempt.undo:
                 self._undo(job)
                 return self._succeeded(None)
-            generator = self.work.function(job)
+            generator = self._running = self.work.function(job)
+            self._frame = getattr(generator, "gi_frame", None)
             try:
                 while True:
                     try:
@@ -152,6 +172,10 @@ class Drive:
 
     async def run_async(self) -> Outcome:
         """Run an async generator function, or an async rollback, likewise."""
+        with output.spoken_by(self._log):
+            return await self._run_async()
+
+    async def _run_async(self) -> Outcome:
         control = self.control
         try:
             job = self._job()
@@ -160,7 +184,8 @@ class Drive:
                 if inspect.isawaitable(undone):
                     await undone
                 return self._succeeded(None)
-            generator = self.work.function(job)
+            generator = self._running = self.work.function(job)
+            self._frame = getattr(generator, "ag_frame", None)
             turn = time.monotonic()
             try:
                 async for item in generator:
@@ -191,10 +216,16 @@ class Drive:
             params = msgspec.json.decode(attempt.params, type=self.work.params)
         except msgspec.ValidationError as error:
             raise _Fault(f"its parameters no longer fit the work type {self.work.name}: {error}") from None
+        read: Callable[[bytes], Any] = msgspec.json.decode
+        if self.work.checkpoint is not None:
+            try:
+                read = self._read_checkpoint = msgspec.json.Decoder(self.work.checkpoint).decode
+            except TypeError as error:
+                raise _Fault(f"it declares a checkpoint type that can't be read from JSON: {error}") from None
         checkpoint = None
         if attempt.checkpoint is not None:
             try:
-                checkpoint = msgspec.json.decode(attempt.checkpoint, type=self.work.checkpoint or Any)
+                checkpoint = read(attempt.checkpoint)
             except msgspec.ValidationError as error:
                 raise _Fault(f"its last checkpoint no longer fits the work type {self.work.name}: {error}") from None
         return Job(
@@ -212,7 +243,9 @@ class Drive:
 
     def _log(self, message: object) -> None:
         text, lines = text_of(message, LONGEST_LINE), self.control.lines
-        if self.work.is_async:
+        if self._say is not None:
+            self._say(text)
+        elif self.work.is_async:
             lines.put_at_once((time.time(), text))
         else:
             lines.put(text)
@@ -223,21 +256,37 @@ class Drive:
     def _take(self, item: object) -> None:
         """What was yielded is the newest safe point."""
         if not isinstance(item, Progress):
-            raise _Fault(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
-        done, total = _number(item.done), _number(item.total)
+            raise self._fault(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
+        try:
+            done, total = _number(item.done), _number(item.total)
+        except ValueError as error:
+            raise self._fault(f"it yielded a Progress whose done or total is {error}; give a number or None") from None
         note = item.note
         if type(note) is not str or len(note) > LONGEST_NOTE or not note.isascii():
             note = text_of(note, LONGEST_NOTE)
         try:
-            checkpoint = as_json(item.checkpoint)
-        except ValueError as error:
-            raise _Fault(f"it yielded a checkpoint that is not JSON: {error}") from None
+            checkpoint = as_json(item.checkpoint, "checkpoint")
+            if self._read_checkpoint is not None:
+                self._read_checkpoint(checkpoint)
+        except NotJson as error:
+            raise self._fault(f"it yielded a checkpoint that is not JSON: {error}", error.path) from None
+        except msgspec.ValidationError as error:
+            declared = getattr(self.work.checkpoint, "__name__", self.work.checkpoint)
+            message = f"it yielded a checkpoint that does not fit the type that it declares, {declared}: {error}"
+            raise self._fault(message.replace("`$", "`checkpoint")) from None
         if len(checkpoint) > MAX_CHECKPOINT:
-            raise _Fault(f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
+            message = f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept"
+            raise self._fault(message)
         self._check_fork()
         control = self.control
         control.latest = Yielded(done, total, note, checkpoint)
         control.yields += 1
+
+    def _fault(self, message: str, path: str = "") -> _Fault:
+        """The work's mistake, with the way to the value and the line where it is yielded or returned."""
+        line = line_of(self._running, self._frame)
+        where = ", ".join(filter(None, (path, line and f"at {line}")))
+        return _Fault(f"{message} ({where})" if where else message)
 
     def _check_fork(self) -> None:
         """Work that forked and let its child come back here: only the parent may report."""
@@ -246,11 +295,11 @@ class Drive:
 
     def _succeeded(self, value: Any) -> Outcome:
         try:
-            result = as_json(value)
-        except ValueError as error:
-            raise _Fault(f"it returned a result that is not JSON: {error}") from None
+            result = as_json(value, "result")
+        except NotJson as error:
+            raise self._fault(f"it returned a result that is not JSON: {error}", error.path) from None
         if len(result) > MAX_RESULT:
-            raise _Fault(
+            raise self._fault(
                 f"it returned a result of {len(result)} bytes; at most {MAX_RESULT} are kept: put it into a file"
             )
         return Succeeded(result)
@@ -268,15 +317,17 @@ class Drive:
             return Failed("BadWork", text_of(error, LONGEST_LINE))
         if isinstance(error, SystemExit):
             said = text_of(error.code, LONGEST_LINE)
-            return Failed(name, f"the work called sys.exit({said}); return, or raise an error")
+            message = f"the work called sys.exit({said}); return, or raise an error"
+            return Failed(name, message, trace=text_of(traces.shown(error), LONGEST_LINE))
         message = text_of(error, LONGEST_LINE)
         retry_on = self.work.retry_on
         if isinstance(error, WorkError):  # "cannot go on", so worth another attempt only where its type says so by name
             retry_on = tuple(kind for kind in retry_on if issubclass(kind, WorkError))
             return Failed(name, message, isinstance(error, retry_on))
         retry = isinstance(error, Exception) and isinstance(error, retry_on)
-        frames = traceback.format_exception(error.with_traceback(_own_frames(error)))
-        return Failed(name, message or name, retry, text_of("".join(frames), LONGEST_LINE))
+        if isinstance(error, RuntimeError) and message.endswith("generator ignored GeneratorExit"):
+            message += f": it must not yield again when it is stopped (at {line_of(self._running, self._frame)})"
+        return Failed(name, message or name, retry, text_of(traces.shown(error), LONGEST_LINE))
 
 
 def text_of(value: object, most: int) -> str:
@@ -291,7 +342,7 @@ def text_of(value: object, most: int) -> str:
 
 
 def _number(value: object) -> float | None:
-    """What `done` and `total` may be; what is not finite is not known. Raises `_Fault`."""
+    """What `done` and `total` may be; what is not finite is not known. Raises `ValueError` with what is none."""
     if value is None:
         return None
     try:
@@ -300,13 +351,5 @@ def _number(value: object) -> float | None:
         number = float(value)  # type: ignore[arg-type] # numpy's numbers, Decimal and Fraction can, others raise
     except (TypeError, ValueError, OverflowError):
         shown = text_of(repr(value), 100)
-        raise _Fault(f"it yielded a Progress whose done or total is {shown}; give a number or None") from None
+        raise ValueError(shown) from None
     return number if math.isfinite(number) else None
-
-
-def _own_frames(error: BaseException) -> Any:
-    """The traceback without the driver's own frames."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__ and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace

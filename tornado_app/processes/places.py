@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from holdfast.work import Stopping, WorkType
+from tornado_app.processes import output
 from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcome
 from tornado_app.processes.lent import LentServices
 
@@ -88,6 +89,7 @@ class ThreadPlace:
         with self._lock:
             for _ in range(self._threads):
                 self._work.put(None)
+        output.restore()
 
 
 class _ThreadHandle:

@@ -19,9 +19,10 @@ import msgspec
 from holdfast.work import Stopping, WorkType
 from tornado_app import imports
 from tornado_app.processes import backlog, child, claims, supervisor
-from tornado_app.processes.driver import Attempt, Control, Failed, Outcome
+from tornado_app.processes.driver import LONGEST_LINE, Attempt, Control, Failed, Outcome, text_of
 from tornado_app.processes.guard import PID
 from tornado_app.processes.lent import FilesToLend
+from tornado_app.processes.output import Lines
 from tornado_app.processes.places import Ended, Handle
 from tornado_app.processes.tree import end_forsaken
 from tornado_app.settings import Settings
@@ -156,6 +157,9 @@ class _ProcessHandle:
                 said += some
         pid = PID.unpack(said[: PID.size])[0] if len(said) >= PID.size else None
         await asyncio.to_thread(_end_forsaken, pid, claim)
+        last = Lines(lambda line: self._control.lines.put_at_once((time.time(), text_of(line, LONGEST_LINE))))
+        last.write(said[PID.size :].decode(errors="replace"))
+        last.finish()
 
     async def _take_all_reports(self, reader: asyncio.StreamReader, sentinel: int) -> Outcome | None:
         """Until the child is over or dead. What it forked may hold its end of the channel open after its death."""

@@ -17,6 +17,7 @@ from msgspec import inspect as types
 from holdfast.wire import WorkTypeInfo
 from holdfast.work import WorkError, WorkType
 from tornado_app import imports, problems
+from tornado_app.processes import traces
 from tornado_app.processes.code import code
 from tornado_app.settings import Settings, SettingsError
 
@@ -150,7 +151,9 @@ def _loaded(where: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except Exception as error:
-        raise SettingsError(f"{where}: {type(error).__name__}: {error}") from error
+        place = traces.place_of(error)
+        at = f" (at {place})" if place else ""
+        raise SettingsError(f"{where}: {type(error).__name__}: {error}{at}") from error
 
 
 def describe(work: WorkType) -> WorkTypeInfo:

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+import linecache
 import math
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
+_LONGEST_PATH = 200
+_LONGEST_SOURCE = 160
 
 
-def as_json(value: Any) -> bytes:
-    """A value as JSON that reads back as what it was. Raises `ValueError`, saying why, for what is none."""
+class NotJson(ValueError):
+    """A value is no JSON. `path` leads to what is none, as Python would write it."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def as_json(value: Any, name: str = "value") -> bytes:
+    """A value as JSON that reads back as what it was. Raises `NotJson`, whose path begins with `name`."""
     try:
         encoded = _encode(value)
         lost = _not_finite(msgspec.to_builtins(value)) if b"null" in encoded else None  # what msgspec makes of NaN
-    except (TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise NotJson(str(error), _path(value, name)) from error
     if lost is not None:
-        raise ValueError(f"{lost} is no number of JSON: give None or a text in its place")
+        raise NotJson(f"{lost} is no number of JSON: give None or a text in its place", _path(value, name))
     return encoded
+
+
+def fits(encoded: bytes, type: Any) -> str | None:
+    """None, or why JSON does not fit a type."""
+    try:
+        msgspec.json.decode(encoded, type=type)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
+
+
+def line_of(generator: Any, finished: FrameType | None = None) -> str:
+    """Where a generator stands, in the innermost one that it delegates to, as "FILE:LINE"; or where it has returned.
+
+    With the line itself, when the file is known by name alone, as a notebook's cell is. "" where that can't be told.
+    """
+    frame = finished
+    while generator is not None:
+        inner = getattr(generator, "gi_frame", None) or getattr(generator, "ag_frame", None)
+        if inner is None:
+            break
+        frame = inner
+        generator = getattr(generator, "gi_yieldfrom", None)
+    if frame is None:
+        return ""
+    name, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(name, line).strip() if name in linecache.cache and not name.endswith(".py") else ""
+    return f"{name}:{line}" + (f" ({text[:_LONGEST_SOURCE]})" if text else "")
 
 
 def _not_finite(value: Any) -> float | None:
@@ -35,3 +76,44 @@ def _not_finite(value: Any) -> float | None:
         elif isinstance(item, (list, tuple)):
             left += item
     return None
+
+
+def _path(value: Any, name: str) -> str:
+    """The way to the first thing in a value that is no JSON."""
+    left: list[tuple[str, Any, tuple[int, ...]]] = [(name, value, ())]
+    while left:
+        path, item, above = left.pop()
+        if id(item) in above:  # it holds itself
+            return _short(path)
+        inside = list(_inside(path, item))
+        if not inside and not _is_json(item):
+            return _short(path)
+        left += [(longer, part, (*above, id(item))) for longer, part in reversed(inside)]
+        for key in item if isinstance(item, dict) else ():
+            if not _is_json({key: None}):
+                return _short(f"{path}[{key!r}]")
+    return name
+
+
+def _inside(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, dict):
+        yield from ((f"{path}[{key!r}]", part) for key, part in item.items())
+    elif isinstance(item, (list, tuple)):
+        yield from ((f"{path}[{at}]", part) for at, part in enumerate(item))
+    elif isinstance(item, (set, frozenset)):
+        yield from ((path, part) for part in item)
+    else:
+        fields: Any = getattr(item, "__struct_fields__", ()) or getattr(item, "__dataclass_fields__", ())
+        if not isinstance(item, type):
+            yield from ((f"{path}.{field}", getattr(item, field)) for field in fields if hasattr(item, field))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return not (isinstance(value, float) and not math.isfinite(value)) and bool(_encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH // 2]}...{path[-_LONGEST_PATH // 2 :]}"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Job, Progress, Stopping, WorkType
-from holdfast.work._values import as_json
+from holdfast.work._values import NotJson, as_json, fits, line_of
 from holdfast.work._workshop import MemoryFiles, Workshop
 
 __all__ = ["Checked", "MemoryFiles", "Workshop", "check"]
@@ -99,23 +99,38 @@ class _Attempt:
             stopping=lambda: self._stopping,
             services=workshop,
         )
-        self._generator = _steps(work, self.job)
+        self._running: dict[str, Any] = {}  # the work's own generator, and its frame, which outlives it
+        self._generator = _steps(work, self.job, self._running)
 
     def step(self) -> bytes | None:
         """The checkpoint of the next yield, as JSON; None when the work has returned."""
         try:
             item = next(self._generator)
         except StopIteration as end:
-            self.result = msgspec.json.decode(_json(self._work, "returned a result", end.value))
+            self.result = msgspec.json.decode(self._json("returned a result", "result", end.value))
             return None
         if not isinstance(item, Progress):
-            raise AssertionError(f"{self._work.name} yielded {type(item).__name__}; yield holdfast.work.Progress")
-        checkpoint = _json(self._work, "yielded a checkpoint", item.checkpoint)
+            raise self._mistake(f"yielded {type(item).__name__}; yield holdfast.work.Progress")
+        checkpoint = self._json("yielded a checkpoint", "checkpoint", item.checkpoint)
         if len(checkpoint) > MAX_CHECKPOINT:
-            raise AssertionError(
-                f"{self._work.name} yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept"
+            raise self._mistake(f"yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
+        misfit = fits(checkpoint, self._work.checkpoint or Any)
+        if misfit is not None:
+            raise self._mistake(
+                f"yielded the checkpoint {_shown(checkpoint)}, which does not fit the type it declares: {misfit}"
             )
         return checkpoint
+
+    def _json(self, what: str, name: str, value: Any) -> bytes:
+        try:
+            return as_json(value, name)
+        except NotJson as error:
+            raise self._mistake(f"{what} that is not JSON: {error}", error.path) from None
+
+    def _mistake(self, what: str, path: str = "") -> AssertionError:
+        line = line_of(self._running.get("generator"), self._running.get("frame"))
+        where = ", ".join(filter(None, (path, line and f"at {line}")))
+        return AssertionError(f"{self._work.name} {what}" + (f" ({where})" if where else ""))
 
     def stop(self, why: Stopping) -> None:
         """What the server does at a yield."""
@@ -261,13 +276,14 @@ class _Bench:
             raise AssertionError(f"{self._work.name}, {how}: not as in an uninterrupted run: {difference}")
 
 
-def _steps(work: WorkType, job: Job[Any]) -> Generator[Any, None, Any]:
+def _steps(work: WorkType, job: Job[Any], kept: dict[str, Any]) -> Generator[Any, None, Any]:
     """The work as a plain generator that returns its result; an async one on a loop of its own."""
+    running = kept["generator"] = work.function(job)
+    kept["frame"] = getattr(running, "gi_frame", None) or getattr(running, "ag_frame", None)
     if not work.is_async:
-        return work.function(job)  # type: ignore[no-any-return] # a generator function, as @work_type saw to
+        return running  # type: ignore[no-any-return] # a generator function, as @work_type saw to
 
     def drive() -> Generator[Any, None, Any]:
-        running = work.function(job)
         end = object()
 
         async def step() -> Any:
@@ -291,13 +307,6 @@ def _fitting(work: WorkType, checkpoint: bytes) -> Any:
         raise AssertionError(
             f"{work.name} yielded the checkpoint {_shown(checkpoint)}, which does not fit the type it declares: {error}"
         ) from None
-
-
-def _json(work: WorkType, what: str, value: Any) -> bytes:
-    try:
-        return as_json(value)
-    except ValueError as error:
-        raise AssertionError(f"{work.name} {what} that is not JSON: {error}") from None
 
 
 def _spread(last: int, most: int) -> list[int]:

@@ -1,0 +1,103 @@
+"""The source lines of functions that are sent, so that a traceback made elsewhere shows them.
+
+The same functions make the same, wherever their files lie and whatever else is in them: a request that is sent again
+has to be the same request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import linecache
+import os
+import pickle
+import tokenize
+from collections import ChainMap
+from types import CodeType, FunctionType
+from typing import Any
+
+from holdfast.work import WorkType
+
+_MOST_BYTES = 1024 * 1024
+_UNKNOWN = "<dynamic-code>"  # what cloudpickle puts in the place of every file name
+
+
+class Sources:
+    """Of a function or a work type and all that is sent with it."""
+
+    def __init__(self, sent: Any) -> None:
+        self.lines: dict[str, dict[int, str]] = {}
+        """By a name for each cell or file: the text of each function, by the number of its first line."""
+        self._names: dict[str, str] = {}
+        self._left = _MOST_BYTES
+        left, seen = [sent], set[int]()
+        while left:
+            item = left.pop(0)
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
+            if isinstance(item, WorkType):
+                left += [item.function, item.undo]
+            elif isinstance(item, type):
+                left += [part for part in vars(item).values() if isinstance(part, FunctionType)]
+            elif isinstance(item, FunctionType):
+                self._add(item)
+                left += _mentioned(item)
+
+    def pickled(self, value: Any) -> bytes:
+        """`value` by cloudpickle, with the names of the files; then the lines, in a pickle of their own."""
+        import cloudpickle
+
+        usual = cloudpickle.Pickler.dispatch_table
+
+        def reduce(code: CodeType) -> Any:
+            make, values = usual[CodeType](code)
+            name = self._names.get(code.co_filename, _UNKNOWN)
+            known = (_UNKNOWN, code.co_filename)
+            return make, tuple(name if isinstance(value, str) and value in known else value for value in values)
+
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+            dispatch_table = ChainMap({CodeType: reduce}, usual)  # noqa: RUF012 - as cloudpickle has it
+
+        stream = io.BytesIO()
+        Pickler(stream).dump(value)
+        return stream.getvalue() + pickle.dumps(self.lines)
+
+    def _add(self, function: FunctionType) -> None:
+        code = function.__code__
+        lines = linecache.getlines(code.co_filename, function.__globals__)[code.co_firstlineno - 1 :]
+        with contextlib.suppress(tokenize.TokenError, IndentationError, SyntaxError):
+            text = "".join(inspect.getblock(lines)) if lines else ""
+            if text and len(text) <= self._left:
+                self._left -= len(text)
+                self.lines.setdefault(self._name(code.co_filename), {})[code.co_firstlineno] = text
+
+    def _name(self, file: str) -> str:
+        """The same for the same file, wherever it lies; a notebook's cell has a new file each time."""
+        if file not in self._names:
+            is_cell = "ipykernel_" in file or not os.path.isfile(file)
+            name = plain = "cell" if is_cell else os.path.basename(file)
+            number = 1
+            while (name := f"<{name}>" if is_cell else name) in self._names.values():
+                number += 1
+                name = f"{plain} {number}"
+            self._names[file] = name
+        return self._names[file]
+
+
+def _mentioned(function: FunctionType) -> list[Any]:
+    """The functions, classes and work types that it calls by name and that are sent with it, by value."""
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    values = [function.__globals__[name] for name in sorted(names) if name in function.__globals__]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # it is empty
+            values.append(cell.cell_contents)
+    sent_along = ("__main__", function.__module__)
+    return [
+        value for value in values if isinstance(value, WorkType) or getattr(value, "__module__", None) in sent_along
+    ]
