@@ -7,12 +7,11 @@ has to be the same request.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
+import itertools
 import linecache
 import os
 import pickle
-import tokenize
 from collections import ChainMap
 from types import CodeType, FunctionType
 from typing import Any
@@ -66,24 +65,27 @@ class Sources:
 
     def _add(self, function: FunctionType) -> None:
         code = function.__code__
-        lines = linecache.getlines(code.co_filename, function.__globals__)[code.co_firstlineno - 1 :]
-        with contextlib.suppress(tokenize.TokenError, IndentationError, SyntaxError):
-            text = "".join(inspect.getblock(lines)) if lines else ""
-            if text and len(text) <= self._left:
-                self._left -= len(text)
-                self.lines.setdefault(self._name(code.co_filename), {})[code.co_firstlineno] = text
+        lines = linecache.getlines(code.co_filename, function.__globals__)
+        text = "".join(lines[code.co_firstlineno - 1 : _last_line(code)])
+        if text and len(text) <= self._left:
+            self._left -= len(text)
+            self.lines.setdefault(self._name(code.co_filename), {})[code.co_firstlineno] = text
 
     def _name(self, file: str) -> str:
         """The same for the same file, wherever it lies; a notebook's cell has a new file each time."""
         if file not in self._names:
-            is_cell = "ipykernel_" in file or not os.path.isfile(file)
-            name = plain = "cell" if is_cell else os.path.basename(file)
-            number = 1
-            while (name := f"<{name}>" if is_cell else name) in self._names.values():
-                number += 1
-                name = f"{plain} {number}"
-            self._names[file] = name
+            plain = "cell" if "ipykernel_" in file or not os.path.isfile(file) else os.path.basename(file)
+            if file.startswith("<%%process "):  # its name is the sender's choice
+                plain = file.strip("<>")
+            names = (f"{plain} {number}" if number > 1 else plain for number in itertools.count(1))
+            self._names[file] = next(f"<{name}>" for name in names if f"<{name}>" not in self._names.values())
         return self._names[file]
+
+
+def _last_line(code: CodeType) -> int:
+    lines = [line for _, _, line in code.co_lines() if line is not None]
+    inside = [_last_line(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return max([code.co_firstlineno, *lines, *inside])
 
 
 def _mentioned(function: FunctionType) -> list[Any]:

@@ -12,6 +12,7 @@ import pytest
 
 import holdfast
 from holdfast._code import code_request
+from holdfast._magics._cell import function_of
 from holdfast.errors import ProcessFailed
 from holdfast.wire import Process, State
 from holdfast.work import Job, Progress, work_type
@@ -175,5 +176,12 @@ def test_code_that_was_sent_is_shown_with_its_lines(spawn_server: Spawn, monkeyp
         assert "code.py" not in trace
         assert "tornado_app" not in trace
         wrong = client.processes.submit(module.wrong)
+        cell = function_of("seven", "import math\n\nyield Progress(checkpoint=1)\nmath.sqrt(\n    -1)\n", (), {})
+        seven = client.processes.submit(cell)
+        with pytest.raises(ProcessFailed):
+            seven.result(timeout=60)
+        trace = "\n".join(one.message for one in seven.log())
+        assert '"<%%process seven>", line 5, in seven' in trace
+        assert "math.sqrt(" in trace
         with pytest.raises(ProcessFailed, match=r"checkpoint\['a'\], at <cell>:12 \(yield Progress"):
             wrong.result(timeout=60)

@@ -145,7 +145,7 @@ class Program:
         running = [said.split()[1:] for said in self._done if said.startswith("running")]
         if running:
             names = ", ".join(f"{pid} ({_name_of(pid)})" for pid in running[0])
-            raise WorkError(f"it can't be paused: the server may not stop the processes {names}; cancel it")
+            raise WorkError(f"it can't be paused, and was ended: the processes {names} are not stopped by SIGSTOP")
 
     def go_on(self) -> None:
         """SIGCONT to what `stop` has stopped."""

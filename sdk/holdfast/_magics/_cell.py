@@ -6,6 +6,7 @@ import ast
 import hashlib
 import inspect
 import keyword
+import linecache
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ def function_of(name: str, cell: str, parameters: Iterable[str], namespace: dict
         code = compile(_module(name, tree.body, parameters, namespace), filename, "exec")
     except SyntaxError as error:
         raise NotSendable(f"line {error.lineno} of the cell is not Python that can be sent: {error.msg}") from None
+    text = f"%%process {name}\n{cell}"
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)  # for its tracebacks
     made: dict[str, Any] = {}
     exec(code, namespace, made)  # noqa: S102 - defines the function and runs nothing of it
     function: Callable[..., Any] = made[name]
