@@ -16,6 +16,7 @@ import pytest
 
 from tests.servers import wait_until
 from tests.work_types.running import Run, gone, state
+from tests.work_types.test_notebook import first_words, made
 from tornado_app.processes import cgroups, claims, supervisor, tree
 from tornado_app.work_types.programs import Program
 
@@ -325,3 +326,33 @@ def test_where_there_is_no_proc_children_are_found_by_ps() -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+# -- a notebook's kernel
+
+
+@pytest.mark.usefixtures("kernel_home")
+def test_what_a_cell_has_started_stands_while_paused_and_ends_with_the_kernel(run: Run, tmp_path: Path) -> None:
+    gate, trail = tmp_path / "gate", tmp_path / "trail"
+    loop = f"while true; do echo . >> {trail}; sleep 0.01; done"
+    cell = f"""import os, subprocess
+child = subprocess.Popen(["sh", "-c", {loop!r}], start_new_session=True)
+print(os.getpid(), child.pid)"""
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.02)"
+    data = made(cell, wait, "import time\ntime.sleep(1000)")
+    running = run("--allow-code", work_type="notebook", files={"n.ipynb": data}, file_name="n.ipynb")
+    kernel, child = first_words(running)
+    wait_until(trail.exists)
+    running.ask("pause")
+    gate.touch()
+    running.until("paused")
+    size = trail.stat().st_size
+    assert state(kernel) == state(int(child)) == "T"
+    time.sleep(0.1)
+    assert trail.stat().st_size == size, "nothing runs while it is paused"
+    running.ask("resume")
+    wait_until(lambda: trail.stat().st_size > size)
+    running.ask("kill")
+    running.until("failed")
+    assert gone(kernel)
+    assert gone(int(child)), "it left the session of the kernel, and ends with it"
