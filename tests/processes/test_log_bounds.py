@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -21,8 +21,10 @@ MISSING = re.compile(r"\[(\d+) older lines are missing here: logs are bounded by
 
 
 @pytest.fixture(autouse=True)
-def released() -> None:
+def released() -> Iterator[None]:
     work.RELEASE.set()
+    yield
+    work.RELEASE.clear()
 
 
 async def says(engine: Engine, id: str, count: int) -> None:
