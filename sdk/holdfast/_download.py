@@ -218,13 +218,14 @@ class Download(Job[Path]):
         return record
 
     def _make_part(self, size: int) -> None:
-        """Create the part, and record it at once: a process killed soon after leaves nothing that nobody knows of."""
-        self._record.part = self._part.create()
+        """Create the part, recorded before: a process killed at any moment leaves nothing that nobody knows of."""
+        self._record.part = self._part.plan()
         try:
-            self._part.check_space(size)
             self._file.save(self._record)
+            self._record.part = self._part.create(self._record.part)
+            self._part.check_space(size)
         except BaseException:
-            self._part.discard()
+            self._remove()
             raise
         self._saved = time.monotonic()
 

@@ -26,8 +26,9 @@ class LocalSource(ABC):
 
     size: int | None
 
-    def look(self) -> None:  # noqa: B027 - most have nothing to do
-        """Find out `size`; may be repeated. Raises `OSError`."""
+    def look(self) -> LocalSource:
+        """Find out `size`; the source to read in place of this. May be repeated. Raises `OSError`."""
+        return self
 
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:
@@ -56,14 +57,15 @@ class FileSource(LocalSource):
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
 
-    def look(self) -> None:
+    def look(self) -> FileSource:
         """As promised. Raises `IsADirectoryError` for a folder."""
         if self.size is not None:
-            return
+            return self
         status = self.path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a folder, which upload_folder sends", str(self.path))
         self.modified_ns, self.size = status.st_mtime_ns, status.st_size
+        return self
 
     def read(self, offset: int, size: int) -> bytes:
         """As promised. Raises `LocalChanged`."""
@@ -163,15 +165,31 @@ class StreamSource(LocalSource):
         self._begin = max(self._begin, offset)
 
 
+class PathSource(LocalSource):
+    """A path before it was looked at: a file, or a pipe or device."""
+
+    size = None
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path if is_of_this_process(path) else Path(path).absolute()
+
+    def look(self) -> LocalSource:
+        """As promised."""
+        if comes_once(self._path):
+            return StreamSource(pieces_of(self._path))
+        return FileSource(os.path.realpath(self._path) if is_of_this_process(self._path) else self._path).look()
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self.look().read(offset, size)
+
+
 Content = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes]
 
 
 def source_of(content: Content) -> LocalSource:
-    """What a user gives to upload. Raises `OSError` for an unreadable path, `TypeError` for what has no bytes."""
+    """What a user gives to upload; a path is not looked at yet. Raises `TypeError` for what has no bytes."""
     if isinstance(content, (str, os.PathLike)):
-        if comes_once(content):
-            return StreamSource(pieces_of(content))
-        return FileSource(os.path.realpath(content) if is_of_this_process(content) else content)
+        return PathSource(content)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return BytesSource(content)
     given: object = content  # whatever the types say

@@ -45,11 +45,17 @@ class PartFile:
             raise ValueError(f"there is no part of {self.target}")
         return self.target.with_name(self.mark.name)
 
-    def create(self) -> PartMark:
+    @staticmethod
+    def plan() -> PartMark:
+        """Choose a name, to be recorded before there is such a file: what is left when all ends then can be removed."""
+        return PartMark(f".holdfast-{secrets.token_hex(16)}.part", 0, os.geteuid())
+
+    def create(self, planned: PartMark | None = None) -> PartMark:
         """Make a new one, and open it; the mark to take it up by."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            name = f".holdfast-{secrets.token_hex(16)}.part"
+            name = (planned or self.plan()).name
+            planned = None
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
                 number = os.open(self.target.with_name(name), flags, 0o666)
@@ -188,7 +194,11 @@ class PartFile:
         if not is_private(mark.name):
             return
         path = self.target.with_name(mark.name)
-        if (status := _status(path)) is not None and _is_marked(status, mark):
+        status = _status(path)
+        if status is None:
+            return
+        planned = mark.inode == 0 and stat.S_ISREG(status.st_mode) and status.st_uid == mark.owner
+        if planned or _is_marked(status, mark):
             path.unlink(missing_ok=True)
 
 

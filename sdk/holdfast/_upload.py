@@ -126,9 +126,10 @@ class Upload(Job[wire.FileInfo]):
 
     def look(self) -> None:
         """As promised. Raises `OSError`."""
-        self.source.look()
-        if self._take_file() is not None and self._record.size is None:
+        self.source = self.source.look()
+        if isinstance(self.source, FileSource) and self._record.size is None:
             self._record = self._new_record()
+        self._take_file()
 
     def _take_file(self) -> RecordFile | None:
         """Where the record is, of a source that another process can read again."""
@@ -177,6 +178,10 @@ class Upload(Job[wire.FileInfo]):
         return self._file is not None and self._file.path.exists()
 
     def discard(self) -> Plan[None]:
+        try:
+            yield Do(self.look)
+        except OSError:  # the local file is gone, and what there is of it on the server is to go as well
+            pass
         file: RecordFile | None = yield Do(self._take_file)
         yield from (self._give_up(None) if file is None else ensured(self._give_up(file), file.release))
 

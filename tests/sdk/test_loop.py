@@ -273,6 +273,8 @@ async def move_files(client: holdfast.AsyncClient, folder: Path, tmp_path: Path)
     [one async for one in client.files.list_folder(name.partition("/")[0])]
     await client.files.info(name)
     await client.files.read(name, 0, 10)
+    await client.files.download_link(name)
+    await client.files.revoke_links()
     await client.files.write(f"{name}.small", b"x")
     await client.files.delete(f"{name}.small")
 

@@ -78,6 +78,19 @@ def test_a_record_can_name_no_other_file(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "x").read_bytes() == b"mine"
 
 
+def test_what_was_planned_is_removed_and_never_taken_up(tmp_path: Path) -> None:
+    """A process was killed between the record and the end of its first second."""
+    part = PartFile(tmp_path / "x")
+    planned = part.plan()
+    part.remove(planned)
+    assert part.create(planned).name == planned.name
+    part.close()
+    again = PartFile(tmp_path / "x")
+    assert not again.take_up(planned)
+    again.remove(planned)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_was_swapped_before_the_rename_is_not_published(tmp_path: Path) -> None:
     part = PartFile(tmp_path / "x")
     part.create()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +37,8 @@ from holdfast.cli._output import write_records
 from holdfast.client import Client
 from holdfast.errors import BadRequest, HoldfastError, NotFound, WaitTimeout
 from holdfast.transfers import Transfer, TransferState
+
+Begin = Callable[[], Transfer[Any]]
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -115,20 +120,26 @@ def upload(
             if stream is not None:
                 name = (to if to and not to.endswith("/") else to + Path(path).name).removeprefix("/")
                 pieces = stream.pieces()
-                transfer: Transfer[Any] = client.files.upload(pieces, name, overwrite=overwrite, limit=limit)
+                begin: Begin = partial(client.files.upload, pieces, name, overwrite=overwrite, limit=limit)
             elif path == "-":
-                transfer = client.files.upload(sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
+                begin = partial(client.files.upload, sys.stdin.buffer, to, overwrite=overwrite, limit=limit)
             elif Path(path).is_dir():
                 prefix = to or os.path.basename(os.path.abspath(path))
-                transfer = client.files.upload_folder(
-                    path, prefix, overwrite=overwrite, restart=restart, links=links, limit=limit
+                begin = partial(
+                    client.files.upload_folder,
+                    path,
+                    prefix,
+                    overwrite=overwrite,
+                    restart=restart,
+                    links=links,
+                    limit=limit,
                 )
             else:
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
-                transfer = client.files.upload(path, name.removeprefix("/"), limit=limit, **options)
+                begin = partial(client.files.upload, path, name.removeprefix("/"), limit=limit, **options)
             give_up = stream.give_up if stream is not None else None
-            _print_result(context, _carry(context, transfer, again=path != "-" and stream is None, give_up=give_up))
+            _print_result(context, _carry(context, begin, again=path != "-" and stream is None, give_up=give_up))
 
 
 def _stream_at(path: str) -> Stream | None:
@@ -190,10 +201,10 @@ def download(
     with context.client() as client:
         for name in names:
             if folder or name.endswith("/"):
-                transfer: Transfer[Any] = client.files.download_folder(name, to, **options)
+                begin: Begin = partial(client.files.download_folder, name, to, **options)
             else:
-                transfer = client.files.download(name, to, segments=segments, **options)
-            _print_result(context, _carry(context, transfer))
+                begin = partial(client.files.download, name, to, segments=segments, **options)
+            _print_result(context, _carry(context, begin))
 
 
 def _write_out(context: Context, names: tuple[str, ...], folder: bool, limit: float | None) -> None:
@@ -281,7 +292,7 @@ def _go_over(context: Context, client: Client, found: list[Record], verb: str) -
     for record in found:
         try:
             if verb == "resume":
-                _print_result(context, _carry(context, client.transfers.resume(record)))
+                _print_result(context, _carry(context, partial(client.transfers.resume, record)))
             else:
                 client.transfers.cancel(record)
                 _print_result(context, _brief(record))
@@ -309,15 +320,17 @@ def _brief(record: Record) -> dict[str, Any]:
     }
 
 
-def _carry(
-    context: Context, transfer: Transfer[Any], *, again: bool = True, give_up: Callable[[], None] | None = None
-) -> Any:
-    """Show a transfer until it is over; what came of it. Ctrl-C pauses it, or ends what can't be gone on with again.
+def _carry(context: Context, begin: Begin, *, again: bool = True, give_up: Callable[[], None] | None = None) -> Any:
+    """Begin a transfer and show it until it is over; what came of it.
 
-    `give_up` lets a source stop waiting for more.
+    Ctrl-C pauses it, or ends what can't be gone on with again. `give_up` lets a source stop waiting for more.
     """
+    transfer: Transfer[Any] | None = None
     while True:
         try:
+            if transfer is None:
+                with _interrupts_held():
+                    transfer = begin()
             with _bar(context, transfer) as move:
                 while True:
                     move()
@@ -333,6 +346,8 @@ def _carry(
         except KeyboardInterrupt:
             if give_up is not None:
                 give_up()
+            if transfer is None:
+                raise
             transfer.pause()
             if transfer.state is TransferState.SUCCEEDED:
                 context.note(f"{transfer.name}  {transfer.kind} done")
@@ -343,6 +358,23 @@ def _carry(
                 raise
             _ask_whether_to_go_on(context, transfer)
             transfer.resume()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C come a moment later: a transfer that has begun is one that it pauses, and that a hint tells of."""
+    held: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # whoever runs this has a way of his own
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
