@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import schemathesis
@@ -10,10 +11,11 @@ from schemathesis.transport.requests import REQUESTS_TRANSPORT
 KNOWN = {"id": ("alpha", "beta", "gamma"), "name": ("one.txt", "data/two.bin"), "file_name": ("one.txt", "three.txt")}
 
 
-def _known(values: Any) -> Any:
+def _known(values: Any, names: Iterable[str] = KNOWN) -> Any:
     """About half of the names become names that mean something; which ones, the values themselves decide."""
     if isinstance(values, dict):
-        for name, choices in KNOWN.items():
+        for name in names:
+            choices = KNOWN[name]
             value = values.get(name)
             if isinstance(value, str) and len(value) % 2:
                 values[name] = choices[sum(value.encode(errors="replace")) % len(choices)]
@@ -36,7 +38,7 @@ def map_query(context: Any, query: Any) -> Any:
 def map_body(context: Any, body: Any) -> Any:
     if isinstance(body, dict) and isinstance(body.get("work_type"), str) and len(body["work_type"]) < 3:
         body["work_type"] = "manifest"
-    return _known(body)
+    return _known(body, ("id", "file_name"))  # a name in a body is bad on purpose where it is bad
 
 
 @REQUESTS_TRANSPORT.serializer("application/offset+octet-stream", "application/partial-upload")
