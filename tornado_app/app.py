@@ -25,7 +25,7 @@ from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers import uploads as upload_handlers
 from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
-from tornado_app.handlers.bulk import MOST, BulkServer
+from tornado_app.handlers.bulk import MOST, MOST_HEAD, BulkApplication, BulkServer
 from tornado_app.handlers.openapi import Contract, Route
 from tornado_app.links import Links
 from tornado_app.processes import lent
@@ -135,7 +135,7 @@ class App:
     def application(self) -> Application:
         """The Tornado application."""
         table = routes(self.services)
-        return Application(
+        return BulkApplication(
             [(_matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
             contract=Contract(table),
             default_handler_class=NotFoundHandler,
@@ -149,6 +149,7 @@ class App:
         self._server = BulkServer(
             self.application(),
             chunk_size=MIB,
+            max_header_size=MOST_HEAD,
             max_body_size=MOST,  # upload handlers raise it for themselves
             idle_connection_timeout=HEAD_S,
             body_timeout=BODY_S,

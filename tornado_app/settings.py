@@ -77,6 +77,7 @@ class Settings:
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
     kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
+    max_json_body: int = _setting(1 << 20, "most bytes of a request's body of JSON; uploads have limits of their own")
     max_upload_size: int = _setting(0, "most bytes of one upload; 0 is no limit but the disk's")
     max_uploads: int = _setting(1000, "uploads that may be in the making at once")
     max_uploads_each: int = _setting(250, "uploads that one token at one address may have in the making at once")
@@ -175,7 +176,7 @@ def check(settings: Settings) -> None:
     """Refuse settings that can't work or aren't safe together. Raises `SettingsError`."""
     positive = (
         "link_life",
-        *("chunk_size", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
+        *("chunk_size", "max_json_body", "max_running", "shutdown_grace", "stall_after", "kill_grace"),
         *("max_uploads", "max_uploads_each", "max_field_size", "upload_expiry", "idle_timeout", "send_timeout"),
     )
     for name in positive:

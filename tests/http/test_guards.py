@@ -13,6 +13,7 @@ import httpx
 import pytest
 from tornado.web import HTTPError
 
+from tests.servers import PATIENCE
 from tornado_app.app import App
 from tornado_app.handlers.base import SECURITY_HEADERS
 from tornado_app.problems import INTERNAL
@@ -341,7 +342,7 @@ class TestSlowRequests:
         [
             "GET /health/live HTTP/1.1\r\nX-Slow: ",
             "POST /v1/processes HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n",
-            "GET /v1/files/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n",
+            "GET /v1/files/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n",
         ],
         ids=["a head", "a body", "a body that nobody wants"],
     )
@@ -357,7 +358,7 @@ class TestSlowRequests:
         trickling = asyncio.create_task(trickle())
         try:
             with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.wait_for(reader.read(), 10) == b""
+                assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         finally:
             trickling.cancel()
             writer.close()

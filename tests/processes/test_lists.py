@@ -15,12 +15,13 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import dialect
 
 from holdfast.wire import BulkRequest, State
+from tests.processes import work
 from tests.processes.conftest import Make
 from tests.processes.helpers import eventually, makes_progress, reaches, shut, start
 from tornado_app import problems
 from tornado_app.files.for_work import LocalFilesForWork
 from tornado_app.problems import ProblemError
-from tornado_app.processes import book
+from tornado_app.processes import book, pages
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.registry import Registry
@@ -323,3 +324,56 @@ async def test_an_id_that_is_used_again_finds_nothing_staged(engine: Engine, sta
     assert len({path.name for path in [*before, *staged()]}) == 2
     await shut(engine)
     assert staged() == [], "a server that stops removes it, too"
+
+
+# -- bounds in bytes
+
+
+async def test_parameters_that_a_list_could_not_carry_are_refused(engine: Engine) -> None:
+    with pytest.raises(ProblemError, match=r"the parameters have \d+ bytes as JSON") as refused:
+        await start(engine, "p", "holds-text", text="x" * (64 << 10))
+    assert refused.value.members["field"] == "params"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("states", [None, [State.QUEUED], [State.QUEUED, State.PAUSED]])
+async def test_a_page_of_large_processes_is_short_and_the_next_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, states: list[State] | None
+) -> None:
+    monkeypatch.setattr(pages, "PAGE_BYTES", 50_000)
+    ids = [f"p{n}" for n in range(40)]
+    for n, id in enumerate(ids):
+        await start(engine, id, "holds-text", text="x" * (10_000 if n % 3 else 10))
+        if n % 2:
+            await engine.pause(id)
+    cursor, found, count = None, [], 0
+    while True:
+        page = await engine.page(BulkRequest(state=states), cursor, 1000)
+        assert len(page.items) >= 1
+        assert sum(len(p.params["text"]) for p in page.items) < 80_000
+        found += [process.id for process in page.items]
+        count += 1
+        if page.next is None:
+            break
+        cursor = page.next
+    of_state = {None: ids, 1: ids[::2], 2: ids}[None if states is None else len(states)]
+    assert found == of_state[::-1]
+    assert count > 2
+
+
+@pytest.mark.slow
+async def test_a_log_of_long_lines_comes_in_short_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PAGE_BYTES", 5_000)
+    await start(engine, "p", "says", lines=["x" * 1000] * 50)
+    work.RELEASE.set()
+    await reaches(engine, "p", State.SUCCEEDED)
+    after, found = 0, 0
+    while True:
+        page = await engine.log("p", after, 1000)
+        assert len(page.items) <= 6
+        found += sum(line.message == "x" * 1000 for line in page.items)
+        if page.next is None:
+            break
+        after = page.next
+    assert found == 50
+    assert 1 <= len((await engine.log("p", 0, 1000, last=40)).items) <= 6

@@ -436,6 +436,16 @@ def sends_a_report_that_is_none(job: Job[Bad]) -> Misdeed:
     yield from spins(job)
 
 
+class Note(msgspec.Struct):
+    text: str
+
+
+@work_type("holds-text", params=Note, limit=0)
+def holds_text(job: Job[Note]) -> Generator[Progress, None, None]:
+    """Wait in the queue for ever."""
+    yield Progress()
+
+
 @work_type("never", limit=0)
 def never(job: Job[Any]) -> Generator[Progress, None, None]:
     """Waits in the queue."""

@@ -229,17 +229,6 @@ class BaseHandler(RequestHandler):
                 raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
         return given
 
-    def body_as(self, type: type[T]) -> T:
-        """The JSON body as a wire struct; an empty body is an empty object."""
-        try:
-            return msgspec.json.decode(self.request.body or b"{}", type=type)
-        except msgspec.ValidationError as error:
-            raise problems.BAD_PARAMETERS(f"the body does not fit: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
-        except RecursionError:
-            raise problems.BAD_BODY("the body is JSON that is nested too deeply to be meant") from None
-
     # -- answering
 
     def answer(self, value: Any, status: int = 200) -> None:

@@ -7,8 +7,11 @@ patiently, when there are more of them than descriptors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import http.client
 import logging
+import re
 import socket
 import time
 from collections.abc import Awaitable, Iterable
@@ -17,15 +20,21 @@ from typing import Any, cast
 import msgspec
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.web import Application, RequestHandler, _HandlerDelegate
 
 from tornado_app import problems
 from tornado_app.files.buffers import POOL, SIZE
 from tornado_app.handlers.base import SECURITY_HEADERS
+from tornado_app.problems import ProblemError
 
-MOST = 16 << 20
-"""Bytes of a body that is not streamed; the handlers that stream theirs raise it for themselves."""
+MOST = 64 << 10
+"""Bytes of a body that its handler does not take; those that take one raise it for themselves."""
+
+MOST_HEAD = 64 << 10
+"""Bytes of a request line with its headers."""
 
 log = logging.getLogger("holdfast.server")
 
@@ -34,6 +43,7 @@ _REST_S = 0.2
 _QUIET_S = 60.0
 _LEAST = 16 * 1024
 _FIRST = 64 * 1024
+_FAREWELL_S = 5.0
 _TURN_S = 0.004
 """Seconds of a turn of the loop in which long bodies are read: what else waits is late by little more than that."""
 
@@ -49,11 +59,8 @@ _BARE = next(
 """What Tornado writes before it closes on what it can't read: the object itself, for a file may hold its like."""
 
 
-def _told() -> bytes:
-    """The same as problem details."""
-    problem = problems.BAD_REQUEST(
-        f"the request is not HTTP/1.1 as RFC 9112 has it, or its body is longer than the {MOST} bytes that fit here"
-    )
+def _answer(problem: ProblemError) -> bytes:
+    """A whole answer of problem details, after which the connection is closed."""
     body = msgspec.json.encode(problem.body())
     headers = {
         **SECURITY_HEADERS,
@@ -62,11 +69,66 @@ def _told() -> bytes:
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
-    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    status = problem.kind.status
+    lines = [
+        f"HTTP/1.1 {status} {http.client.responses[status]}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
 
 
-_TOLD = _told()
+_TOLD = _answer(
+    problems.BAD_REQUEST(
+        f"the request is not HTTP/1.1 as RFC 9112 has it, or its body is longer than the {MOST} bytes that fit here"
+    )
+)
+_HEAD_TOO_LONG = _answer(
+    problems.HEAD_TOO_LONG(
+        f"the request line and the headers have more than {MOST_HEAD} bytes together: send less, such as fewer cookies"
+    )
+)
+
+
+_farewells: set[asyncio.Task[None]] = set()
+
+
+async def _take_leave(sock: socket.socket) -> None:
+    """Drop what a client still sends after its last answer, until it closes, or for a while.
+
+    Closing on unread bytes would reset the connection before the client could read the answer.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                sock.shutdown(socket.SHUT_WR)
+                while await loop.sock_recv(sock, _FIRST):
+                    pass
+    finally:
+        sock.close()
+
+
+class _Undemanding(_HandlerDelegate):
+    """Drops bodies that a handler does not take, as they come. Those that take one stream it."""
+
+    def data_received(self, data: bytes) -> Awaitable[None] | None:
+        return super().data_received(data) if self.stream_request_body else None
+
+
+class BulkApplication(Application):
+    """An application whose handlers get a body only if they stream it."""
+
+    def get_handler_delegate(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> _HandlerDelegate:
+        return _Undemanding(self, request, target_class, target_kwargs, path_args, path_kwargs)
 
 
 class Turn:
@@ -100,6 +162,7 @@ class BulkStream(IOStream):
 
     _ask = _FIRST
     _is_undelayed = False
+    _takes_leave = False
 
     def __init__(self, sock: socket.socket, turn: Turn, **options: Any) -> None:
         super().__init__(sock, **options)
@@ -113,6 +176,24 @@ class BulkStream(IOStream):
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         return super().write(_TOLD if data is _BARE else data)
+
+    def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
+        # Tornado closes without a word when a head is too long.
+        try:
+            super()._check_max_bytes(delimiter, size)
+        except UnsatisfiableReadError:
+            if not self._takes_leave:
+                self._takes_leave = True
+                with contextlib.suppress(OSError):
+                    self.socket.send(_HEAD_TOO_LONG)
+            raise
+
+    def close_fd(self) -> None:
+        if self._takes_leave and self.socket is not None:
+            task = asyncio.get_running_loop().create_task(_take_leave(self.socket.dup()))
+            _farewells.add(task)
+            task.add_done_callback(_farewells.discard)
+        super().close_fd()
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
         if not partial or num_bytes < _LEAST:

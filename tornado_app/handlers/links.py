@@ -7,11 +7,11 @@ import asyncio
 from holdfast.wire import FileLink, LinkRequest
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.operations import Content, operation
 
 
-class LinksHandler(BaseHandler):
+class LinksHandler(JsonHandler):
     """`/v1/links`."""
 
     @operation("sign_link", {201: Content(type=FileLink)}, problems.BAD_NAME)

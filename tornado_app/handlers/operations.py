@@ -91,6 +91,8 @@ def operation(
 
         @functools.wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if getattr(self, "refused", False):  # answered at the headers
+                return None
             if "query" in taken:
                 kwargs["query"] = self.query_as(query_type)
             if "body" in taken:

@@ -21,6 +21,7 @@ from holdfast.wire import (
 )
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.operations import Content, NoQuery, operation
 from tornado_app.processes.lifecycle import Cause
 
@@ -85,7 +86,7 @@ class WorkTypesHandler(BaseHandler):
         self.answer(WorkTypeList(self.services.processes.registry.infos(), self.services.settings.default_work_type))
 
 
-class ProcessesHandler(BaseHandler):
+class ProcessesHandler(JsonHandler):
     """`/v1/processes`."""
 
     @operation(
@@ -163,7 +164,7 @@ class VerbHandler(BaseHandler):
         self.answer(process)
 
 
-class BulkHandler(ProcessHandler):
+class BulkHandler(JsonHandler, ProcessHandler):
     """`POST /v1/processes/pause`, `resume`, `cancel`, `kill`. `GET` and `DELETE` are for a process with that id."""
 
     @operation("{id}_processes", BulkAnswer, problems.UNAVAILABLE)

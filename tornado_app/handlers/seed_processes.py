@@ -12,6 +12,7 @@ from msgspec import Meta
 from holdfast.wire import Process, ProcessId, ResumeRequest, StartRequest
 from tornado_app import problems
 from tornado_app.handlers.base import split_url
+from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.operations import NoQuery, operation
 from tornado_app.handlers.seed import SeedHandler
 from tornado_app.protocols.accept import prefers
@@ -163,7 +164,7 @@ class VerbHandler(SeedHandler):
         self.answer(await ask(id))
 
 
-class ResumeHandler(SeedHandler):
+class ResumeHandler(JsonHandler, SeedHandler):
     """`POST /{id}/process/resume/`."""
 
     @operation(

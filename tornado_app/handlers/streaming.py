@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import sys
 from collections.abc import Awaitable
 from typing import cast
 
-from tornado.iostream import StreamClosedError
-
 from tornado_app import problems
 from tornado_app.files.writer import Writer
-from tornado_app.handlers.base import BaseHandler, Services
+from tornado_app.handlers.base import Services
+from tornado_app.handlers.bodies import BodyHandler
 from tornado_app.protocols import multipart, parameters
 from tornado_app.protocols.bodies import BodyError, Decoder
 from tornado_app.protocols.multipart import FileField
 
-LINGER_S = 5.0
 _SECOND_LOOK_S = 0.05
 _KEY = secrets.token_bytes(32)  # so that nothing can be read out of what tells clients apart
 
 
-class StreamingHandler(BaseHandler):
+class StreamingHandler(BodyHandler):
     """Feeds a `Writer` with the body. A subclass carries `@stream_request_body` and takes the writer in `begin`.
 
-    Its methods do nothing when `refused`: a refusal goes out as soon as it is known, and what the client still sends is
-    dropped for a while. Closing on unread bytes would reset the connection before the client could read why.
+    `begin` sets `writer`, and `decoder` if the body is not raw; or in place of both a `form`, and `begin_file` follows
+    once the form's file has begun.
     """
 
     def initialize(self, services: Services) -> None:
@@ -35,56 +32,22 @@ class StreamingHandler(BaseHandler):
         self.writer: Writer | None = None
         self.decoder: Decoder | None = None
         self.form: FileField | None = None
-        self.refused = False
-        self._cut_because = "connection lost"
         self._last = 0.0
         self._idle: asyncio.TimerHandle | None = None
-        self._linger: asyncio.TimerHandle | None = None
-
-    async def begin(self) -> None:
-        """Decide by the headers, before the body is read; set `writer`, and `decoder` if the body is not raw.
-
-        With a `form` in place of both, `begin_file` follows once the form's file has begun.
-        """
 
     async def begin_file(self, name: str) -> Writer:
         """Where the file of the form goes, which has this name there."""
         raise NotImplementedError
 
     async def prepare(self) -> None:
-        # Limits are told in an answer; Tornado's own would end in a reset.
-        self.request.connection.set_max_body_size(sys.maxsize)  # type: ignore[union-attr]
         # The idle timeout is ours; how long a body takes as a whole is the sender's business.
         self.request.connection.set_body_timeout(None)  # type: ignore[union-attr]
-        try:
-            guarded = super().prepare()
-            if guarded is not None:
-                await guarded
-            await self.begin()
-            if self.lost and self.writer is not None:  # it went while it waited for its turn
-                await self.services.files.uploads.abandon(self.writer, self._cut_because)
-        except Exception as error:
-            if not self.has_body or self.request.headers.get("Expect"):
-                raise  # nothing follows, or nothing until we say so
-            await self._refuse(error)
-        else:
-            if self.has_body:
-                self._last = asyncio.get_running_loop().time()
-                self._watch(self.services.settings.idle_timeout)
-
-    @property
-    def has_body(self) -> bool:
-        """Whether bytes follow the headers."""
-        headers = self.request.headers
-        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
-
-    @property
-    def body_size(self) -> int | None:
-        """How long the body says it is; None when it does not say."""
-        if "Transfer-Encoding" in self.request.headers:
-            return None
-        length = self.request.headers.get("Content-Length", "0")
-        return int(length) if length.isascii() and length.isdigit() else None
+        await super().prepare()
+        if self.lost and self.writer is not None:  # it went while it waited for its turn
+            await self.services.files.uploads.abandon(self.writer, self._cut_because)
+        if self.has_body and not self.refused:
+            self._last = asyncio.get_running_loop().time()
+            self._watch(self.services.settings.idle_timeout)
 
     @property
     def client(self) -> str:
@@ -204,23 +167,8 @@ class StreamingHandler(BaseHandler):
         return problems.BAD_BODY(str(error), bytes_read=writer.upload.offset)
 
     async def _refuse(self, error: BaseException) -> None:
-        """Answer now; the request ends when the body does, or a little later."""
-        self.refused = True
         self._unwatch()
-        body = self.render_problem(self.problem_of(error, getattr(error, "status_code", 500)))
-        self.set_header("Content-Length", len(body))
-        self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end, "refused")
-        self.write(body)
-        try:
-            await self.flush()
-        except StreamClosedError:
-            pass
-
-    def _end(self, why: str) -> None:
-        self._cut_because = why
-        stream = getattr(self.request.connection, "stream", None)
-        if stream is not None:
-            stream.close()
+        await super()._refuse(error)
 
     def _watch(self, seconds: float) -> None:
         self._idle = asyncio.get_running_loop().call_later(seconds, self._check_idle)
@@ -239,22 +187,13 @@ class StreamingHandler(BaseHandler):
             self._idle = asyncio.get_running_loop().call_later(_SECOND_LOOK_S, self._check_idle, True)
 
     def _unwatch(self) -> None:
-        for timer in (self._idle, self._linger):
-            if timer is not None:
-                timer.cancel()
-        self._idle = self._linger = None
-
-    def on_connection_close(self) -> None:
-        super().on_connection_close()
-        self._unwatch()
+        super()._unwatch()
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     def on_lost(self) -> None:
         if self.writer is not None:
             uploads = self.services.files.uploads
             uploads.spawn(uploads.abandon(self.writer, self._cut_because))
-        if not self.refused:
-            super().on_lost()
-
-    def on_finish(self) -> None:
-        self._unwatch()
-        super().on_finish()
+        super().on_lost()

@@ -55,6 +55,7 @@ log = logging.getLogger("holdfast.processes")
 _WRITTEN = 5.0  # seconds that a killer waits for the end to be in the journal
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
 _MOST_LABELS = 64
+_MOST_PARAMS = 64 << 10  # bytes as JSON: lists carry them
 _MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
 _MOST_RETRIES = 1_000_000
 _LONGEST_DEADLINE = 100 * 366 * 86400.0
@@ -168,10 +169,18 @@ class Engine:
                 f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
             )
         _check_options(request)
+        params = validate(work, request.params, self._services.setting, strict=strict)
+        size = len(msgspec.json.encode(params))
+        if size > _MOST_PARAMS:
+            raise problems.BAD_PARAMETERS(
+                f"the parameters have {size} bytes as JSON, and {_MOST_PARAMS} are the most: put large values into a "
+                "file, and give its name",
+                field="params",
+            )
         return New(
             id=id,
             work_type=work.name,
-            params=validate(work, request.params, self._services.setting, strict=strict),
+            params=params,
             place=place,
             priority=request.priority,
             labels=request.labels,
@@ -221,9 +230,7 @@ class Engine:
     async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:
         """A page of processes, newest first. Raises BAD_PARAMETERS for a cursor that is none."""
         before = None if cursor is None else rows.from_cursor(cursor)
-        found = await self._journal.read(lambda connection: rows.page(connection, wanted, before, limit + 1))
-        more = len(found) > limit
-        found = found[:limit]
+        found, more = await self._journal.read(lambda connection: rows.page(connection, wanted, before, limit))
         return ProcessPage([self._attempts.show(row) for row in found], rows.cursor(found[-1].n) if more else None)
 
     async def pause(self, id: str) -> Process:
@@ -332,8 +339,8 @@ class Engine:
         await self.get(id)
         if last:
             return LogPage(await self._journal.read(lambda connection: process_logs.log_end(connection, id, last)))
-        lines = await self._journal.read(lambda connection: process_logs.log_after(connection, id, after, limit))
-        return LogPage(lines, lines[-1].seq if len(lines) == limit else None)
+        lines, more = await self._journal.read(lambda connection: process_logs.log_after(connection, id, after, limit))
+        return LogPage(lines, lines[-1].seq if more else None)
 
     async def _expire_forever(self) -> None:
         """Forget processes that ended longer than `--keep-ended` ago."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, LargeBinary, Row, bindparam, cast, delete, fu
 from sqlalchemy.dialects import sqlite
 
 from holdfast.wire import LogLine
+from tornado_app.processes.pages import as_many_as_fit, is_full
 from tornado_app.processes.schema import log_sizes, logs
 
 _OF_A_ROW = 64  # bytes that a line takes beside its message, with its indexes
@@ -109,18 +110,28 @@ class ProcessLogs:
             self._total = self._measured(connection) - freed
 
 
-def log_after(connection: Connection, id: str, seq: int, limit: int) -> list[LogLine]:
-    """Log lines after that number, in order. In place of those that were cut off comes a line that says so."""
-    query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit)
-    lines = [_line(row) for row in connection.execute(query)]
-    return [*_missing(connection, id, seq), *lines][:limit]
+def log_after(connection: Connection, id: str, seq: int, limit: int) -> tuple[list[LogLine], bool]:
+    """Log lines after that number, in order, and whether more may follow.
+
+    In place of those that were cut off comes a line that says so.
+    """
+    query = select(logs).where(logs.c.id == id, logs.c.seq > seq).order_by(logs.c.seq).limit(limit + 1)
+    lines = [_line(row) for row in as_many_as_fit(connection.execute(query), _size)]
+    found = [*_missing(connection, id, seq), *lines]
+    return found[:limit], len(found) > limit or is_full(lines, _size)
 
 
 def log_end(connection: Connection, id: str, count: int) -> list[LogLine]:
     """The last so many log lines, in order."""
     query = select(logs).where(logs.c.id == id).order_by(logs.c.seq.desc()).limit(count)
-    lines = [_line(row) for row in connection.execute(query)][::-1]
-    return lines if len(lines) == count else [*_missing(connection, id, 0), *lines]
+    lines = [_line(row) for row in as_many_as_fit(connection.execute(query), _size)][::-1]
+    is_short = len(lines) == count or is_full(lines, _size)
+    return lines if is_short else [*_missing(connection, id, 0), *lines]
+
+
+def _size(line: Row[Any] | LogLine) -> int:
+    """About how many bytes a line is on the wire."""
+    return _OF_A_ROW + len(line.message)
 
 
 def _missing(connection: Connection, id: str, seq: int) -> list[LogLine]:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, text
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, State
 from tornado_app import problems
+from tornado_app.processes.pages import as_many_as_fit, is_full
 from tornado_app.processes.schema import DELETED, events, labels, processes, staged_by_deleted
 
 _decode = msgspec.json.decode
@@ -73,6 +74,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 _NO_CHECKPOINT = b"null"
+
 COLUMNS = [processes.c[name] for name in Record.__struct_fields__]
 _NEWEST_EVENT = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
@@ -193,18 +195,33 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
     return where
 
 
-def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> list[Record]:
-    """Newest first, older than `before`: right while rows come and go, since `n` never changes and is never reused."""
+def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> tuple[list[Record], bool]:
+    """Newest first, older than `before`, and whether more follow.
+
+    Right while rows come and go, since `n` never changes and is never reused.
+    """
     found: list[Record] = []
+    oldest = 0  # of the states whose walk ended early, the newest row at which one did
     # One query a state: each walks its own index and stops at the limit; several at once would sort all that match.
     one_by_one: list[State | None] = list(wanted.state) if wanted.state else [None]
     for state in one_by_one:
         where = matching(msgspec.structs.replace(wanted, state=None if state is None else [state]))
         if before is not None:
             where.append(processes.c.n < before)
-        query = select(*COLUMNS).where(*where).order_by(processes.c.n.desc()).limit(limit)
-        found += [record(row) for row in connection.execute(query)]
-    return sorted(found, key=lambda row: -row.n)[:limit]
+        query = select(*COLUMNS).where(*where).order_by(processes.c.n.desc()).limit(limit + 1)
+        of_state = list(as_many_as_fit((record(row) for row in connection.execute(query)), _size))
+        found += of_state
+        if len(of_state) <= limit and is_full(of_state, _size):
+            oldest = max(oldest, of_state[-1].n)
+    found = sorted((row for row in found if row.n >= oldest), key=lambda row: -row.n)
+    fitting = list(as_many_as_fit(found[:limit], _size))
+    return fitting, len(fitting) < len(found) or oldest > 0
+
+
+def _size(row: Record) -> int:
+    """About how many bytes a row is on the wire."""
+    parts = (row.params, row.labels, row.result, row.error, row.note)
+    return 512 + sum(len(part) for part in parts if part)
 
 
 def cursor(n: int) -> str:
@@ -240,12 +257,19 @@ def events_after(connection: Connection, seq: int, wanted: BulkRequest, limit: i
     query = select(events).where(*where).order_by(events.c.seq).limit(limit)
     found: list[Event] = []
     while len(found) < limit:
-        page = [event_of(**row._mapping) for row in connection.execute(query.where(events.c.seq > seq))]
+        selected = connection.execute(query.where(events.c.seq > seq))
+        rows = list(as_many_as_fit(selected, _event_size))
+        page = [event_of(**row._mapping) for row in rows]
         found += [event for event in page if event.type == "state" or fits(wanted, event, None)]
-        if len(page) < limit:
+        ends_here = is_full(rows, _event_size)
+        if (ends_here and found) or (not ends_here and len(page) < limit):
             break
         seq = page[-1].seq or seq
     return found
+
+
+def _event_size(row: Row[Any]) -> int:
+    return 128 + len(row.error or b"") + len(row.data or b"")
 
 
 def kind(row: Record) -> bytes:

@@ -1,0 +1,140 @@
+"""Requests that are decided by their headers, before a byte of the body is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import msgspec
+from tornado.iostream import StreamClosedError
+from tornado.web import stream_request_body
+
+from tornado_app import problems
+from tornado_app.handlers.base import BaseHandler, Services
+
+LINGER_S = 5.0
+
+T = TypeVar("T")
+
+
+class BodyHandler(BaseHandler):
+    """Decides by the headers. A subclass carries `@stream_request_body` and may refuse in `begin`.
+
+    A refusal goes out as soon as it is known, and what the client still sends is dropped for a while: closing on unread
+    bytes would reset the connection before the client could read why. The methods are not called then.
+    """
+
+    def initialize(self, services: Services) -> None:
+        super().initialize(services)
+        self.refused = False
+        self._cut_because = "connection lost"
+        self._linger: asyncio.TimerHandle | None = None
+
+    async def begin(self) -> None:
+        """Decide by the headers, before the body is read. Raises `ProblemError` to refuse."""
+
+    async def prepare(self) -> None:
+        # Limits are told in an answer; Tornado's own would end in a reset.
+        self.request.connection.set_max_body_size(sys.maxsize)  # type: ignore[union-attr]
+        try:
+            guarded = super().prepare()
+            if guarded is not None:
+                await guarded
+            await self.begin()
+        except Exception as error:
+            if not self.has_body or self.request.headers.get("Expect"):
+                raise  # nothing follows, or nothing until we say so
+            await self._refuse(error)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes follow the headers."""
+        headers = self.request.headers
+        return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+
+    @property
+    def body_size(self) -> int | None:
+        """How long the body says it is; None when it does not say."""
+        if "Transfer-Encoding" in self.request.headers:
+            return None
+        length = self.request.headers.get("Content-Length", "0")
+        return int(length) if length.isascii() and length.isdigit() else None
+
+    async def _refuse(self, error: BaseException) -> None:
+        """Answer now; the request ends when the body does, or a little later."""
+        self.refused = True
+        body = self.render_problem(self.problem_of(error, getattr(error, "status_code", 500)))
+        self.set_header("Content-Length", len(body))
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end, "refused")
+        self.write(body)
+        try:
+            await self.flush()
+        except StreamClosedError:
+            pass
+
+    def _end(self, why: str) -> None:
+        self._cut_because = why
+        stream = getattr(self.request.connection, "stream", None)
+        if stream is not None:
+            stream.close()
+
+    def _unwatch(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self._unwatch()
+
+    def on_lost(self) -> None:
+        if not self.refused:
+            super().on_lost()
+
+    def on_finish(self) -> None:
+        self._unwatch()
+        super().on_finish()
+
+
+@stream_request_body
+class JsonHandler(BodyHandler):
+    """Takes a JSON body of at most `--max-json-body` bytes."""
+
+    def initialize(self, services: Services) -> None:
+        super().initialize(services)
+        self._body = bytearray()
+
+    async def begin(self) -> None:
+        self._check_size(self.body_size or 0)
+
+    def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
+        if self.refused:
+            return None
+        try:
+            self._check_size(len(self._body) + len(chunk))
+        except problems.ProblemError as error:
+            self._body.clear()
+            return self._refuse(error)
+        self._body += chunk
+        return None
+
+    def _check_size(self, size: int) -> None:
+        most = self.services.settings.max_json_body
+        if size > most:
+            raise problems.TOO_LARGE(
+                f"a JSON body has at most {most} bytes here, and this one is longer; "
+                "put large data into a file, or start the server with a larger --max-json-body"
+            )
+
+    def body_as(self, type: type[T]) -> T:
+        """The JSON body as a wire struct; an empty body is an empty object."""
+        try:
+            return msgspec.json.decode(self._body or b"{}", type=type)
+        except msgspec.ValidationError as error:
+            raise problems.BAD_PARAMETERS(f"the body does not fit: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
+        except RecursionError:
+            raise problems.BAD_BODY("the body is JSON that is nested too deeply to be meant") from None
