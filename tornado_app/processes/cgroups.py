@@ -109,9 +109,10 @@ class Cgroup:
             os.close(self._handle)
 
     def _remove_below(self, path: str) -> None:
-        for entry in os.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                self._remove_below(entry.path)
+        with os.scandir(path) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for each in below:
+            self._remove_below(each)
         os.rmdir(path)
 
     def _says(self, line: str) -> bool:
