@@ -89,6 +89,15 @@ class New(msgspec.Struct, frozen=True):
         return hashlib.sha256(_encode(self)).digest()
 
 
+def _is_repeated(there: Record, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
+    """Whether a request differs from the one that started a process by nothing but defaults that came later."""
+    params = _decode(there.params)
+    if msgspec.structs.replace(new, params=params).digest() != there.request:
+        return False  # something else is different, too
+    now = completed(params)
+    return now is not None and _encode(now) == _encode(new.params)
+
+
 class Batch(msgspec.Struct):
     """What a committed transaction brought: attempts to launch with their code, changed rows with their events."""
 
@@ -270,8 +279,13 @@ class Book:
 
     # -- decisions
 
-    def start(self, connection: Connection, new: New) -> tuple[Record, bool]:
+    def start(
+        self, connection: Connection, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]
+    ) -> tuple[Record, bool]:
         """The process of this id, and whether it was made now.
+
+        `completed` gives the parameters of an earlier request with the defaults that the work type has gained since;
+        None when they do not fit it any more.
 
         Raises:
             ProblemError: ID_TAKEN when the id belongs to another request.
@@ -300,7 +314,14 @@ class Book:
         del values["n"]
         inserted = connection.execute(_INSERT, values)
         if not inserted.rowcount:
-            return self._started(get(connection, new.id), digest), False
+            there = get(connection, new.id)
+            if there.request != digest and not _is_repeated(there, new, completed):
+                raise problems.ID_TAKEN(
+                    f"process {there.id!r} was started with another request ({there.work_type}): choose another id, "
+                    "or ask for this one with the same work type and parameters",
+                    id=there.id,
+                )
+            return there, False
         n: int = inserted.lastrowid
         row = msgspec.structs.replace(row, n=n)
         if new.labels:
@@ -309,17 +330,6 @@ class Book:
         self._tell(row, None)
         faults.point("start.written")
         return row, True
-
-    @staticmethod
-    def _started(there: Record, digest: bytes) -> Record:
-        """What has the id of a new request, if that is the same one. Raises ID_TAKEN."""
-        if there.request != digest:
-            raise problems.ID_TAKEN(
-                f"process {there.id!r} was started with another request ({there.work_type}): choose another id, "
-                "or ask for this one with the same work type and parameters",
-                id=there.id,
-            )
-        return there
 
     def ask(self, connection: Connection, id: str, cause: Cause) -> Record:
         """Pause, resume, cancel or kill, where the transition table has it.

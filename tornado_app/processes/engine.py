@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import secrets
@@ -45,7 +46,7 @@ from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.places import LoopPlace, Place, ThreadPlace
 from tornado_app.processes.process_logs import ProcessLogs
 from tornado_app.processes.process_place import ProcessPlace
-from tornado_app.processes.registry import Registry, validate
+from tornado_app.processes.registry import Registry, completed, validate
 from tornado_app.processes.rows import Record
 from tornado_app.processes.schema import probe
 from tornado_app.settings import Settings
@@ -146,7 +147,8 @@ class Engine:
             ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
         """
         new = self._validated(request, strict)
-        row, created = await self._journal.write(lambda connection: self._book.start(connection, new))
+        known = functools.partial(completed, self.registry.find(new.work_type))
+        row, created = await self._journal.write(lambda connection: self._book.start(connection, new, known))
         return self._attempts.show(row), created
 
     def _validated(self, request: StartRequest, strict: bool) -> New:

@@ -204,6 +204,16 @@ def validate(
     return builtins
 
 
+def completed(work: WorkType, params: dict[str, Any]) -> dict[str, Any] | None:
+    """Parameters that an earlier version has validated, with today's defaults; None when they do not fit any more."""
+    try:
+        value = msgspec.convert(params, work.params)
+    except msgspec.ValidationError:
+        return None
+    builtins: dict[str, Any] = msgspec.to_builtins(value)
+    return builtins
+
+
 @functools.lru_cache(maxsize=256)
 def _parameters(work: WorkType) -> tuple[dict[str, bool], str]:
     """The parameters that there are, with whether they must be given; and all of them in words."""
