@@ -4,12 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || true)
 missing=()
 need() { # PACKAGE PROGRAM...: one of the programs has to be there
     local package=$1 program
     shift
     for program in "$@"; do
-        if PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null; then return; fi
+        if PATH="$PATH:/usr/sbin:/sbin:$postgres" command -v "$program" >/dev/null; then return; fi
     done
     missing+=("$package")
 }
@@ -20,12 +21,18 @@ need aria2 aria2c
 need nodejs node nodejs
 need npm npm
 need chromium-headless-shell chromium-headless-shell chromium chromium-browser
+need postgresql initdb # one with ICU; the tests start it themselves
+need systemd systemd-analyze
 # for the benchmarks
 need nginx-light nginx
 need wrk wrk
 
 if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "holdfast: installing ${missing[*]}"
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # else the package would start a server
+        mkdir -p /etc/postgresql-common
+        echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+    fi
     if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
         "${missing[@]}" >/dev/null; then
         missing=()
