@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from tests.http.uploads import shown
-from tornado_app import problems
+from tornado_app import clocks, problems
 from tornado_app.files.checks import DigestCheck
 from tornado_app.files.service import FileService
 from tornado_app.files.upload import Kind, Record
@@ -43,6 +43,7 @@ class Account:
     bytes: bytes = b""
     complete: bool = False
     parts: tuple[str, ...] = ()
+    broken: bool = False
 
     @property
     def has_all(self) -> bool:
@@ -89,6 +90,12 @@ class UploadsModel(RuleBasedStateMachine):
         for id, account in self.accounts.items():
             if account.kind == "tus":
                 self.expect_end(id)
+
+    def is_refused(self, id: str) -> None:
+        """What is broken stays so, for everybody but who gives it up."""
+        with pytest.raises(problems.ProblemError) as refused:
+            self.service.uploads.get(id)
+        assert refused.value.kind is problems.BROKEN
 
     async def idle(self) -> None:
         """Until nothing goes on in the background."""
@@ -179,6 +186,9 @@ class UploadsModel(RuleBasedStateMachine):
         check = None
         if "digest" in how:
             check = DigestCheck({"sha256": hashlib.sha256(b"other" if "wrong" in how else data).digest()})
+        if account.broken:
+            self.is_refused(id)
+            return
         upload = self.service.uploads.get(id)
         if astray:
             assert self.attempt(self.service.uploads.write(upload, offset, check=check)) is problems.OFFSET_MISMATCH
@@ -192,6 +202,7 @@ class UploadsModel(RuleBasedStateMachine):
         self.run(send())
         room = len(data) if account.length is None else account.length - len(account.bytes)
         overrun = len(data) > room
+        account.broken = overrun and account.kind == "draft" and how != "taken back"
         if how in ("cut", "cut with a digest"):
             self.run(self.service.uploads.abandon(writer, "connection lost"))
             account.bytes += data[:room] if how == "cut" else b""
@@ -200,7 +211,7 @@ class UploadsModel(RuleBasedStateMachine):
             self.run(self.idle())
             return
         if how == "taken back":
-            self.run(writer.roll_back())
+            self.run(writer.roll_back("taken back"))
             return
         is_last = last and account.kind == "draft" and not account.complete
         refused = self.attempt(self.service.uploads.finish(writer, last=is_last))
@@ -231,7 +242,7 @@ class UploadsModel(RuleBasedStateMachine):
     @rule(id=uploads, length=st.integers(0, 20))
     def declare(self, id: str, length: int) -> None:
         account = self.accounts.get(id)
-        if account is None or account.parts or account.complete:
+        if account is None or account.parts or account.complete or account.broken:
             return
 
         async def told() -> None:
@@ -255,6 +266,9 @@ class UploadsModel(RuleBasedStateMachine):
     def ask(self, id: str) -> None:
         if id not in self.accounts:
             return
+        if self.accounts[id].broken:
+            self.is_refused(id)
+            return
         refused = self.attempt(self.service.uploads.settled(self.service.uploads.get(id)))
         self.run(self.idle())
         wanted = self.expect_end(id) if self.accounts[id].kind == "tus" else None
@@ -263,7 +277,7 @@ class UploadsModel(RuleBasedStateMachine):
     @rule(id=consumes(uploads))
     def cancel(self, id: str) -> None:
         if self.accounts.pop(id, None) is not None:
-            self.run(self.service.uploads.cancel(self.service.uploads.get(id)))
+            self.run(self.service.uploads.cancel(self.service.uploads.get(id, broken=True)))
 
     # -- what else happens
 
@@ -282,8 +296,8 @@ class UploadsModel(RuleBasedStateMachine):
 
     @rule(later=st.sampled_from([0, 8 * 86400]))
     def sweep(self, later: int) -> None:
-        now = time.time() + later
-        with mock.patch("tornado_app.files.upkeep.time.time", return_value=now):
+        now = clocks.steady() + later
+        with mock.patch("tornado_app.clocks.steady", return_value=now):
             self.run(self.service._upkeep.sweep())
         if later:
             self.accounts.clear()
@@ -318,13 +332,14 @@ class UploadsModel(RuleBasedStateMachine):
     def uploads_stand_where_they_should(self) -> None:
         assert {upload.id for upload in self.service.uploads} == set(self.accounts)
         for id, account in self.accounts.items():
-            upload = self.service.uploads.get(id)
+            upload = self.service.uploads.get(id, broken=True)
+            assert bool(upload.broken) == account.broken
             assert upload.complete == account.complete, (id, account)
             if not account.parts or account.length is not None:
                 assert (upload.offset, upload.record.length) == (len(account.bytes), account.length), (id, account)
             if upload.published is None and upload.offset:
                 assert upload.staged.read(0, 100) == account.bytes
-        making = sum(not account.complete for account in self.accounts.values())
+        making = sum(not (account.complete or account.broken) for account in self.accounts.values())
         assert len(self.service.uploads._making) == making
 
     def teardown(self) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.http.uploads import OCTETS, TUS, Raw, metadata, shown, until
 from tests.servers import PATIENCE
+from tornado_app import clocks
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -458,8 +459,8 @@ class TestExpiration:
         upkeep = app.services.files._upkeep
         await upkeep.sweep()
         assert await offset(http, url) == 3
-        now = time.time()
-        monkeypatch.setattr("time.time", lambda: now + 8 * 86400)
+        now = clocks.steady()
+        monkeypatch.setattr(clocks, "steady", lambda: now + 8 * 86400)
         await upkeep.sweep()
         monkeypatch.undo()
         assert_refused(await patch(http, url, 3, b"45"), 410, "has expired: create another")

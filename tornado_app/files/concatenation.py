@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -139,7 +138,7 @@ class Concatenation:
         except problems.ProblemError:
             return  # it has been removed meanwhile, and the file is there
         try:
-            await self._uploads.note(writer.upload, joined=time.time())
+            await self._uploads.note(writer.upload, joined=self._uploads.clock.now())
         finally:
             writer.release()
 

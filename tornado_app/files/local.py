@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
@@ -11,14 +12,17 @@ from itertools import islice
 from pathlib import Path
 
 from tornado_app import problems
-from tornado_app.files import digests, names, reserved
+from tornado_app.files import digests, names, reserved, small
 from tornado_app.files.digests import DigestNotes
 from tornado_app.files.listing import Entry, Listing
 from tornado_app.files.staging import LocalStaged, Staging
 from tornado_app.files.store import ANYTHING, Expect, FileStat
-from tornado_app.files.tree import Tree
+from tornado_app.files.tree import FOLDER, Tree
+
+log = logging.getLogger("holdfast.files")
 
 _LISTED_AT_ONCE = 64 << 10
+_CLOCK = "clock"
 
 
 class LocalReader:
@@ -197,6 +201,29 @@ class LocalStore:
     def staged(self) -> list[str]:
         """See `FileStore`."""
         return self._staging.ids()
+
+    def seen(self) -> float | None:
+        """See `FileStore`."""
+        with self._own_folder() as folder:
+            text = small.read(folder, _CLOCK)
+        try:
+            return float(text) if text is not None else None
+        except ValueError:
+            log.warning("%s/%s holds no time and is made anew", names.RESERVED, _CLOCK)
+            return None
+
+    def see(self, now: float) -> None:
+        """See `FileStore`."""
+        with self._own_folder() as folder:
+            small.write(folder, _CLOCK, f"{now:.3f}\n".encode())
+
+    @contextmanager
+    def _own_folder(self) -> Iterator[int]:
+        fd = os.open(names.RESERVED, FOLDER, dir_fd=self.tree.fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def free_space(self) -> int | None:
         """Bytes that an unprivileged process may still write."""

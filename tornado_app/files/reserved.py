@@ -1,5 +1,7 @@
 """The server's own folder in the files directory: `.holdfast/` with `uploads/` and `digests/`, on the same file system.
 
+Beside them lies `clock`: how late it was when a server last looked, in seconds since the epoch.
+
 Earlier versions kept `.uploads/` and `.digests/` beside the files; opening moves them in.
 """
 

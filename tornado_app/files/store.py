@@ -235,6 +235,14 @@ class FileStore(Protocol):
         """Ids of everything in the making or kept after it was published."""
         ...
 
+    def seen(self) -> float | None:
+        """The time that `see` noted last; None when it never did."""
+        ...
+
+    def see(self, now: float) -> None:
+        """Note how late it is, for the next server. Raises `OSError`, NO_SPACE."""
+        ...
+
     def free_space(self) -> int | None:
         """Bytes that could still be written; None when there is no telling."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from tornado_app import problems
 from tornado_app.files.uploads import Uploads
@@ -44,9 +43,9 @@ class Upkeep:
 
         A file that grew in view is what its users see: it is closed as it stands.
         """
-        now = time.time()
+        await self._uploads.see()
         for upload in self._uploads:
-            if upload.writer is not None or self._uploads.expires(upload) > now:
+            if upload.writer is not None or not self._uploads.is_expired(upload):
                 continue
             try:
                 if upload.record.in_view and not upload.complete and not upload.broken:

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     `name` is None for a part of another upload (tus), which never becomes a file by itself. `length` is None while it
     is not known. `in_view`: shown under its name as it grows. `digests` by algorithm (RFC 9530) are what the sender
     says the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids that `concat`
-    names. `joined` is when a part became part of a file, in seconds since the epoch. `only` and `present`: it may
+    names. `joined` is when a part became part of a file, by the clock of uploads. `only` and `present`: it may
     replace a file with one of these entity tags, or any file, but not come to be where there is none. `broken` says why
     it can't go on, if it can't.
     """
@@ -74,7 +74,8 @@ class Upload:
         self.lease = Lease()
         self.gone = False
         self.broken = record.broken  # known here even where it could not be written down
-        self.modified = max(staged.modified, record.created)
+        self.idle_since = 0.0  # by the clock of uploads
+        self.moved = 0.0  # when bytes came last, by `steady`, and when news were told of it
         self.told = 0.0
         self._most = most
 

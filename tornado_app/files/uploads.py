@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
+from tornado_app.clocks import AgeClock, steady
 from tornado_app.files import for_work, metrics
 from tornado_app.files.concatenation import Concatenation
 from tornado_app.files.news import News
@@ -33,6 +34,7 @@ log = logging.getLogger("holdfast.files")
 
 _OPEN = 128  # uploads whose descriptors stay open while nobody writes
 _RETRY_S = 10  # after which one of too many uploads may have ended
+_SEE_EVERY = 600.0  # seconds after which it is noted how late it is
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
 EMPTY_EXPIRY_S = 900.0
 """How long an upload without a byte, or one that can't go on, is kept at most: it holds a place, and nothing else."""
@@ -67,14 +69,21 @@ class Uploads:
         self._open: OrderedDict[str, Upload] = OrderedDict()
         self._expired: OrderedDict[str, None] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.clock = AgeClock(None)
+        self._seen = 0.0
         self.concatenation = Concatenation(self)
 
     # -- life of the service
 
     async def open(self) -> None:
         """Find the uploads that an earlier server left."""
-        for id, record, staged in await self.run(self._find):
+        found, seen = await self.run(self._find)
+        if seen is None and found:  # by an earlier version, which did not note it
+            seen = min(time.time(), max(staged.modified for _, _, staged in found))
+        self.clock = AgeClock(seen)
+        for id, record, staged in found:
             self._add(id, record, staged)
+        await self.see()
         for upload in self:
             if upload.record.parts and not upload.complete:
                 self.concatenation.wait(upload)
@@ -86,13 +95,24 @@ class Uploads:
                 upload.writer.oust()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.see(at_least=0.0)
         await self.run(self._close_all)
+
+    async def see(self, at_least: float = _SEE_EVERY) -> None:
+        """Note now and then how late it is: a server that follows knows by it what it slept through."""
+        now = self.clock.now()
+        if now - self._seen >= at_least:
+            self._seen = now
+            try:
+                await self.run(self._store.see, now)
+            except (problems.ProblemError, OSError) as error:
+                log.warning("the time could not be noted, uploads may be kept longer for it: %s", error)
 
     def _close_all(self) -> None:
         for upload in self._all.values():
             upload.staged.close()
 
-    def _find(self) -> list[tuple[str, Record, StagedData]]:
+    def _find(self) -> tuple[list[tuple[str, Record, StagedData]], float | None]:
         self._store.start()
         found = []
         for id in self._store.staged():
@@ -109,7 +129,7 @@ class Uploads:
                 staged.discard()  # nobody will come back to it
             else:
                 found.append((id, record, staged))
-        return found
+        return found, self._store.seen()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function in a worker thread."""
@@ -184,6 +204,7 @@ class Uploads:
     def _add(self, id: str, record: Record, staged: StagedData, client: str = "") -> Upload:
         most = self._settings.max_upload_size or None
         upload = Upload(id, record, staged, digest=self._settings.digest_uploads, most=most, client=client)
+        upload.idle_since = self.clock.since(max(staged.modified, record.created))
         self._all[id] = upload
         self._recount(upload)
         return upload
@@ -208,10 +229,18 @@ class Uploads:
 
     def expires(self, upload: Upload) -> float:
         """When it will be removed unless bytes come, in seconds since the epoch."""
+        return self.clock.on_the_wall(self._expires(upload))
+
+    def is_expired(self, upload: Upload) -> bool:
+        """Whether nobody has gone on with it for as long as it is kept, as far as servers were there to see."""
+        return self._expires(upload) <= self.clock.now()
+
+    def _expires(self, upload: Upload) -> float:
+        """When that is, by the clock of uploads."""
         kept = self._settings.upload_expiry
         if upload.is_empty or upload.broken:
             kept = min(kept, EMPTY_EXPIRY_S)
-        expires = upload.modified + kept
+        expires = upload.idle_since + kept
         return min(expires, upload.record.joined + JOINED_EXPIRY_S) if upload.record.joined else expires
 
     def info(self, upload: Upload) -> UploadInfo:
@@ -509,7 +538,7 @@ class Uploads:
 
     def moved(self, upload: Upload, before: int) -> None:
         """Bytes went down, or back."""
-        upload.modified = time.time()
+        upload.idle_since, upload.moved = self.clock.now(), steady()
         if upload.offset > before:
             metrics.RECEIVED.inc(upload.offset - before)
         self.news.of_progress(upload)

@@ -6,8 +6,8 @@ import time
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from tornado_app.clocks import steady
 from tornado_app.processes.schema import clock, events
-from tornado_app.processes.timers import steady
 
 _FASTEST = 60.0
 _SAVE_EVERY = 600.0

@@ -7,15 +7,11 @@ import time
 from collections.abc import Callable
 
 from holdfast.wire import ENDED, State
+from tornado_app.clocks import steady
 from tornado_app.processes.rows import Record
 
 _LOOK_AGAIN = 60.0  # seconds; the loop's timers stand still while the machine sleeps
 _LATE = 0.01
-
-
-def steady() -> float:
-    """Seconds that nobody can set, and that go on while the machine sleeps, where it can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Timers:
