@@ -13,6 +13,7 @@ import pytest
 from tests.http.uploads import OCTETS, PARTIAL, TUS, Raw, metadata, shown, until
 from tornado_app.app import App
 from tornado_app.files.upload import Upload
+from tornado_app.files.writer import Writer
 from tornado_app.settings import Settings
 
 DRAFT = {"Upload-Complete": "?0"}
@@ -67,6 +68,27 @@ class TestWhoAsks:
         assert {answer.headers["Upload-Offset"] for answer in answers} == {"3"}
         assert await stalled.is_closed()
         stalled.close()
+
+    @pytest.mark.parametrize("draft", [False, True], ids=["tus", "draft"])
+    async def test_is_answered_though_others_came_later_while_all_waited(
+        self, app: App, http: httpx.AsyncClient, draft: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = await create(http, 9, draft=draft)
+        waiting: set[asyncio.Task[Any] | None] = set()
+        released = Writer.released
+
+        async def counted(self: Writer, *timeout: float) -> None:
+            waiting.add(asyncio.current_task())
+            await released(self, *timeout)
+
+        monkeypatch.setattr(Writer, "released", counted)
+        busy = await app.services.files.uploads.hold(upload_of(app, url))
+        heads = [asyncio.ensure_future(http.head(url, headers={} if draft else TUS)) for _ in range(4)]
+        await until(lambda: asyncio.sleep(0, len(waiting) == len(heads)))
+        busy.release()
+        answers = await asyncio.gather(*heads)
+        assert {answer.status_code for answer in answers} == {204 if draft else 200}
+        assert {answer.headers["Upload-Offset"] for answer in answers} == {"0"}
 
     async def test_is_not_told_what_is_wrong_with_publishing(self, http: httpx.AsyncClient) -> None:
         await http.put("/v1/files/later", content=b"first")

@@ -332,6 +332,21 @@ def test_one_level_is_one_request(fs: HoldfastFileSystem, monkeypatch: pytest.Mo
     assert len(asked) == 6
 
 
+def test_what_is_below_a_level_costs_no_request(
+    fs: HoldfastFileSystem, served: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = served.files_dir / "level/below"
+    below.mkdir(parents=True)
+    for number in range(250):  # pages of 100
+        (below / str(number)).touch()
+    (served.files_dir / "level/file").touch()
+    asked: list[str] = []
+    monkeypatch.setattr(httpx.Client, "send", watched(httpx.Client.send, asked))
+    assert fs.ls("level", detail=False) == ["level/below", "level/file"]
+    assert fs.glob("level/*") == ["level/below", "level/file"]
+    assert len(asked) == 2
+
+
 def watched(call: Callable[..., Any], asked: list[str]) -> Callable[..., Any]:
     """The call, which notes that it was made."""
 
