@@ -72,6 +72,25 @@ async def test_a_process_of_an_older_journal_keeps_the_key_that_it_started_with(
     assert (await reaches(engine, "p", State.SUCCEEDED)).result == "p#1"
 
 
+async def test_what_an_older_journal_holds_and_never_began_has_a_key_of_its_own(make_engine: Make) -> None:
+    engine = await make_engine(max_running=1)
+    await start(engine, "first", "keyed")
+    await key(engine, "first")
+    await start(engine, "second", "keyed")
+    await shut(engine)
+    older = sqlite3.connect(engine._journal.path)
+    older.executescript(
+        "ALTER TABLE processes DROP COLUMN serial; DELETE FROM migrations WHERE name = '2026-11-name-for-ever'"
+    )
+    older.close()
+    engine = await make_engine()
+    work.RELEASE.set()
+    assert (await reaches(engine, "first", State.SUCCEEDED)).result == "first#1"
+    made = str((await reaches(engine, "second", State.SUCCEEDED)).result)
+    assert made.startswith("second#s")
+    assert len(made) > 20
+
+
 async def test_servers_on_one_database_import_and_cancel_each_its_own_rows(settings: Settings) -> None:
     """Two servers, or one after its data directory was moved away."""
     shared = settings.data_dir / "shared.sqlite"

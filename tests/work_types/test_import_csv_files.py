@@ -121,7 +121,7 @@ def test_without_a_header_the_columns_are_the_tables_or_numbered(workshop: Datab
     workshop.execute("CREATE TABLE u (b TEXT, holdfast_process TEXT, a TEXT)")
     load(workshop, "1,2\n3,4\n", header=False, table="u")
     assert workshop.ask("SELECT a, b FROM u ORDER BY a") == [("2", "1"), ("4", "3")]
-    said = refused(workshop, "1,2,3\n", header=False, table="u")
+    said = refused(workshop, "1,2,3\n", header=False, table="u", serial="of another")
     assert "its rows have 3 fields, table 'u' has 2 columns" in said
     assert "is empty" in refused(workshop, "\n\n", header=False, table="v")
 
@@ -255,6 +255,59 @@ def test_a_mended_file_is_loaded_once(workshop: Databases) -> None:
     remove_rows(job(workshop))
     list(import_csv.function(job(workshop, serial="1")))
     assert workshop.ask("SELECT a FROM t ORDER BY a") == [("1",), ("3",), ("5",)]
+
+
+@pytest.mark.parametrize(
+    "other", [b"", b"a,a\n1,2\n", b"PK\x03\x04rest", packed(b"a,b\n1,2\n")[:-9], "a,b\n1,2\n".encode("utf-16")[:-1]]
+)
+def test_of_a_file_that_was_replaced_no_error_tells_to_start_another_beside_its_rows(
+    sqlite: Databases, other: bytes
+) -> None:
+    refused(sqlite, "a,b\n1,2\n3\n", batch_rows=1)
+    assert "the file has changed since the import began: cancel this one" in refused(sqlite, other, batch_rows=1)
+
+
+def test_a_packed_file_that_is_damaged_behind_rows_that_were_loaded_tells_to_cancel(workshop: Databases) -> None:
+    text = "a,b\n" + "".join(f"{n},{n * n * 7919 % 10007}\n" for n in range(200_000))
+    data = bytearray(packed(text.encode()))
+    data[-9] ^= 1
+    said = refused(workshop, bytes(data), batch_rows=10_000)
+    assert workshop.ask("SELECT count(*) FROM t")[0][0] > 0
+    assert said.endswith(
+        "; cancel this process, which takes back what it has written, mend the file, and start another"
+    )
+    remove_rows(job(workshop))
+    assert load(workshop, packed(text.encode()), batch_rows=50_000)["rows"] == 200_000
+    assert workshop.ask("SELECT count(*) FROM t") == [(200_000,)]
+
+
+def test_a_file_that_went_is_uploaded_again_and_the_import_goes_on(sqlite: Databases) -> None:
+    sqlite.files.put("x.csv", b"a,b\n1,2\n3,4\n")
+    running = import_csv.function(job(sqlite, batch_rows=1))
+    next(running)
+    running.close()
+    del sqlite.files._published["x.csv"]
+    with pytest.raises(WorkError, match=r"there is no file 'x.csv': upload it first, then resume this process"):
+        list(import_csv.function(job(sqlite, batch_rows=1)))
+    assert load(sqlite, "a,b\n1,2\n3,4\n")["rows"] == 2
+    assert sqlite.ask("SELECT a FROM t ORDER BY a") == [("1",), ("3",)]
+
+
+def test_a_cancel_leaves_rows_that_another_journal_has_loaded_under_a_key_of_an_earlier_version(
+    workshop: Databases,
+) -> None:
+    """There keys were numbers, which each journal began anew."""
+    workshop.files.put("x.csv", b"a,b\n1,2\n")
+    list(import_csv.function(job(workshop, serial="1")))
+    workshop.files.put("x.csv", b"a,b\n3,4\n5,6\n")
+    with pytest.raises(WorkError, match="cancel this one"):
+        list(import_csv.function(job(workshop, serial="1")))
+    remove_rows(job(workshop, serial="1"))
+    assert workshop.ask("SELECT a FROM t") == [("1",)]
+    assert "rows of table 't' that are marked 'into t#1' were left" in workshop.log[-1]
+    workshop.files.put("x.csv", b"a,b\n1,2\n")
+    remove_rows(job(workshop, serial="1"))
+    assert not inspect(workshop.engine).has_table("t"), "its own go, though no checkpoint of it was kept"
 
 
 def test_a_table_that_was_there_or_that_others_fill_is_not_taken_back(workshop: Databases) -> None:

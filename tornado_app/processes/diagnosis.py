@@ -12,7 +12,10 @@ _NO_ROOM = 64 << 10  # bytes; SQLite needs as much to open a journal at all
 
 _LOCKED = "another program holds it: end that one, or wait until it is done, and start again"
 _FULL = "its disk is full: make room and start again"
-_DAMAGED = "it is damaged: put a backup in its place, or keep it elsewhere and start with a new one"
+_DAMAGED = (
+    "it is damaged: put a backup in its place, or keep it elsewhere and start with a new one; either way move its -wal "
+    "and -shm files along with it, which hold its newest and would spoil another one"
+)
 _CLOSED = "it can't be opened or written: see to its owner and permissions, and those of its folder"
 _DISK = "its disk can't be read or written: see to that, to quotas and limits, and start again"
 

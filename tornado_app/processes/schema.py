@@ -153,6 +153,10 @@ def _count_crashes(connection: Connection) -> None:
 
 def _name_for_ever(connection: Connection) -> None:
     _add_columns(connection, processes.c.serial)
+    # What has never begun has marked nothing by its `n` yet, which another journal may have, too.
+    unnamed = (processes.c.attempt == 0, processes.c.serial.is_(None))
+    made = literal("s").concat(func.lower(func.hex(func.randomblob(9))))
+    connection.execute(update(processes).where(*unnamed).values(serial=made))
 
 
 def _bound_logs(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from typing import IO
 from holdfast.work import WorkError
 
 PIECE = 256 * 1024
+AGAIN = "cancel this process, which takes back what it has written, mend the file, and start another"
 _SAMPLE = 1 << 20
 _LARGE = 1 << 20
 """Characters of a line before which nobody counts its fields in advance."""
@@ -181,7 +182,7 @@ class Lines:
             self._damaged(error)
 
     def _damaged(self, error: Exception) -> None:
-        raise WorkError(f"{self._name} is compressed by gzip and damaged or cut: {error}; upload it again") from None
+        raise WorkError(f"{self._name} is compressed by gzip and damaged or cut: {error}; {AGAIN}") from None
 
     def _refuse_others(self, head: bytes) -> None:
         kind = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), "")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, StatementError
 
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.work_types import import_tables
-from tornado_app.work_types.csv_lines import Lines, NotText, TooLong, TooManyFields
+from tornado_app.work_types.csv_lines import AGAIN, Lines, NotText, TooLong, TooManyFields
 from tornado_app.work_types.databases import as_sentence, interruptible, is_disconnect, sentence
 from tornado_app.work_types.import_tables import OWNER, Position
 from tornado_app.work_types.wording import counted
@@ -28,7 +28,6 @@ _BATCH = 4 << 20
 """A batch ends after so many characters, however many rows were asked for."""
 _DELIMITERS = ";\t|,"
 _SHOWN = 60
-_AGAIN = "cancel this process, which takes back what it has written, mend the file, and start another"
 
 
 class ImportCsv(msgspec.Struct):
@@ -62,10 +61,11 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
     try:
         file = job.files.open(params.file_name)
     except FileNotFoundError:
-        raise WorkError(f"there is no file {params.file_name!r}: upload it first") from None
+        raise WorkError(f"there is no file {params.file_name!r}: upload it first, then resume this process") from None
     with file:
         total = job.files.size(params.file_name)
         source = _fingerprint(file, total)
+        import_tables.check_source(database, job.key, source)  # first: no other advice is right for another file
         reader = _Records(file, params, job.setting("max_field_size"))
         header = _columns(database, reader, params)
         _hint(job, header)
@@ -83,7 +83,30 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
 @import_csv.rollback
 def remove_rows(job: Job[ImportCsv]) -> None:
     """Delete the rows of this process, its position, and the table if it made it and it is empty; all or nothing."""
-    import_tables.take_back(job.database(job.params.database), job.key, job.params.table)
+    database = job.database(job.params.database)
+    if _may_be_of_another(job, database):
+        job.log(
+            f"rows of table {job.params.table!r} that are marked {job.key!r} were left: by all that is known a process "
+            "of another server has loaded them from another file; delete them by hand if they are not wanted"
+        )
+        return
+    import_tables.take_back(database, job.key, job.params.table)
+
+
+def _may_be_of_another(job: Job[ImportCsv], database: Engine) -> bool:
+    """Whether what is marked by our key may be another journal's: keys of an earlier version came again in each.
+
+    One that has kept no checkpoint has written at most a first batch, of the file that is there.
+    """
+    serial = job.key.rpartition("#")[2]
+    if job.checkpoint is not None or not serial.isdigit() or serial == "0":  # that is what a job without a server has
+        return False
+    source = import_tables.source_of(database, job.key)
+    try:
+        with job.files.open(job.params.file_name) as file:
+            return source not in (None, _fingerprint(file, job.files.size(job.params.file_name)))
+    except FileNotFoundError:
+        return source is not None
 
 
 def _hint(job: Job[ImportCsv], header: list[str]) -> None:
@@ -135,7 +158,7 @@ def _write(
         ) from None
     except (StatementError, ValueError) as error:  # PostgreSQL has no NUL in text
         said = sentence(error) if isinstance(error, StatementError) else str(error)
-        raise WorkError(f"{name}: the database refuses {rows} (before byte {byte}): {said}; {_AGAIN}") from None
+        raise WorkError(f"{name}: the database refuses {rows} (before byte {byte}): {said}; {AGAIN}") from None
 
 
 class _Records(Iterator[list[str | None]]):
@@ -226,18 +249,18 @@ class _Records(Iterator[list[str | None]]):
         if isinstance(error, NotText):
             encoding = self.lines.encoding
             said = f"{self._name}: the line before byte {error.byte} is not {encoding}; name its encoding"
-            raise WorkError(said if not self._rows else f"{said}: {_AGAIN}") from None
+            raise WorkError(f"{said}: {AGAIN}") from None
         if isinstance(error, TooLong):
             raise WorkError(
                 f"{self._name}: row {self._rows + 1} (after byte {self.lines.byte}) has more than {self._most} "
-                f"characters (--max-field-size): is a quote not closed, or has the file no line ends? {_AGAIN}"
+                f"characters (--max-field-size): is a quote not closed, or has the file no line ends? {AGAIN}"
             ) from None
         if isinstance(error, TooManyFields):
-            raise WorkError(f"{where} has {error} fields, the header names {self.lines.width}; {_AGAIN}") from None
+            raise WorkError(f"{where} has {error} fields, the header names {self.lines.width}; {AGAIN}") from None
         said = str(error)
         if "new-line character" in said:  # the module's advice is for programmers
             said = "a carriage return stands outside of quotes"
-        raise WorkError(f"{where} is not CSV: {said}; {_AGAIN}") from None
+        raise WorkError(f"{where} is not CSV: {said}; {AGAIN}") from None
 
 
 def _flaw(names: list[str], most: int | None, longest: int) -> str:

@@ -99,7 +99,8 @@ def open_table(database: Engine, process: str, name: str, header: Sequence[str])
         lacks = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise WorkError(
             f"table {name!r} is there without the column {lacks}: choose another table; "
-            "if an import made it with the wrong delimiter or header, cancel that one, which takes the table back"
+            "if an import made it with the wrong delimiter or header, cancel that one, which takes the table back "
+            "(one that has succeeded can't be cancelled: rename its table)"
         )
     return table
 
@@ -130,18 +131,33 @@ def _create(database: Engine, table: Table) -> None:
             raise
 
 
+def source_of(database: Engine, process: str) -> str | None:
+    """The fingerprint of the file that this process has begun with; None when it has not."""
+    if not inspect(database).has_table(positions.name):
+        return None
+    with database.connect() as connection:
+        source: str | None = connection.execute(
+            select(positions.c.source).where(positions.c.process == process)
+        ).scalar()
+    return source
+
+
+def check_source(database: Engine, process: str, source: str) -> None:
+    """Raise `WorkError` when this process has begun with another file."""
+    if source_of(database, process) not in (None, source):
+        raise WorkError(
+            "the file has changed since the import began: cancel this one, which takes its rows back, and start another"
+        )
+
+
 def position_of(database: Engine, process: str, source: str, start: int) -> Position:
-    """Where this process stands; its row is made the first time. Raises `WorkError` when the file is another one."""
+    """Where this process stands; its row is made the first time."""
     _create(database, positions)
     with database.begin() as connection:
         row = connection.execute(select(positions).where(positions.c.process == process)).one_or_none()
         if row is None:
             connection.execute(insert(positions).values(process=process, source=source, byte=start, rows=0))
             return Position(start, 0)
-    if row.source != source:
-        raise WorkError(
-            "the file has changed since the import began: cancel this one, which takes its rows back, and start another"
-        )
     return Position(row.byte, row.rows)
 
 
