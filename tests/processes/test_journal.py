@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import resource
@@ -11,7 +12,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tornado_app.processes import journal as module
 from tornado_app.processes.book import Book
 from tornado_app.processes.engine import Engine
 from tornado_app.processes.journal import Journal
+from tornado_app.processes.lifecycle import Cause
 from tornado_app.processes.schema import MIGRATIONS, migrations
 from tornado_app.settings import SettingsError
 
@@ -181,6 +183,58 @@ async def test_work_does_not_end_before_lines_that_are_being_written_are_on_disk
     first.let_go.set()
     await reaches(engine, "p", State.SUCCEEDED)
     assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["only"]
+
+
+@contextlib.asynccontextmanager
+async def killed_while_locked(engine: Engine, ids: str) -> AsyncIterator[contextlib.ExitStack]:
+    """Endless attempts, and a journal that is locked from the moment on at which the first of them is killed."""
+    with contextlib.ExitStack() as lock:
+
+        async def kill(grace: float, end: Callable[[float], Awaitable[str | None]]) -> str | None:
+            if not held:
+                held.append(lock.enter_context(locked(engine._journal.path)))
+            return await end(grace)
+
+        held: list[None] = []
+        for id in ids:
+            await start(engine, id, "bad", how="spins", place="process")
+            await reaches(engine, id, State.RUNNING)
+            run = engine._attempts.get(id)
+            assert run is not None
+            assert run.handle is not None
+            run.handle.kill = functools.partial(kill, end=run.handle.kill)  # type: ignore[method-assign]
+        yield lock
+
+
+@pytest.mark.slow
+async def test_a_kill_is_not_told_as_done_before_that_is_written(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_app.processes.engine._WRITTEN", 0.1)
+    async with killed_while_locked(engine, "p") as lock:
+        with pytest.raises(ProblemError, match="'p' was killed, but the journal does not take that yet") as refusal:
+            await engine.kill("p")
+        assert refusal.value.kind is problems.UNAVAILABLE
+        lock.close()
+        await reaches(engine, "p", State.FAILED)
+    async with killed_while_locked(engine, "ab"):
+        answer = await engine.ask_all(BulkRequest(ids=["a", "b"]), Cause.KILL)
+        assert answer.changed == []
+        assert set(answer.refused) == {"a", "b"}
+        assert "'a' was killed, but" in answer.refused["a"]
+    assert {(await reaches(engine, id, State.FAILED)).state for id in "ab"} == {State.FAILED}
+
+
+@pytest.mark.slow
+async def test_a_kill_waits_until_its_end_is_written(engine: Engine) -> None:
+    async with killed_while_locked(engine, "p") as lock:
+        killing = asyncio.create_task(engine.kill("p"))
+        run = engine._attempts.get("p")
+        assert run is not None
+        await eventually(lambda: run.handle._over.is_set())  # type: ignore[union-attr]
+        assert not killing.done()
+        lock.close()
+        assert (await killing).state == State.FAILED
 
 
 @pytest.mark.slow

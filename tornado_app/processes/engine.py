@@ -53,7 +53,7 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
-_WRITTEN = 5.0  # seconds that a killer waits for the end to be in the journal
+_WRITTEN = 30.0  # seconds that a killer waits for the end to be in the journal
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
 _MOST_LABELS = 64
 _MOST_PARAMS = 64 << 10  # bytes as JSON: lists carry them
@@ -254,22 +254,30 @@ class Engine:
         return await self._ask(id, Cause.CANCEL)
 
     async def kill(self, id: str) -> Process:
-        """End an attempt that does not yield. Raises ILLEGAL_STATE, saying why, where that can't be done."""
+        """End an attempt that does not yield. Answers once that is written down.
+
+        Raises:
+            ProblemError: ILLEGAL_STATE, saying why, where it can't be done; UNAVAILABLE where it can't be written.
+        """
         await self._ask(id, Cause.KILL)
         refusal = await self._end_attempt(id)
         if refusal is not None:
-            raise problems.ILLEGAL_STATE(refusal, id=id)
+            raise refusal
         return await self.get(id)
 
-    async def _end_attempt(self, id: str) -> str | None:
-        """End the attempt that runs, if one does; why that can't be done, or None once it is written down."""
+    async def _end_attempt(self, id: str) -> problems.ProblemError | None:
+        """End the attempt that runs, if one does; what is in the way, or None once it is written down."""
         run = self._attempts.get(id)
         if run is None or run.handle is None:
             return None
         refusal = await run.handle.kill(self._settings.kill_grace)
         if refusal is not None:
-            return f"process {id!r} was not killed: {refusal}"
-        await self._attempts.wait_over(run, _WRITTEN)
+            return problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
+        if not await self._attempts.wait_over(run, _WRITTEN):
+            return problems.UNAVAILABLE(
+                f"process {id!r} was killed, but the journal does not take that yet; look at it again in a moment",
+                id=id,
+            )
         return None
 
     async def _ask(self, id: str, cause: Cause) -> Process:
@@ -294,7 +302,7 @@ class Engine:
             self._attempts.asked(row)
         if cause is Cause.KILL:
             refusals = await asyncio.gather(*map(self._end_attempt, changed))
-            refused |= {id: why for id, why in zip(changed, refusals, strict=True) if why is not None}
+            refused |= {id: why.detail for id, why in zip(changed, refusals, strict=True) if why is not None}
             changed = [id for id in changed if id not in refused]
         return BulkAnswer(changed, refused)
 
