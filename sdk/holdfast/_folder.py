@@ -18,8 +18,8 @@ from holdfast._local import FileSource, sha256_of
 from holdfast._pace import Throttle
 from holdfast._records import Came, Ledger, Record, RecordFile
 from holdfast._upload import Upload
-from holdfast._walk import Links, checked_links, walk
-from holdfast.errors import LocalExists, NotFound, ProtocolError
+from holdfast._walk import NO_NAME, Links, checked_links, walk
+from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
 
 AT_ONCE = 4
@@ -225,6 +225,7 @@ class UploadFolder(_Folder[SentFolder]):
         self._links: Links = checked_links(links)
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
+        self._refused: dict[str, BadRequest] = {}
 
     def _describe(self, record: Record) -> None:
         record.overwrite, record.links = self._overwrite, self._links
@@ -237,7 +238,7 @@ class UploadFolder(_Folder[SentFolder]):
     def _bring_all(self) -> Plan[SentFolder]:
         found = yield Do(partial(walk, self._path, self._links))
         there = {file.name: file for file in (yield from self._listing())}
-        self._total = sum(found.files.values())
+        self._total = sum(size for name, size in found.files.items() if name not in self._refused)  # by an earlier run
         for name, size in found.files.items():
             file = there.get(self._prefix + name)
             same = name not in self._ended and file is not None and file.sha256 is not None and file.size == size
@@ -246,8 +247,27 @@ class UploadFolder(_Folder[SentFolder]):
                 self._same.append(file.name)
                 self.moved()
         yield from self._bring([*found.files])
+        if self._refused and not self._sent and not self._same:  # it is not about some names, but about the prefix
+            raise next(iter(self._refused.values()))
         sent = sorted(self._sent, key=lambda file: file.name)
-        return SentFolder(sent, self._same, [*found.left_out], found.left_out)
+        left_out = dict(sorted({**found.left_out, **dict.fromkeys(self._refused, NO_NAME)}.items()))
+        return SentFolder(sent, self._same, [*left_out], left_out)
+
+    def _run_one(self, name: str, job: Job[Any]) -> Plan[None]:
+        """Leave out a file whose name the server refuses: its rules are its own."""
+        try:
+            yield from super()._run_one(name, job)
+        except BadRequest as error:
+            if error.type.rpartition("/")[2] != "bad-name":
+                raise
+            self._leave_out(name, job, error)
+
+    def _leave_out(self, name: str, job: Job[Any], error: BadRequest) -> None:
+        with self._lock:
+            del self._running[name], self._jobs[name]
+            self._ended.add(name)
+            self._refused[name] = error
+            self._total = (self._total or 0) - (job.total or 0)
 
     def _job(self, name: str, *, restart: bool) -> Job[Any]:
         return Upload(

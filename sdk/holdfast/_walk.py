@@ -16,6 +16,7 @@ Links = Literal["inside", "follow", "skip", "error"]
 """Symbolic links: followed where they lead to something inside the folder, always, never; or any is an error."""
 
 SHOWN = 5  # names of each kind in one line
+NO_NAME = "a name that no file of a server can have"
 
 _PLURALS = {
     "a broken link": "broken links",
@@ -26,7 +27,7 @@ _PLURALS = {
     "a socket": "sockets",
     "a device": "devices",
     "an empty folder": "empty folders",
-    "a name that no file of a server can have": "names that no file of a server can have",
+    NO_NAME: "names that no file of a server can have",
     "a download that is not whole": "downloads that are not whole",
 }
 
@@ -114,7 +115,11 @@ def _reason(name: str, status: os.stat_result) -> str:
         return "a device"
     if is_private(name):
         return "a download that is not whole"
-    return "" if name.isprintable() and "\\" not in name else "a name that no file of a server can have"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return NO_NAME
+    return ""  # whether the server takes the name is the server's to say
 
 
 def in_one_line(left_out: Iterable[tuple[str, str]]) -> str:

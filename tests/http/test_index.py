@@ -65,6 +65,24 @@ async def test_health_is_there(http: httpx.AsyncClient) -> None:
     assert (await http.get("/health")).json() == {"status": "ready"}
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/problems/gone"]
+)
+async def test_a_head_is_answered_as_a_get_without_the_bytes(http: httpx.AsyncClient, path: str) -> None:
+    got, headed = await http.get(path), await http.head(path)
+    assert headed.status_code == got.status_code == 200
+    assert headed.content == b""
+    assert headed.headers["content-type"] == got.headers["content-type"]
+    assert int(headed.headers["content-length"]) > 0
+    assert "HEAD" in (await http.options(path)).headers["allow"]
+
+
+async def test_a_head_starts_no_process_and_is_not_allowed_elsewhere(http: httpx.AsyncClient) -> None:
+    answer = await http.head("/by-a-head/process/", params={"work_type": "manifest"})
+    assert answer.status_code in (400, 405)
+    assert (await http.get("/v1/processes/by-a-head")).status_code == 404
+
+
 @pytest.mark.slow
 def test_with_a_token_both_are_for_everybody_and_the_rest_is_not(spawn_server: Callable[..., ServerProcess]) -> None:
     with httpx.Client(base_url=spawn_server(HOLDFAST_TOKEN="secret").url) as http:

@@ -175,6 +175,20 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(
     assert (served.files_dir / file.name).read_bytes() == file.read_bytes()
 
 
+def test_for_programs_a_pause_by_ctrl_c_is_json_too(faulty: Faulty, file: Path, started: Started) -> None:
+    proxy = faulty(Fault(when=b"PATCH ", stall_up=2 * MIB))
+    child = started("--url", proxy.url, "--json", "upload", str(file), stdin=subprocess.DEVNULL)
+    proxy.wait_for(lambda p: p.happened == 1)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == Exit.INTERRUPTED, said
+    (problem,) = [json.loads(line) for line in said.splitlines()]
+    assert problem["error"] == "Interrupted"
+    assert (problem["kind"], problem["name"]) == ("upload", file.name)
+    assert problem["exit_code"] == Exit.INTERRUPTED
+    assert "holdfast transfers --resume" in problem["message"]
+
+
 def test_what_can_not_be_gone_on_with_is_told_of_and_can_be_given_up(
     client: holdfast.Client, shell: Shell, tmp_path: Path
 ) -> None:
@@ -377,8 +391,11 @@ def test_the_shell_completes_ids_names_and_work_types(shell: Shell, served: Serv
     assert shell.json("completion", "fish")["shell"] == "fish"
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    yield from group.commands.items()
+def commands(within: click.Group = group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in within.commands.items():
+        yield above + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
 
 
 @pytest.mark.parametrize(("name", "command"), list(commands()))

@@ -168,3 +168,44 @@ async def test_the_async_face_does_the_same(aclient: holdfast.AsyncClient, folde
     assert len(result.sent) == 7
     await aclient.files.download_folder(prefix, tmp_path / "down")
     assert contents(tmp_path / "down") == contents(folder)
+
+
+NAMES = {
+    "family \U0001f468\u200d\U0001f469\u200d\U0001f467.txt": True,  # joiners that are seen
+    "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.txt": True,  # Persian
+    "non\u00a0breaking.txt": True,
+    "private\ue000.txt": True,
+    "in/turned\u202etxt.exe": False,
+    "back\\slash": False,
+    "line\nbreak": False,
+    "in/hid\u200bden": False,
+    ".holdfast/own": True,  # below a prefix it is a name like any other
+}
+
+
+def test_what_names_go_up_is_for_the_server_to_say(client: holdfast.Client, tmp_path: Path) -> None:
+    root, prefix = tmp_path / "names", uuid.uuid4().hex
+    for name in NAMES:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    transfer = client.files.upload_folder(root, prefix)
+    result = transfer.wait(60)
+    assert {file.name for file in result.sent} == {f"{prefix}/{name}" for name, good in NAMES.items() if good}
+    assert result.reasons == {
+        name: "a name that no file of a server can have" for name, good in sorted(NAMES.items()) if not good
+    }
+    assert result.left_out == [*result.reasons]
+    assert transfer.progress.done == transfer.progress.total
+    assert client.transfers.pending() == []
+    again = client.files.upload_folder(root, prefix).wait(60)
+    assert len(again.same) == len(result.sent)
+    assert again.reasons == result.reasons
+
+
+def test_a_prefix_that_no_name_can_have_is_an_error(client: holdfast.Client, tmp_path: Path) -> None:
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "good").write_text("x")
+    with pytest.raises(errors.BadRequest, match="backslash"):
+        client.files.upload_folder(tmp_path / "names", "back\\slash/").wait(60)
+    assert client.transfers.pending() == []

@@ -352,7 +352,15 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
-class PublicHandler(BaseHandler):
+class HeadHandler(BaseHandler):
+    """Answers a HEAD by what a GET does: for what is read by programs that only look, such as monitors."""
+
+    def head(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
+        """Answer with the headers of a GET; Tornado leaves the body out."""
+        return self.get(*args, **kwargs)
+
+
+class PublicHandler(HeadHandler):
     """Answers without a token, for there is nothing of anybody's in the answer."""
 
     def _check_token(self) -> None:

@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_met
 
 from holdfast.wire import Health
 from tornado_app import problems
-from tornado_app.handlers.base import BaseHandler, PublicHandler
+from tornado_app.handlers.base import HeadHandler, PublicHandler
 from tornado_app.handlers.operations import Content, operation
 
 # A `_created` series beside every counter and histogram would double what is scraped, and nobody reads it.
@@ -42,7 +42,7 @@ class ReadyHandler(PublicHandler):
         self.answer(Health("ready"))
 
 
-class MetricsHandler(BaseHandler):
+class MetricsHandler(HeadHandler):
     """`GET /metrics`."""
 
     def further_token(self) -> str:

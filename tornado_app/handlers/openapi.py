@@ -18,7 +18,7 @@ from tornado.web import RequestHandler
 from holdfast.wire import Problem
 from tornado_app import problems
 from tornado_app.handlers import queries
-from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.base import BaseHandler, HeadHandler
 from tornado_app.handlers.operations import Content, Operation, operation_of
 from tornado_app.handlers.seed import SeedHandler
 from tornado_app.problems import Kind
@@ -129,7 +129,7 @@ def endpoints(routes: Iterable[Route]) -> Iterator[Endpoint]:
         for path, values in paths(pattern, slash):
             for method in METHODS:
                 function = getattr(handler, method)
-                if function is getattr(RequestHandler, method):
+                if function in (getattr(RequestHandler, method), HeadHandler.head):  # the GET is declared
                     continue
                 declared = operation_of(function)
                 if declared is None:

@@ -114,14 +114,18 @@ class Patience:
 pass_context = click.make_pass_decorator(Context, ensure=True)
 
 
+def _take_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Context).json = True
+
+
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_take_json, help="Print JSON, for programs."
+)
+
+
 def command(function: C) -> C:
     """Give a command `--json` (also before the command's name) and the context as its first argument."""
-
-    def take(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
-            context.ensure_object(Context).json = True
-
-    option = click.option("--json", is_flag=True, expose_value=False, callback=take, help="Print JSON, for programs.")
 
     @functools.wraps(function)
     @pass_context
@@ -133,7 +137,7 @@ def command(function: C) -> C:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(Exit.OK) from None
 
-    return option(call)  # type: ignore[return-value]  # click's decorators keep the function a function
+    return json_option(call)  # type: ignore[return-value]  # click's decorators keep the function a function
 
 
 def exit_code(error: BaseException) -> Exit:

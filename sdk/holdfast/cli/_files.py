@@ -35,7 +35,7 @@ from holdfast.cli._complete import file_names, pending_names
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.cli._output import write_records
 from holdfast.client import Client
-from holdfast.errors import BadRequest, HoldfastError, NotFound, WaitTimeout
+from holdfast.errors import APIError, Forbidden, HoldfastError, NotFound, ServerError, Unauthorized, WaitTimeout
 from holdfast.transfers import Transfer, TransferState
 
 Begin = Callable[[], Transfer[Any]]
@@ -239,13 +239,21 @@ def rm(context: Context, names: tuple[str, ...], recursive: bool) -> None:
     with context.client() as client:
         for name in names:
             try:
-                for found in _in_folder(client, name) if recursive else [name]:
-                    client.files.delete(found)
-                    _print_result(context, {"name": found})
-            except (NotFound, BadRequest) as error:
+                found = _in_folder(client, name) if recursive else [name]
+            except NotFound as error:
                 codes.append(report(context, error, name=name))
-                if not recursive and next(iter(client.files.list(_as_folder(name), page_size=1)), None):
-                    context.note(f"{name} is a folder: holdfast rm -r {name} removes all that is in it")
+                continue
+            for each in found:
+                try:
+                    client.files.delete(each)
+                except APIError as error:
+                    if isinstance(error, (Unauthorized, Forbidden, ServerError)):  # so would the others be
+                        raise
+                    codes.append(report(context, error, name=each))
+                    if not recursive and next(iter(client.files.list(_as_folder(name), page_size=1)), None):
+                        context.note(f"{name} is a folder: holdfast rm -r {name} removes all that is in it")
+                else:
+                    _print_result(context, {"name": each})
     if codes:
         raise click.exceptions.Exit(codes[0])
 
@@ -297,6 +305,8 @@ def _go_over(context: Context, client: Client, found: list[Record], verb: str) -
                 client.transfers.cancel(record)
                 _print_result(context, _brief(record))
                 context.note(f"{record.name}  {record.kind} given up")
+        except BrokenPipeError:  # whoever reads what is printed has gone
+            raise
         except (HoldfastError, OSError) as error:
             codes.append(report(context, error, name=record.name))
     if codes:
@@ -386,7 +396,11 @@ def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
         if transfer._job.is_recorded()
         else "nothing of it is kept yet, and the same command begins again"
     )
-    if context.json or not (sys.stdin.isatty() and context.err.is_terminal):
+    if context.json:
+        problem = {"error": "Interrupted", "message": f"paused{at}; {later}", "exit_code": int(Exit.INTERRUPTED)}
+        context.print_problem({**problem, "kind": transfer.kind, "name": transfer.name})
+        raise click.exceptions.Exit(Exit.INTERRUPTED)
+    if not (sys.stdin.isatty() and context.err.is_terminal):
         context.err.print(f"{transfer.name}: paused{at}; {later}", markup=False, soft_wrap=True)
         raise click.exceptions.Exit(Exit.INTERRUPTED)
     context.err.print(f"\nPaused{at}. Enter goes on; Ctrl-C again stops ({later}).", markup=False, soft_wrap=True)

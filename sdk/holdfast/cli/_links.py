@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from holdfast.cli._complete import file_names
-from holdfast.cli._context import Context, command
+from holdfast.cli._context import Context, command, json_option
 from holdfast.cli._output import write_line
 
 
 @click.group()
+@json_option
 def link() -> None:
     """Links by which anybody can read a file, without the token."""
 
