@@ -107,3 +107,12 @@ def test_one_is_counted_as_one(shell: Shell, client: holdfast.Client) -> None:
 
 def test_control_characters_never_break_a_line() -> None:
     assert escaped("a\tb\nc\rd\x1b[31m\x85\u2028é\\") == r"a\tb\nc\rd\x1b[31m\x85\u2028é" + "\\"
+
+
+def test_work_types_are_read_beside_their_names_on_a_terminal(served: ServerProcess) -> None:
+    lines = on_terminal("--url", served.url, "work-types")
+    assert all(len(line) <= 80 for line in lines)
+    at = next(number for number, line in enumerate(lines) if line.startswith("import-csv "))
+    entry = [line[len("import-csv ") :].strip() for line in lines[at : at + 5]]
+    assert entry[0].startswith("file_name table [batch_rows]")
+    assert "Load a CSV file from the files directory into a table" in " ".join(entry)

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 T = TypeVar("T")
@@ -96,6 +97,21 @@ def write_records(console: Console, columns: Sequence[Column[T]], found: Iterabl
         sys.stdout.write((compact(record) if json else tabbed(column.plain(record) for column in columns)) + "\n")
     sys.stdout.flush()
     return written
+
+
+class Entries:
+    """A name and what there is to say of it, for each: wrapped beside the name, where columns would have no room."""
+
+    def __init__(self, entries: Iterable[tuple[str, Sequence[str]]]) -> None:
+        self._entries = [(escaped(name), [escaped(line) for line in lines if line]) for name, lines in entries]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, GAP))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column(overflow="fold")
+        for name, lines in self._entries:
+            table.add_row(name, Text("\n".join(lines)))
+        yield table
 
 
 class Grid(Generic[T]):

@@ -10,10 +10,11 @@ from importlib.metadata import version as installed
 import click
 
 from holdfast._extras import install_hint
+from holdfast._work_types import summary
 from holdfast.cli import _show
 from holdfast.cli._complete import OfServer, server_flags
 from holdfast.cli._context import Context, Exit, command, exit_code
-from holdfast.cli._output import escaped, write_line, write_records
+from holdfast.cli._output import Entries, escaped, is_terminal, write_line, write_records
 from holdfast.errors import HoldfastError
 
 
@@ -80,7 +81,11 @@ def version(context: Context) -> None:
 def work_types(context: Context) -> None:
     """What this server can run."""
     with context.client() as client:
-        write_records(context.out, _show.WORK_TYPES, client.work_types(), json=context.json)
+        found = client.work_types()
+        if is_terminal() and not context.json:
+            context.out.print(Entries((name, words) for name, *words in map(summary, found)))
+        else:
+            write_records(context.out, _show.WORK_TYPES, found, json=context.json)
 
 
 COMMANDS = (serve, backup, demo, version, work_types)
