@@ -115,6 +115,22 @@ def test_an_unnamed_first_column_gets_a_name(workshop: Databases) -> None:
     assert workshop.ask("SELECT column_1, a FROM t") == [("2", "y")]
 
 
+def test_also_when_that_name_is_taken_or_it_is_the_only_column(sqlite: Databases) -> None:
+    """R writes a frame of row names alone so."""
+    assert load(sqlite, ",COLUMN_1,b\n1,2,3\n", table="u")["columns"] == ["column_1_", "COLUMN_1", "b"]
+    assert load(sqlite, '\n""\n"1"\n"2"\n')["columns"] == ["column_1"]
+    assert sqlite.ask("SELECT column_1 FROM t ORDER BY 1") == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_without_a_header_utf_16_without_a_mark_is_no_text_of_nuls(sqlite: Databases, encoding: str) -> None:
+    said = refused(sqlite, "1,2\n3,4\n".encode(encoding), header=False)
+    assert "its first row is full of NULs" in said
+    assert "name the encoding, utf-16-le or utf-16-be" in said
+    assert load(sqlite, "1,2\n3,4\n".encode(encoding), header=False, encoding=encoding)["rows"] == 2
+    assert load(sqlite, "a\0b,2\n", header=False, table="u", serial="of another")["rows"] == 1
+
+
 def test_without_a_header_the_columns_are_the_tables_or_numbered(workshop: Databases) -> None:
     assert load(workshop, "\n1,2\n3,4\n", header=False, batch_rows=1)["columns"] == ["column_1", "column_2"]
     assert workshop.ask("SELECT column_1, column_2 FROM t ORDER BY 1") == [("1", "2"), ("3", "4")]

@@ -187,8 +187,8 @@ class _Records(Iterator[list[str | None]]):
     def header(self, most: int | None, longest: int) -> list[str]:
         """The first row that is not blank: of `most` names with at most `longest` bytes each. Raises `WorkError`."""
         names = [name.strip() for name in self._first()]
-        if len(names) > 1 and not names[0]:  # what R and pandas call their index
-            names[0] = "column_1"
+        if not names[0]:  # what R and pandas call their index
+            names[0] = _free_name("column_1", names)
         flaw = _flaw(names, most, longest)
         if flaw:
             raise WorkError(
@@ -200,7 +200,14 @@ class _Records(Iterator[list[str | None]]):
 
     def first_width(self, most: int | None) -> int:
         """How many fields the first row has, which is read again."""
-        width = len(self._first())
+        first = self._first()
+        width = len(first)
+        text = "".join(first)
+        if text.count("\0") * 3 > len(text):
+            raise WorkError(
+                f"{self._name}: its first row is full of NULs, as UTF-16 without its mark is: name the encoding, "
+                "utf-16-le or utf-16-be"
+            )
         if most is not None and width > most:
             raise WorkError(f"{self._name}: its first row has {width} fields; a table has at most {most} columns")
         self.lines.width = width
@@ -212,7 +219,7 @@ class _Records(Iterator[list[str | None]]):
         self.lines.most = min(self._most, _HEADER)
         try:
             for row in self._reader:
-                if len(row) > 1 or (row and row[0].strip()):
+                if len(row) > 1 or (row and (row[0].strip() or not row[0])):  # "" in quotes is no blank line
                     return row
                 self.lines.row = 0
         except TooLong:
@@ -280,6 +287,14 @@ def _flaw(names: list[str], most: int | None, longest: int) -> str:
         if len(name.encode()) > longest:
             return f"the name {_shown(name)} has more than {longest} bytes"
     return ""
+
+
+def _free_name(name: str, names: list[str]) -> str:
+    """That name, or a longer one when it is taken."""
+    taken = {other.lower() for other in names}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _shown(name: str) -> str:
