@@ -103,6 +103,21 @@ async def test_it_holds_over_a_restart(make_engine: Make, fake: Disk, short: boo
         await makes_progress(engine, id)
 
 
+async def test_it_goes_on_when_a_later_server_keeps_no_reserve(make_engine: Make, fake: Disk) -> None:
+    engine = await make_engine()
+    for id in ("goes-on", "by-hand"):
+        await start(engine, id, every=0.005)
+        await makes_progress(engine, id)
+    fake.free = 0
+    for id in ("goes-on", "by-hand"):
+        await is_paused_for_room(engine, id)
+    await engine.pause("by-hand")
+    await shut(engine)
+    engine = await make_engine(journal_reserve=0)
+    assert (await makes_progress(engine, "goes-on")).error is None
+    assert (await engine.get("by-hand")).state == State.PAUSED
+
+
 async def test_of_a_small_disk_a_twentieth_is_kept_and_nothing_when_it_is_not_watched(
     make_engine: Make, fake: Disk
 ) -> None:

@@ -112,8 +112,8 @@ class Engine:
             raise refusal(self._journal.path, cause.orig if isinstance(cause, DatabaseError) else error) from error
         self._attempts.begin(found)
         self.hub.newest = self._book.newest
-        if self._settings.journal_reserve:
-            self._attempts.spawn(watch.run())
+        # Without a reserve, too, once: what an earlier server has paused for want of room goes on.
+        self._attempts.spawn(watch.run() if self._settings.journal_reserve else watch.look())
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
 
