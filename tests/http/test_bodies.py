@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from tests.http.uploads import Raw
 from tests.servers import PATIENCE
 from tornado_app.app import App, routes
-from tornado_app.handlers.bulk import MOST, MOST_HEAD
+from tornado_app.handlers.bulk import MOST, MOST_HEAD, BulkStream, Turn
 from tornado_app.handlers.openapi import Contract
 from tornado_app.settings import Settings
 
@@ -107,3 +109,34 @@ async def test_a_head_that_is_too_long_is_told_so(server: App, size: int, where:
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert json.loads(body)["type"] == "/problems/head-too-long"
     assert f"{MOST_HEAD} bytes" in json.loads(body)["detail"]
+
+
+class Watched:
+    """A pattern that counts how many bytes are looked at."""
+
+    def __init__(self, pattern: Any) -> None:
+        self.pattern, self.count = pattern, 0
+
+    def search(self, text: bytes, start: int = 0) -> Any:
+        self.count += len(text) - start
+        return self.pattern.search(text, start)
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n"])
+async def test_a_head_that_comes_byte_by_byte_is_looked_through_once(end: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    stream = BulkStream(ours, Turn())
+    head = b"GET / HTTP/1.1" + b"\r\nA: b" * 200 + end
+    with theirs:
+        for text in (head, head[:50] + end):  # a second head is not searched from where the first one ended
+            read = asyncio.ensure_future(stream.read_until_regex(b"\r?\n\r?\n", max_bytes=MOST_HEAD))
+            stream._read_regex = watched = Watched(stream._read_regex)  # type: ignore[assignment]
+            for at in range(len(text)):
+                theirs.send(text[at : at + 1])
+                before = len(stream._read_buffer)
+                while len(stream._read_buffer) == before and not read.done():
+                    await asyncio.sleep(0)
+            assert await read == text
+            assert watched.count < 20 * len(text), "a few bytes for each that comes, however many came before"
+    stream.close()

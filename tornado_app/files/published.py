@@ -220,7 +220,7 @@ def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> Answer:
         return Answer(200, stat)
     if not spans:
         raise problems.RANGE_NOT_SATISFIABLE(
-            f"{name!r} has {stat.size} bytes; the range {headers['Range']} is not within them",
+            f"{name!r} has {stat.size} bytes; the range {headers['Range'][:100]} is not within them",
             headers={"Content-Range": ranges.unsatisfied(stat.size), "ETag": conditionals.quoted(stat.etag)},
             file_size=stat.size,
         )

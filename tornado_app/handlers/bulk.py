@@ -42,6 +42,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST_S = 0.2
 _QUIET_S = 60.0
 _LEAST = 16 * 1024
+_END_OF_HEAD = len(b"\r\n\r\n")
 _FIRST = 64 * 1024
 _FAREWELL_S = 5.0
 _TURN_S = 0.004
@@ -163,6 +164,7 @@ class BulkStream(IOStream):
     _ask = _FIRST
     _is_undelayed = False
     _takes_leave = False
+    _searched = 0
 
     def __init__(self, sock: socket.socket, turn: Turn, **options: Any) -> None:
         super().__init__(sock, **options)
@@ -176,6 +178,19 @@ class BulkStream(IOStream):
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         return super().write(_TOLD if data is _BARE else data)
+
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        self._searched = 0
+        return super().read_until_regex(regex, max_bytes)
+
+    def _find_read_pos(self) -> int | None:
+        # Tornado looks through all of a head again at every byte that comes of it.
+        if self._read_regex is None or self._read_bytes is not None or self._read_delimiter is not None:
+            return super()._find_read_pos()
+        found = self._read_regex.search(self._read_buffer, max(0, self._searched - _END_OF_HEAD))
+        self._searched = len(self._read_buffer)
+        self._check_max_bytes(self._read_regex, self._searched if found is None else found.end())
+        return None if found is None else found.end()
 
     def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
         # Tornado closes without a word when a head is too long.

@@ -98,7 +98,9 @@ class Dialect(ABC):
         value = self.headers.get(field)
         found = {} if value is None else digests.read(value)
         if found is None:
-            raise problems.BAD_REQUEST(f"{field} can't be read; it looks like sha-256=:BASE64:, not {value!r}")
+            raise problems.BAD_REQUEST(
+                f"{field} can't be read; it looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
+            )
         return found
 
     def content_check(self) -> DigestCheck | None:

@@ -301,7 +301,8 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         given, size = self.request.headers.get("Content-Range"), self.body_size
         if given is not None and (not size or given != f"bytes 0-{size - 1}/{size}"):
             raise problems.BAD_REQUEST(
-                f"a PUT brings a whole file, not the part {given!r}; POST /v1/uploads begins one that can be resumed"
+                f"a PUT brings a whole file, not the part {given[:100]!r}; "
+                "POST /v1/uploads begins one that can be resumed"
             )
         headers = self.request.headers
         if resumable.Fields.read(headers).complete is False or resumable.is_partial_upload(
@@ -319,7 +320,9 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
             value = self.request.headers.get(field)
             given = {} if value is None else digests.read(value)
             if given is None:
-                raise problems.BAD_REQUEST(f"{field} can't be read; it looks like sha-256=:BASE64:, not {value!r}")
+                raise problems.BAD_REQUEST(
+                    f"{field} can't be read; it looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
+                )
             for algorithm, digest in given.items():
                 if found.setdefault(digests.HASHLIB[algorithm], digest) != digest:
                     raise problems.DIGEST_MISMATCH(f"Content-Digest and Repr-Digest have two values for {algorithm}")

@@ -59,7 +59,7 @@ class Draft(Dialect):
         kind = self.headers.get("Content-Type", "")
         if not resumable.is_partial_upload(kind):
             raise problems.UNSUPPORTED_MEDIA_TYPE(
-                f"Content-Type of an append must be {resumable.MEDIA_TYPE}, not {kind!r}",
+                f"Content-Type of an append must be {resumable.MEDIA_TYPE}, not {kind[:100]!r}",
                 headers={"Accept-Patch": resumable.MEDIA_TYPE},
             )
         self.fields = fields = Fields.read(self.headers)

@@ -171,7 +171,7 @@ class Tus(Dialect):
     def _check_version(self) -> None:
         version = self.headers.get("Tus-Resumable")
         if version != tus.VERSION:
-            said = "is missing" if version is None else f"is {version!r}"
+            said = "is missing" if version is None else f"is {version[:100]!r}"
             raise problems.PRECONDITION_FAILED(
                 f"Tus-Resumable {said}; this server speaks {tus.VERSION}", headers={"Tus-Version": tus.VERSION}
             )
@@ -180,7 +180,7 @@ class Tus(Dialect):
         kind = self.headers.get("Content-Type", "")
         if kind.partition(";")[0].strip().lower() != tus.MEDIA_TYPE:
             raise problems.UNSUPPORTED_MEDIA_TYPE(
-                f"Content-Type must be {tus.MEDIA_TYPE}, not {kind!r}", headers={"Accept-Patch": tus.MEDIA_TYPE}
+                f"Content-Type must be {tus.MEDIA_TYPE}, not {kind[:100]!r}", headers={"Accept-Patch": tus.MEDIA_TYPE}
             )
 
     def _count(self, name: str) -> int:

@@ -70,7 +70,7 @@ def malformed(headers: Mapping[str, str]) -> str | None:
     for name in ("If-Match", "If-None-Match"):
         field = headers.get(name)
         if field is not None and read_tags(field) is None:
-            return f'{name} must be * or entity tags in double quotes, like "abc", not {field!r}'
+            return f'{name} must be * or entity tags in double quotes, like "abc", not {field[:100]!r}'
     return None
 
 
