@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -11,8 +12,11 @@ import httpx
 import pytest
 
 from holdfast.work import Interrupted, Job, Progress, work_type
+from tests.processes.helpers import eventually
 from tornado_app.app import App
+from tornado_app.processes.driver import Control, Failed
 from tornado_app.processes.interrupts import Interrupts
+from tornado_app.processes.places import _ThreadHandle
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -82,6 +86,26 @@ async def test_it_can_be_killed_in_a_thread(processes: App, http: httpx.AsyncCli
     assert answer.status_code == 200, answer.text
     assert answer.json()["state"] == "failed"
     assert answer.json()["error"]["type"] == "Killed"
+
+
+async def test_also_when_it_has_only_just_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not say yet that it can be."""
+    monkeypatch.setattr("tornado_app.processes.places._BEGINNING", 60.0)
+    control = Control()
+    handle = _ThreadHandle(control, lambda outcome: None)
+    killing = asyncio.create_task(handle.kill(60.0))
+    await asyncio.sleep(0)
+    assert not killing.done()
+    ended: list[bool] = []
+    control.on_kill = lambda: ended.append(True)
+    await eventually(lambda: ended)
+    handle.over(Failed("Error", "it was ended"))
+    assert await killing is None
+    yielding = Control()
+    yielding.yields = 1
+    refusal = await _ThreadHandle(yielding, lambda outcome: None).kill(60.0)
+    assert refusal is not None
+    assert "a thread can't be killed" in refusal
 
 
 async def test_the_end_of_the_server_does_not_wait_for_it(processes: App, http: httpx.AsyncClient) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from tornado_app.processes.driver import Attempt, Control, Drive, Failed, Outcom
 from tornado_app.processes.lent import LentServices
 
 log = logging.getLogger("holdfast.places")
+
+_BEGINNING = 1.0  # seconds in which work that has yielded nothing yet may come to say how it is killed
+_LOOK = 0.02
 
 Ended = Callable[[Outcome], None]
 """Called once, on the loop, when the attempt is over."""
@@ -109,7 +113,12 @@ class _ThreadHandle:
 
     async def kill(self, grace: float) -> str | None:
         interrupts = self._control.interrupts
-        end = self._control.on_kill or (interrupts.kill if interrupts.used else None)
+        until = time.monotonic() + _BEGINNING
+        while (end := self._end()) is None and self._control.yields == 0 and time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):  # it may have just begun, and not say yet how it can be ended
+                async with asyncio.timeout(_LOOK):
+                    await self._over.wait()
+                return None
         if end is None:
             return "a thread can't be killed: start it with place=process, or cancel it and wait for its next yield"
         self._killed = True
@@ -121,6 +130,10 @@ class _ThreadHandle:
                 return None
         self._killed = interrupts.killed = False
         return "what it waits for was ended, but it does not go on: cancel it and wait for its next yield"
+
+    def _end(self) -> Callable[[], None] | None:
+        interrupts = self._control.interrupts
+        return self._control.on_kill or (interrupts.kill if interrupts.used else None)
 
 
 class LoopPlace:
