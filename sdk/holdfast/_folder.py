@@ -17,7 +17,7 @@ from holdfast._job import Job, R, Surroundings
 from holdfast._local import FileSource, sha256_of
 from holdfast._pace import Throttle
 from holdfast._records import Came, Ledger, Record, RecordFile
-from holdfast._upload import Upload
+from holdfast._upload import Upload, checked_name
 from holdfast._walk import NO_NAME, Links, checked_links, walk
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
@@ -220,7 +220,7 @@ class UploadFolder(_Folder[SentFolder]):
         limit: float | None,
     ) -> None:
         path = Path(os.path.abspath(folder))
-        super().__init__(around, prefix or path.name, path, prefix, restart=restart, limit=limit)
+        super().__init__(around, prefix or path.name, path, checked_name(prefix), restart=restart, limit=limit)
         self._overwrite = overwrite
         self._links: Links = checked_links(links)
         self._sent: list[wire.FileInfo] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -161,7 +162,7 @@ class RecordFile:
         fresh.unlink(missing_ok=True)  # of a process that was killed
         number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(number, "wb") as file:
-            file.write(msgspec.json.encode(record))
+            file.write(_encode(record))
         fresh.replace(self.path)
 
     def remove(self) -> None:
@@ -177,14 +178,29 @@ class RecordFile:
             self._lock = None
 
 
+def _encode(record: Record) -> bytes:
+    """JSON; a path that is not UTF-8 keeps its bytes, as escapes of the surrogates that stand for them."""
+    try:
+        return msgspec.json.encode(record)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(record)).encode()
+
+
+def _decode(data: bytes) -> Record:
+    try:
+        return msgspec.json.decode(data, type=Record)
+    except msgspec.DecodeError:
+        return msgspec.convert(json.loads(data), Record)
+
+
 def read(path: Path) -> Record | None:
     """The record in a file; None for what is none, such as one of a later version or of another user."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if os.fstat(file.fileno()).st_uid not in (os.geteuid(), os.stat(path.parent).st_uid):
                 return None
-            record = msgspec.json.decode(file.read(), type=Record)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            record = _decode(file.read())
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors, too
         return None
     return record if record.version in (1, 2) else None
 

@@ -69,6 +69,15 @@ def drop(parts: Iterable[PartUpload], retries: Retries) -> Plan[None]:
                 pass
 
 
+def checked_name(name: str) -> str:
+    """A name that can be sent. Raises `ValueError`."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name!r} is not UTF-8, as names on a server are; choose another name there") from None
+    return name
+
+
 class Upload(Job[wire.FileInfo]):
     """A source into `/v1/uploads` by tus 1.0.0, with concatenation where parts go in parallel."""
 
@@ -86,7 +95,7 @@ class Upload(Job[wire.FileInfo]):
         limit: float | None = None,
         within: str = "",
     ) -> None:
-        self.name = name
+        self.name = checked_name(name)
         self.source = source
         self.throttle = Throttle(limit)
         self._around = around

@@ -35,6 +35,7 @@ Every one of them can be pickled. An `APIError` is chosen by the problem's `type
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -386,6 +387,9 @@ def in_words(error: BaseException) -> str:
     """The message for a person: what the server says of itself, where it does."""
     if isinstance(error, APIError) and error.detail and not is_page("", error.detail.encode()):
         return error.detail
+    if isinstance(error, OSError) and error.strerror:  # without Python's [Errno 2]
+        named = error.filename if isinstance(error.filename, (str, bytes)) else ""
+        return f"{os.fsdecode(named)}: {error.strerror}" if named else error.strerror
     return str(error) or type(error).__name__
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import holdfast
+from holdfast.cli._context import Exit
 from holdfast.cli._output import escaped
-from tests.sdk.cli_shell import Shell, on_terminal
-from tests.servers import ServerProcess
+from tests.sdk.cli_shell import COMMAND, Shell, on_terminal
+from tests.servers import ServerProcess, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -116,3 +121,53 @@ def test_work_types_are_read_beside_their_names_on_a_terminal(served: ServerProc
     entry = [line[len("import-csv ") :].strip() for line in lines[at : at + 5]]
     assert entry[0].startswith("file_name table [batch_rows]")
     assert "Load a CSV file from the files directory into a table" in " ".join(entry)
+
+
+def test_paths_of_any_bytes_go_up_and_down_and_are_kept(
+    served: ServerProcess, client: holdfast.Client, tmp_path: Path, shell: Shell
+) -> None:
+    root, prefix = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff")), uuid.uuid4().hex
+    root.mkdir()
+    (root / "a").write_bytes(bytes(1 << 20))
+    Path(os.fsdecode(os.fsencode(root) + b"/\xfe")).write_text("x")
+    result = shell.json("upload", str(root), "--to", prefix)
+    assert [file["name"] for file in result["sent"]] == [f"{prefix}/a"]
+    assert result["left_out"] == ["\udcfe"]
+    assert shell.json("download", f"{prefix}/a", "--to", str(root / "b")) == str(root / "b")
+    shell.lines("download", f"{prefix}/", "--to", str(root / "c"))
+    assert (root / "b").read_bytes() == (root / "c" / "a").read_bytes() == bytes(1 << 20)
+    transfer = client.files.upload(root / "a", f"{prefix}/slow", limit=1 << 17)
+    wait_until(lambda: transfer.progress.done > 0)
+    transfer.pause()
+    (record,) = client.transfers.pending()
+    assert record.path == str(root / "a")
+    assert r"\udcff" in shell("transfers")
+    assert shell.json("transfers")["path"] == record.path
+    assert client.transfers.resume(record).wait(60).size == 1 << 20
+    shell("upload", str(root), code=Exit.FAILED)
+    assert "is not UTF-8" in shell.err
+
+
+def test_closed_and_narrow_outputs_are_written_to_as_well_as_can_be(
+    served: ServerProcess, client: holdfast.Client
+) -> None:
+    name = f"{uuid.uuid4().hex}-\u00e9\U0001f600"
+    client.files.write(name, b"x")
+    command = shlex.join([*COMMAND, "--url", served.url, "ls", name])
+
+    def said(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        )
+
+    assert r"\xe9\U0001f600" in said(command).stdout
+    assert json.loads(said(f"{command} --json").stdout)["name"] == name
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        done = said(f"{command} {closed}")
+        assert (done.returncode, done.stderr) == (0, "")
+    full = said(f"{command} >/dev/full")
+    assert (full.returncode, full.stderr) == (1, "holdfast: No space left on device\n")

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
+
+from holdfast.cli._app import holdfast as group
+from holdfast.cli._output import escaped
 
 pytestmark = pytest.mark.slow
 
@@ -121,3 +125,10 @@ def test_no_text_of_a_server_steers_the_terminal(url: str, words: str, terminal:
         text = said(url, words + flags, tmp_path, terminal=terminal)
         assert "owned" in text, text
         assert not [sign for sign in STEERING if sign in text], text
+
+
+@pytest.mark.parametrize("command", ["ls", "start"])
+def test_nothing_that_could_steer_is_offered_to_the_shell(url: str, command: str) -> None:
+    complete = ShellComplete(group, {}, "holdfast", "_HOLDFAST_COMPLETE")
+    offered = [item.value for item in complete.get_completions(["--url", url, command], "")]
+    assert not [value for value in offered if escaped(value) != value]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 from holdfast._extras import install_hint
@@ -9,8 +11,18 @@ from holdfast._extras import install_hint
 __all__ = ["main"]
 
 
+def _open_streams() -> None:
+    """Have a standard output and error that take everything: also when one is closed, or not of UTF-8."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line and exit."""
+    _open_streams()
     try:
         from holdfast.cli._app import run
     except ModuleNotFoundError as error:

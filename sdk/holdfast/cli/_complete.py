@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from holdfast._work_types import fields
+from holdfast.cli._output import escaped
 from holdfast.client import Client
 from holdfast.errors import HoldfastError
 
@@ -28,7 +29,8 @@ def _offer(find: Callable[[Client, str, click.Context], Iterable[str]]) -> Compl
         try:
             with Client(root.get("url"), root.get("token"), timeout=1, retries=0) as client:
                 found = find(client, incomplete, context)
-                return [name for name in islice(found, MOST) if name.startswith(incomplete)]
+                offered = [name for name in islice(found, MOST) if name.startswith(incomplete)]
+                return [name for name in offered if escaped(name) == name]  # others can't be typed, and could steer
         except (HoldfastError, ValueError, OSError):
             return []  # a shell that completes must not say anything
 

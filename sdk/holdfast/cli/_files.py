@@ -225,7 +225,7 @@ def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
     """List the server's files whose names begin with PREFIX."""
     with context.client() as client:
         found = islice(client.files.list_folder(prefix) if level else client.files.list(prefix), most)
-        if not write_records(context.out, _show.FILES, found, json=context.json):
+        if not write_records(context.out, _show.FILES, found, as_json=context.json):
             context.note("There are no files, or none of such a name.")
 
 
@@ -288,7 +288,7 @@ def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> Non
         elif context.json:
             for record in found:
                 context.print_json(_brief(record))
-        elif write_records(context.out, _show.TRANSFERS, found, json=False):
+        elif write_records(context.out, _show.TRANSFERS, found, as_json=False):
             context.note("holdfast transfers --resume goes on with them, --cancel gives them up")
         else:
             context.note("Nothing is pending.")

@@ -6,7 +6,7 @@ import click
 
 from holdfast.cli._complete import file_names
 from holdfast.cli._context import Context, command, json_option
-from holdfast.cli._output import write_line
+from holdfast.cli._output import escaped, write_line
 
 
 @click.group()
@@ -26,7 +26,7 @@ def create(context: Context, name: str, expires: float) -> None:
     if context.json:
         context.print_json({"name": found.name, "url": found.url, "expires": found.expires})
     else:
-        write_line(found.url)
+        write_line(escaped(found.url))
 
 
 @link.command()

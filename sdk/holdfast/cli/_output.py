@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +21,8 @@ GAP = 2
 LEAST_NOTE = 6
 """Cells; a column that gives way is left out when less than that is left for it."""
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What could steer a terminal, or show a text in another order than it has."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What could steer a terminal, show a text in another order than it has, or is a byte of a path that is not UTF-8."""
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -63,8 +64,12 @@ class PlainConsole(Console):
 
 
 def compact(value: Any) -> str:
-    """A value as JSON on one line, in which no character steers a terminal."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
+    """A value as JSON on one line, in which no character steers a terminal or is none that can be printed."""
+    try:
+        text = msgspec.json.encode(value, enc_hook=str).decode()
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str), separators=(",", ":"))
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -84,9 +89,9 @@ def write_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_records(console: Console, columns: Sequence[Column[T]], found: Iterable[T], *, json: bool) -> bool:
+def write_records(console: Console, columns: Sequence[Column[T]], found: Iterable[T], *, as_json: bool) -> bool:
     """Print records; whether there were any. In pipes and as JSON each is printed as it comes."""
-    if not json and is_terminal():
+    if not as_json and is_terminal():
         records = [*found]
         if records:
             console.print(Grid(columns, records), soft_wrap=True)
@@ -94,7 +99,7 @@ def write_records(console: Console, columns: Sequence[Column[T]], found: Iterabl
     written = False
     for record in found:
         written = True
-        sys.stdout.write((compact(record) if json else tabbed(column.plain(record) for column in columns)) + "\n")
+        sys.stdout.write((compact(record) if as_json else tabbed(column.plain(record) for column in columns)) + "\n")
     sys.stdout.flush()
     return written
 

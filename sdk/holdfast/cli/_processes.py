@@ -88,7 +88,7 @@ def ps(
             state=states or None, work_type=work_type, labels=dict(labels) or None, page_size=min(limit, 1000)
         )
         infos = (process.info for process in islice(found, limit))
-        if not write_records(context.out, _show.PROCESSES, infos, json=context.json):
+        if not write_records(context.out, _show.PROCESSES, infos, as_json=context.json):
             context.note("There are no processes, or none that match.")
 
 
@@ -138,7 +138,7 @@ def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]
 
 def _say_state(info: wire.Process) -> None:
     """The short record of a process: its id and how it stands."""
-    write_line(f"{info.id} {info.state}" if is_terminal() else tabbed([info.id, info.state]))
+    write_line(f"{escaped(info.id)} {info.state}" if is_terminal() else tabbed([info.id, info.state]))
 
 
 def _verb(

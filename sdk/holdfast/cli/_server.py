@@ -85,7 +85,7 @@ def work_types(context: Context) -> None:
         if is_terminal() and not context.json:
             context.out.print(Entries((name, words) for name, *words in map(summary, found)))
         else:
-            write_records(context.out, _show.WORK_TYPES, found, json=context.json)
+            write_records(context.out, _show.WORK_TYPES, found, as_json=context.json)
 
 
 COMMANDS = (serve, backup, demo, version, work_types)
