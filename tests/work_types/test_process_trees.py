@@ -44,7 +44,7 @@ time.sleep(1000)
 """
 
 ESCAPES = {
-    "a group of its own": "timeout 1000 {loop}",
+    "a group of its own": "sh -c 'timeout 1000 {loop}; true'",
     "job control": "bash -c 'set -m; {loop} & {loop}; wait'",
     "a session of its own": "sh -c 'setsid {loop} & sleep 1000'",
     "a daemon": "{python} {double_fork} {loop_file} {trail}",
