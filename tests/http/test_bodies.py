@@ -140,3 +140,22 @@ async def test_a_head_that_comes_byte_by_byte_is_looked_through_once(end: bytes)
             assert await read == text
             assert watched.count < 20 * len(text), "a few bytes for each that comes, however many came before"
     stream.close()
+
+
+async def test_a_long_line_before_a_chunk_is_told_so_and_is_no_long_head(server: App) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = "PUT /v1/files/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer the token\r\n"
+    head += "Transfer-Encoding: chunked\r\n"
+    writer.write(f"{head}\r\n1;{'a=b;' * 100}\r\nx\r\n0\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE):
+        answer, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert "without chunk extensions" in json.loads(body)["detail"]
+
+
+async def test_a_host_is_told_back_shortly_and_what_has_one_choice_says_so(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/health", headers={"Host": "a." * 20_000})
+    assert answer.status_code == 421
+    assert len(answer.content) < 5_000
+    assert (await http.get("/v1/files?delimiter=x")).json()["detail"] == "delimiter must be /, not 'x'"

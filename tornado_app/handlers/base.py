@@ -44,6 +44,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+_MOST_HOST = 512  # characters that are looked at, and kept; none that is served has so many
+
 _BY_STATUS: dict[int, Kind] = {
     400: problems.BAD_REQUEST,
     403: problems.FORBIDDEN,
@@ -143,7 +145,7 @@ class BaseHandler(RequestHandler):
         return None
 
     def _check_host(self) -> None:
-        host = _host_name(self.request.host)
+        host = _host_name(self.request.host[:_MOST_HOST])
         if host not in self.services.hosts:
             raise problems.MISDIRECTED(
                 f"Host {host!r} is not served here; start the server with --allow-host {host} if it should be"

@@ -91,6 +91,10 @@ _HEAD_TOO_LONG = _answer(
     )
 )
 
+_CHUNK_TOO_LONG = _answer(
+    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long: send it without chunk extensions")
+)
+
 
 _farewells: set[asyncio.Task[None]] = set()
 
@@ -165,6 +169,7 @@ class BulkStream(IOStream):
     _is_undelayed = False
     _takes_leave = False
     _searched = 0
+    _has_answered = False
 
     def __init__(self, sock: socket.socket, turn: Turn, **options: Any) -> None:
         super().__init__(sock, **options)
@@ -177,10 +182,12 @@ class BulkStream(IOStream):
             super().set_nodelay(True)
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        self._has_answered = True
         return super().write(_TOLD if data is _BARE else data)
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         self._searched = 0
+        self._has_answered = False
         return super().read_until_regex(regex, max_bytes)
 
     def _find_read_pos(self) -> int | None:
@@ -193,14 +200,14 @@ class BulkStream(IOStream):
         return None if found is None else found.end()
 
     def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
-        # Tornado closes without a word when a head is too long.
+        # Tornado closes without a word when a head is too long, or the line that begins a chunk.
         try:
             super()._check_max_bytes(delimiter, size)
         except UnsatisfiableReadError:
-            if not self._takes_leave:
+            if not (self._takes_leave or self._has_answered):
                 self._takes_leave = True
                 with contextlib.suppress(OSError):
-                    self.socket.send(_HEAD_TOO_LONG)
+                    self.socket.send(_CHUNK_TOO_LONG if isinstance(delimiter, bytes) else _HEAD_TOO_LONG)
             raise
 
     def close_fd(self) -> None:

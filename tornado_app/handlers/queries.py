@@ -119,7 +119,7 @@ def _wants(info: types.Type) -> str:
         case types.EnumType(cls=cls):
             return _one_of([str(member.value) for member in cls])
         case types.LiteralType(values=values):
-            return _one_of([str(value) for value in values])
+            return _one_of([str(value) for value in values if value != ""])
         case types.ListType(item_type=item):
             return f"one or more, each {_wants(_bare(item))}"
         case types.StrType(pattern=pattern) if pattern:
@@ -128,7 +128,7 @@ def _wants(info: types.Type) -> str:
 
 
 def _one_of(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _bare(info: types.Type) -> types.Type:
