@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from holdfast import _dangers, _records, calls
+from holdfast import _dangers, _records, calls, plans
 from holdfast._job import Job, Surroundings
 from holdfast._local import Follower, sha256_of
 from holdfast._pace import MOST_AT_ONCE, Growth, Throttle
@@ -29,7 +29,7 @@ from holdfast.errors import (
     RemoteChanged,
     TransportError,
 )
-from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, ensured, request
+from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, ensured
 
 LEAST = 4 << 20  # bytes; a shorter segment is not worth a connection of its own
 SAVE_EVERY = 1.0  # seconds between records on disk; a killed process fetches at most so much again
@@ -263,7 +263,7 @@ class Download(Job[Path]):
         there: int | None = yield Do(self._size_there)
         if there is None:
             return False
-        head: calls.FileHead = yield from request(calls.head_file(self.name), self._around.retries)
+        head: calls.FileHead = yield from plans.head(self.name, self._around.retries)
         same_size = there == head.size
         if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
             self._segments, self._ended = Segments(head.size, [(0, head.size)]), True

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from holdfast import calls
+from holdfast import calls, plans
 from holdfast.errors import NotFound, PreconditionFailed, RemoteChanged
-from holdfast.plans import Plan, Retries, read, request
+from holdfast.plans import Plan, Retries, read
 
 FIRST = 64 << 10  # bytes of the first read: enough for a footer or a header
 READ_SIZE = 64 << 10  # bytes that the buffer in front asks for
@@ -31,7 +31,7 @@ class Reading:
 
     def open(self) -> Plan[None]:
         """Learn the size and the version. Raises `NotFound`."""
-        head: calls.FileHead = yield from request(calls.head_file(self.name), self._retries)
+        head: calls.FileHead = yield from plans.head(self.name, self._retries)
         self.size, self.etag = head.size, head.etag
 
     def read(self, size: int) -> Plan[bytes]:

@@ -35,6 +35,7 @@ Every one of them can be pickled. An `APIError` is chosen by the problem's `type
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 from collections.abc import Mapping
@@ -360,7 +361,7 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIErro
     cls = _BY_TYPE.get(type_.rpartition("/")[2].rpartition("#")[2]) or _BY_STATUS.get(status)
     return (cls or (ServerError if status >= 500 else APIError))(
         status,
-        str(problem.get("title") or f"HTTP status {status}"),
+        str(problem.get("title") or http.client.responses.get(status, "HTTP status")),
         str(problem.get("detail") or ""),
         type_,
         {name: value for name, value in problem.items() if name not in _STANDARD_MEMBERS},

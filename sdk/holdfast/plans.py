@@ -271,10 +271,20 @@ def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
         yield wait
 
 
+def head(name: str, retries: Retries) -> Plan[calls.FileHead]:
+    """The headers of a file. Raises `NotFound` in words, which the answer to a HEAD has none of."""
+    try:
+        found: calls.FileHead = yield from request(calls.head_file(name), retries)
+    except NotFound as error:
+        if error.detail:
+            raise
+        raise NotFound(404, "No such file", f"there is no file {name!r}", "/problems/no-such-file") from None
+    return found
+
+
 def info(name: str, retries: Retries) -> Plan[wire.FileInfo]:
     """What there is to know of a file. Raises `NotFound`."""
-    head: calls.FileHead = yield from request(calls.head_file(name), retries)
-    return head.info(name)
+    return (yield from head(name, retries)).info(name)
 
 
 def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retries) -> Plan[bytes]:

@@ -81,6 +81,8 @@ def test_an_answer_that_does_not_say_how_long_the_file_is_is_an_error(headers: d
 
 def test_answers_of_other_servers_are_protocol_errors() -> None:
     with pytest.raises(ProtocolError, match="Process"):
+        calls.get_process("x").read(Answer(200, {}, b"OK"))
+    with pytest.raises(ProtocolError, match="a web page"):
         calls.get_process("x").read(Answer(200, {}, b"<html>"))
     with pytest.raises(ProtocolError, match="Upload-Offset"):
         calls.upload_head("x").read(Answer(200, {}))

@@ -95,6 +95,7 @@ def test_files_go_to_the_standard_output_whole_over_cuts(
     assert b"retrying in" in cut.stderr
     assert proxy.happened == 1
     shell("cat", "nowhere", code=Exit.NOT_FOUND)
+    assert "there is no file 'nowhere'" in shell.err
     for arguments in (
         ["cat", name, "--json"],
         ["download", name, "--to", "-", "--json"],

@@ -70,7 +70,8 @@ def start(
             context.print_json(process.info)
         else:
             _say_state(process.info)
-            context.note(f"holdfast watch {process.id} shows how it goes on")
+            if not process.info.has_ended:
+                context.note(f"holdfast watch {process.id} shows how it goes on")
 
 
 @click.command()
