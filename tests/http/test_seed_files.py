@@ -74,19 +74,22 @@ class Cut:
         self.port = int(base_url.rpartition(":")[2])
 
     async def open(self, target: str, length: int, body: bytes, *headers: str) -> asyncio.StreamWriter:
-        """Start a POST that promises `length` bytes and send `body` once the server wants it."""
+        """Start a POST that promises `length` bytes and send `body`."""
         self.reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         lines = [f"POST {target} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Content-Length: {length}", *headers]
-        # Whoever closes before the server has asked the system who it is gets no answer but a 401.
-        writer.write("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
-        assert b" 100 " in await self.reader.readuntil(b"\r\n\r\n")
-        writer.write(body)
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         await writer.drain()
         return writer
 
     async def send(self, target: str, length: int, body: bytes, *headers: str) -> None:
-        """The same, then close."""
-        writer = await self.open(target, length, body, *headers)
+        """The same, once the server wants the body, then close.
+
+        Whoever closes before the server has asked the system who it is may not come in.
+        """
+        writer = await self.open(target, length, b"", "Expect: 100-continue", *headers)
+        assert b" 100 " in await self.reader.readuntil(b"\r\n\r\n")
+        writer.write(body)
+        await writer.drain()
         writer.close()
         await writer.wait_closed()
 

@@ -48,6 +48,7 @@ Make = Callable[..., Awaitable[Engine]]
 async def make_engine(settings: Settings, registry: Registry) -> AsyncIterator[Make]:
     """Opens engines on this test's folder, one after another: `await make_engine(max_running=2)`."""
     opened: list[Engine] = []
+    work.RELEASE.clear()
 
     async def make(**changes: Any) -> Engine:
         changed = dataclasses.replace(settings, **changes)

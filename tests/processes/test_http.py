@@ -209,7 +209,7 @@ async def test_a_verb_is_an_id_like_any_other(engine: Engine, http: httpx.AsyncC
         ("POST", "/v1/processes/p/log"),
         ("POST", "/v1/events"),
         ("DELETE", "/v1/work-types"),
-        ("POST", "/p/process/"),
+        ("PUT", "/p/process/"),
         ("GET", "/p/process/pause/"),
     ],
 )
