@@ -116,16 +116,21 @@ class _Folder(Job[R], Generic[R]):
         yield Do(file.take)
         for job in self._jobs.values():
             yield from job.discard()
+        yield from self._discard_the_rest()
+        yield Do(self._remove)
+
+    def _discard_the_rest(self) -> Plan[None]:
+        """Forget what an earlier run began and this one had no need of, such as a file that had just become whole."""
         left: list[Record] = yield Do(lambda: [*_records.within(self._around.records, self._record.key)])
         for record in left:
             yield from job_of(record, self._around).discard()
-        yield Do(self._remove)
 
     # -- the plan
 
     def run(self) -> Plan[R]:
         try:
             result = yield from self._bring_all()
+            yield from self._discard_the_rest()
         except Exception:
             self._has_failed = True
             raise

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 import holdfast
@@ -252,3 +253,18 @@ def test_the_name_of_a_folder_is_found_whatever_way_it_is_given(
     monkeypatch.chdir(renamed / "in")
     shell("upload", "..")
     assert len([*client.files.list(f"{renamed.name}/")]) == 12
+
+
+def test_what_had_just_become_whole_leaves_no_record(
+    client: holdfast.Client, served: ServerProcess, tmp_path: Path, state_dir: Path
+) -> None:
+    """Ctrl-C may come when the server has the whole file and its record is not removed yet."""
+    folder, prefix = tmp_path / "data", uuid.uuid4().hex
+    folder.mkdir()
+    (folder / "a").write_bytes(os.urandom(3 * MIB))
+    paused(client.files.upload_folder(folder, prefix, limit=MIB), MIB // 2)
+    httpx.put(f"{served.url}/v1/files/{prefix}/a", content=(folder / "a").read_bytes()).raise_for_status()
+    [record] = client.transfers.pending()
+    assert client.transfers.resume(record).wait(PATIENCE).same == [f"{prefix}/a"]
+    assert client.transfers.pending() == []
+    assert all(not upload.name.startswith(prefix) for upload in client.files.uploads())
