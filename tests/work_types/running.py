@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,26 @@ Run = Callable[..., Running]
 
 
 def state(pid: int) -> str:
-    """As the kernel tells it: R, S, T (stopped), Z; "" when there is none."""
+    """As the kernel tells it: R, S, D, T (stopped), Z; "" when there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+def stands(pid: int) -> bool:
+    """Whether it is stopped; or will be before it runs a step: a parent waits so in the kernel for its vfork's child.
+
+    A shell is often met there, as it uses vfork for what it starts.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    said = dict(line.split(":", 1) for line in lines)
+    pending = int(said["ShdPnd"], 16) | int(said["SigPnd"], 16)
+    kept = said["State"].split()[0]
+    return kept == "T" or (kept == "D" and bool(pending & 1 << (signal.SIGSTOP - 1)))
 
 
 def gone(pid: int) -> bool:
