@@ -239,6 +239,8 @@ class Attempts:
             return False
 
     def _launch(self, row: Record, sent: bytes | None) -> None:
+        if self._closed:  # nobody waits for its end any more: it goes back to the queue at the next start
+            return
         work = self._registry.get(row.work_type)
         if work is None:
             error = Failed("UnknownWorkType", self._registry.why_absent(row.work_type))
@@ -340,6 +342,8 @@ class Attempts:
         if work is code:
             read = functools.partial(self._journal.read, lambda connection: rows.code(connection, row.id))
             sent = await self.insist(f"the rollback of process {row.id}", read)
+        if self._closing:  # nobody might wait for its end any more: it is done at the next start, and once
+            return
         run = Run(row, work, undo=True)
         self._runs[row.id] = run
         self._run_in_place(run, sent)

@@ -36,6 +36,7 @@ _decode = msgspec.json.decode
 
 BACKOFF_FIRST = 1.0
 BACKOFF_MOST = 300.0
+_jitter = random.Random()  # noqa: S311 - not a secret; work in this process may seed the common one
 
 
 ATTEMPTING = (State.RUNNING, State.PAUSING, State.CANCELLING)
@@ -472,7 +473,7 @@ class Book:
         if failure.retry and failures < row.retries:
             most = min(BACKOFF_MOST, BACKOFF_FIRST * 2**failures)
             # Equal jitter (AWS, "Exponential Backoff And Jitter"): spread out, but never at once.
-            changes["retry_at"] = time.time() + most * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            changes["retry_at"] = time.time() + most * _jitter.uniform(0.5, 1.0)
             changes["failures"] = failures + 1
             return self._move(connection, row, Cause.RETRY, **changes)
         return self._move(connection, row, Cause.FAILED, **changes, ended=time.time())
