@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -499,7 +500,7 @@ def replace_with_a_folder(path: Path) -> None:
 
 
 def write_from_the_future(path: Path) -> None:
-    with sqlite3.connect(path) as journal:
+    with closing(sqlite3.connect(path)) as journal, journal:
         journal.execute("INSERT INTO migrations VALUES ('2031-02-teleport')")
     journal.close()
 
@@ -599,7 +600,7 @@ async def test_a_journal_that_is_damaged_while_the_server_runs_is_a_clear_error(
         await start(engine, f"p{n}", "empty", labels={"k": "x" * 200})
     await reaches(engine, "p29", State.SUCCEEDED)
     path = engine._journal.path
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other, other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     other.close()
     with path.open("r+b") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ async def test_servers_on_one_database_import_and_cancel_each_its_own_rows(setti
         (settings.files_dir / f"{name}.csv").write_text(text)
 
     def loaded() -> list[str]:
-        with sqlite3.connect(shared) as database:
+        with closing(sqlite3.connect(shared)) as database, database:
             return [row[0] for row in database.execute("SELECT a FROM t ORDER BY a, b")]
 
     for name in ("first", "second"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -128,7 +129,7 @@ async def test_requests_of_an_earlier_version_are_known(
     first = await start(engine, "p", work.name, **params)
     await reaches(engine, "p", State.SUCCEEDED, State.FAILED)
     await shut(engine)
-    with sqlite3.connect(settings.data_dir / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(settings.data_dir / "journal.sqlite")) as journal, journal:
         journal.execute("UPDATE processes SET params = ?, request = ?", (kept, bytes.fromhex(digest)))
     journal.close()
     engine = engine_on(settings, Registry([work]))

@@ -21,7 +21,8 @@ MISSING = re.compile(r"\[(\d+) older lines are missing here: logs are bounded by
 
 
 @pytest.fixture(autouse=True)
-def released() -> Iterator[None]:
+def released(make_engine: Make) -> Iterator[None]:
+    """Opens the gate that `make_engine` begins with shut."""
     work.RELEASE.set()
     yield
     work.RELEASE.clear()

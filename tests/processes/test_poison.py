@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_without_a_limit_it_is_tried_again_and_again(spawn_server: Spawn) -> Non
         unlucky.server.wait_for_death()
         with contextlib.suppress(AssertionError):  # it may die before it serves
             unlucky.server.restart()
-    with sqlite3.connect(unlucky.server.data_dir / "journal.sqlite") as journal:
+    with closing(sqlite3.connect(unlucky.server.data_dir / "journal.sqlite")) as journal, journal:
         assert journal.execute("SELECT attempt FROM processes").fetchone()[0] > 3
     journal.close()
 
