@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,28 @@ def test_a_rollback_that_calling_would_not_run_is_refused_where_it_is_declared(u
     with pytest.raises(TypeError, match=words):
         declared.rollback(undo)
     assert declared.undo is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 12, 20, 40])
+async def test_a_rollback_that_would_begin_while_the_server_stops_runs_once_at_the_next_start(
+    make_engine: Make, trail: Path, turns: int
+) -> None:
+    async def none(row: object) -> None:
+        """What a server that is killed does of it."""
+
+    first = await make_engine()
+    await start(first, "p", trail=trail)
+    await makes_progress(first, "p")
+    await first.pause("p")
+    await reaches(first, "p", State.PAUSED)
+    first._attempts.roll_back = none  # type: ignore[method-assign]
+    await first.cancel("p")
+    await shut(first)
+    second = await make_engine()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await shut(second)  # a rollback that has begun is waited for
+    third = await make_engine()
+    await reaches(third, "p", State.CANCELLED)
+    assert [line.split()[0] for line in told(trail)].count("undo") == 1
