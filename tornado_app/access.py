@@ -20,7 +20,7 @@ _HOW = "send it as Authorization: Bearer TOKEN"
 
 
 class Access:
-    """What admits a request. `token` is the server's, "" where it has none."""
+    """Rules that admit a request. `token` is the server's, "" where it has none."""
 
     def __init__(self, token: str, peers: Peers | None = None, metrics_token: str = "") -> None:
         """`peers` admits the server's own user without a token."""

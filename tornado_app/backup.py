@@ -38,7 +38,7 @@ class BackupError(Exception):
 
 @dataclasses.dataclass
 class Copied:
-    """What is in a backup. `left_out` names what could not be copied, with the reason."""
+    """Contents of a backup. `left_out` names what could not be copied, with the reason."""
 
     databases: int = 0
     files: int = 0

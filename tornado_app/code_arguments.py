@@ -122,7 +122,7 @@ def _refuse_options(program: str, rest: Sequence[str], has: Has, *, sure: bool) 
 
 
 def _refuse_run(runner: str, rest: Sequence[str], has: Has) -> None:
-    """What a program that runs another one is given."""
+    """Arguments of a program that runs another one."""
     letters, own = _RUNNERS[runner]
     skip = False
     for index, argument in enumerate(rest):

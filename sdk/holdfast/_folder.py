@@ -26,7 +26,7 @@ AT_ONCE = 4
 
 
 class SentFolder(msgspec.Struct, frozen=True):
-    """What came of an upload: `sent` now, `same` as there already, `left_out`, with `reasons` by these names."""
+    """Result of a folder's upload: `sent` now, `same` as there already, `left_out`, with `reasons` by these names."""
 
     sent: list[wire.FileInfo]
     same: list[str]

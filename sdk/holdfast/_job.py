@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every job of a client shares: the server's URL (for records), and the policy of retries."""
+    """Surroundings that every job of a client shares: the server's URL (for records), and the policy of retries."""
 
     base_url: str
     retries: Retries

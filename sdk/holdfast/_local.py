@@ -187,7 +187,7 @@ Content = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | 
 
 
 def source_of(content: Content) -> LocalSource:
-    """What a user gives to upload; a path is not looked at yet. Raises `TypeError` for what has no bytes."""
+    """Content that a user gives to upload; a path is not looked at yet. Raises `TypeError` for what has no bytes."""
     if isinstance(content, (str, os.PathLike)):
         return PathSource(content)
     if isinstance(content, (bytes, bytearray, memoryview)):

@@ -1,4 +1,4 @@
-"""What comes only once: pipes, FIFOs and devices, by a path or as the standard input. All of it blocks."""
+"""Sources that can be read only once: pipes, FIFOs, devices, by a path or as the standard input. All of it blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PipeReader:
         self._given_up = False
 
     def read(self, size: int = PIECE) -> bytes:
-        """What is there, at most `size` bytes; none at the end. Raises `InterruptedError` once given up."""
+        """Return the bytes that are there, at most `size`; none at the end. Raises `InterruptedError` once given up."""
         poll = select.poll()
         # A FIFO hangs up only after somebody has written into it: until then this waits for that, as opening would.
         poll.register(self._number, select.POLLIN)

@@ -30,7 +30,7 @@ class PartUpload(msgspec.Struct):
 
 
 class PartMark(msgspec.Struct, frozen=True):
-    """What proves that a file is the one that a download has begun to write: its name, its inode, its owner."""
+    """Proof that a file is the one that a download has begun to write: its name, its inode, its owner."""
 
     name: str
     inode: int

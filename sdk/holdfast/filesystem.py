@@ -134,7 +134,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return dict(sorted(found.items())) if detail else sorted(found)
 
     def _level(self, folder: str) -> dict[str, dict[str, Any]]:
-        """What is in a folder, by name: one request for what fits into a page."""
+        """Return the entries of a folder, by name: one request for what fits into a page."""
         found: dict[str, dict[str, Any]] = {}
         with _as_os_errors(folder):
             for item in self.client.files.list_folder(folder, page_size=PAGE):

@@ -337,7 +337,7 @@ class FileLink(msgspec.Struct, frozen=True):
 
 
 class Index(msgspec.Struct, frozen=True):
-    """What is at `/`: where things are, as references relative to it."""
+    """Links at `/`: where things are, as references relative to it."""
 
     name: str
     about: str
@@ -345,7 +345,7 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What `/health`, `/health/live` and `/health/ready` say when all is well."""
+    """Answer of `/health`, `/health/live` and `/health/ready` when all is well."""
 
     status: Literal["live", "ready"]
 

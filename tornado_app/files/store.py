@@ -218,7 +218,7 @@ class FileStore(Protocol):
         ...
 
     def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
-        """What `name` would replace, None for nothing. Raises BAD_NAME when no file can ever be put there.
+        """Return the file that `name` would replace, None for nothing. Raises BAD_NAME when no file can be put there.
 
         `removing`: what a deletion would remove, also by a name that can't be given any more."""
         ...

@@ -23,7 +23,7 @@ PLACES = {
     "health": ("health", "Whether the server can work."),
     "metrics": ("metrics", "Figures for Prometheus."),
 }
-"""What there is, by name: a reference relative to `/`, so that a proxy's prefix is kept, and what it leads to."""
+"""Links by name: a reference relative to `/`, so that a proxy's prefix is kept, and what it leads to."""
 
 _PAGE = """<!doctype html>
 <html lang="en">

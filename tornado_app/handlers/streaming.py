@@ -69,7 +69,7 @@ class StreamingHandler(BodyHandler):
             )
 
     def form_of(self) -> FileField | None:
-        """What reads the body when it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
+        """Return the reader of the body when it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
         kind = self.request.headers.get("Content-Type", "")
         if parameters.media_type(kind) != multipart.MEDIA_TYPE:
             return None

@@ -107,7 +107,7 @@ class Batch(msgspec.Struct):
 
 
 class SafePoint(NamedTuple):
-    """What a running attempt has yielded. `first` says that it is the first that is progress over all before it."""
+    """Safe point that a running attempt has yielded; `first` of all that are progress over those before."""
 
     id: str
     attempt: int
@@ -116,7 +116,7 @@ class SafePoint(NamedTuple):
 
 
 class Recovered(msgspec.Struct):
-    """What an earlier server left: what waits for a time, what is to be rolled back, and what is to run alone first."""
+    """Work that an earlier server left: to wait for a time, to be rolled back, and to run alone first."""
 
     timed: list[Record]
     cancelling: list[Record]
@@ -213,7 +213,7 @@ class Book:
         return True
 
     def trust(self, connection: Connection, id: str) -> None:
-        """What was tried alone has stood it so far."""
+        """Note that a process that was tried alone has stood it so far."""
         connection.execute(update(processes).where(processes.c.id == id).values(alone=0))
 
     def go_on(self, connection: Connection) -> None:
@@ -533,7 +533,7 @@ class Book:
         faults.point("delete.written")
 
     def dropped(self, connection: Connection, owners: Collection[str]) -> None:
-        """What these deleted processes had staged is gone."""
+        """Note that the staged data of these deleted processes is gone."""
         connection.execute(_DELETE_STAGED, [{"gone": owner} for owner in owners])
 
     # -- rows

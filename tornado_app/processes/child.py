@@ -59,7 +59,7 @@ ACK = b"a"
 
 
 class Task(msgspec.Struct):
-    """What the parent hands over at the start: `module` declares the work type, `claim` is a path of `claims`."""
+    """Task that the parent hands over at the start: `module` declares the work type, `claim` is a path of `claims`."""
 
     attempt: Attempt
     module: str

@@ -34,7 +34,7 @@ _ADVICE = {
 
 
 def refusal(path: Path, error: BaseException | None) -> SettingsError:
-    """What to tell a person. Only of a journal that is damaged does it say that another one may take its place."""
+    """Return the refusal for a person. Only for a damaged journal does it advise to put another one in its place."""
     advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see the server's log")
     if advice in (_CLOSED, _DISK) and _is_full(path.parent):  # what SQLite says when it can't make its files
         advice = _FULL

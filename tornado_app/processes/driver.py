@@ -342,7 +342,7 @@ def text_of(value: object, most: int) -> str:
 
 
 def _number(value: object) -> float | None:
-    """What `done` and `total` may be; what is not finite is not known. Raises `ValueError` with what is none."""
+    """Return a `done` or `total` as a number, None when it is not finite. Raises `ValueError` when it is no number."""
     if value is None:
         return None
     try:

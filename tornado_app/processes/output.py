@@ -1,4 +1,4 @@
-"""What work prints and logs, as lines of its log.
+"""Output and logging of work, as lines of its log.
 
 In an OS process of its own all that is written to its standard output and error is the work's, be it by Python, by a
 library in C or by a program that it starts. In a thread, or on the loop, what Python writes there is told apart by the
@@ -91,7 +91,7 @@ class ProcessOutput:
             self._say(line)
 
     def write(self, lines: Lines, text: str, fd: int) -> None:
-        """What Python writes to a stream."""
+        """Stream for what Python writes."""
         if os.getpid() != self._pid:  # a fork of the work: its memory is not ours
             os.write(fd, text.encode("utf-8", "backslashreplace"))
             return
@@ -151,7 +151,7 @@ class _Stream(io.TextIOBase):
         return self._fd
 
     def close(self) -> None:
-        """What the work prints after it has closed its output is said all the same."""
+        """Keep what the work prints after it has closed its output."""
 
 
 def log_in_process(output: ProcessOutput) -> None:
@@ -217,7 +217,7 @@ class _Switch:
 
 @contextlib.contextmanager
 def spoken_by(say: Say) -> Iterator[None]:
-    """What is printed and logged in this context goes to `say`."""
+    """Send what is printed and logged in this context to `say`."""
     for name in ("stdout", "stderr"):
         if not isinstance(getattr(sys, name), (_Switch, type(None))):
             setattr(sys, name, _Switch(name, getattr(sys, name)))

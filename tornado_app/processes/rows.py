@@ -118,7 +118,7 @@ def version(row: Record, published: int) -> int:
 
 
 def serial(row: Record) -> str:
-    """What no other process has, of this journal or of any other one: it does not change while the process is kept."""
+    """Key that no other process of any journal has. It does not change while the process is kept."""
     return row.serial or str(row.n)
 
 
@@ -293,7 +293,7 @@ def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
 
 
 def cancelling(connection: Connection) -> list[Record]:
-    """What is to be rolled back, or is being."""
+    """Return the processes that are to be rolled back, or are being."""
     query = select(*COLUMNS).where(processes.c.state == State.CANCELLING.value).order_by(processes.c.n)
     return [record(row) for row in connection.execute(query)]
 

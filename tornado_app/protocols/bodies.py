@@ -1,4 +1,4 @@
-"""What every decoder of request bodies has in common."""
+"""Parts that all decoders of request bodies share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class BodyError(ValueError):
-    """What is wrong with a body, and what would be right."""
+    """Error that says what is wrong with a body, and what would be right."""
 
 
 class Decoder(Protocol):

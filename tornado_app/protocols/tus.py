@@ -28,7 +28,7 @@ EXTENSIONS = (
 """All but checksum-trailer: Tornado's parser refuses trailers."""
 
 CREATING = ("Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Checksum")
-"""What no other protocol says of a POST: without Tus-Resumable it is a mistake, and no file."""
+"""Headers that only tus has on a POST: without Tus-Resumable it is a mistake, and no file."""
 
 _COUNT = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"[^\s,]+")

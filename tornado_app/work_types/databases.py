@@ -1,4 +1,4 @@
-"""What work types that use a database share: statements that can be interrupted, and errors as sentences."""
+"""Parts that work types with a database share: statements that can be interrupted, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_disconnect(error: StatementError) -> bool:
 
 
 def sentence(error: StatementError) -> str:
-    """What the database said, in one line, without the statement."""
+    """Return what the database said, in one line, without the statement."""
     lines = [line.strip() for line in str(error.orig or error).splitlines()]
     return next((line for line in lines if line), type(error.orig or error).__name__)
 

@@ -20,7 +20,7 @@ Scalar = str | int | float | bool | None
 
 _SELECT = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What makes a cell of a spreadsheet be computed, or hides that (OWASP, "CSV Injection"); the last four full width."""
+"""First characters of a cell that a spreadsheet may compute (OWASP, "CSV Injection"); the last four full width."""
 _PIECE = 1 << 20
 
 

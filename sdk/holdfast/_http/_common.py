@@ -55,7 +55,7 @@ class Connection:
     _noted: tuple[float, str] = field(default=(-_NOTED_S, ""), repr=False)
 
     def waits(self, effect: Sleep) -> None:
-        """Tell whoever wants to know that something failed and is tried again."""
+        """Report that something failed and is tried again."""
         if effect.because is not None and self.on_retry is not None:
             self.on_retry(effect.because, effect.seconds)
 
@@ -84,7 +84,7 @@ class Connection:
 
     @property
     def root(self) -> str:
-        """What the paths of requests are put behind."""
+        """Prefix of the paths of requests."""
         return self.base_url if self.socket is None else "http://localhost"
 
     def current_token(self) -> str:
@@ -98,7 +98,7 @@ class Connection:
         return token
 
     def _noted_token(self) -> str:
-        """What a server of the same user has noted for its programs, looked up now and then; "" for nothing."""
+        """Token that a server of the same user has noted for its programs, looked up now and then; "" for none."""
         if self._is_old():
             self.look_up_token()
         return self._noted[1]

@@ -60,7 +60,7 @@ class Bash(BashComplete):
         return words[1:], self._typed
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """What comes in place of the part after the last break."""
+        """Return the replacement for the part after the last break."""
         value = str(item.value)
         breaks = [mark for mark in "=:" if mark in os.environ.get("COMP_WORDBREAKS", "=:")]
         cut = max((self._typed.rfind(mark) + 1 for mark in breaks), default=0)

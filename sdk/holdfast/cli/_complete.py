@@ -1,4 +1,4 @@
-"""What the shell is offered: ids, work types, parameters and names from the server, if it answers quickly; flags."""
+"""Completions for the shell: ids, work types, parameters and names from the server, if it answers quickly; flags."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def _go_over(context: Context, client: Client, found: list[Record], verb: str) -
 
 
 def _print_result(context: Context, result: Any) -> None:
-    """What came of one of several, for programs; people have been told."""
+    """Result for one of several, for programs; people have been told."""
     if context.json:
         context.print_json(result)
 

@@ -22,7 +22,7 @@ LEAST_NOTE = 6
 """Cells; a column that gives way is left out when less than that is left for it."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What could steer a terminal, show a text in another order than it has, or is a byte of a path that is not UTF-8."""
+"""Characters that could steer a terminal or change the order of a text, and bytes of a path that is not UTF-8."""
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 

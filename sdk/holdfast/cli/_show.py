@@ -119,7 +119,7 @@ def _values(found: dict[str, Any]) -> str:
 
 
 def details(process: wire.Process, *, person: bool) -> list[tuple[str, str | Text]]:
-    """What is known of one process, by name; what is not known is left out."""
+    """Facts about one process, by name; what is not known is left out."""
     when: Callable[[datetime | None], str] = moment if person else stamp
     rows: list[tuple[str, str | Text]] = [
         ("id", process.id),
