@@ -19,7 +19,7 @@ run: $(VENV)/.has-demo
 	exec $(PYTHON) -P -m tornado_app
 
 demo: $(VENV)/.has-demo
-	$(PYTHON) -P -m holdfast.demo
+	$(PYTHON) -P -m holdfast_examples.tour
 
 test: $(VENV)/.has-dev
 	.ci/test

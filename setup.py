@@ -71,13 +71,18 @@ setup(
     license="BSD-3-Clause",
     license_files=["LICENSE", "tornado_app/viewer/LICENSE*", "tornado_app/viewer/NOTICE*"],
     python_requires=">=3.11",
-    package_dir={"holdfast": "sdk/holdfast", "tornado_app": "tornado_app"},
+    package_dir={
+        "holdfast": "sdk/holdfast",
+        "holdfast_examples": "examples/holdfast_examples",
+        "tornado_app": "tornado_app",
+    },
     packages=[
         *find_packages(where=".", include=["tornado_app", "tornado_app.*"]),
         *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
+        *find_packages(where="examples"),
     ],
     install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0"],
-    package_data={"holdfast": ["py.typed"], "holdfast.widgets": ["static/*"], "tornado_app": ["py.typed", "viewer/*"]},
+    package_data={"holdfast": ["py.typed", "web/*"], "tornado_app": ["py.typed", "viewer/*"]},
     extras_require={
         "server": SERVER,
         "cli": CLI,

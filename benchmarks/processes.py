@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import create_engine, insert
 
 from benchmarks.harness import ROOT, Bench, Server, figure, free_port, main, percentile
-from tornado_app.processes import schema
+from tornado_app.processes.journal import schema
 
 
 class Api:

@@ -40,8 +40,8 @@ from benchmarks.harness import (
 )
 from benchmarks.transfers import fill, running
 from benchmarks.transfers import holdfast as server_of
-from tests.faults import there_and_back
-from tests.proxy import Fault, FaultyProxy
+from tests.support.faults import there_and_back
+from tests.support.proxy import Fault, FaultyProxy
 
 ONE_WAY = 0.025  # seconds: a round trip of 50 ms
 CUT_EVERY = 20_000_000

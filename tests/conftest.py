@@ -24,7 +24,7 @@ import hypothesis
 import pytest
 from tornado.ioloop import IOLoop
 
-from tests.servers import ServerProcess, children_of_this_process
+from tests.support.servers import ServerProcess, children_of_this_process
 from tornado_app.settings import SWITCH_INTERVAL, Settings
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def spawn_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server that all tests of this run share."""
-    from tests.postgres import running
+    from tests.support.postgres import running
 
     with running() as url:
         yield url

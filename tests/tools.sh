@@ -43,11 +43,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 packages=tests/clients/node_modules
-if command -v npm >/dev/null && [ ! "$packages/.installed" -nt tests/clients/package.json ]; then
+if command -v npm >/dev/null && [ ! "$packages/.installed" -nt tests/integration/package.json ]; then
     echo "holdfast: installing tus-js-client for the tests"
     if (cd tests/clients && npm install --no-package-lock --no-audit --no-fund --loglevel=error); then
         touch "$packages/.installed"
     else
-        echo "holdfast: npm could not install tests/clients/package.json; its tests will fail" >&2
+        echo "holdfast: npm could not install tests/integration/package.json; its tests will fail" >&2
     fi
 fi

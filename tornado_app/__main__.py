@@ -16,7 +16,7 @@ import resource
 import signal
 from collections.abc import Callable, Sequence
 
-from holdfast._extras import install_hint
+from holdfast._environment.extras import install_hint
 from tornado_app import logs, settings
 
 try:

@@ -1,98 +1,34 @@
-"""The composition root: builds the services, hands them to the handlers, and holds the route table."""
+"""The composition root: builds the services from the settings and hands them to the handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import os
-from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPServerRequest
-from tornado.routing import Matcher, PathMatches
 from tornado.web import Application
 
-from tornado_app import listening, private
-from tornado_app.access import Access
-from tornado_app.files import reserved
+from tornado_app import private
+from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
-from tornado_app.handlers import docs, health, index, seed_files, seed_processes
-from tornado_app.handlers import events as event_handlers
-from tornado_app.handlers import files as file_handlers
-from tornado_app.handlers import links as link_handlers
-from tornado_app.handlers import processes as process_handlers
-from tornado_app.handlers import uploads as upload_handlers
-from tornado_app.handlers.base import BaseHandler, NotFoundHandler, Services
-from tornado_app.handlers.bulk import MOST, MOST_HEAD, BulkApplication, BulkServer
-from tornado_app.handlers.openapi import Contract, Route
-from tornado_app.links import Links
-from tornado_app.processes import lent
-from tornado_app.processes.engine import Engine
+from tornado_app.files.store.local import reserved_folder
+from tornado_app.handlers.base import NotFoundHandler, Services
+from tornado_app.handlers.openapi.document import Contract
+from tornado_app.processes import work_context
 from tornado_app.processes.registry import Registry
+from tornado_app.processes.service import Engine
+from tornado_app.routes import matcher, routes
+from tornado_app.server import listening
+from tornado_app.server.access import Access
+from tornado_app.server.long_bodies import MOST, MOST_HEAD, BulkApplication, BulkServer
 from tornado_app.settings import MIB, Settings, SettingsError
 
-ID = r"(?P<id>[^/]+)"
 HEAD_S = 120.0
 """Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
 BODY_S = 600.0
 """Seconds that the body of a request may take to come; an upload's may take longer, but not be silent."""
-
-
-def routes(services: Services) -> list[Route]:
-    """Every endpoint; the first line that matches a path takes it."""
-    table: list[tuple[str, type[BaseHandler]]] = [
-        # files
-        (r"/v1/files/?", file_handlers.FilesHandler),
-        (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
-        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
-        (r"/v1/links", link_handlers.LinksHandler),
-        (r"/v1/uploads/?", upload_handlers.UploadsHandler),
-        (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
-        # the seed
-        (rf"/{ID}/process/?", seed_processes.ProcessHandler),
-        (rf"/{ID}/process/(?P<verb>pause|cancel)/?", seed_processes.VerbHandler),
-        (rf"/{ID}/process/resume/?", seed_processes.ResumeHandler),
-        (r"/download/?", seed_files.DownloadHandler),
-        (r"/upload/?", seed_files.UploadHandler),
-        (r"/upload/cancel/?", seed_files.UploadCancelHandler),
-        (r"/health", health.HealthHandler),
-        (r"/health/live", health.LiveHandler),
-        (r"/health/ready", health.ReadyHandler),
-        (r"/metrics", health.MetricsHandler),
-        # processes
-        (r"/v1/work-types", process_handlers.WorkTypesHandler),
-        (r"/v1/processes", process_handlers.ProcessesHandler),
-        (r"/v1/processes/(?P<id>pause|resume|cancel|kill)", process_handlers.BulkHandler),
-        (rf"/v1/processes/{ID}", process_handlers.ProcessHandler),
-        (rf"/v1/processes/{ID}/(?P<verb>pause|resume|cancel|kill)", process_handlers.VerbHandler),
-        (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),
-        (rf"/v1/processes/{ID}/events", event_handlers.ProcessEventsHandler),
-        (r"/v1/events", event_handlers.EventsHandler),
-        # the contract
-        (r"/", index.IndexHandler),
-        (r"/openapi\.json", docs.OpenApiHandler),
-        (r"/docs", docs.DocsHandler),
-        (r"/docs/(?P<file>[^/]+)", docs.ViewerHandler),
-        (r"/problems/(?P<type>[^/]+)", docs.ProblemHandler),
-    ]
-    return [(pattern, handler, {"services": services}) for pattern, handler in table]
-
-
-def _matcher(pattern: str, handler: type[BaseHandler]) -> Matcher:
-    return _ForMethods(pattern, handler.ONLY) if handler.ONLY else PathMatches(pattern)
-
-
-class _ForMethods(PathMatches):
-    """Matches a path for some methods only: a handler that streams bodies in is another one than what sends."""
-
-    def __init__(self, pattern: str, methods: Container[str]) -> None:
-        super().__init__(pattern)
-        self._methods = methods
-
-    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        return super().match(request) if request.method in self._methods else None
 
 
 class App:
@@ -108,13 +44,13 @@ class App:
     @classmethod
     async def open(cls, settings: Settings) -> App:
         """Build every service and take up the work that an earlier server left. Raises `SettingsError`."""
-        reserved.check_places(settings)
+        reserved_folder.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
             access, links = _open_access(settings)
             try:
                 registry = Registry.load(settings)
-                lent.check_databases(settings)
+                work_context.check_databases(settings)
                 files = FileService(settings)
                 await files.open()
                 try:
@@ -136,7 +72,7 @@ class App:
         """The Tornado application."""
         table = routes(self.services)
         return BulkApplication(
-            [(_matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
+            [(matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
             contract=Contract(table),
             default_handler_class=NotFoundHandler,
             default_handler_args={"services": self.services},

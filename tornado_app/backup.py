@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tornado_app.files.names import RESERVED
-from tornado_app.files.reserved import DIGESTS, UPLOADS
+from tornado_app.files.store.local.reserved_folder import DIGESTS, UPLOADS
 from tornado_app.settings import Settings, SettingsError, add_flags, collect
 
 JOURNAL = "journal.sqlite"

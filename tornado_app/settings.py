@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tornado_app import private
-from tornado_app.command_line import CommandLine
+from tornado_app.commands.command_line import CommandLine
 
 MIB = 1 << 20
 _SMALLEST_LOG = 64 << 10  # a line may have half of that

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast import errors
-    from holdfast.aio import AsyncClient, AsyncProcess
-    from holdfast.client import Client, Process
+    from holdfast._async.client import AsyncClient, AsyncProcess
+    from holdfast._sync.client import Client, Process
+    from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferState
     from holdfast.errors import HoldfastError
     from holdfast.local import LocalServer, local_server
     from holdfast.plans import Retries
-    from holdfast.transfers import AsyncTransfer, Transfer, TransferState
     from holdfast.wire import State
 
 __all__ = [
@@ -43,17 +43,17 @@ __all__ = [
 ]
 
 _HOME = {
-    "AsyncClient": "aio",
-    "AsyncProcess": "aio",
-    "AsyncTransfer": "transfers",
-    "Client": "client",
+    "AsyncClient": "_async.client",
+    "AsyncProcess": "_async.client",
+    "AsyncTransfer": "_transfers.handles",
+    "Client": "_sync.client",
     "HoldfastError": "errors",
     "LocalServer": "local",
-    "Process": "client",
+    "Process": "_sync.client",
     "Retries": "plans",
     "State": "wire",
-    "Transfer": "transfers",
-    "TransferState": "transfers",
+    "Transfer": "_transfers.handles",
+    "TransferState": "_transfers.handles",
     "local_server": "local",
 }
 
@@ -70,12 +70,12 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """`%load_ext holdfast`: the magics `%holdfast` and `%%process`."""
-    importlib.import_module("holdfast._magics").load(shell)
+    importlib.import_module("holdfast.notebook._magics").load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """`%unload_ext holdfast`."""
-    importlib.import_module("holdfast._magics").unload(shell)
+    importlib.import_module("holdfast.notebook._magics").unload(shell)
 
 
 def __dir__() -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast import wire
-from holdfast._call import Answer, Parts, Scalar, Source, endpoint, read_nothing
+from holdfast._endpoints.call import Answer, Parts, Scalar, Source, endpoint, read_nothing
 from holdfast.errors import ProtocolError
 
 Encoding = Literal["text", "base64"]

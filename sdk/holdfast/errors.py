@@ -101,7 +101,7 @@ class HoldfastError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: the message under the caller's own lines, without those inside of libraries."""
-        from holdfast._jupyter import own_lines
+        from holdfast._environment.jupyter import own_lines
 
         return [*own_lines(self), f"{type(self).__name__}: {self}"]
 

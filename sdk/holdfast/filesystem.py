@@ -28,9 +28,9 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.utils import isfilelike
 
 from holdfast import errors, wire
-from holdfast._reader import FIRST, MOST
-from holdfast.client import Client
-from holdfast.transfers import Transfer, TransferState
+from holdfast._sync.client import Client
+from holdfast._transfers.handles import Transfer, TransferState
+from holdfast._transfers.reader import FIRST, MOST
 
 T = TypeVar("T")
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast._extras import install_hint
-from holdfast._jupyter import page_origins
+from holdfast._environment.extras import install_hint
+from holdfast._environment.jupyter import page_origins
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
-    from holdfast.aio import AsyncClient
-    from holdfast.client import Client
+    from holdfast._async.client import AsyncClient
+    from holdfast._sync.client import Client
 
 __all__ = ["LocalServer", "ServerDidNotStart", "local_server"]
 
@@ -113,7 +113,7 @@ class LocalServer:
             return self
         self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         self.files_dir.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", "holdfast._embedded", "--address", "127.0.0.1"]
+        command = [sys.executable, "-P", "-m", "holdfast._environment.embedded", "--address", "127.0.0.1"]
         command += ["--port", str(self._port)]
         command += ["--data-dir", str(self.data_dir), "--files-dir", str(self.files_dir)]
         command += ["--same-user"] if self._admits_user else []
@@ -160,13 +160,13 @@ class LocalServer:
 
     def client(self, **options: Any) -> Client:
         """A client of this server; `options` as for `holdfast.Client`."""
-        from holdfast.client import Client
+        from holdfast._sync.client import Client
 
         return Client(self.url, **{"token": self.token, **options})
 
     def async_client(self, **options: Any) -> AsyncClient:
         """An async client of this server; `options` as for `holdfast.AsyncClient`."""
-        from holdfast.aio import AsyncClient
+        from holdfast._async.client import AsyncClient
 
         return AsyncClient(self.url, **{"token": self.token, **options})
 

@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from holdfast import calls, wire
-from holdfast._call import Answer, Call
-from holdfast._sse import Parser, ServerSent
+from holdfast._endpoints.call import Answer, Call
+from holdfast._endpoints.sse import Parser, ServerSent
 from holdfast.errors import (
     APIError,
     ConnectFailed,

@@ -75,7 +75,7 @@ Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class State(StrEnum):
-    """Where a process stands. All transitions are in `tornado_app.processes.lifecycle`."""
+    """Where a process stands. All transitions are in `tornado_app.processes.states`."""
 
     QUEUED = "queued"
     RUNNING = "running"

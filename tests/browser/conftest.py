@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from playwright import sync_api as playwright_api
 
-from tests.servers import PATIENCE, free_port, wait_until
+from tests.support.servers import PATIENCE, free_port, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
 WITHIN = PATIENCE * 1000  # milliseconds for what a page is to show

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast.widgets._look import LEGAL, VERBS
+from holdfast.notebook._html._appearance import LEGAL, VERBS
 from holdfast.wire import State
 from tests.browser.conftest import NotebookPage
-from tests.servers import ServerProcess, wait_until
-from tests.widgets.conftest import forget_everything
+from tests.sdk.holdfast.notebook.conftest import forget_everything
+from tests.support.servers import ServerProcess, wait_until
 
 Open = Callable[..., NotebookPage]
 
@@ -20,7 +20,7 @@ Open = Callable[..., NotebookPage]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One for all tests, with work to look at."""
-    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.widgets.work"])
+    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.support.widget_work"])
     server.start()
     yield server
     server.end()
@@ -86,7 +86,7 @@ def test_a_process_is_paused_resumed_and_cancelled_by_hand(
 def test_a_view_outlives_server_page_and_kernel(
     spawn_server: Callable[..., ServerProcess], open_notebook: Open
 ) -> None:
-    server = spawn_server("--import", "tests.widgets.work")
+    server = spawn_server("--import", "tests.support.widget_work")
     client = holdfast.Client(server.url)
     notebook = open_notebook(connect(server), start())
     notebook.run_all()
@@ -161,7 +161,7 @@ STATES: dict[str, dict[str, Any]] = {
 def test_every_state_is_shown_by_its_name_with_the_buttons_that_are_legal(
     spawn_server: Callable[..., ServerProcess], open_notebook: Open
 ) -> None:
-    server = spawn_server("--import", "tests.widgets.work", "--max-running", "3")
+    server = spawn_server("--import", "tests.support.widget_work", "--max-running", "3")
     with holdfast.Client(server.url) as client:
         for state, params in STATES.items():
             process = client.processes.start("walk", id=state, **params)

@@ -10,8 +10,8 @@ import pytest
 
 import holdfast
 from tests.browser.conftest import NotebookPage
-from tests.servers import ServerProcess, wait_until
-from tests.widgets.conftest import forget_everything
+from tests.sdk.holdfast.notebook.conftest import forget_everything
+from tests.support.servers import ServerProcess, wait_until
 
 Open = Callable[..., NotebookPage]
 
@@ -19,7 +19,9 @@ Open = Callable[..., NotebookPage]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One for all tests, with work to look at."""
-    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.widgets.work", "--max-running", "4"])
+    server = ServerProcess(
+        tmp_path_factory.mktemp("server"), ["--import", "tests.support.widget_work", "--max-running", "4"]
+    )
     server.start()
     yield server
     server.end()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.browser.conftest import new_page
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 
 def test_docs_shows_the_contract_and_tries_it_out(spawn_server: Callable[..., ServerProcess], browser: Any) -> None:

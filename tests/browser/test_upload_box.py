@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from tests.browser.conftest import Jupyter, NotebookPage
-from tests.servers import ServerProcess, wait_until
+from tests.support.servers import ServerProcess, wait_until
 
 Open = Callable[..., NotebookPage]
 Spawn = Callable[..., ServerProcess]

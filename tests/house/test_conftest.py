@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
-from tests.servers import children_of_this_process
+from tests.support.servers import children_of_this_process
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from holdfast._extras import install_hint
+from holdfast._environment.extras import install_hint
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def test_the_command_is_there_by_its_name_and_as_a_module() -> None:
         ("holdfast", "click", "cli"),
         ("holdfast", "rich", "cli"),
         ("holdfast.cli", "click", "cli"),
-        ("holdfast.demo", "rich", "demo"),
+        ("holdfast_examples.tour", "rich", "demo"),
     ],
 )
 def test_without_its_extra_a_program_says_so_in_one_line(module: str, absent: str, extra: str) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.test_readme import blocks
-from tests.servers import free_port, wait_until
+from tests.docs.test_readme import blocks
+from tests.support.servers import free_port, wait_until
 from tornado_app import settings
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_what_the_container_copies_is_enough_to_build_from(tmp_path: Path) -> No
     assert built.returncode == 0, built.stderr
     names = set(zipfile.ZipFile(next(source.glob("*.whl"))).namelist())
     assert {"holdfast/py.typed", "holdfast/__main__.py", "tornado_app/backup.py", "tornado_app/viewer/page.js"} <= names
-    assert any(name.startswith("holdfast/widgets/static/") for name in names)
+    assert any(name.startswith("holdfast/web/") for name in names)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tornado_app import settings
-from tornado_app.processes.lent import check_databases
+from tornado_app.processes.work_context import check_databases
 from tornado_app.settings import Settings, SettingsError, flag, read, variable
 
 ROOT = Path(__file__).parents[2]

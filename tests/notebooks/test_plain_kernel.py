@@ -10,7 +10,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from tests.servers import PATIENCE, ServerProcess
+from tests.support.servers import PATIENCE, ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def kernel(kernel_home: Path) -> Iterator[Kernel]:
 def test_everything_shows_itself_as_text_that_is_true(
     kernel: Kernel, spawn_server: Callable[..., ServerProcess]
 ) -> None:
-    server = spawn_server("--import", "tests.widgets.work", "--allow-code")
+    server = spawn_server("--import", "tests.support.widget_work", "--allow-code")
     (server.files_dir / "here.csv").write_text("a,b\n1,2\n")
     kernel.shown(f"import holdfast\nclient = holdfast.Client({server.url!r})\n%load_ext holdfast")
     kernel.shown("p = client.processes.start('walk', id='w', to=1000, seconds=0.02)")

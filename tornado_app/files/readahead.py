@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from tornado_app.files.store import FileReader, HasDescriptor
+from tornado_app.files.store.interface import FileReader, HasDescriptor
 
 FIRST_WINDOW = 1 << 20
 """How much is read ahead before anything is sent: the first bytes should not wait for those that follow."""

@@ -13,10 +13,10 @@ from typing import Literal
 from holdfast.wire import DownloadPiece, UploadCancelled, UploadStatus
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store import FileStat, FileStore
-from tornado_app.files.upload import Record, Upload
-from tornado_app.files.uploads import Uploads
-from tornado_app.files.writer import Writer
+from tornado_app.files.store.interface import FileStat, FileStore
+from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.writer import Writer
 from tornado_app.settings import Settings
 
 Encoding = Literal["text", "base64"]

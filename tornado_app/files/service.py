@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
-from tornado_app.files.for_work import LocalFilesForWork
-from tornado_app.files.local import LocalStore
-from tornado_app.files.published import PublishedFiles
+from tornado_app.files.blocking_executor import Trips
+from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
-from tornado_app.files.store import FileStore
-from tornado_app.files.trips import Trips
-from tornado_app.files.upkeep import Upkeep
-from tornado_app.files.uploads import Uploads
+from tornado_app.files.store.interface import FileStore
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.uploads.expiry import Upkeep
+from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.workspace import LocalFilesForWork
 from tornado_app.settings import Settings, SettingsError
 
 P = ParamSpec("P")

@@ -21,28 +21,20 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
-from tornado_app.access import Access
+from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
-from tornado_app.handlers import queries
-from tornado_app.links import Links
+from tornado_app.handlers.openapi import query
 from tornado_app.problems import Kind, ProblemError
-from tornado_app.processes.engine import Engine
+from tornado_app.processes.service import Engine
 from tornado_app.protocols import dates
+from tornado_app.server.access import Access
+from tornado_app.server.security_headers import SECURITY_HEADERS
 from tornado_app.settings import Settings, is_loopback
 
 access_log = logging.getLogger("holdfast.access")
 error_log = logging.getLogger("holdfast.error")
 
 T = TypeVar("T")
-
-SECURITY_HEADERS = {
-    "Server": "Holdfast",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 _MOST_HOST = 512  # characters that are looked at, and kept; none that is served has so many
 
@@ -219,7 +211,7 @@ class BaseHandler(RequestHandler):
 
     def query_as(self, type: type[T]) -> T:
         """The query as a struct of parameters. Raises BAD_PARAMETERS."""
-        return queries.read(type, self.query_texts())
+        return query.read(type, self.query_texts())
 
     def query_texts(self) -> dict[str, list[str]]:
         """Every query argument by name. Raises BAD_PARAMETERS for what is not UTF-8."""

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler, PublicHandler
-from tornado_app.handlers.openapi import Contract, ProblemType
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.document import Contract, ProblemType
+from tornado_app.handlers.openapi.operation import Content, operation
 
 VIEWER = Path(__file__).parents[1] / "viewer"
 

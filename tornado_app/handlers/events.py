@@ -13,9 +13,9 @@ from tornado.iostream import StreamClosedError
 from holdfast.wire import BulkRequest, Event, Number, ProcessId
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.processes import FilterQuery
-from tornado_app.processes.engine import check_id
+from tornado_app.processes.service import check_id
 
 HEARTBEAT = 15.0
 """Seconds without an event after which a comment shows that the connection lives."""

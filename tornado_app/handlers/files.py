@@ -16,14 +16,14 @@ from tornado.web import stream_request_body
 from holdfast.wire import FileInfo, FileName, FilePage
 from tornado_app import problems
 from tornado_app.files import metrics
-from tornado_app.files.published import Answer, Put
-from tornado_app.files.send import FileChangedError, StalledError, Transmission
-from tornado_app.files.store import FileReader, FileStat
+from tornado_app.files.published_files import Answer, Put
+from tornado_app.files.store.interface import FileReader, FileStat
 from tornado_app.handlers.base import BaseHandler
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
-from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types, resumable
+from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types, resumable_uploads
 from tornado_app.protocols.ranges import Multipart
+from tornado_app.server.sendfile import FileChangedError, StalledError, Transmission
 
 _EXPOSED = (
     "Accept-Ranges",
@@ -305,7 +305,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
                 "POST /v1/uploads begins one that can be resumed"
             )
         headers = self.request.headers
-        if resumable.Fields.read(headers).complete is False or resumable.is_partial_upload(
+        if resumable_uploads.Fields.read(headers).complete is False or resumable_uploads.is_partial_upload(
             headers.get("Content-Type", "")
         ):
             raise problems.BAD_REQUEST(

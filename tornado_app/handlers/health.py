@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, disable_created_met
 from holdfast.wire import Health
 from tornado_app import problems
 from tornado_app.handlers.base import HeadHandler, PublicHandler
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.operation import Content, operation
 
 # A `_created` series beside every counter and histogram would double what is scraped, and nobody reads it.
 disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import secrets
 
 from holdfast.wire import Index
 from tornado_app.handlers.base import PublicHandler
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.protocols.accept import prefers
 
 ABOUT = "Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash."

@@ -8,7 +8,7 @@ from holdfast.wire import FileLink, LinkRequest
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.handlers.bodies import JsonHandler
-from tornado_app.handlers.operations import Content, operation
+from tornado_app.handlers.openapi.operation import Content, operation
 
 
 class LinksHandler(JsonHandler):

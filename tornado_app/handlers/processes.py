@@ -22,8 +22,8 @@ from holdfast.wire import (
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.bodies import JsonHandler
-from tornado_app.handlers.operations import Content, NoQuery, operation
-from tornado_app.processes.lifecycle import Cause
+from tornado_app.handlers.openapi.operation import Content, NoQuery, operation
+from tornado_app.processes.states import Cause
 
 MOST_A_PAGE = 1000
 MOST_WAIT = 60.0

@@ -9,12 +9,13 @@ from collections.abc import Awaitable
 from typing import cast
 
 from tornado_app import problems
-from tornado_app.files.writer import Writer
+from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.base import Services
 from tornado_app.handlers.bodies import BodyHandler
-from tornado_app.protocols import multipart, parameters
-from tornado_app.protocols.bodies import BodyError, Decoder
-from tornado_app.protocols.multipart import FileField
+from tornado_app.protocols import parameters
+from tornado_app.protocols.forms import multipart
+from tornado_app.protocols.forms.decoder import BodyError, Decoder
+from tornado_app.protocols.forms.multipart import FileField
 
 _SECOND_LOOK_S = 0.05
 _KEY = secrets.token_bytes(32)  # so that nothing can be read out of what tells clients apart

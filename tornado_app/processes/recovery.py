@@ -8,13 +8,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from holdfast.wire import State
-from tornado_app.processes import rows
-from tornado_app.processes.book import Book, Recovered
-from tornado_app.processes.journal import Journal
-from tornado_app.processes.rows import Record
+from tornado_app.processes.journal import queries
+from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.sqlite import Journal
+from tornado_app.processes.journal.transitions import Book, Recovered
 
 if TYPE_CHECKING:
-    from tornado_app.processes.attempts import Attempts
+    from tornado_app.processes.runner import Attempts
 
 log = logging.getLogger("holdfast.processes")
 
@@ -47,7 +47,7 @@ class Recovery:
                 except Exception:  # a bug in trying one must not hold the queue for ever
                     log.exception("process %s can't be tried alone", row.id)
             await insist("that the queue goes on", lambda: write(self._book.go_on))
-            read = functools.partial(self._journal.read, rows.cancelling)  # much may have been rolled back meanwhile
+            read = functools.partial(self._journal.read, queries.cancelling)  # much may have been rolled back meanwhile
             cancelling = await insist("what is to be rolled back", read)
         else:
             cancelling = self._found.cancelling

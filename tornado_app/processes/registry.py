@@ -17,8 +17,8 @@ from msgspec import inspect as types
 from holdfast.wire import WorkTypeInfo
 from holdfast.work import WorkError, WorkType
 from tornado_app import imports, problems
-from tornado_app.processes import traces
-from tornado_app.processes.code import code
+from tornado_app.processes.executors import tracebacks
+from tornado_app.processes.sent_code import code
 from tornado_app.settings import Settings, SettingsError
 
 ENTRY_POINTS = "holdfast.work_types"
@@ -151,7 +151,7 @@ def _loaded(where: str, load: Callable[[], T]) -> T:
     try:
         return load()
     except Exception as error:
-        place = traces.place_of(error)
+        place = tracebacks.place_of(error)
         at = f" (at {place})" if place else ""
         raise SettingsError(f"{where}: {type(error).__name__}: {error}{at}") from error
 

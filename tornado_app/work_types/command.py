@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from holdfast.work import Job, Progress, WorkError, work_type
-from tornado_app.command_line import CommandLine
-from tornado_app.processes import claims
-from tornado_app.work_types.programs import Program, own_environment, settle
+from tornado_app.commands.command_line import CommandLine
+from tornado_app.processes.supervision import claims
+from tornado_app.work_types.programs.program import Program, own_environment, settle
 
 _LOOK_UP = 0.05  # seconds between looks whether the work is to stop
 _SIGN_OF_LIFE = 1.0  # seconds after which it yields although nothing was written

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
-from tornado_app.work_types.keyset import AFTER, LIMIT, MOST, Keyset, Order, Page, to_json
+from tornado_app.work_types.tables.keyset import AFTER, LIMIT, MOST, Keyset, Order, Page, to_json
 from tornado_app.work_types.wording import counted
 
 Scalar = str | int | float | bool | None

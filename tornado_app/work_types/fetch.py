@@ -18,7 +18,7 @@ from tornado_app.protocols.ranges import Part, read_content_range
 
 # `reach` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
 if TYPE_CHECKING:
-    from tornado_app.work_types.reach import Answer, Reach
+    from tornado_app.work_types.url_policy import Answer, Reach
 
 _SAFE_POINT_BYTES = 1 << 20
 _SAFE_POINT_SECONDS = 0.2
@@ -89,7 +89,7 @@ def discard(job: Job[Fetch]) -> None:
 @fetch.check
 def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
     """Refuse a URL that the settings do not allow, and one that names no file."""
-    from tornado_app.work_types.reach import allowed_url
+    from tornado_app.work_types.url_policy import allowed_url
 
     allowed_url(params.url, setting("fetch_allow"))
     names.check(_file_name(params))
@@ -108,7 +108,7 @@ def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, No
     One that gains nothing may be a file that has changed, once; another one is for a later attempt. Those that gain
     little come slower and slower.
     """
-    from tornado_app.work_types.reach import Reach
+    from tornado_app.work_types.url_policy import Reach
 
     allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
     most, changed, wait = at.byte, False, _FIRST_WAIT
@@ -145,7 +145,7 @@ def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Gene
 
     Also whether it ended because the work was to stop, which was revoked.
     """
-    from tornado_app.work_types.reach import BROKEN, ToStop
+    from tornado_app.work_types.url_policy import BROKEN, ToStop
 
     if at.byte and not at.validator:
         job.log(f"the server names no version of the file to continue at byte {at.byte}; starting over")

@@ -13,10 +13,10 @@ from sqlalchemy import Engine, Table
 from sqlalchemy.exc import OperationalError, StatementError
 
 from holdfast.work import Job, Progress, WorkError, work_type
-from tornado_app.work_types import import_tables
-from tornado_app.work_types.csv_lines import AGAIN, Lines, NotText, TooLong, TooManyFields
-from tornado_app.work_types.databases import as_sentence, interruptible, is_disconnect, sentence
-from tornado_app.work_types.import_tables import OWNER, Position
+from tornado_app.work_types.tables import import_tables
+from tornado_app.work_types.tables.csv_lines import AGAIN, Lines, NotText, TooLong, TooManyFields
+from tornado_app.work_types.tables.databases import as_sentence, interruptible, is_disconnect, sentence
+from tornado_app.work_types.tables.import_tables import OWNER, Position
 from tornado_app.work_types.wording import counted
 
 # `$` alone would let a line break through that follows.

@@ -17,14 +17,14 @@ import msgspec
 
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.files import names
-from tornado_app.processes import claims
-from tornado_app.work_types.programs import settle
+from tornado_app.processes.supervision import claims
+from tornado_app.work_types.programs.program import settle
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
     from nbformat import NotebookNode
 
-    from tornado_app.work_types.kernels import Kernel
+    from tornado_app.work_types.programs.kernel import Kernel
 
 INJECTED = "injected-parameters"
 PARAMETERS = "parameters"
@@ -217,7 +217,7 @@ def _start(job: Job[Notebook]) -> Session:
     """A new kernel, for the notebook from its first cell."""
     from nbclient import NotebookClient
 
-    from tornado_app.work_types.kernels import Kernel
+    from tornado_app.work_types.programs.kernel import Kernel
 
     params = job.params
     if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept

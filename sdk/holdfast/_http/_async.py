@@ -10,9 +10,9 @@ import httpcore
 import httpx
 
 from holdfast import errors, plans
-from holdfast._call import Call
+from holdfast._async.threads import all_ended, in_thread
+from holdfast._endpoints.call import Call
 from holdfast._http._common import AsyncTransport, Body, Connection, Requests, answer_of, read_answer, translated
-from holdfast._threads import all_ended, in_thread
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")

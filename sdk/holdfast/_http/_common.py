@@ -14,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from holdfast import _known, errors
-from holdfast._call import Answer, Call
+from holdfast import errors
+from holdfast._endpoints.call import Answer, Call
+from holdfast._environment import known_servers
 from holdfast.plans import STUBBORN, Retries, Sleep
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class Connection:
 
     def look_up_token(self) -> None:
         """Read what a server of the same user has noted. Blocks; `headers` does it too, when it is due."""
-        self._noted = (time.monotonic(), _known.token_of(self.base_url) or "")
+        self._noted = (time.monotonic(), known_servers.token_of(self.base_url) or "")
 
     def headers(self) -> dict[str, str]:
         """What every request carries. Raises `ValueError` for a token that no header can carry, without showing it."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import httpx
 
 from holdfast import errors, plans
-from holdfast._call import Call
+from holdfast._endpoints.call import Call
 from holdfast._http._common import (
     BUFFER,
     NEW_WIRE,

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 
-from holdfast._extras import install_hint
+from holdfast._environment.extras import install_hint
 
 __all__ = ["main"]
 

@@ -8,7 +8,8 @@ from importlib.metadata import version as installed
 import click
 from click.shell_completion import get_completion_class
 
-from holdfast.cli import _bash, _cat, _files, _links, _processes, _server, _watch
+from holdfast.cli import _cat, _files, _links, _processes, _server, _watch
+from holdfast.cli._completion import _bash
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.errors import HoldfastError
 

@@ -8,11 +8,11 @@ import time
 
 import click
 
-from holdfast._pace import Throttle
-from holdfast._reader import Reading
-from holdfast.cli._complete import file_names
+from holdfast._sync.client import Client
+from holdfast._transfers.pace import Throttle
+from holdfast._transfers.reader import Reading
+from holdfast.cli._completion._offers import file_names
 from holdfast.cli._context import Context, command
-from holdfast.client import Client
 from holdfast.errors import DigestMismatch
 
 PIECE = 1 << 20

@@ -19,8 +19,8 @@ from rich.markup import escape
 
 from holdfast import errors
 from holdfast._http import Connection
-from holdfast.cli._output import PlainConsole, compact
-from holdfast.client import Client
+from holdfast._sync.client import Client
+from holdfast.cli._printing._output import PlainConsole, compact
 
 C = TypeVar("C", bound=Callable[..., Any])
 

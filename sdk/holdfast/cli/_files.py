@@ -25,18 +25,18 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from holdfast._folder import SentFolder
-from holdfast._pipes import PipeReader, comes_once, is_of_this_process
-from holdfast._records import Record
-from holdfast._walk import Links, in_one_line
-from holdfast.cli import _show
+from holdfast._local_files.pipes import PipeReader, comes_once, is_of_this_process
+from holdfast._local_files.records import Record
+from holdfast._local_files.walk import Links, in_one_line
+from holdfast._sync.client import Client
+from holdfast._transfers.folder import SentFolder
+from holdfast._transfers.handles import Transfer, TransferState
 from holdfast.cli._cat import write_out
-from holdfast.cli._complete import file_names, pending_names
+from holdfast.cli._completion._offers import file_names, pending_names
 from holdfast.cli._context import Context, Exit, command, report
-from holdfast.cli._output import write_records
-from holdfast.client import Client
+from holdfast.cli._printing import _records
+from holdfast.cli._printing._output import write_records
 from holdfast.errors import APIError, Forbidden, HoldfastError, NotFound, ServerError, Unauthorized, WaitTimeout
-from holdfast.transfers import Transfer, TransferState
 
 Begin = Callable[[], Transfer[Any]]
 
@@ -225,7 +225,7 @@ def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
     """List the server's files whose names begin with PREFIX."""
     with context.client() as client:
         found = islice(client.files.list_folder(prefix) if level else client.files.list(prefix), most)
-        if not write_records(context.out, _show.FILES, found, as_json=context.json):
+        if not write_records(context.out, _records.FILES, found, as_json=context.json):
             context.note("There are no files, or none of such a name.")
 
 
@@ -288,7 +288,7 @@ def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> Non
         elif context.json:
             for record in found:
                 context.print_json(_brief(record))
-        elif write_records(context.out, _show.TRANSFERS, found, as_json=False):
+        elif write_records(context.out, _records.TRANSFERS, found, as_json=False):
             context.note("holdfast transfers --resume goes on with them, --cancel gives them up")
         else:
             context.note("Nothing is pending.")

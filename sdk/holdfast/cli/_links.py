@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli._complete import file_names
+from holdfast.cli._completion._offers import file_names
 from holdfast.cli._context import Context, command, json_option
-from holdfast.cli._output import escaped, write_line
+from holdfast.cli._printing._output import escaped, write_line
 
 
 @click.group()

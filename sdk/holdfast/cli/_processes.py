@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from holdfast import wire
-from holdfast._work_types import typed
-from holdfast.cli import _show
-from holdfast.cli._complete import parameter_values, process_ids, work_types
+from holdfast._client.parameters import typed
+from holdfast._sync.client import Client, Process
+from holdfast.cli._completion._offers import parameter_values, process_ids, work_types
 from holdfast.cli._context import Context, Exit, command, report
-from holdfast.cli._output import escaped, is_terminal, tabbed, write_line, write_records
+from holdfast.cli._printing import _records
+from holdfast.cli._printing._output import escaped, is_terminal, tabbed, write_line, write_records
 from holdfast.cli._watch import print_process, until_ended, verdict
-from holdfast.client import Client, Process
 from holdfast.errors import Forbidden, HoldfastError, NotFound, TransportError, Unauthorized, WaitTimeout
 from holdfast.wire import ENDED, State
 
@@ -89,7 +89,7 @@ def ps(
             state=states or None, work_type=work_type, labels=dict(labels) or None, page_size=min(limit, 1000)
         )
         infos = (process.info for process in islice(found, limit))
-        if not write_records(context.out, _show.PROCESSES, infos, as_json=context.json):
+        if not write_records(context.out, _records.PROCESSES, infos, as_json=context.json):
             context.note("There are no processes, or none that match.")
 
 
@@ -116,9 +116,9 @@ def log(context: Context, id: str, follow: bool, after: int) -> None:
             if context.json:
                 context.print_json(line)
             elif person:
-                write_line(f"{_show.moment(line.time)}  {escaped(line.message)}")
+                write_line(f"{_records.moment(line.time)}  {escaped(line.message)}")
             else:
-                write_line(tabbed([_show.stamp(line.time), line.message]))
+                write_line(tabbed([_records.stamp(line.time), line.message]))
         if follow and (code := verdict(context, process.wait().info)):
             raise click.exceptions.Exit(code)
 

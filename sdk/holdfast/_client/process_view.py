@@ -1,0 +1,163 @@
+"""What the sync and the async handle of a process share: everything that needs no request."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from holdfast import calls, wire
+from holdfast._client.display import ShowsItself
+from holdfast._endpoints.call import Call
+from holdfast.wire import State
+
+Paths = list[Path]
+
+
+class ProcessView(ShowsItself):
+    """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
+
+    _shows = "process"
+
+    def __init__(self, info: wire.Process) -> None:
+        self._info = info
+
+    @property
+    def info(self) -> wire.Process:
+        """The whole answer."""
+        return self._info
+
+    @property
+    def id(self) -> str:
+        """What it is found by."""
+        return self._info.id
+
+    @property
+    def work_type(self) -> str:
+        """What it runs."""
+        return self._info.work_type
+
+    @property
+    def state(self) -> State:
+        """Where it stood at the last answer."""
+        return self._info.state
+
+    @property
+    def progress(self) -> wire.ProgressInfo:
+        """How far it was, in the work type's own unit."""
+        return self._info.progress
+
+    @property
+    def error(self) -> wire.ErrorInfo | None:
+        """Why it failed, when it did."""
+        return self._info.error
+
+    @property
+    def has_ended(self) -> bool:
+        """True for cancelled, failed and succeeded."""
+        return self._info.has_ended
+
+    async def watch(self) -> None:
+        """Show it in this cell until it has ended: for front ends that show updates only while a cell runs."""
+        from holdfast.notebook._show import watch
+
+        await watch(self)
+
+    def __repr__(self) -> str:
+        progress = self.progress
+        share = f" {progress.done:g}/{progress.total:g}" if progress.done is not None and progress.total else ""
+        return f"<{type(self).__name__} {self.id} ({self.work_type}) {self.state}{share}>"
+
+
+def new_id(work_type: str) -> str:
+    """An id that nobody else has, and that tells a reader what it is."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', work_type)[:100] or 'process'}-{secrets.token_hex(6)}"
+
+
+def states(names: Iterable[State | str] | State | str) -> list[State]:
+    """States as users name them. Raises `ValueError` for one that there is not."""
+    listed = [names] if isinstance(names, str) else names
+    return [State(name) for name in listed]
+
+
+class Which(TypedDict, total=False):
+    """Filters of the bulk verbs, joined by "and"."""
+
+    ids: Iterable[str]
+    work_type: str
+    state: Iterable[State | str] | State | str
+    labels: Mapping[str, str]
+
+
+def bulk(which: Which) -> wire.BulkRequest:
+    """The filters as the wire has them. Raises `TypeError` for one that there is not: it would mean more processes."""
+    if unknown := which.keys() - Which.__annotations__.keys():
+        raise TypeError(
+            f"there is no filter {', '.join(sorted(unknown))}; there are {', '.join(Which.__annotations__)}"
+        )
+    return wire.BulkRequest(
+        ids=list(which["ids"]) if "ids" in which else None,
+        work_type=which.get("work_type"),
+        state=states(which["state"]) if "state" in which else None,
+        label=dict(which["labels"]) if "labels" in which else None,
+    )
+
+
+def listing(
+    state: Iterable[State | str] | State | str | None,
+    work_type: str | None,
+    labels: Mapping[str, str] | None,
+    page_size: int | None,
+) -> Callable[[str | None], Call[wire.ProcessPage]]:
+    """What makes the call for a page of processes from its cursor."""
+    return lambda cursor: calls.list_processes(
+        state=None if state is None else [str(name) for name in states(state)],
+        work_type=work_type,
+        label=_as_texts(labels),
+        cursor=cursor,
+        limit=page_size,
+    )
+
+
+def process_events(id: str, last: int | None) -> Call[wire.Event]:
+    """The stream of one process, from the event after number `last`."""
+    return calls.process_events(id, last_event_id=last)
+
+
+def all_events(
+    work_type: str | None, labels: Mapping[str, str] | None, ids: Iterable[str] | None
+) -> Callable[[int | None], Call[wire.Event]]:
+    """What makes the call for the stream of everything, or of what the filters mean, after the event of a number."""
+    return lambda last: calls.all_events(
+        work_type=work_type, label=_as_texts(labels), id=None if ids is None else list(ids), last_event_id=last
+    )
+
+
+def _as_texts(labels: Mapping[str, str] | None) -> list[str] | None:
+    return [f"{name}={value}" for name, value in (labels or {}).items()] or None
+
+
+_WHOLE_PAGE = 1000  # as many as the server gives: whoever wants a second page wants them all
+
+
+def file_page(prefix: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
+    """A page of files from its cursor."""
+    return calls.list_files(prefix=prefix or None, cursor=cursor, limit=_page_size(page_size, cursor))
+
+
+def level_page(folder: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
+    """A page of what is in a folder, from its cursor."""
+    prefix = folder if not folder or folder.endswith("/") else folder + "/"
+    size = _page_size(page_size, cursor)
+    return calls.list_files(prefix=prefix or None, delimiter="/", cursor=cursor, limit=size)
+
+
+def _page_size(page_size: int | None, cursor: str | None) -> int | None:
+    return page_size if page_size is not None or cursor is None else _WHOLE_PAGE
+
+
+def upload_page(page_size: int | None, cursor: str | None) -> Call[wire.UploadPage]:
+    """A page of uploads from its cursor."""
+    return calls.list_uploads(cursor=cursor, limit=page_size)

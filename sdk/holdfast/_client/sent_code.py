@@ -1,0 +1,83 @@
+"""Functions that are sent to the server, as from a notebook's cell."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holdfast import wire
+from holdfast._client.process_view import new_id
+from holdfast._client.source_lines import Sources
+from holdfast._environment.extras import install_hint
+from holdfast.errors import NotSendable
+from holdfast.work import WorkType
+
+_pickling = threading.Lock()  # which modules go by value is one set for all threads
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def code_request(
+    function: Callable[..., Any] | WorkType,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    id: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    retries: int | None = None,
+    deadline: float | None = None,
+    priority: int = 0,
+) -> wire.StartRequest:
+    """The request that starts `function(job, *args, **kwargs)` on the server; `retries` are by default its work type's.
+
+    Raises:
+        NotSendable: it is no generator function, its arguments do not fit, or it can't be pickled; with what would do.
+    """
+    plain = function.function if isinstance(function, WorkType) else function
+    name = getattr(plain, "__name__", "function")
+    if retries is None and isinstance(function, WorkType):
+        retries = function.retries
+    if not inspect.isgeneratorfunction(plain):
+        raise NotSendable(
+            f"{name} is not a generator function: it has to yield a Progress at every point where it may be stopped"
+        )
+    try:
+        inspect.signature(plain).bind(None, *args, **kwargs)
+    except TypeError as error:
+        raise NotSendable(f"{name} does not take these arguments (its first is the job): {error}") from None
+    return wire.StartRequest(
+        params={"function": name},
+        id=id or new_id(name),
+        priority=priority,
+        labels=dict(labels or {}),
+        retries=retries,
+        deadline_s=deadline,
+        code=base64.b64encode(_pickled(name, plain, (function, args, kwargs))).decode(),
+        python=PYTHON,
+    )
+
+
+def _pickled(name: str, plain: Any, value: Any) -> bytes:
+    try:
+        import cloudpickle
+    except ImportError:
+        raise NotSendable(f"sending code needs cloudpickle: {install_hint('notebook')}") from None
+    module = sys.modules.get(getattr(plain, "__module__", ""))
+    # By value: what is here is what runs there, whether the server could import the module or not.
+    by_value = module is not None and module.__name__ != "__main__"
+    with _pickling:
+        if by_value:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return Sources(value[0]).pickled(value)
+        except Exception as error:
+            raise NotSendable(
+                f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be "
+                "pickled (an open file, a lock, a client): make that inside the function"
+            ) from error
+        finally:
+            if by_value:
+                cloudpickle.unregister_pickle_by_value(module)

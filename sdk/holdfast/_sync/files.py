@@ -1,0 +1,336 @@
+"""`client.files`, `client.transfers` and `client.seed` of the sync face."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast import calls, plans, wire
+from holdfast._client.display import ShowsFiles
+from holdfast._client.process_view import Paths, file_page, level_page, upload_page
+from holdfast._local_files.records import Record, pending, records_dir
+from holdfast._local_files.sources import Content, name_of, source_of
+from holdfast._local_files.walk import Links
+from holdfast._transfers.download import Download, Target
+from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
+from holdfast._transfers.handles import Transfer
+from holdfast._transfers.reader import Reading, RemoteFile, RemoteReader
+from holdfast._transfers.upload import Upload
+
+if TYPE_CHECKING:
+    from holdfast._sync.client import Client
+    from holdfast.widgets import DownloadLink
+
+
+class Files(ShowsFiles):
+    """`client.files`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(
+        self,
+        content: Content,
+        name: str | None = None,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        segments: int | None = None,
+        limit: float | None = None,
+    ) -> Transfer[wire.FileInfo]:
+        """Send a file in the background; `wait()` gives the file as the server has it.
+
+        What an earlier kernel or process has sent of the same file is not sent again. Content that is published under
+        this name already is done at once.
+
+        Args:
+            content: a path, bytes, a binary file or an iterable of bytes. Only a path can be gone on with by another
+                process. Of what can't be sought, what the server has not confirmed is kept in memory: about 8 MiB.
+            name: the file's name on the server; else the last part of the path.
+            overwrite: replace another file of that name; else that is `FileExists`.
+            restart: begin at byte 0, whatever there is.
+            segments: connections at once; as many as pay, found out by measuring, when left out.
+            limit: bytes a second at most.
+
+        Raises:
+            OSError: the path can't be read.
+            ValueError: there is no name, and none can be told from `content`.
+            TypeError: `content` is none of these, or a file that is open as text.
+        """
+        return self._client._begin(
+            Upload(
+                self._client._around,
+                source_of(content),
+                name or name_of(content),
+                overwrite=overwrite,
+                restart=restart,
+                segments=segments,
+                limit=limit,
+            )
+        )
+
+    def download(
+        self,
+        name: str,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        allow_dangerous: bool = False,
+        segments: int | None = None,
+        limit: float | None = None,
+    ) -> Transfer[Path]:
+        """Fetch a file in the background; `wait()` gives the path.
+
+        What an earlier kernel or process left of the same download is gone on with. A target that is the same file
+        already is done at once.
+
+        Args:
+            name: the file's name on the server.
+            to: a file, or a folder, which is there or ends in a slash; else the working directory.
+            overwrite: replace another file that is there; else that is `LocalExists`.
+            restart: begin at byte 0, whatever there is.
+            allow_dangerous: let it land where programs would run or trust it, such as `.bashrc` and `.ssh/...` in a
+                home folder, or `.git/hooks/...`; else that is `DangerousName`.
+            segments: connections at once; as many as pay, found out by measuring, when left out.
+            limit: bytes a second at most.
+        """
+        return self._client._begin(
+            Download(
+                self._client._around,
+                name,
+                Target.of(to),
+                overwrite=overwrite,
+                restart=restart,
+                allow_dangerous=allow_dangerous,
+                segments=segments,
+                limit=limit,
+            )
+        )
+
+    def uploads(self, *, page_size: int | None = None) -> Iterator[wire.UploadInfo]:
+        """Uploads in the making, of every client, and finished ones that the server still remembers."""
+        page = partial(upload_page, page_size)
+        return self._client._iterate(plans.pages(page, self._client._retries))
+
+    def upload_folder(
+        self,
+        folder: str | os.PathLike[str],
+        prefix: str = "",
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        links: Links = "inside",
+        limit: float | None = None,
+    ) -> Transfer[SentFolder]:
+        """Send every file below a folder, a few at a time; what is there and equal is not sent again.
+
+        Hidden files go along. Symbolic links are followed where they lead to something inside the folder; `links` says
+        otherwise: `"follow"` all, `"skip"` all, or have any be an error (`"error"`). What is left out, broken links,
+        pipes and empty folders among it, is in the result by name and reason. A file that is there and differs is
+        `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has changed.
+        """
+        job = UploadFolder(
+            self._client._around,
+            Path(folder),
+            prefix,
+            overwrite=overwrite,
+            restart=restart,
+            links=links,
+            limit=limit,
+        )
+        return self._client._begin(job)
+
+    def download_folder(
+        self,
+        prefix: str,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+        allow_dangerous: bool = False,
+        limit: float | None = None,
+    ) -> Transfer[Paths]:
+        """Fetch every file whose name begins with `prefix/` into the folder `to`, else the working directory.
+
+        What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`. `restart`
+        begins files that are half there at byte 0, whatever has changed. A prefix that no file has is `NotFound`.
+
+        Nothing is fetched when a name would be dangerous where it lands, or a link leads out of the folder: that is
+        `DangerousName` without `allow_dangerous`.
+        """
+        target = Path(to) if to is not None else Path()
+        job = DownloadFolder(
+            self._client._around,
+            prefix,
+            target,
+            overwrite=overwrite,
+            restart=restart,
+            allow_dangerous=allow_dangerous,
+            limit=limit,
+        )
+        return self._client._begin(job)
+
+    def open(self, name: str) -> RemoteReader:
+        """A file of the server for reading, as if it were here: seekable, buffered, read ahead, always of one version.
+
+        Good for pandas, pyarrow and zipfile. Raises `NotFound`; reading raises `RemoteChanged` once it was replaced.
+        """
+        reading = Reading(name, self._client._retries)
+        self._client._run(reading.open())
+        return RemoteReader(RemoteFile(reading, self._client._run))
+
+    def get_upload(self, id: str) -> wire.UploadInfo:
+        """An upload as it stands. Raises `NotFound`."""
+        return self._client._request(calls.get_upload(id))
+
+    def cancel_upload(self, id: str) -> None:
+        """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
+        self._client._run(plans.forget(calls.delete_upload(id), self._client._retries))
+
+    def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
+        """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
+        page = partial(file_page, prefix, page_size)
+        return self._client._iterate(plans.pages(page, self._client._retries))
+
+    def list_folder(self, folder: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo | wire.Folder]:
+        """List what is in a folder, by name: its files, and the folders in it, however much is below those.
+
+        One request for up to 100 of them (or `page_size`), then one for every 1,000. The top level is "".
+        """
+        page = partial(level_page, folder, page_size)
+        return self._client._iterate(plans.levels(page, self._client._retries))
+
+    def info(self, name: str) -> wire.FileInfo:
+        """Size, entity tag, digest and type of a file. Raises `NotFound`."""
+        return self._client._run(plans.info(name, self._client._retries))
+
+    def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
+        """The bytes of a file from `begin` up to, not including, `end`, in memory; none where `end` is not after it.
+
+        Raises:
+            PreconditionFailed: `etag` is given and the file is another version.
+            RangeNotSatisfiable: `begin` is at or past the end of the file.
+            ProtocolError: something on the way ignores Range.
+        """
+        return self._client._run(plans.read(name, begin, end, etag, self._client._retries))
+
+    def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
+        """Publish `data` as a file in one request. Bigger ones go better by `upload`.
+
+        Raises:
+            PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
+        """
+        absent = not overwrite and etag is None
+        return self._client._run(plans.put(name, data, etag, absent, self._client._retries))
+
+    def delete(self, name: str, *, etag: str | None = None) -> None:
+        """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
+        self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
+
+    def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
+        """Sign a link that any browser follows, and resumes, without the token. As a last line it can be clicked.
+
+        Args:
+            name: the file's name on the server.
+            expires: seconds that it is good for, 7 days at most unless the server has another limit. Whoever has the
+                link can read the file.
+            base_url: the server as the browser reaches it, where that is not `client.base_url`.
+        """
+        from holdfast.widgets import DownloadLink
+
+        link = self._client._request(calls.sign_link(name, expires))
+        return DownloadLink((base_url or self._client.base_url).rstrip("/"), link)
+
+    def revoke_links(self) -> None:
+        """Make all links that were signed so far worthless."""
+        self._client._request(calls.revoke_links())
+
+
+class Transfers:
+    """`client.transfers`: what was begun with this server from this machine and is not over."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def pending(self) -> list[Record]:
+        """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
+
+        Those that are running now are among them.
+        """
+        return [*pending(records_dir(), self._client.base_url)]
+
+    def resume(self, record: Record) -> Transfer[Any]:
+        """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
+        return self._client._begin(job_of(record, self._client._around))
+
+    def cancel(self, record: Record) -> None:
+        """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
+
+        Raises:
+            TransferBusy: it is running, here or in another process.
+        """
+        self._client._run(job_of(record, self._client._around).discard())
+
+
+class Seed:
+    """`client.seed`: the seed's endpoints, one request a method."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
+        """`GET /{id}/process/`: start it, or see how it stands."""
+        return self._client._request(calls.seed_start(id, work_type, params))
+
+    def pause(self, id: str) -> wire.Process:
+        """`POST /{id}/process/pause/`."""
+        return self._client._request(calls.seed_pause(id))
+
+    def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
+        """`POST /{id}/process/resume/`."""
+        return self._client._request(calls.seed_resume(id, work_types))
+
+    def cancel(self, id: str) -> wire.Process:
+        """`POST /{id}/process/cancel/`."""
+        return self._client._request(calls.seed_cancel(id))
+
+    def download(
+        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
+    ) -> wire.DownloadPiece:
+        """`GET /download/`: the piece at `bytes_read`."""
+        return self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
+
+    def upload_status(self, file_name: str) -> wire.UploadStatus:
+        """`GET /upload/`: where to go on."""
+        return self._client._request(calls.seed_upload_status(file_name))
+
+    def upload(
+        self,
+        file_name: str,
+        bytes_read: int,
+        data: bytes,
+        *,
+        encoding: calls.Encoding = "text",
+        file_size: int | None = None,
+        overwrite: bool = False,
+        is_complete: bool | None = None,
+    ) -> wire.UploadStatus:
+        """`POST /upload/`: append `data` at `bytes_read`."""
+        call = calls.seed_upload(
+            file_name,
+            bytes_read,
+            data,
+            encoding=encoding,
+            file_size=file_size,
+            overwrite=overwrite,
+            is_complete=is_complete,
+        )
+        return self._client._request(call)
+
+    def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
+        """`POST /upload/cancel/`: delete the intermediate file."""
+        return self._client._request(calls.seed_upload_cancel(file_name))

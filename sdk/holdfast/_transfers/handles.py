@@ -1,0 +1,362 @@
+"""A transfer that works in the background and can be paused, resumed, cancelled, waited for and watched.
+
+Resuming is the only way to start: each run of a transfer is a fresh plan that goes on from what the server and the
+local file say. Pausing ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
+
+from holdfast._async.threads import in_thread
+from holdfast._client.display import ShowsItself
+from holdfast._transfers.job import Job, R
+from holdfast._transfers.pace import Rate, checked_rate
+from holdfast.errors import TransferCancelled, WaitTimeout
+from holdfast.plans import Stop, Stopped
+
+if TYPE_CHECKING:
+    from holdfast._http import AsyncDriver, SyncDriver
+
+
+log = logging.getLogger("holdfast")
+
+EVERY = 0.1  # seconds between calls of a listener
+
+
+class TransferState(StrEnum):
+    """Where a transfer stands; `failed` and `paused` can be resumed."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """`done` and `total` in bytes, `rate` in bytes a second over the last seconds, `left` in seconds."""
+
+    done: int
+    total: int | None
+    rate: float
+    left: float | None
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None while the total is not known."""
+        if self.total is None:
+            return None
+        return self.done / self.total if self.total else 1.0
+
+
+class TransferView(ShowsItself, Generic[R]):
+    """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
+
+    _shows = "transfer"
+
+    def __init__(self, job: Job[R]) -> None:
+        self._job = job
+        self._rate = Rate()
+        self._listeners: list[Callable[[Any], None]] = []
+        self._told = 0.0
+        job.moved = self._moved
+        self._listening = threading.local()
+        self._state = TransferState.PAUSED
+        self._error: BaseException | None = None
+        self._result: R | None = None
+
+    @property
+    def kind(self) -> str:
+        """`upload` or `download`."""
+        return self._job.kind
+
+    @property
+    def name(self) -> str:
+        """The file's name on the server."""
+        return self._job.name
+
+    @property
+    def state(self) -> TransferState:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed, when it did."""
+        return self._error
+
+    @property
+    def progress(self) -> TransferProgress:
+        """How far it is."""
+        done, total = self._job.done, self._job.total
+        rate = self._rate.at(done)
+        left = (total - done) / rate if total is not None and rate > 0 else None
+        return TransferProgress(done, total, rate, left)
+
+    @property
+    def limit(self) -> float | None:
+        """Bytes a second at most; may be changed while it runs."""
+        return self._job.throttle.rate
+
+    @limit.setter
+    def limit(self, rate: float | None) -> None:
+        self._job.throttle.rate = checked_rate(rate)
+
+    def on_change(self, listener: Callable[[Self], None]) -> Callable[[], None]:
+        """Call `listener` with this transfer now, whenever its state changes, and up to ten times a second as it moves.
+
+        It is called by whoever brings the change, mostly a thread of the transfer's own (in async: the loop), so it has
+        to be quick; it may pause or cancel the transfer. What it raises is logged and stops nothing. The function that
+        comes back ends it.
+        """
+        self._listeners.append(listener)
+        self._call(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def _moved(self) -> None:
+        if self._is_due():
+            self._tell()
+
+    def _is_due(self) -> bool:
+        """Whether listeners are to hear of a move now."""
+        now = time.monotonic()
+        if not self._listeners or now - self._told < EVERY:
+            return False
+        self._told = now
+        return True
+
+    def _tell(self) -> None:
+        for listener in [*self._listeners]:
+            self._call(listener)
+
+    def _call(self, listener: Callable[[Self], None]) -> None:
+        before, self._listening.now = self._is_listening(), True
+        try:
+            listener(self)
+        except Exception:
+            log.exception("a listener of the %s of %r failed", self.kind, self.name)
+        finally:
+            self._listening.now = before
+
+    def _is_listening(self) -> bool:
+        """Whether the thread that asks is within a listener."""
+        return getattr(self._listening, "now", False)
+
+    def __repr__(self) -> str:
+        progress = self.progress
+        share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
+        return f"<{type(self).__name__} {self.kind} {self.name!r} {self.state}{share}>"
+
+    def _outcome(self) -> R:
+        if self._state is TransferState.SUCCEEDED:
+            return cast("R", self._result)
+        if self._error is not None:
+            raise self._error
+        raise TransferCancelled(f"the {self.kind} of {self.name!r} was cancelled")
+
+
+class Transfer(TransferView[R]):
+    """A transfer on a thread of its own. All of its methods may be called from any thread."""
+
+    def __init__(self, job: Job[R], driver: SyncDriver) -> None:
+        super().__init__(job)
+        self._driver = driver
+        self._changed = threading.Condition()
+        self._stop: Stop | None = None
+        self._thread: threading.Thread | None = None
+        self._cancelling = False
+
+    def resume(self) -> None:
+        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        with self._changed:
+            if self._state not in (TransferState.PAUSED, TransferState.FAILED):
+                return
+            self._state, self._error, self._stop = TransferState.RUNNING, None, Stop()
+            # A daemon: an interpreter that ends must not wait for the rest of a big file.
+            self._thread = threading.Thread(
+                target=self._work, args=(self._stop,), name=f"holdfast-{self.kind}", daemon=True
+            )
+            self._thread.start()
+        self._tell()
+
+    def _work(self, stop: Stop) -> None:
+        result: R | None = None
+        state, error = TransferState.SUCCEEDED, None
+        try:
+            result = self._run(stop)
+        except Stopped:
+            state = TransferState.PAUSED
+        except BaseException as failure:
+            state, error = TransferState.FAILED, failure
+        with self._changed:
+            self._state, self._error, self._result = state, error, result
+            self._changed.notify_all()
+            cancelling, self._cancelling = self._cancelling, False
+        self._tell()
+        if cancelling:
+            try:
+                self.cancel()
+            except Exception:
+                log.exception("what there is of the cancelled %s of %r was not removed", self.kind, self.name)
+
+    def _run(self, stop: Stop) -> R:
+        try:
+            self._job.begin()
+            with self._driver.session(stop) as driver:
+                return driver.run(self._job.run(), stop)
+        finally:
+            self._job.settle()
+
+    def pause(self) -> None:
+        """Stop, and keep everything; returns once it stands still, within a listener at once."""
+        with self._changed:
+            stop, thread = self._stop, self._thread
+        if stop is not None:
+            stop.set()
+        # A listener is part of what has to stand still: it would wait for itself.
+        if thread is not None and thread is not threading.current_thread() and not self._is_listening():
+            thread.join()
+
+    def cancel(self) -> None:
+        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded.
+
+        Within a listener it returns at once.
+        """
+        while True:
+            self.pause()
+            with self._changed:
+                if self._state is TransferState.RUNNING:
+                    if not self._is_listening():
+                        continue  # it was resumed meanwhile
+                    self._cancelling = True
+                    return
+                if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
+                    return
+                self._state, self._error = TransferState.CANCELLED, None
+                self._changed.notify_all()
+                break
+        self._driver.run(self._job.discard())
+        self._tell()
+
+    def wait(self, timeout: float | None = None) -> R:
+        """What came of it: for an upload the status on the server, for a download the path.
+
+        Raises:
+            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            TransferCancelled: it was cancelled.
+            HoldfastError: why it failed.
+        """
+        with self._changed:
+            ended = self._changed.wait_for(
+                lambda: self._state not in (TransferState.RUNNING, TransferState.PAUSED), timeout
+            )
+        if not ended:
+            raise WaitTimeout(f"the {self.kind} of {self.name!r} is not done after {timeout} s: {self.state}")
+        return self._outcome()
+
+
+class AsyncTransfer(TransferView[R]):
+    """A transfer on a task of its own; `await` it for what comes of it."""
+
+    def __init__(self, job: Job[R], driver: AsyncDriver) -> None:
+        super().__init__(job)
+        self._driver = driver
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
+
+    def resume(self) -> None:
+        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        if self._state not in (TransferState.PAUSED, TransferState.FAILED):
+            return
+        self._state, self._error = TransferState.RUNNING, None
+        self._ended.clear()
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._work(), name=f"holdfast-{self.kind}")
+        self._tell()
+
+    async def _work(self) -> None:
+        try:
+            self._result = await self._run()
+            self._state = TransferState.SUCCEEDED
+        except asyncio.CancelledError:
+            self._state = TransferState.PAUSED
+        except BaseException as failure:
+            self._state, self._error = TransferState.FAILED, failure
+        if self._state is not TransferState.PAUSED:
+            self._ended.set()
+        self._tell()
+
+    async def _run(self) -> R:
+        try:
+            await in_thread(self._job.begin)
+            return await self._driver.run(self._job.run())
+        finally:
+            await in_thread(self._job.settle)
+
+    def _moved(self) -> None:
+        """Bodies go up from threads: listeners hear of it on the loop."""
+        if self._loop is None or not self._is_due():
+            return
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self._loop:
+            self._tell()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    async def pause(self) -> None:
+        """Stop, and keep everything; returns once it stands still."""
+        task = self._task
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        if task is self._task and self._state is TransferState.RUNNING:  # it was cancelled before it began
+            self._state = TransferState.PAUSED
+            self._tell()
+
+    async def cancel(self) -> None:
+        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
+        await self.pause()
+        while self._state is TransferState.RUNNING:  # it was resumed meanwhile
+            await self.pause()
+        if self._state in (TransferState.SUCCEEDED, TransferState.CANCELLED):
+            return
+        self._state, self._error = TransferState.CANCELLED, None
+        self._ended.set()
+        await self._driver.run(self._job.discard())
+        self._tell()
+
+    async def wait(self, timeout: float | None = None) -> R:
+        """What came of it: for an upload the status on the server, for a download the path.
+
+        Raises:
+            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            TransferCancelled: it was cancelled.
+            HoldfastError: why it failed.
+        """
+        try:
+            await asyncio.wait_for(self._ended.wait(), timeout)
+        except TimeoutError:
+            raise WaitTimeout(f"the {self.kind} of {self.name!r} is not done after {timeout} s: {self.state}") from None
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.wait().__await__()

@@ -1,0 +1,143 @@
+"""Tables of processes, uploads and files as HTML and as text. Pure; everything from a server is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+
+from holdfast import wire
+from holdfast.notebook._feed._speed import Speed
+from holdfast.notebook._html._appearance import TONES, Look, amount, bar_html, clock, duration, share_of, size
+
+MOST_ROWS = 200
+"""Rows of one table: more would take the browser longer than they help."""
+
+_STYLE = """<style>
+.holdfast-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;line-height:1.45}
+.holdfast-table th,.holdfast-table td{text-align:left;padding:2px 10px 2px 2px;white-space:nowrap;vertical-align:middle;
+border-bottom:1px solid rgba(128,128,128,.25)}
+.holdfast-table td:last-child{white-space:normal;overflow-wrap:anywhere;min-width:8em}
+.holdfast-table .n{text-align:right}
+.holdfast-table .w{width:130px}
+.holdfast-table small{opacity:.75}
+.holdfast-badge{color:#fff;border-radius:8px;padding:0 7px;font-size:90%;forced-color-adjust:none}
+</style>"""
+
+
+def row(*cells: str) -> str:
+    """A row of cells."""
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def cell(html: str) -> str:
+    """A cell."""
+    return f"<td>{html}</td>"
+
+
+def number(text: str) -> str:
+    """A cell with a number, on the right."""
+    return f'<td class="n">{text}</td>'
+
+
+def bar_cell(html: str) -> str:
+    """A cell that a bar fills."""
+    return f'<td class="w">{html}</td>'
+
+
+def head(html: str) -> str:
+    """The cell that names its row."""
+    return f'<th scope="row">{html}</th>'
+
+
+def badge(state: str, tone: str) -> str:
+    """A state on its colour."""
+    return f'<span class="holdfast-badge" style="background:{TONES[tone]}">{escape(state)}</span>'
+
+
+def process_row(look: Look, speed: Speed) -> str:
+    """A row of the table of processes."""
+    share = "" if look.share is None else f"{look.share:.0%}"
+    bar = bar_html(look.share, look.tone, f"{look.kind} {look.title}", share or look.state, 8)
+    rate = f"{amount(speed.rate)}/s" if speed.rate is not None and look.state == "running" else ""
+    note = escape(look.trouble.partition("\n")[0] or look.note)
+    name = f"{escape(look.title)} <small>{escape(look.kind)}</small>"
+    line = sparkline(speed.history, TONES[look.tone])
+    state = cell(badge(look.state, look.tone))
+    return row(state, head(name), bar_cell(bar), number(share), cell(line), number(rate), cell(note))
+
+
+def processes_html(rows: Sequence[str], left_out: int) -> str:
+    """The table of processes."""
+    heads = ("State", "Process", "Progress", "", "", ">Rate", "Note")
+    return table_html("processes", heads, rows, "no process matches", left_out)
+
+
+def upload_name(upload: wire.UploadInfo) -> str:
+    """What an upload is to become; parts that are joined later have no name of their own."""
+    return upload.name or "part of a file"
+
+
+def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
+    """A row of the table of uploads."""
+    share = share_of(upload.offset, upload.length)
+    said = "" if share is None else f"{share:.0%}"
+    done = f"{size(upload.offset)} of {size(upload.length)}" if upload.length is not None else size(upload.offset)
+    rate = speed.rate if speed is not None else None
+    left = (upload.length - upload.offset) / rate if rate and upload.length is not None else None
+    bar = bar_html(share, "busy", f"upload of {upload_name(upload)}", said, 8)
+    line = sparkline(speed.history, TONES["busy"]) if speed is not None else ""
+    more = "" if left is None else f" · {duration(left)} left"
+    speed_text = "" if rate is None else f"{size(rate)}/s"
+    name = head(escape(upload_name(upload)))
+    return row(name, bar_cell(bar), number(said), cell(line), number(speed_text), cell(done + more))
+
+
+def uploads_html(rows: Sequence[str], left_out: int) -> str:
+    """The table of uploads."""
+    heads = ("Upload", "Progress", "", "", ">Rate", "Size")
+    return table_html("uploads", heads, rows, "no upload is going on", left_out)
+
+
+def file_row(file: wire.FileInfo) -> str:
+    """A row of the table of files."""
+    when = f"{file.modified.astimezone():%Y-%m-%d} {clock(file.modified)}"
+    digest = f"{file.sha256[:12]}…" if file.sha256 else ""
+    return row(head(escape(file.name)), number(size(file.size)), cell(when), cell(digest))
+
+
+def files_html(rows: Sequence[str], left_out: int) -> str:
+    """The table of files."""
+    return table_html("files", ("File", ">Size", "Modified", "SHA-256"), rows, "no file matches", left_out)
+
+
+def table_html(what: str, heads: Iterable[str], rows: Sequence[str], nothing: str, left_out: int) -> str:
+    """A table that has a name; under it, how many rows there were no room for."""
+    if not rows:
+        return f"{_STYLE}<div><small>{nothing}</small></div>"
+    top = "".join(map(_head, heads))
+    more = f"<div><small>and {left_out:,} more: narrow the filter</small></div>" if left_out > 0 else ""
+    return (
+        f'{_STYLE}<table class="holdfast-table" aria-label="{what}"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>{more}"
+    )
+
+
+def _head(name: str) -> str:
+    """The head of a column; one that begins with `>` is of numbers, which stand on the right."""
+    if not name:
+        return cell("")
+    return f'<th scope="col" class="n">{name[1:]}</th>' if name.startswith(">") else f'<th scope="col">{name}</th>'
+
+
+def sparkline(values: Collection[float], colour: str) -> str:
+    """How a rate went, the newest on the right; nothing while there are fewer than two points."""
+    if len(values) < 2:
+        return ""
+    most = max(values) or 1.0
+    step = 60 / (len(values) - 1)
+    points = " ".join(f"{i * step:.0f},{15 - 14 * value / most:.0f}" for i, value in enumerate(values))
+    return (
+        '<svg width="60" height="16" viewBox="0 0 60 16" aria-hidden="true" style="display:block">'
+        f'<polygon points="0,16 {points} 60,16" fill="{colour}" fill-opacity=".25"/>'
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/></svg>'
+    )

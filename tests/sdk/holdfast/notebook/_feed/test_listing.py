@@ -1,0 +1,56 @@
+"""Uploads and files as views know them: listings and events of the same things, whichever comes first."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast import wire
+from holdfast.notebook._feed._listing import Stock
+from holdfast.widgets import Dashboard
+from tests.sdk.holdfast.notebook.conftest import Message, shows, text_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+UPLOAD = wire.UploadInfo("u", "a.bin", 0, 10, NOW, None, False)
+FILE = wire.FileInfo("old.csv", 3, NOW, "e", "", None)
+
+
+def event(type: str, id: str, what: str, **data: Any) -> wire.Event:
+    return wire.Event(type=type, id=id, time=NOW, data={"what": what, **data})
+
+
+def test_what_happens_while_a_listing_is_on_its_way_is_newer_than_the_listing() -> None:
+    stock = Stock()
+    stock.ask()
+    stock.take(event("upload", "u", "progress", offset=5, length=10))
+    stock.take(event("upload", "u", "finished", offset=10, length=10))
+    stock.take(event("file", "a.bin", "published", size=10))
+    stock.take(event("file", "old.csv", "deleted"))
+    stock.learn([FILE], [UPLOAD], False)
+    assert (stock.uploads, list(stock.files)) == ({}, ["a.bin"])
+
+
+def test_a_later_listing_is_believed() -> None:
+    stock = Stock()
+    stock.take(event("upload", "lost", "created", offset=0, length=10))
+    stock.ask()
+    stock.learn([FILE], [UPLOAD], True)
+    assert (list(stock.uploads), list(stock.files), stock.more) == (["u"], ["old.csv"], True)
+
+
+@pytest.mark.slow
+async def test_parts_that_were_joined_are_no_uploads_any_more(
+    client: holdfast.AsyncClient, messages: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
+    panel = Dashboard(client, ["uploads", "files"])
+    upload = client.files.upload(os.urandom(9_000_000), "big.bin", segments=3, limit=9_000_000)
+    await shows(lambda: "part of a file" in text_of(panel))
+    await upload
+    await shows(lambda: "big.bin" in text_of(panel) and "no upload is going on" in text_of(panel))
+    panel.close()

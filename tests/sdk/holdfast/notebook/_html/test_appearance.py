@@ -1,0 +1,152 @@
+"""What cards say, as pure functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from holdfast import wire
+from holdfast.notebook._feed._speed import Speed
+from holdfast.notebook._html import _appearance, _table
+from holdfast.notebook._html._appearance import amount, duration, process_look, size
+from holdfast.wire import State
+from tornado_app.processes.states import legal
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+def process(**changes: Any) -> wire.Process:
+    progress = wire.ProgressInfo(250.0, 1000.0, "row 250")
+    values = {"id": "p", "work_type": "walk", "params": {}, "state": State.RUNNING, "progress": progress}
+    return wire.Process(**{**values, "created": NOW, "started": NOW, **changes})
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_buttons_are_what_the_servers_table_allows(state: State) -> None:
+    assert _appearance.LEGAL[state] == set(legal(state)) - {"kill"}
+    assert process_look(process(state=state)).verbs == _appearance.LEGAL[state]
+
+
+def test_a_running_process_shows_share_amounts_rate_and_time_left() -> None:
+    look = process_look(process(), rate=50.0)
+    assert look.facts == "25% · 250 of 1 k · 50/s · 15 s left"
+    assert look.note == "row 250"
+    assert look.share == 0.25
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    look = process_look(process(progress=wire.ProgressInfo()))
+    assert (look.share, look.facts, look.note) == (None, "", "")
+    assert "aria-valuenow" not in _appearance.meter_html(look)
+    assert process_look(process(progress=wire.ProgressInfo(3.0))).facts == "3"
+
+
+def test_an_ended_process_shows_how_long_it_took_and_its_result() -> None:
+    look = process_look(process(state=State.SUCCEEDED, ended=NOW + timedelta(seconds=75), result={"rows": 5}))
+    assert look.facts.endswith("took 1 min 15 s · result {'rows': 5}")
+
+
+def test_a_failed_process_shows_its_error_and_that_of_its_rollback() -> None:
+    look = process_look(process(state=State.FAILED, error=wire.ErrorInfo("ValueError", "no", "nor back")))
+    assert look.trouble == "ValueError: no\nand rolling it back failed: nor back"
+
+
+def test_what_is_on_its_way_says_what_it_waits_for() -> None:
+    assert process_look(process(state=State.QUEUED, progress=wire.ProgressInfo())).facts == "waits for a free slot"
+    assert process_look(process(state=State.PAUSING)).facts.endswith(" · stops at its next yield")
+    assert process_look(process(state=State.CANCELLING)).facts.endswith("stops at its next yield, then rolls back")
+    again = process_look(process(state=State.QUEUED, retry_at=NOW))
+    assert "next attempt at " in again.facts
+    assert "slot" not in again.facts
+
+
+def test_a_lost_connection_is_shown_in_place_of_the_state() -> None:
+    look = process_look(process(), rate=50.0, offline="no connection")
+    assert (look.state, look.warning) == ("reconnecting", "no connection")
+    assert "/s" not in look.facts
+
+
+def test_nothing_that_a_server_sends_becomes_markup() -> None:
+    evil = "<img src=x onerror=alert(1)>\"'"
+    look = process_look(
+        process(
+            id=evil,
+            work_type=evil,
+            progress=wire.ProgressInfo(1.0, 2.0, evil),
+            error=wire.ErrorInfo(evil, evil, evil),
+            result=evil,
+            state=State.SUCCEEDED,
+        ),
+        lines=[evil],
+        refusal=evil,
+        offline=evil,
+        hint=evil,
+    )
+    html = _appearance.static_html(look, NOW)
+    assert "<img" not in html
+    assert html.count("&lt;img") >= 9
+    assert evil not in html
+
+
+def test_as_text_it_says_the_same() -> None:
+    text = _appearance.plain(process_look(process(), rate=50.0, lines=["began"], refusal="no"))
+    assert text.splitlines() == [
+        "walk p: running",
+        "[#####...............] 25% · 250 of 1 k · 50/s · 15 s left · row 250",
+        "began",
+        "no",
+    ]
+
+
+def test_a_row_shows_a_rate_only_of_what_runs() -> None:
+    """The last word of a pausing process about its progress may come after that it pauses."""
+    speed = Speed()
+    speed.rate = 50.0
+    assert "50/s" in _table.process_row(process_look(process()), speed)
+    assert "50/s" not in _table.process_row(process_look(process(state=State.PAUSED)), speed)
+
+
+def test_the_bar_has_a_name_and_a_value_for_screen_readers() -> None:
+    html = _appearance.meter_html(process_look(process()))
+    assert 'role="progressbar" aria-label="walk p" aria-valuemin="0" aria-valuemax="100" aria-valuenow="25"' in html
+    assert 'aria-valuetext="25% · 250 of 1 k, row 250"' in html
+
+
+@pytest.mark.parametrize("colour", _appearance.TONES.values())
+def test_white_on_a_badge_and_a_badge_on_any_page_can_be_told_apart(colour: str) -> None:
+    """WCAG 2.2: 4.5 for text (1.4.3), 3 for what is not (1.4.11), there against white and JupyterLab's dark grey."""
+    assert contrast("#ffffff", colour) >= 4.5
+    assert contrast("#111111", colour) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (950, "950"), (999.96, "1 k"), (1500, "1.5 k"), (336_776, "337 k"), (31_053_850, "31.1 M")],
+)
+def test_amounts_are_short(value: float, text: str) -> None:
+    assert amount(value) == text
+
+
+def test_sizes_have_units_and_what_is_no_number_stays_what_it_is() -> None:
+    assert (size(0), size(31_053_850), size(1e12)) == ("0 B", "31.1 MB", "1 TB")
+    assert (amount(float("inf")), amount(-1500)) == ("inf", "-1.5 k")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min"), (725, "12 min 5 s"), (12_000, "3 h 20 min")],
+)
+def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

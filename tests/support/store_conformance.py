@@ -1,0 +1,361 @@
+"""What every `FileStore` promises. A store's tests subclass `StoreConformance` and give it a fixture `store`."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tornado_app import problems
+from tornado_app.files.store.interface import ABSENT, Expect, FileStore, GrowsInView, HasDescriptor, Joins, StagedData
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def put(store: FileStore, name: str, data: bytes, expect: Expect | None = None) -> None:
+    """Publish `data` as `name`."""
+    staged = store.create(f"put-{abs(hash(name))}", b"{}")
+    try:
+        staged.write([data])
+        staged.publish(name, sha256(data), expect or Expect())
+    finally:
+        staged.discard()
+
+
+def content(store: FileStore, name: str) -> bytes:
+    reader = store.open(name)
+    try:
+        return reader.read(0, 1 << 30)
+    finally:
+        reader.close()
+
+
+class StoreConformance:
+    """The suite. `store` is started and empty; `reopened` is another instance on the same place, after a crash."""
+
+    @pytest.fixture
+    def store(self) -> FileStore:
+        raise NotImplementedError
+
+    def reopened(self, store: FileStore) -> FileStore:
+        raise NotImplementedError
+
+    # -- published files
+
+    def test_what_is_published_is_read_as_it_was_written(self, store: FileStore) -> None:
+        put(store, "folder/a.txt", b"hello")
+        stat = store.stat("folder/a.txt")
+        assert (stat.name, stat.size, stat.sha256, stat.etag) == ("folder/a.txt", 5, sha256(b"hello"), sha256(b"hello"))
+        assert content(store, "folder/a.txt") == b"hello"
+
+    def test_a_range_is_read_and_nothing_past_the_end(self, store: FileStore) -> None:
+        put(store, "a", b"0123456789")
+        reader = store.open("a")
+        assert [reader.read(2, 3), reader.read(8, 100), reader.read(10, 1), reader.read(99, 5)] == [
+            b"234",
+            b"89",
+            b"",
+            b"",
+        ]
+        reader.close()
+        reader.close()
+
+    def test_a_reader_keeps_its_version_when_the_name_gets_another(self, store: FileStore) -> None:
+        put(store, "a", b"old content")
+        reader = store.open("a")
+        put(store, "a", b"new")
+        assert reader.read(0, 100) == b"old content"
+        assert reader.stat.size == 11
+        reader.close()
+        assert content(store, "a") == b"new"
+
+    def test_another_content_has_another_etag_even_at_the_same_size(self, store: FileStore) -> None:
+        etags = set()
+        for digit in b"0123456789":
+            put(store, "a", bytes([digit]))
+            etags.add(store.stat("a").etag)
+        assert len(etags) == 10
+
+    def test_a_digest_that_is_not_known_is_none_and_the_etag_is_there(self, store: FileStore) -> None:
+        staged = store.create("x", b"")
+        staged.write([b"data"])
+        stat = staged.publish("a", None)
+        assert stat.sha256 is None
+        assert stat.etag
+        assert store.stat("a") == stat
+
+    @pytest.mark.parametrize("name", ["missing", "folder/missing", "a/b"])
+    def test_what_is_not_there_is_no_such_file(self, store: FileStore, name: str) -> None:
+        for call in (store.stat, store.open, store.delete):
+            with pytest.raises(problems.ProblemError) as caught:
+                call(name)
+            assert caught.value.kind is problems.NO_SUCH_FILE
+        assert store.check_target(name) is None
+
+    @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "a\0b", ".holdfast", ".holdfast/uploads", "a//b"])
+    def test_under_a_bad_name_there_is_nothing_and_nothing_can_be_put(self, store: FileStore, name: str) -> None:
+        staged = store.create("x", b"")
+        for call in (store.stat, store.open):
+            with pytest.raises(problems.ProblemError) as caught:
+                call(name)
+            assert caught.value.kind is problems.NO_SUCH_FILE
+        for call in (store.delete, store.check_target, lambda name: staged.publish(name, None)):
+            with pytest.raises(problems.ProblemError) as caught:
+                call(name)
+            assert caught.value.kind is problems.BAD_NAME
+
+    @pytest.mark.parametrize("name", [".gitattributes", ".zgroup/.zarray", "a/.git/HEAD", "...", ".uploads/x"])
+    def test_names_with_a_leading_dot_are_names_like_any_other(self, store: FileStore, name: str) -> None:
+        put(store, name, b"dotted")
+        assert content(store, name) == b"dotted"
+        assert [found.name for found in store.listing()] == [name]
+        store.delete(name)
+        assert store.listing() == []
+
+    def test_a_file_is_no_folder_and_a_folder_no_file(self, store: FileStore) -> None:
+        put(store, "a/b", b"")
+        put(store, "c", b"")
+        for name in ("a", "c/d"):
+            staged = store.create("x", b"")
+            with pytest.raises(problems.ProblemError) as caught:
+                staged.publish(name, None)
+            assert caught.value.kind is problems.BAD_NAME
+            with pytest.raises(problems.ProblemError) as caught:
+                store.check_target(name)
+            assert caught.value.kind is problems.BAD_NAME
+            staged.discard()
+            for call in (store.stat, store.open):
+                with pytest.raises(problems.ProblemError) as caught:
+                    call(name)
+                assert caught.value.kind is problems.NO_SUCH_FILE
+
+    def test_files_are_listed_in_the_order_of_their_names(self, store: FileStore) -> None:
+        names = ["A", "a-b", "a.txt", "a/b", "a/c/d", "a0", "ab", "b/x", "ä", "日"]
+        for name in reversed(names):
+            put(store, name, name.encode())
+        assert [found.name for found in store.listing()] == sorted(names, key=str.encode)
+        assert [found.sha256 for found in store.listing(limit=1)] == [sha256(b"A")]
+
+    def test_a_listing_goes_on_after_any_name_and_keeps_to_its_prefix(self, store: FileStore) -> None:
+        names = sorted(["a", "a/b", "a/b/c1", "a/b/c2", "a/bc", "a0", "b", "b/c/d"], key=str.encode)
+        names.remove("a"), names.remove("a/b"), names.remove("b")  # a file and a folder can't share a name
+        for name in names:
+            put(store, name, b"")
+        for after in ["", *names, "a/b", "a/c", "zz"]:
+            for prefix in ["", "a", "a/", "a/b", "a/b/", "a/b/c1", "x"]:
+                wanted = [n for n in names if n.startswith(prefix) and n.encode() > after.encode()]
+                assert [found.name for found in store.listing(prefix, after)] == wanted
+                assert [found.name for found in store.listing(prefix, after, 2)] == wanted[:2]
+        assert store.listing(limit=0) == []
+
+    def test_a_level_has_files_and_folders_and_goes_on_after_any_of_them(self, store: FileStore) -> None:
+        names = ["A", "a-b", "a/b", "a/c/d", "a/c/e/f", "a0", "ab", "b/x", "b0/x", "ä/ö/ü"]
+        for name in names:
+            put(store, name, b"")
+
+        def level(prefix: str, after: str) -> list[str]:
+            """From the whole list, as object stores define it."""
+            below = [name for name in names if name.startswith(prefix) and name.encode() > after.encode()]
+            cut = {prefix + head + slash for name in below for head, slash, _ in [name[len(prefix) :].partition("/")]}
+            return sorted(cut - {after}, key=str.encode)
+
+        for prefix in ("", "a", "a/", "a/c", "a/c/", "a/c/e/f", "b", "ä/", "ä", "x", "x/", "/", "a//", "../", "./a"):
+            for after in ("", *names, "a/", "a/c/", "a/c", "b/", "b", "zz", "ä/"):
+                wanted = level(prefix, after)
+                found = [item if isinstance(item, str) else item.name for item in store.level(prefix, after)]
+                assert found == wanted, (prefix, after)
+                cut = [item if isinstance(item, str) else item.name for item in store.level(prefix, after, 2)]
+                assert cut == found[:2]
+
+    def test_a_file_is_deleted_and_leaves_no_folder(self, store: FileStore) -> None:
+        put(store, "a/b/c", b"1")
+        put(store, "a/d", b"2")
+        store.delete("a/b/c")
+        assert [found.name for found in store.listing()] == ["a/d"]
+        put(store, "a/b", b"now a file")
+        assert content(store, "a/b") == b"now a file"
+
+    def test_expectations_are_checked_at_publishing_and_deleting(self, store: FileStore) -> None:
+        put(store, "a", b"one")
+        one = store.stat("a").etag
+        with pytest.raises(problems.ProblemError) as caught:
+            put(store, "a", b"two", ABSENT)
+        assert caught.value.kind is problems.FILE_EXISTS
+        put(store, "a", b"two", Expect(etags=frozenset({one})))
+        for expect in (Expect(etags=frozenset({one})), Expect(etags=frozenset())):
+            with pytest.raises(problems.ProblemError) as caught:
+                put(store, "a", b"three", expect)
+            assert caught.value.kind is problems.PRECONDITION_FAILED
+            with pytest.raises(problems.ProblemError) as caught:
+                store.delete("a", expect)
+            assert caught.value.kind is problems.PRECONDITION_FAILED
+        with pytest.raises(problems.ProblemError) as caught:
+            put(store, "new", b"", Expect(present=True))
+        assert caught.value.kind is problems.PRECONDITION_FAILED
+        assert content(store, "a") == b"two"
+        store.delete("a", Expect(present=True))
+        put(store, "a", b"again", ABSENT)
+        assert content(store, "a") == b"again"
+
+    # -- bytes in the making
+
+    def test_staged_bytes_and_info_are_there_after_a_crash_and_show_under_no_name(self, store: FileStore) -> None:
+        staged = store.create("up", b"info")
+        staged.write([b"abc", b"", b"def"])
+        assert (staged.id, staged.info, staged.offset, staged.published) == ("up", b"info", 6, None)
+        again = self.reopened(store).load("up")
+        assert (again.id, again.info, again.offset, again.published) == ("up", b"info", 6, None)
+        assert (again.read(1, 3), again.read(5, 9), again.read(6, 1)) == (b"bcd", b"f", b"")
+        again.write([b"ghi"])
+        again.sync()
+        assert self.reopened(store).load("up").offset == 9
+        assert store.listing() == []
+        assert store.staged() == ["up"]
+
+    def test_closing_keeps_the_bytes_and_any_use_opens_them_again(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"abc"])
+        staged.close()
+        staged.close()
+        staged.write([b"def"])
+        staged.close()
+        assert staged.read(0, 10) == b"abcdef"
+
+    def test_info_is_replaced(self, store: FileStore) -> None:
+        staged = store.create("up", b"old and long")
+        staged.set_info(b"new")
+        assert staged.info == b"new"
+        assert self.reopened(store).load("up").info == b"new"
+
+    def test_an_id_is_taken_once_and_bad_ids_are_no_uploads(self, store: FileStore) -> None:
+        store.create("up", b"")
+        with pytest.raises(problems.ProblemError) as caught:
+            store.create("up", b"")
+        assert caught.value.kind is problems.CONFLICT
+        for id in ("nope", "", "..", "a/b", "a\0", ".new-up", "x" * 200, "ü"):
+            with pytest.raises(problems.ProblemError) as caught:
+                store.load(id)
+            assert caught.value.kind is problems.NO_SUCH_UPLOAD
+
+    def test_bytes_on_trial_go_with_a_crash_and_stay_once_settled(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"sure"])
+        staged.guard()
+        staged.write([b"perhaps"])
+        assert staged.offset == 11
+        again = self.reopened(store).load("up")
+        assert (again.offset, again.read(0, 99)) == (4, b"sure")
+        again.guard()
+        again.write([b"yes"])
+        again.settle()
+        assert self.reopened(store).load("up").offset == 7
+
+    def test_bytes_are_cut_back(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"0123456789"])
+        staged.truncate(4)
+        staged.write([b"x"])
+        assert (staged.offset, staged.read(0, 99)) == (5, b"0123x")
+        with pytest.raises(ValueError, match="5 bytes to 6"):
+            staged.truncate(6)
+
+    def test_what_was_published_says_so_after_a_crash_until_it_is_discarded(self, store: FileStore) -> None:
+        staged = store.create("up", b"info")
+        staged.write([b"abc"])
+        stat = staged.publish("a", sha256(b"abc"), ABSENT)
+        assert staged.published == stat
+        again = self.reopened(store).load("up")
+        assert (again.published, again.offset, again.info) == (stat, 3, b"info")
+        again.discard()
+        again.discard()
+        assert store.staged() == []
+        assert content(store, "a") == b"abc"
+
+    def test_a_refused_publication_changes_nothing(self, store: FileStore) -> None:
+        put(store, "a", b"first")
+        staged = store.create("up", b"")
+        staged.write([b"second"])
+        with pytest.raises(problems.ProblemError):
+            staged.publish("a", None, ABSENT)
+        assert staged.published is None
+        again = self.reopened(store).load("up")
+        assert (again.offset, again.published) == (6, None)
+        assert content(store, "a") == b"first"
+        again.publish("b", None, ABSENT)
+        assert content(store, "b") == b"second"
+
+    def test_discarded_bytes_are_gone(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"abc"])
+        staged.discard()
+        assert store.staged() == []
+        with pytest.raises(problems.ProblemError):
+            store.load("up")
+        store.create("up", b"again").discard()
+
+    def test_free_space_is_told_or_not_known(self, store: FileStore) -> None:
+        free = store.free_space()
+        assert free is None or free > 0
+
+    # -- optional powers
+
+    def test_a_descriptor_is_of_the_version_that_was_opened(self, store: FileStore) -> None:
+        put(store, "a", b"old")
+        reader = store.open("a")
+        if not isinstance(reader, HasDescriptor):
+            pytest.skip("this store has no descriptors")
+        put(store, "a", b"new")
+        with open(reader.fileno(), "rb", closefd=False) as file:
+            assert file.read() == b"old"
+        reader.close()
+
+    def test_parts_are_joined_in_order(self, store: FileStore) -> None:
+        parts: list[StagedData] = []
+        for number in range(4):
+            part = store.create(f"part{number}", b"")
+            part.write([bytes([65 + number]) * (number * 5000)])
+            parts.append(part)
+        whole = store.create("whole", b"")
+        if not isinstance(whole, Joins):
+            pytest.skip("this store joins no parts")
+        whole.write([b"head"])
+        whole.join(parts)
+        wanted = b"head" + b"B" * 5000 + b"C" * 10000 + b"D" * 15000
+        assert whole.offset == len(wanted)
+        assert whole.read(0, 1 << 20) == wanted
+
+    def test_bytes_show_under_their_name_while_they_grow(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        if not isinstance(staged, GrowsInView):
+            pytest.skip("nothing grows in view in this store")
+        put(store, "a", b"old")
+        staged.write([b"one"])
+        with pytest.raises(problems.ProblemError) as caught:
+            staged.expose("a", ABSENT)
+        assert caught.value.kind is problems.FILE_EXISTS
+        staged.expose("a")
+        staged.expose("a", ABSENT)
+        first = store.stat("a").etag
+        staged.write([b"two"])
+        assert content(store, "a") == b"onetwo"
+        assert store.stat("a").etag != first
+        stat = staged.publish("a", sha256(b"onetwo"), ABSENT)
+        assert store.stat("a") == stat
+        staged.discard()
+        assert content(store, "a") == b"onetwo"
+
+    def test_what_grows_in_view_is_withdrawn_and_nothing_else_is(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        if not isinstance(staged, GrowsInView):
+            pytest.skip("nothing grows in view in this store")
+        staged.write([b"one"])
+        staged.expose("folder/a")
+        staged.withdraw("folder/b")
+        staged.withdraw("folder/a")
+        assert store.listing() == []
+        staged.expose("folder/a")
+        put(store, "folder/a", b"another")
+        staged.withdraw("folder/a")
+        assert content(store, "folder/a") == b"another"

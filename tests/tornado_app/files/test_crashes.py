@@ -1,0 +1,203 @@
+"""SIGKILL at every named point: what was acknowledged is there, a file is old or new but whole, and uploads go on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.servers import ServerProcess, wait_until
+from tests.support.uploads import OCTETS, PARTIAL, TUS, metadata, shown
+
+Spawn = Callable[..., ServerProcess]
+
+DATA = os.urandom(3_000_000)
+OLD = b"the old content"
+PUBLISHING = ["publish.before-rename", "publish.after-rename"]
+CREATING = ["create.before-info", "create.before-rename", "create.made"]
+
+
+class Client:
+    """Goes on after the server's death, as a good client does, and checks that what it was promised is kept."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.deaths = 0
+        self.allowed: tuple[bytes | None, ...] = (None, DATA)
+
+    def send(self, method: str, url: str, **arguments: Any) -> httpx.Response | None:
+        """One request; None when the server died of it, which is then started again without a fault."""
+        try:
+            return httpx.request(method, f"{self.server.url}{url}", timeout=30, **arguments)
+        except httpx.TransportError:
+            self.deaths += 1
+            assert self.deaths == 1, self.server.log
+            assert shown(self.server.files_dir).get("a") in self.allowed
+            self.server.end()
+            self.server.environment.pop("HOLDFAST_FAULT")
+            self.server.restart()
+            return None
+
+    def must(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        """The same, until there is an answer, which is a good one."""
+        answer = None
+        while answer is None:
+            answer = self.send(method, url, **arguments)
+        assert answer.status_code < 300, answer.text
+        return answer
+
+    def create(self, length: int | None, **headers: str) -> str:
+        """A tus upload's URL."""
+        size = {} if length is None else {"Upload-Length": str(length)}
+        return str(self.must("POST", "/v1/uploads", headers={**TUS, **size, **headers}).headers["Location"])
+
+    def fill(self, url: str, data: bytes, piece: int, *, checksums: bool = False) -> None:
+        """Bring a tus upload to its end; what was acknowledged is never asked for again."""
+        acknowledged = 0
+        while True:
+            offset = int(self.must("HEAD", url, headers=TUS).headers["Upload-Offset"])
+            assert offset >= acknowledged
+            if offset == len(data):
+                return
+            part = data[offset : offset + piece]
+            headers = {**OCTETS, "Upload-Offset": str(offset)}
+            if checksums:
+                headers["Upload-Checksum"] = "sha1 " + base64.b64encode(hashlib.sha1(part).digest()).decode()
+            answer = self.send("PATCH", url, headers=headers, content=part)
+            if answer is not None:
+                assert answer.status_code == 204, answer.text
+                acknowledged = int(answer.headers["Upload-Offset"])
+
+
+def over_tus(client: Client) -> None:
+    url = client.create(len(DATA), **metadata(filename="a"))
+    client.fill(url, DATA, 700_000)
+    client.must("DELETE", url, headers=TUS)
+
+
+def over_tus_replacing(client: Client) -> None:
+    (client.server.files_dir / "a").write_bytes(OLD)
+    client.allowed = (OLD, DATA)
+    url = client.create(len(DATA), **metadata(filename="a", overwrite="true"))
+    client.fill(url, DATA, 700_000)
+    client.must("DELETE", url, headers=TUS)
+
+
+def over_tus_with_checksums(client: Client) -> None:
+    url = client.create(len(DATA), **metadata(filename="a"))
+    client.fill(url, DATA, 2_900_000, checksums=True)
+    client.must("DELETE", url, headers=TUS)
+
+
+def over_tus_in_parts(client: Client) -> None:
+    parts = [client.create(1_000_000, **{"Upload-Concat": "partial"}) for _ in range(3)]
+    for number, url in enumerate(parts):
+        client.fill(url, DATA[number * 1_000_000 :][:1_000_000], 1_000_000)
+    final = {"Upload-Concat": f"final;{' '.join(parts)}", **metadata(filename="a", overwrite="true")}
+    url = client.create(None, **final)
+    wait_until(lambda: "Upload-Offset" in client.must("HEAD", url, headers=TUS).headers)
+    for each in (url, *parts):
+        client.must("DELETE", each, headers=TUS)
+
+
+def over_the_draft(client: Client) -> None:
+    headers = {"Upload-Complete": "?0", "Content-Disposition": 'inline; filename="a"'}
+    url = client.must("POST", "/v1/uploads", headers=headers, content=DATA[:1_000_000]).headers["Location"]
+    while True:
+        head = client.must("HEAD", url).headers
+        if head["Upload-Complete"] == "?1":
+            break
+        offset = int(head["Upload-Offset"])
+        headers = {**PARTIAL, "Upload-Offset": str(offset), "Upload-Complete": "?1"}
+        client.send("PATCH", url, headers=headers, content=DATA[offset:])
+    client.must("DELETE", url)
+
+
+def over_the_seed(client: Client) -> None:
+    client.allowed = ()  # it grows in view
+    while True:
+        status = client.send("GET", "/upload/?file_name=a")
+        if status is None:
+            continue
+        at = 0 if status.status_code == 404 else status.json()["bytes_read"]
+        if at == len(DATA) and status.json()["is_complete"]:
+            return
+        client.allowed = (None, *(DATA[:end] for end in (at, at + 1_000_000, len(DATA))))
+        last = "&is_complete=true" if at + 1_000_000 >= len(DATA) else ""
+        client.send("POST", f"/upload/?file_name=a&bytes_read={at}{last}", content=DATA[at : at + 1_000_000])
+
+
+def over_the_seed_with_its_size(client: Client) -> None:
+    while True:
+        status = client.send("GET", "/upload/?file_name=a")
+        if status is None:
+            continue
+        at = 0 if status.status_code == 404 else status.json()["bytes_read"]
+        if at == len(DATA) and status.json()["is_complete"]:
+            return
+        client.send("POST", f"/upload/?file_name=a&bytes_read={at}&file_size=3000000", content=DATA[at:])
+
+
+def over_put(client: Client) -> None:
+    (client.server.files_dir / "a").write_bytes(OLD)
+    client.allowed = (OLD, DATA)
+    client.must("PUT", "/v1/files/a", content=DATA)
+
+
+def given_up_first(client: Client) -> None:
+    url = client.create(len(DATA), **metadata(filename="a"))
+    if client.send("DELETE", url, headers=TUS) is None:
+        assert httpx.head(client.server.url + url, headers=TUS).status_code == 404
+    over_tus(client)
+
+
+SCENARIOS: dict[Callable[[Client], None], list[str]] = {
+    over_tus: [*CREATING, "append.written", "append.written:3", *PUBLISHING],
+    over_tus_replacing: [*PUBLISHING],
+    over_tus_with_checksums: ["append.guarded", "append.written", "append.before-settle"],
+    over_tus_in_parts: ["join.copied", "join.copied:3", *PUBLISHING],
+    over_the_draft: ["create.made", "append.written", *PUBLISHING],
+    over_the_seed: ["expose.before-rename", "append.written", "append.written:2", *PUBLISHING, "discard.renamed"],
+    over_the_seed_with_its_size: ["create.before-rename", *PUBLISHING, "discard.renamed"],
+    over_put: ["create.made", "append.written", *PUBLISHING],
+    given_up_first: ["discard.renamed"],
+}
+
+
+def test_every_named_point_is_tried() -> None:
+    root = Path(__file__).parents[3] / "tornado_app" / "files"
+    named = {
+        point
+        for path in root.rglob("*.py")
+        for point in re.findall(r'fault_points\.point\("([^"]+)"\)', path.read_text())
+    }
+    assert named == {point.partition(":")[0] for points in SCENARIOS.values() for point in points}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "point"), [(scenario, point) for scenario, points in SCENARIOS.items() for point in points]
+)
+def test_a_server_killed_at_this_point_loses_nothing(
+    spawn_server: Spawn, scenario: Callable[[Client], None], point: str
+) -> None:
+    server = spawn_server("--reserve-space", "0", HOLDFAST_FAULT=point)
+    client = Client(server)
+    scenario(client)
+    assert client.deaths == 1, f"{point} was never passed"
+    assert shown(server.files_dir) == {"a": DATA}
+    told = httpx.get(f"{server.url}/v1/files/a")
+    assert told.content == DATA
+    assert told.headers["ETag"] == f'"{hashlib.sha256(DATA).hexdigest()}"'
+    left = httpx.get(f"{server.url}/v1/uploads").json()["items"]
+    assert len(left) <= 1  # one whose creation was never answered would expire
+    for upload in left:
+        httpx.delete(f"{server.url}/v1/uploads/{upload['id']}")
+    wait_until(lambda: os.listdir(server.files_dir / ".holdfast/uploads") == [], what="nothing is left of any upload")

@@ -1,0 +1,152 @@
+"""The upload service itself: what it finds at its start, who may write, what stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tornado_app import problems
+from tornado_app.files.service import FileService
+from tornado_app.files.uploads.service import _OPEN
+from tornado_app.files.uploads.upload import Record
+from tornado_app.settings import Settings
+
+
+def record(name: str | None = "a", **fields: object) -> Record:
+    return Record(**{"kind": "tus", "name": name, "created": time.time(), **fields})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def files(settings: Settings) -> AsyncIterator[FileService]:
+    service = FileService(settings)
+    await service.open()
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+def uploads_dir(settings: Settings) -> Path:
+    return settings.files_dir / ".holdfast/uploads"
+
+
+class TestStart:
+    async def test_what_nobody_can_come_back_to_is_cleared_away(self, settings: Settings, uploads_dir: Path) -> None:
+        service = FileService(settings)
+        await service.open()
+        for number, kind in enumerate(("plain", "put")):
+            upload = await service.uploads.create(record(f"f{number}", kind=kind))
+            upload.staged.write([b"abc"])
+        seed = await service.uploads.create(record("seed", kind="seed"), "seed-1")
+        seed.staged.write([b"abc"])
+        seed.staged.publish("seed", None)  # as if killed before it was forgotten
+        kept = await service.uploads.create(record("kept"))
+        await service.close()
+        service = FileService(settings)
+        await service.open()
+        assert [upload.id for upload in service.uploads] == [kept.id] == os.listdir(uploads_dir)
+        assert (settings.files_dir / "seed").read_bytes() == b"abc"
+        await service.close()
+
+    async def test_what_can_not_be_read_is_left_alone_and_stops_nothing(
+        self, settings: Settings, uploads_dir: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name, info in (("spoilt", b"{"), ("other", b'{"kind": "no such"}')):
+            (uploads_dir / name).mkdir(parents=True)
+            (uploads_dir / name / "info").write_bytes(info)
+            (uploads_dir / name / "data").write_bytes(b"bytes")
+        (uploads_dir / "empty").mkdir()
+        (uploads_dir / "a file").write_bytes(b"")
+        service = FileService(settings)
+        await service.open()
+        assert list(service.uploads) == []
+        assert "upload spoilt can't be read" in caplog.text.replace("what is kept of ", "")
+        assert (uploads_dir / "spoilt/data").read_bytes() == b"bytes"
+        await service.close()
+
+    async def test_the_digest_is_made_again_from_what_is_there(self, settings: Settings) -> None:
+        data = os.urandom(10_000_000)
+        service = FileService(settings)
+        await service.open()
+        upload = await service.uploads.create(record("a", length=len(data)))
+        writer = await service.uploads.write(upload, 0)
+        writer.write(data[:9_000_000])
+        await service.uploads.finish(writer)
+        await service.close()
+        service = FileService(settings)
+        await service.open()
+        upload = service.uploads.get(upload.id)
+        for offset in (9_000_000, 9_400_000, 9_800_000):  # it catches up while more arrives
+            writer = await service.uploads.write(upload, offset)
+            writer.write(data[offset : min(offset + 400_000, len(data))])
+            await service.uploads.finish(writer)
+        assert upload.published is not None
+        assert upload.published.sha256 == hashlib.sha256(data).hexdigest()
+        await service.close()
+
+
+class TestHolding:
+    async def test_of_three_the_newest_gets_it(self, files: FileService) -> None:
+        upload = await files.uploads.create(record(length=9))
+        let_go = []
+        first = await files.uploads.write(upload, 0, lambda: let_go.append(1))
+        second = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: let_go.append(2)))
+        third = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: let_go.append(3)))
+        await asyncio.sleep(0)
+        assert let_go == [1]
+        assert not second.done()
+        first.write(b"")
+        await files.uploads.abandon(first, "newer request")
+        with pytest.raises(problems.ProblemError, match="a newer request for this upload took over"):
+            await second
+        writer = await third
+        writer.write(b"abc")
+        await files.uploads.finish(writer)
+        assert upload.offset == 3
+        assert let_go == [1]
+
+    async def test_what_an_ousted_request_brought_is_kept(self, files: FileService) -> None:
+        upload = await files.uploads.create(record(length=9))
+        first = await files.uploads.write(upload, 0)
+        first.write(b"abc")
+        waiting = asyncio.ensure_future(files.uploads.settled(upload))
+        await asyncio.sleep(0)
+        assert first.ousted
+        await files.uploads.abandon(first, "newer request")
+        await waiting
+        assert upload.offset == 3
+
+    async def test_one_that_is_cancelled_meanwhile_is_gone_for_those_who_wait(self, files: FileService) -> None:
+        upload = await files.uploads.create(record(length=9))
+        first = await files.uploads.write(upload, 0)
+        cancelling = asyncio.ensure_future(files.uploads.cancel(upload))
+        await asyncio.sleep(0)
+        await files.uploads.abandon(first, "newer request")
+        await cancelling
+        with pytest.raises(problems.ProblemError, match="is gone"):
+            await files.uploads.write(upload, 0)
+
+
+async def test_many_uploads_hold_few_descriptors(files: FileService) -> None:
+    uploads = [await files.uploads.create(record(f"f{number}", length=2)) for number in range(_OPEN + 40)]
+    for offset in (0, 1):
+        for upload in uploads:
+            writer = await files.uploads.write(upload, offset)
+            writer.write(b"x")
+            await files.uploads.finish(writer)
+        while files.uploads._tasks:
+            await asyncio.gather(*files.uploads._tasks)
+        data = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _exists(fd)]
+        assert (
+            sum(str(files.settings.files_dir) in path and ".holdfast/uploads/" in path for path in data) <= _OPEN + 1
+        )  # one may be on its way out
+    assert all(upload.complete for upload in uploads)
+
+
+def _exists(fd: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{fd}")

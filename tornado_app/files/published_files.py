@@ -1,0 +1,284 @@
+"""Published files as HTTP has them: what a GET, PUT or DELETE with its preconditions means, decided off the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from holdfast.wire import FileInfo, FilePage
+from tornado_app import problems
+from tornado_app.files import readahead
+from tornado_app.files.store.interface import ANYTHING, Expect, FileReader, FileStat, FileStore
+from tornado_app.files.uploads.digest_check import DigestCheck
+from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.writer import Writer
+from tornado_app.protocols import conditionals, media_types, ranges
+from tornado_app.protocols.conditionals import Validators, Verdict
+from tornado_app.protocols.ranges import Span
+
+SMALL = 64 * 1024
+"""Up to so many bytes are read in the same trip that finds and opens the file."""
+
+_TRIES = 3
+_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+_BY_ETAG = ("If-Match", "If-None-Match", "If-Range")
+_READ_RATE = 400_000_000  # bytes a second, about
+_LONGEST_WAIT_S = 30
+_DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a GET or HEAD gets: of one version of a file.
+
+    `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
+    then belongs to the caller; `is_ready` says that reading them never waits for a disk. A HEAD and a 304 have neither.
+    """
+
+    status: int
+    stat: FileStat
+    spans: list[Span] | None = None
+    content: bytes | None = None
+    reader: FileReader | None = None
+    is_ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A file that is being put: write to `writer`. `replaces`: there was one under its name."""
+
+    writer: Writer
+    replaces: bool
+
+
+class PublishedFiles:
+    """What `/v1/files` decides. Every method is a coroutine of one trip to a worker thread."""
+
+    def __init__(self, store: FileStore, uploads: Uploads) -> None:
+        self._store = store
+        self._uploads = uploads
+
+    # -- reading
+
+    def fetch(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
+        """What a GET with these headers gets.
+
+        Raises:
+            ProblemError: NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small file that
+                somebody writes to all the time.
+        """
+        return self._uploads.run(self._fetch, name, _relevant(headers))
+
+    def look(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
+        """What a HEAD with these headers gets: what a GET without a Range would. Raises as `fetch`."""
+        return self._uploads.run(self._look, name, _relevant(headers))
+
+    async def page(self, prefix: str, after: str, limit: int, *, by_level: bool = False) -> FilePage:
+        """Files by name from the one after `after`, at most `limit`; `by_level`: folders for what is in them."""
+        return await self._uploads.run(self._page, prefix, after, limit, by_level)
+
+    def _page(self, prefix: str, after: str, limit: int, by_level: bool) -> FilePage:
+        find = self._store.level if by_level else self._store.listing
+        found = find(prefix, after, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        last = page[-1] if more else None
+        return FilePage(
+            [info(item) for item in page if not isinstance(item, str)],
+            next=last.name if isinstance(last, FileStat) else last,
+            prefixes=[item for item in page if isinstance(item, str)],
+        )
+
+    def _look(self, name: str, headers: Mapping[str, str]) -> Answer:
+        stat = self._store.stat(name)
+        return Answer(_status("HEAD", name, headers, stat), stat)
+
+    def _fetch(self, name: str, headers: Mapping[str, str]) -> Answer:
+        for _ in range(_TRIES):
+            reader = self._store.open(name)
+            keep = False
+            try:
+                answer = _plan(name, headers, reader.stat)
+                if answer.status == 304:
+                    return answer
+                first, count = _extent(answer)
+                keep = count > SMALL
+                if keep:
+                    answer.reader = reader
+                    answer.is_ready = readahead.begin(reader, first, count)
+                    return answer
+                answer.content = reader.read(first, count)
+                if not reader.changed():
+                    return answer
+            finally:
+                if not keep:
+                    reader.close()
+        raise problems.UNAVAILABLE(f"{name!r} is being written to; try again", headers={"Retry-After": "1"})
+
+    # -- writing
+
+    async def put(
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        *,
+        length: int | None,
+        digests: Mapping[str, bytes],
+        let_go: Callable[[], None],
+        client: str = "",
+    ) -> Put:
+        """Begin to replace or create a file; what is written to the writer is it once `finish_put` has been called.
+
+        `digests` are what the bytes should have, by hashlib name; `length` is None while it is not known; `client` as
+        in `Uploads.create`.
+
+        Raises:
+            ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, and what `Uploads.create` raises.
+        """
+        current, expect = await self._uploads.run(self._expect_for_put, name, headers)
+        known, checked = self._by_whom(digests)
+        record = Record(
+            "put",
+            name,
+            time.time(),
+            length=length,
+            overwrite=not expect.absent,
+            only=None if expect.etags is None else sorted(expect.etags),
+            present=expect.present,
+            digests=known,
+        )
+        upload = await self._uploads.create(record, client=client)
+        writer = await self._uploads.write(upload, 0, let_go, DigestCheck(checked) if checked else None)
+        return Put(writer, replaces=current is not None)
+
+    def _by_whom(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """The digest that is made of every upload anyway, and those that are to be made of this request."""
+        if not self._uploads.digests:
+            return {}, dict(digests)
+        checked = dict(digests)
+        sha256 = checked.pop("sha256", None)
+        return {} if sha256 is None else {"sha-256": sha256}, checked
+
+    async def finish_put(self, put: Put) -> FileInfo:
+        """Publish what was written in one step. Raises what `Uploads.finish` raises; nothing is kept then."""
+        upload = put.writer.upload
+        try:
+            await self._uploads.finish(put.writer, last=True)
+        except problems.ProblemError as error:
+            if error.kind is problems.FILE_EXISTS:
+                raise _failed(f"{upload.record.name!r} has come to be in the meantime", **error.members) from None
+            if error.kind is problems.CHECKSUM_MISMATCH:
+                raise problems.DIGEST_MISMATCH(error.detail) from None
+            raise
+        return info(cast(FileStat, upload.published))
+
+    async def delete(self, name: str, headers: Mapping[str, str]) -> None:
+        """Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
+        await self._uploads.run(self._delete, name, headers)
+        self._uploads.news.of_file(name, "deleted")
+
+    def _delete(self, name: str, headers: Mapping[str, str]) -> None:
+        current = self._store.check_target(name, removing=True)
+        if current is None:
+            raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+        self._store.delete(name, _expect("DELETE", name, headers, current))
+
+    def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Expect]:
+        current = self._store.check_target(name)
+        return current, _expect("PUT", name, headers, current)
+
+
+def info(stat: FileStat) -> FileInfo:
+    """A file as it crosses the wire."""
+    return FileInfo(
+        name=stat.name,
+        size=stat.size,
+        modified=datetime.fromtimestamp(stat.modified_ns / 1e9, UTC),
+        etag=stat.etag,
+        content_type=media_types.of(stat.name),
+        sha256=stat.sha256,
+    )
+
+
+def _relevant(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a GET is decided by; most have none of it."""
+    return {name: headers[name] for name in _DECISIVE if name in headers}
+
+
+def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> Answer:
+    """Preconditions first, then If-Range and Range (RFC 9110, section 13.2.2)."""
+    if not headers:
+        return Answer(200, stat)
+    status = _status("GET", name, headers, stat)
+    if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat), time.time()):
+        return Answer(status, stat)
+    spans = ranges.select(headers.get("Range"), stat.size)
+    if spans is None:
+        return Answer(200, stat)
+    if not spans:
+        raise problems.RANGE_NOT_SATISFIABLE(
+            f"{name!r} has {stat.size} bytes; the range {headers['Range'][:100]} is not within them",
+            headers={"Content-Range": ranges.unsatisfied(stat.size), "ETag": conditionals.quoted(stat.etag)},
+            file_size=stat.size,
+        )
+    return Answer(206, stat, spans)
+
+
+def _extent(answer: Answer) -> tuple[int, int]:
+    """From where and how many bytes are needed in all; several spans count as more than is read at once."""
+    if answer.spans is None:
+        return 0, answer.stat.size
+    if len(answer.spans) > 1:
+        return 0, SMALL + 1
+    return answer.spans[0].first, answer.spans[0].length
+
+
+def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
+    _check_claim(name, headers, stat)
+    verdict = conditionals.evaluate(method, headers, _validators(stat))
+    if verdict is Verdict.FAILED:
+        raise _failed(f"{name!r} is not as the request expects: its ETag is {stat.etag}", etag=stat.etag)
+    return 304 if verdict is Verdict.NOT_MODIFIED else 200
+
+
+def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
+    """Put off a request that names a digest which is being confirmed: it decides what the answer is."""
+    if stat.claimed is not None and any(stat.claimed in headers.get(field, "") for field in _BY_ETAG):
+        seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
+        raise problems.UNAVAILABLE(
+            f"{name!r} is being read to see whether it is still the version {stat.claimed}, since its mode, owner or "
+            "place was changed by hand; try again",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Expect:
+    """What must still stand there when a PUT or DELETE takes effect: with preconditions, what they were true of."""
+    fault = conditionals.malformed(headers)
+    if fault is not None:
+        raise problems.BAD_REQUEST(fault)
+    if current is not None:
+        _check_claim(name, headers, current)
+    verdict = conditionals.evaluate(method, headers, None if current is None else _validators(current))
+    if verdict is Verdict.FAILED:
+        if current is None:
+            raise _failed(f"there is no file {name!r}, though the request expects one")
+        raise _failed(f"{name!r} is not as the request expects: its ETag is {current.etag}", etag=current.etag)
+    if not any(condition in headers for condition in _CONDITIONS):
+        return ANYTHING
+    if current is None:
+        return Expect(absent=True)
+    if headers.get("If-Match", "").strip() == "*":
+        return Expect(present=True)
+    return Expect(etags=frozenset({current.etag}))
+
+
+def _failed(detail: str, **members: Any) -> problems.ProblemError:
+    return problems.PRECONDITION_FAILED(detail, **members)
+
+
+def _validators(stat: FileStat) -> Validators:
+    return Validators(stat.etag, stat.modified_ns / 1e9)

@@ -1,0 +1,226 @@
+"""Names below a directory in the order of their bytes, from any name on: a page costs what a page holds.
+
+Directories have no order of their own, so each must be read whole and sorted. The order of a large one is kept while
+the directory stands unchanged, as one block of bytes, so that the next page begins with a binary search.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tornado_app.files import names
+from tornado_app.files.store.local.directory import FOLDER, is_trouble
+
+KEPT_BYTES = 64 << 20
+"""Memory that the orders of large directories may take in all."""
+_LARGE = 512  # entries; fewer are read and sorted in a millisecond
+_TICK_NS = 50_000_000  # a clock of the kernel that stamps directories moves in steps of 1 to 10 ms
+_COARSE_NS = 2_500_000_000  # and file systems that keep whole seconds, or two
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name that may be a file: its folder, open while the entry is the iteration's latest, and its last segment."""
+
+    name: str
+    folder: int
+    segment: str
+
+
+class Listing:
+    """The names below an open directory. Links are entries, also where they lead to folders; nothing follows them."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._orders = _Orders()
+
+    def all(self, prefix: str, after: str) -> Generator[Entry, None, None]:
+        """Every name that starts with `prefix` and comes after `after`."""
+        yield from self._below(self._root, b"", prefix.encode("utf-8"), after.encode("utf-8"))
+
+    def level(self, prefix: str, after: str) -> Generator[Entry | str, None, None]:
+        """The same to the first slash after `prefix`: entries, and folders as a name that ends with the slash.
+
+        A folder comes once, however much is in it, and also when it is empty: `holds` tells.
+        """
+        base = prefix[: prefix.rfind("/") + 1]
+        if base and names.structural_flaw(base[:-1]) is not None:
+            return
+        with self._open(base) as folder:
+            if folder is not None:
+                yield from self._one_level(folder, base.encode(), prefix.encode("utf-8"), after.encode("utf-8"))
+
+    def holds(self, folder: str, after: str) -> Generator[Entry, None, None]:
+        """Names in and below `folder` (with a slash at the end), in no order if they may be any: to ask if one is."""
+        if after.startswith(folder) and after != folder:
+            yield from self.all(folder, after)
+            return
+        with self._open(folder) as fd:
+            if fd is not None:
+                yield from self._any(fd, folder)
+
+    @contextmanager
+    def _open(self, folder: str) -> Iterator[int | None]:
+        """A folder by its name with a slash at the end; None when there is none that is listed."""
+        fd = os.dup(self._root)
+        try:
+            for segment in folder.split("/")[:-1]:
+                below = _descend(segment, fd)
+                if below is None:
+                    yield None
+                    return
+                os.close(fd)
+                fd = below
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _below(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[Entry]:
+        for raw in self._from(folder, base, max(prefix, after)):
+            name = base + raw
+            if raw.endswith(b"/"):
+                if not (name.startswith(prefix) or prefix.startswith(name)):
+                    if name > prefix:
+                        return
+                elif (name > after or after.startswith(name)) and _is_name(name[:-1]):
+                    below = _descend(raw[:-1].decode("utf-8"), folder)
+                    if below is not None:
+                        try:
+                            yield from self._below(below, name, prefix, after)
+                        finally:
+                            os.close(below)
+            elif not name.startswith(prefix):
+                if name > prefix:
+                    return
+            elif name > after and _is_name(name):
+                yield Entry(name.decode("utf-8"), folder, raw.decode("utf-8"))
+
+    def _one_level(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[Entry | str]:
+        for raw in self._from(folder, base, max(prefix, after)):
+            name = base + raw
+            if not name.startswith(prefix):
+                if name > prefix:
+                    return
+            elif raw.endswith(b"/"):
+                if (name > after or (after.startswith(name) and after != name)) and _is_name(name[:-1]):
+                    yield name.decode("utf-8")
+            elif name > after and _is_name(name):
+                yield Entry(name.decode("utf-8"), folder, raw.decode("utf-8"))
+
+    def _any(self, folder: int, base: str) -> Iterator[Entry]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = base + entry.name
+                if names.structural_flaw(name) is not None:
+                    continue
+                if not entry.is_dir(follow_symlinks=False):
+                    yield Entry(name, folder, entry.name)
+                    continue
+                below = _descend(entry.name, folder)
+                if below is not None:
+                    try:
+                        yield from self._any(below, name + "/")
+                    finally:
+                        os.close(below)
+
+    def _from(self, folder: int, base: bytes, start: bytes) -> Iterator[bytes]:
+        """The sorted entries of a folder, from the one that `start` is, is in, or comes before."""
+        entries = self._orders.of(folder)
+        rest = start[len(base) :] if start.startswith(base) else b""
+        index = bisect_left(entries, rest)
+        if index and entries[index - 1].endswith(b"/") and rest.startswith(entries[index - 1]):
+            index -= 1
+        for at in range(index, len(entries)):
+            yield entries[at]
+
+
+class _Orders:
+    """Sorted entries of directories: the names of files, and those of folders with a slash, which is how they sort."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], tuple[tuple[int, int], _Block]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def of(self, folder: int) -> Sequence[bytes]:
+        """The entries of an open directory as it is now."""
+        now = time.time_ns()
+        status = os.fstat(folder)
+        key, stamp = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_ctime_ns)
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and kept[0] == stamp:
+                self._kept.move_to_end(key)
+                return kept[1]
+        entries = _read(folder)
+        if len(entries) < _LARGE:
+            return entries
+        block = _Block(entries)
+        after = os.fstat(folder)
+        # A change within one tick of the clock leaves the stamp as it is: only a stamp that has aged says enough.
+        tick = _COARSE_NS if stamp[0] % 1_000_000_000 == 0 else _TICK_NS
+        if stamp == (after.st_mtime_ns, after.st_ctime_ns) and now - max(stamp) > tick:
+            self._keep(key, stamp, block)
+        return block
+
+    def _keep(self, key: tuple[int, int], stamp: tuple[int, int], block: _Block) -> None:
+        if block.size > KEPT_BYTES:
+            return
+        with self._lock:
+            before = self._kept.pop(key, None)
+            self._kept[key] = stamp, block
+            self._size += block.size - (before[1].size if before is not None else 0)
+            while self._size > KEPT_BYTES:
+                self._size -= self._kept.popitem(last=False)[1][1].size
+
+
+class _Block(Sequence[bytes]):
+    """Many short texts in two objects: a list would take five times the memory."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._text = b"".join(texts)
+        self._ends = array("Q" if len(self._text) >> 32 else "I", [0])
+        end = 0
+        for text in texts:
+            end += len(text)
+            self._ends.append(end)
+        self.size = len(self._text) + len(self._ends) * self._ends.itemsize
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # slices are not needed
+        return self._text[self._ends[index] : self._ends[index + 1]]
+
+
+def _read(folder: int) -> list[bytes]:
+    with os.scandir(folder) as entries:
+        return sorted(
+            os.fsencode(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
+        )
+
+
+def _descend(segment: str, folder: int) -> int | None:
+    """A folder in a folder, open; None where there is none any more, or it is not ours to read."""
+    try:
+        return os.open(segment, FOLDER, dir_fd=folder)
+    except OSError as error:
+        if is_trouble(error):
+            raise  # a list must not leave out what is there
+        return None
+
+
+def _is_name(raw: bytes) -> bool:
+    """True for what can be asked for by name."""
+    try:
+        return names.structural_flaw(raw.decode("utf-8")) is None
+    except UnicodeDecodeError:
+        return False

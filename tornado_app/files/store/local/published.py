@@ -1,0 +1,301 @@
+"""The local store: published files in a directory, bytes in the making in a reserved folder of it (one file system)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.store.interface import ANYTHING, Expect, FileStat
+from tornado_app.files.store.local import atomic_file, digest_index, reserved_folder
+from tornado_app.files.store.local.digest_index import DigestNotes
+from tornado_app.files.store.local.directory import FOLDER, Tree
+from tornado_app.files.store.local.listing import Entry, Listing
+from tornado_app.files.store.local.staged import LocalStaged, Staging
+
+log = logging.getLogger("holdfast.files")
+
+_LISTED_AT_ONCE = 64 << 10
+_CLOCK = "clock"
+
+
+class LocalReader:
+    """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
+
+    def __init__(self, fd: int, found: FileStat, status: os.stat_result) -> None:
+        self._fd = fd
+        self._status = status
+        self.stat = found
+
+    def fileno(self) -> int:
+        """The open file."""
+        return self._fd
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At most `count` bytes from `offset`, and none past the size that it had when it was opened."""
+        count = min(count, self.stat.size - offset)
+        parts: list[bytes] = []
+        while count > 0 and (part := os.pread(self._fd, count, offset)):
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def changed(self) -> bool:
+        """See `FileReader`: by hand, since what the server publishes is never written to again.
+
+        A new mode, owner or link accounts for a new ctime: the server itself takes links away when it replaces a file.
+        """
+        now, before = os.fstat(self._fd), self._status
+        if digest_index.version(now) == digest_index.version(before):
+            return False
+        return _content(now) != _content(before) or _nature(now) == _nature(before)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _content(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _nature(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink
+
+
+class LocalStore:
+    """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
+
+    def __init__(self, root: Path, *, durable: bool = False) -> None:
+        self.tree = Tree(root)
+        try:
+            uploads, notes = reserved_folder.open_folders(self.tree.fd, durable=durable)
+        except BaseException:
+            self.tree.close()
+            raise
+        self.digests = DigestNotes(notes)
+        self._names = Listing(self.tree.fd)
+        # What stands under a name is checked and replaced under this lock: a decision of one server.
+        self.lock = threading.Lock()
+        self._staging = Staging(self, uploads, durable)
+
+    def claim(self) -> None:
+        """Be the one server of this directory, until closed. Raises `OSError` when there is another."""
+        self._staging.claim()
+
+    def start(self) -> None:
+        """Clear away what a crash left half made."""
+        self._staging.sweep()
+
+    def close(self) -> None:
+        """Let go of every directory handle."""
+        self._staging.close()
+        self.digests.close()
+        self.tree.close()
+
+    # -- published files
+
+    def stat(self, name: str) -> FileStat:
+        """See `FileStore`."""
+        fd, status = self._open(name)
+        try:
+            return self.describe(name, status, fd)
+        finally:
+            os.close(fd)
+
+    def open(self, name: str) -> LocalReader:
+        """See `FileStore`; the reader has a descriptor."""
+        fd, status = self._open(name)
+        try:
+            return LocalReader(fd, self.describe(name, status, fd), status)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a file for reading. By a name that no file can have there is none: NO_SUCH_FILE says why."""
+        try:
+            return self.tree.open(name)
+        except problems.ProblemError as error:
+            if error.kind is problems.BAD_NAME:
+                raise problems.NO_SUCH_FILE(error.detail, **error.members) from None
+            raise
+
+    def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
+        """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""
+        with closing(self._names.all(prefix, after)) as entries:  # it has folders open
+            found = (self._listed(entry) for entry in entries)
+            return list(islice((stat for stat in found if stat is not None), limit))
+
+    def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
+        """See `FileStore`. Folders without a file are left out: names are all there is."""
+        with closing(self._names.level(prefix, after)) as entries:
+            found = (
+                self._listed(entry) if isinstance(entry, Entry) else self._with_files(entry, after) for entry in entries
+            )
+            return list(islice((item for item in found if item is not None), limit))
+
+    def _listed(self, entry: Entry) -> FileStat | None:
+        """The file by a name that was found; None for what is none."""
+        try:
+            status = os.stat(entry.segment, dir_fd=entry.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # gone meanwhile
+        if stat.S_ISREG(status.st_mode):
+            return self.describe(entry.name, status, listed=True)
+        if not stat.S_ISLNK(status.st_mode):
+            return None
+        try:
+            return self.stat(entry.name)
+        except problems.ProblemError:
+            return None  # a link that leads nowhere, or to what is no file
+
+    def _with_files(self, folder: str, after: str) -> str | None:
+        with closing(self._names.holds(folder, after)) as entries:
+            return folder if any(self._listed(entry) is not None for entry in entries) else None
+
+    def delete(self, name: str, expect: Expect = ANYTHING) -> None:
+        """See `FileStore`. Folders that are empty then go, too: names are all there is."""
+        with self.tree.parent(name) as (folder, last), self.lock:
+            found = self.found(name, folder, last)
+            if found is None:
+                raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+            status, _ = found
+            expect.check(name, self.describe(name, status))
+            os.unlink(last, dir_fd=folder)
+            os.fsync(folder)
+            self.digests.forget(status)
+        self.prune(name)
+
+    def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
+        """See `FileStore`."""
+        (names.check_reachable if removing else names.check)(name)
+        try:
+            with self.tree.parent(name) as (folder, last):
+                found = self.found(name, folder, last)
+        except problems.ProblemError as error:
+            if error.kind is problems.NO_SUCH_FILE:
+                return None
+            raise
+        return None if found is None else self.describe(name, found[0])
+
+    # -- bytes in the making
+
+    def create(self, id: str, info: bytes) -> LocalStaged:
+        """See `FileStore`."""
+        return self._staging.create(id, info)
+
+    def load(self, id: str) -> LocalStaged:
+        """See `FileStore`."""
+        return self._staging.load(id)
+
+    def staged(self) -> list[str]:
+        """See `FileStore`."""
+        return self._staging.ids()
+
+    def seen(self) -> float | None:
+        """See `FileStore`."""
+        with self._own_folder() as folder:
+            text = atomic_file.read(folder, _CLOCK)
+        try:
+            return float(text) if text is not None else None
+        except ValueError:
+            log.warning("%s/%s holds no time and is made anew", names.RESERVED, _CLOCK)
+            return None
+
+    def see(self, now: float) -> None:
+        """See `FileStore`."""
+        with self._own_folder() as folder:
+            atomic_file.write(folder, _CLOCK, f"{now:.3f}\n".encode())
+
+    @contextmanager
+    def _own_folder(self) -> Iterator[int]:
+        fd = os.open(names.RESERVED, FOLDER, dir_fd=self.tree.fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def free_space(self) -> int | None:
+        """Bytes that an unprivileged process may still write."""
+        fs = os.fstatvfs(self.tree.fd)
+        return fs.f_bavail * fs.f_frsize
+
+    # -- shared with staging
+
+    def describe(self, name: str, status: os.stat_result, fd: int | None = None, *, listed: bool = False) -> FileStat:
+        """A file's version: its ETag is its digest when that is known, else what a change by hand changes.
+
+        `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
+        """
+        sha256, claimed = self.digests.get(status, keep=not listed)
+        if claimed is not None:
+            at_once = _LISTED_AT_ONCE if listed else digest_index.AT_ONCE
+            sha256 = self._confirmed(name, status, claimed, fd, at_once)
+            claimed = claimed if sha256 is None and status.st_size > at_once else None
+        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, claimed)
+
+    def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
+        if fd is not None:
+            return self.digests.confirm(fd, status, sha256, at_once=at_once)
+        try:
+            opened, now = self.tree.open(name)
+        except problems.ProblemError:
+            return None
+        try:
+            same = digest_index.version(now) == digest_index.version(status)
+            return self.digests.confirm(opened, status, sha256, at_once=at_once) if same else None
+        finally:
+            os.close(opened)
+
+    def found(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
+        """What stands at a name that is about to be replaced or removed: its status, and whether it is a link.
+
+        Raises BAD_NAME for a folder, or what else is no file, and for a link to such a thing or out of the directory.
+        """
+        try:
+            own = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(own.st_mode):
+            try:
+                fd, status = self.tree.open(name)
+            except problems.ProblemError as error:
+                if error.kind is not problems.NO_SUCH_FILE:
+                    raise
+                return own, True  # it leads nowhere; replacing or removing it touches the link alone
+            os.close(fd)
+            return status, True
+        if not stat.S_ISREG(own.st_mode):
+            what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
+            raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+        return own, False
+
+    @contextmanager
+    def target(self, name: str) -> Iterator[tuple[int, str]]:
+        """The folder that `name` belongs in, made if missing, and the last segment; nobody prunes it meanwhile."""
+        try:
+            with self.lock, self.tree.parent(name, create=True) as place:
+                yield place
+        except BaseException:
+            self.prune(name)  # folders that were made for it, and nothing came into
+            raise
+
+    def prune(self, name: str) -> None:
+        """Remove the folders on the way to `name` that are empty."""
+        while name := name.rpartition("/")[0]:
+            try:
+                with self.tree.parent(name) as (folder, last), self.lock:
+                    os.rmdir(last, dir_fd=folder)
+            except (OSError, problems.ProblemError):
+                return

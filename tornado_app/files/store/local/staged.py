@@ -1,0 +1,460 @@
+"""Bytes in the making on a local disk: `uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
+
+| file | says |
+| --- | --- |
+| `info` | what the service keeps; replaced whole |
+| `data` | the bytes; its size is the offset |
+| `trial` | the offset that a crash goes back to while bytes on trial come in |
+| `published` | what `data` was about to become; if `data` is gone it has become that |
+
+A directory appears under its id by a rename once it is whole, and goes by a rename before it is emptied.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tornado_app import fault_points, problems
+from tornado_app.files import names
+from tornado_app.files.store.interface import ANYTHING, Expect, FileStat, Piece, StagedData
+from tornado_app.files.store.local import atomic_file, digest_index, directory, reserved_folder
+
+if TYPE_CHECKING:
+    from tornado_app.files.store.local.published import LocalStore
+
+log = logging.getLogger("holdfast.files")
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_COPY = 1 << 30
+_PIECES = 64
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+# What kernels, file systems and sandboxes say that can't do it between these two files.
+_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+
+
+class _Published(msgspec.Struct):
+    """The note beside bytes that are being published: which inode becomes which file."""
+
+    name: str
+    size: int
+    modified_ns: int
+    etag: str
+    sha256: str | None
+    inode: int = 0  # not noted by earlier versions
+
+    def stat(self, status: os.stat_result | None = None) -> FileStat:
+        """The file; `status` is what it is now, which its ETag depends on where its digest is not known."""
+        etag = self.etag if self.sha256 is not None or status is None else digest_index.etag(status)
+        return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
+
+
+class Staging:
+    """The directory of staged bytes, open as `fd`, which it takes over."""
+
+    def __init__(self, store: LocalStore, fd: int, durable: bool) -> None:
+        self.store = store
+        self.durable = durable
+        self.fd = fd
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def claim(self) -> None:
+        """Lock the directory against other servers. Raises `OSError`."""
+        reserved_folder.claim(self.fd)
+
+    def ids(self) -> list[str]:
+        """Every id, in order."""
+        return sorted(name for name in os.listdir(self.fd) if _ID.fullmatch(name))
+
+    def sweep(self) -> None:
+        """Remove what a crash left half made or half removed."""
+        for name in os.listdir(self.fd):
+            if name.startswith((".new-", ".gone-")):
+                self.remove(name)
+
+    @contextmanager
+    def folder(self, name: str) -> Iterator[int]:
+        """A directory of `uploads`, open. Raises NO_SUCH_UPLOAD."""
+        try:
+            fd = os.open(name, directory.FOLDER, dir_fd=self.fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise no_such_upload(name) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def create(self, id: str, info: bytes) -> LocalStaged:
+        """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
+        _check_id(id)
+        temporary = f".new-{id}"
+        try:
+            os.mkdir(temporary, 0o700, dir_fd=self.fd)
+        except FileExistsError:
+            raise problems.CONFLICT(f"the upload {id!r} is being created by another request") from None
+        except OSError as error:
+            raise told(error) from error
+        data = -1
+        try:
+            with self.folder(temporary) as folder:
+                fault_points.point("create.before-info")
+                # 0o666 and the umask: this inode becomes the published file.
+                data = os.open("data", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+                atomic_file.write(folder, "info", info, durable=self.durable)
+            fault_points.point("create.before-rename")
+            os.rename(temporary, id, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            if self.durable:
+                os.fsync(self.fd)
+        except OSError as error:
+            if data >= 0:
+                os.close(data)
+            self.remove(temporary)
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                raise problems.CONFLICT(f"there is an upload {id!r} already") from None
+            raise told(error) from error
+        fault_points.point("create.made")
+        return LocalStaged(self, id, data, info, None)
+
+    def load(self, id: str) -> LocalStaged:
+        """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
+        _check_id(id)
+        with self.folder(id) as folder:
+            info = atomic_file.read(folder, "info")
+            if info is None:
+                raise no_such_upload(id)
+            try:
+                data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            except FileNotFoundError:
+                data = -1
+            try:
+                published = self._recover(folder, data)
+                if published is None and data < 0:
+                    raise no_such_upload(id)
+                if published is not None and data >= 0:
+                    os.close(data)
+                    data = -1
+                if data >= 0 and self.durable:
+                    os.fsync(data)  # its size will be told as the offset, and may be in memory only
+                return LocalStaged(self, id, data, info, published)
+            except BaseException:
+                if data >= 0:
+                    os.close(data)
+                raise
+
+    def _recover(self, folder: int, data: int) -> FileStat | None:
+        """Settle what was going on when the server died; the file that the bytes became, if they did."""
+        trial = atomic_file.read(folder, "trial")
+        if trial is not None:
+            if data >= 0:
+                os.ftruncate(data, min(int(trial), os.fstat(data).st_size))
+            atomic_file.remove(folder, "trial")
+        note = atomic_file.read(folder, "published")
+        if note is None:
+            return None
+        published = msgspec.json.decode(note, type=_Published)
+        if data >= 0 and not self.shows(published.name, data):
+            atomic_file.remove(folder, "published")  # it died before the rename
+            return None
+        atomic_file.remove(folder, "data")
+        return self._settle(published)
+
+    def _settle(self, published: _Published) -> FileStat:
+        """The file that bytes became before a crash; its digest may not have been noted any more."""
+        try:
+            with self.store.tree.parent(published.name) as (folder, last):
+                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (problems.ProblemError, FileNotFoundError):
+            return published.stat()
+        same = (published.inode, published.size, published.modified_ns)
+        if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
+            return published.stat()
+        if published.sha256 is not None:
+            self.store.digests.claim(status, published.sha256)
+        return published.stat(status)
+
+    def shows(self, name: str, data: int) -> bool:
+        """Whether `name` is these very bytes: a second link to them."""
+        own = os.fstat(data)
+        if own.st_nlink < 2:
+            return False
+        try:
+            with self.store.tree.parent(name) as (folder, last):
+                there = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (problems.ProblemError, FileNotFoundError):
+            return False
+        return os.path.samestat(own, there)
+
+    def remove(self, name: str) -> None:
+        """Remove a directory of `uploads` and the files in it, as far as they are there."""
+        try:
+            with self.folder(name) as folder:
+                for entry in os.listdir(folder):
+                    atomic_file.remove(folder, entry)
+            os.rmdir(name, dir_fd=self.fd)
+        except (problems.ProblemError, FileNotFoundError):
+            return
+
+
+class LocalStaged:
+    """`StagedData`, `Joins` and `GrowsInView` on a local disk. It holds one descriptor at most, that of the bytes."""
+
+    def __init__(self, staging: Staging, id: str, data: int, info: bytes, published: FileStat | None) -> None:
+        self._staging = staging
+        self._store = staging.store
+        self._fd = data
+        self.id = id
+        self.info = info
+        self.published = published
+        if published is not None:
+            self.offset, self.modified = published.size, published.modified_ns / 1e9
+        else:
+            status = os.fstat(data)
+            self.offset, self.modified = status.st_size, status.st_mtime
+
+    @property
+    def _data(self) -> int:
+        if self._fd < 0:
+            with self._staging.folder(self.id) as folder:
+                self._fd = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        return self._fd
+
+    def set_info(self, info: bytes) -> None:
+        """See `StagedData`."""
+        with self._staging.folder(self.id) as folder, _telling():
+            atomic_file.write(folder, "info", info, durable=self._staging.durable)
+        self.info = info
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """See `StagedData`."""
+        with _telling():
+            left = [piece for piece in pieces if piece]
+            at = 0
+            while at < len(left):
+                written = os.pwritev(self._data, left[at : at + _PIECES], self.offset)
+                self.offset += written
+                while at < len(left) and written >= len(left[at]):
+                    written -= len(left[at])
+                    at += 1
+                if written:  # the disk had room for a part
+                    left[at] = memoryview(left[at])[written:]
+        fault_points.point("append.written")
+
+    def guard(self) -> None:
+        """See `StagedData`."""
+        with self._staging.folder(self.id) as folder, _telling():
+            atomic_file.write(folder, "trial", str(self.offset).encode(), durable=self._staging.durable)
+        fault_points.point("append.guarded")
+
+    def settle(self) -> None:
+        """See `StagedData`."""
+        fault_points.point("append.before-settle")
+        with self._staging.folder(self.id) as folder:
+            atomic_file.remove(folder, "trial")
+            if self._staging.durable:
+                os.fsync(folder)  # a mark that came back after a power cut would take back what was acknowledged
+
+    def truncate(self, size: int) -> None:
+        """See `StagedData`."""
+        if size > self.offset:
+            raise ValueError(f"can't cut {self.offset} bytes to {size}")
+        os.ftruncate(self._data, size)
+        self.offset = size
+        if self._staging.durable:
+            os.fsync(self._data)  # the size: no power cut brings back what was refused
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `StagedData`."""
+        return os.pread(self._data, count, offset)
+
+    def sync(self) -> None:
+        """See `StagedData`."""
+        getattr(os, "fdatasync", os.fsync)(self._data)  # macOS has no fdatasync
+
+    def publish(self, name: str, sha256: str | None, expect: Expect = ANYTHING) -> FileStat:
+        """See `StagedData`. Whoever sees the file sees its digest, which is noted with the ctime that it ends with."""
+        names.check(name)
+        with _telling():
+            os.fsync(self._data)
+            status = os.fstat(self._data)
+            etag = sha256 or digest_index.etag(status)
+            note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256, status.st_ino)
+            with self._staging.folder(self.id) as own:
+                atomic_file.write(own, "published", msgspec.json.encode(note), durable=True)
+                if sha256 is not None:
+                    self._store.digests.settle(status, sha256)
+                try:
+                    folder = self._place(name, own, expect)
+                    try:
+                        fault_points.point("publish.after-rename")
+                        os.fsync(folder)
+                    finally:
+                        os.close(folder)
+                    atomic_file.remove(own, "data")
+                    status = os.fstat(self._data)
+                    if sha256 is not None:
+                        self._store.digests.put(status, sha256)
+                finally:
+                    self._store.digests.unsettle(status)
+        self.close()  # nobody writes to a published file
+        self.published = note.stat(status)
+        return self.published
+
+    def _place(self, name: str, own: int, expect: Expect) -> int:
+        """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
+        try:
+            with self._store.target(name) as (folder, last):
+                # Another may have taken the name from bytes that had grown in view.
+                grown = self._staging.shows(name, self._data)
+                replaced = None if grown else self._expected(name, folder, last, expect)
+                fault_points.point("publish.before-rename")
+                placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
+                try:
+                    if not grown:
+                        self._move(name, own, folder, last, expect)
+                except BaseException:
+                    os.close(placed)
+                    raise
+                if replaced is not None:
+                    self._store.digests.forget(replaced)
+                return placed
+        except BaseException:
+            atomic_file.remove(own, "published")
+            raise
+
+    def _expected(self, name: str, folder: int, last: str, expect: Expect) -> os.stat_result | None:
+        """What is about to be replaced, after checking that it may be."""
+        found = self._store.found(name, folder, last)
+        expect.check(name, None if found is None else self._store.describe(name, found[0]))
+        return None if found is None or found[1] else found[0]
+
+    def _move(self, name: str, own: int, folder: int, last: str, expect: Expect) -> None:
+        if expect.absent:
+            try:
+                # A link fails if the name was taken meanwhile, even by hand; a rename would replace it.
+                os.link("data", last, src_dir_fd=own, dst_dir_fd=folder, follow_symlinks=False)
+                return
+            except FileExistsError:
+                raise problems.FILE_EXISTS(f"there is a file {name!r} already", file_name=name) from None
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+        os.rename("data", last, src_dir_fd=own, dst_dir_fd=folder)
+
+    def expose(self, name: str, expect: Expect = ANYTHING) -> None:
+        """See `GrowsInView`: a second link to the same inode."""
+        if self._staging.shows(name, self._data):
+            return
+        with _telling(), self._staging.folder(self.id) as own:
+            atomic_file.remove(own, "view")
+            os.link("data", "view", src_dir_fd=own, dst_dir_fd=own)
+            with self._store.target(name) as (folder, last):
+                replaced = self._expected(name, folder, last, expect)
+                fault_points.point("expose.before-rename")
+                os.rename("view", last, src_dir_fd=own, dst_dir_fd=folder)
+                if replaced is not None:
+                    self._store.digests.forget(replaced)
+
+    def withdraw(self, name: str) -> None:
+        """See `GrowsInView`."""
+        try:
+            with self._store.tree.parent(name) as (folder, last), self._store.lock:
+                if not self._staging.shows(name, self._data):
+                    return
+                os.unlink(last, dir_fd=folder)
+        except problems.ProblemError:
+            return  # there is no such folder any more
+        self._store.prune(name)
+
+    def join(self, parts: Sequence[StagedData]) -> None:
+        """See `Joins`: the file system copies, by reference where it can."""
+        start = self.offset
+        try:
+            with _telling():
+                for part in parts:
+                    if not isinstance(part, LocalStaged):
+                        raise TypeError(f"{part!r} is of another store")
+                    self._copy_from(part)
+                    part.close()  # there may be more of them than descriptors
+                    fault_points.point("join.copied")
+        except BaseException:
+            self.truncate(start)
+            raise
+
+    def _copy_from(self, part: LocalStaged) -> None:
+        done = 0
+        while done < part.offset:
+            count = self._copy(part._data, done, part.offset - done)
+            if count == 0:
+                raise OSError(errno.EIO, f"the part {part.id} ended early")
+            done += count
+            self.offset += count
+
+    def _copy(self, source: int, start: int, count: int) -> int:
+        """Append at most `count` bytes of another file from `start`; how many it was."""
+        if hasattr(os, "copy_file_range"):
+            try:
+                copied = os.copy_file_range(source, self._data, min(_COPY, count), start, self.offset)
+            except OSError as error:
+                if error.errno not in _NO_COPY:
+                    raise
+            else:
+                if copied:  # some file systems say 0 where they can't
+                    return copied
+        return os.pwrite(self._data, os.pread(source, min(1 << 20, count), start), self.offset)
+
+    def discard(self) -> None:
+        """See `StagedData`."""
+        self.close()
+        gone = f".gone-{self.id}"
+        self._staging.remove(gone)
+        try:
+            os.rename(self.id, gone, src_dir_fd=self._staging.fd, dst_dir_fd=self._staging.fd)
+        except FileNotFoundError:
+            return
+        fault_points.point("discard.renamed")
+        try:
+            self._staging.remove(gone)
+        except OSError:  # it is gone for everybody; the bytes go at the next start
+            log.exception("%s could not be emptied", gone)
+
+    def close(self) -> None:
+        """See `StagedData`."""
+        data, self._fd = self._fd, -1
+        if data >= 0:
+            os.close(data)
+
+
+def no_such_upload(id: str) -> problems.ProblemError:
+    """There is none, or it has expired."""
+    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
+
+
+def _check_id(id: str) -> None:
+    if not _ID.fullmatch(id):
+        raise no_such_upload(id)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """A full disk is a refusal that callers can read, not a bug."""
+    try:
+        yield
+    except OSError as error:
+        raise told(error) from error
+
+
+def told(error: OSError) -> BaseException:
+    """NO_SPACE for a full disk, the error itself for any other."""
+    return directory.no_space() if directory.is_full(error) else error

@@ -1,0 +1,162 @@
+"""Uploads made of others: parts that came in parallel are joined, in order, into one file (tus, concatenation)."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tornado_app import problems
+from tornado_app.files.store.interface import Joins, StagedData
+from tornado_app.files.uploads.upload import Record, Upload
+
+if TYPE_CHECKING:
+    from tornado_app.files.uploads.service import Uploads
+    from tornado_app.files.uploads.writer import Writer
+
+log = logging.getLogger("holdfast.files")
+
+_PIECE = 1 << 20
+
+
+class Concatenation:
+    """Knows which uploads wait for which parts. A whole is joined once its last part is there."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
+
+    def check(self, parts: Sequence[str]) -> None:
+        """Raises BAD_REQUEST unless every id is one of a part, TOO_LARGE for too much."""
+        if not parts:
+            raise problems.BAD_REQUEST("a final upload names at least one partial upload")
+        for id in parts:
+            part = self._uploads.find(id)
+            if part is None or part.record.name is not None or part.broken:
+                raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
+        self._uploads.check_length(self.length(parts))
+
+    def made(self, record: Record, etag: str) -> Upload | None:
+        """What has become the file of this entity tag, under the same name and from the same parts."""
+        for other in self._uploads:
+            if record.parts and (other.record.name, other.record.parts) == (record.name, record.parts):
+                published = other.published
+                if published is not None and published.etag == etag:
+                    return other
+        return None
+
+    def length(self, parts: Sequence[str]) -> int | None:
+        """How long the whole will be; None while the length of a part is not known."""
+        total = 0
+        for id in parts:
+            part = self._uploads.find(id)
+            if part is None or part.record.length is None:
+                return None
+            total += part.record.length
+        return total
+
+    def wait(self, whole: Upload) -> None:
+        """Join a whole, in the background, as soon as its parts are complete."""
+        for id in whole.record.parts:
+            self._waiting[id].add(whole.id)
+        if self._is_ready(whole):
+            self._uploads.spawn(self.join_quietly(whole))
+
+    async def begin(self, whole: Upload) -> None:
+        """Join a whole now if its parts are complete, else as soon as they are. Raises what `join` raises."""
+        if self._is_ready(whole):
+            await self.join(whole)
+        else:
+            self.wait(whole)
+
+    def part_is_complete(self, part: Upload) -> None:
+        """Join what waited for this part alone."""
+        for id in self._waiting.get(part.id, ()):
+            whole = self._uploads.find(id)
+            if whole is not None and self._is_ready(whole):
+                self._uploads.spawn(self.join_quietly(whole))
+
+    def _is_ready(self, whole: Upload) -> bool:
+        if not whole.record.parts or whole.record.length is not None:
+            return False
+        parts = [self._uploads.find(id) for id in whole.record.parts]
+        return all(part is not None and part.complete for part in parts)
+
+    async def join_quietly(self, whole: Upload) -> None:
+        """As `join`, for those who do not ask for it: a refusal is logged."""
+        try:
+            await self.join(whole)
+        except problems.ProblemError as error:
+            log.warning("upload %s can't be joined: %s", whole.id, error.detail)
+        except OSError:
+            log.exception("upload %s can't be joined", whole.id)
+
+    async def join(self, whole: Upload) -> None:
+        """Put the parts together, if they are all there, and publish.
+
+        Raises:
+            ProblemError: NO_SPACE, TOO_LARGE, LOCKED when a newer request wants the whole, and what
+                `Uploads.finish` raises; the parts are kept.
+        """
+        if not self._is_ready(whole):
+            return
+        uploads = self._uploads
+        held = []
+        try:
+            for id in sorted({whole.id, *whole.record.parts}):  # in one order: two joins can't wait for each other
+                held.append(await self._hold(id, whole))  # noqa: PERF401 - those held so far are released below
+            if not self._is_ready(whole):
+                return  # another request has joined it meanwhile
+            uploads.check_length(self.length(whole.record.parts))
+            parts = [uploads.get(id) for id in whole.record.parts]
+            await uploads.run(self._join, whole, parts)
+            await uploads.note(whole, length=whole.offset)
+        finally:
+            for writer in held:
+                writer.release()
+        await uploads.publish(whole)
+        for id in dict.fromkeys(whole.record.parts):
+            await self._note_joined(id, whole)
+        for id in whole.record.parts:
+            self._waiting[id].discard(whole.id)
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    async def _hold(self, id: str, whole: Upload) -> Writer:
+        """Hold the whole or a part. Who else wants a part, which is complete, joins or looks: we take turns."""
+        while True:
+            try:
+                return await self._uploads.hold(self._uploads.get(id))
+            except problems.ProblemError as error:
+                if id == whole.id or error.kind is not problems.LOCKED:
+                    raise
+
+    async def _note_joined(self, id: str, whole: Upload) -> None:
+        try:
+            writer = await self._hold(id, whole)
+        except problems.ProblemError:
+            return  # it has been removed meanwhile, and the file is there
+        try:
+            await self._uploads.note(writer.upload, joined=self._uploads.clock.now())
+        finally:
+            writer.release()
+
+    def _join(self, whole: Upload, parts: Sequence[Upload]) -> None:
+        staged = whole.staged
+        self._uploads.check_space(sum(part.offset for part in parts))
+        staged.truncate(0)  # what an earlier server had joined when it died
+        if whole.digest is not None:
+            whole.digest.cut(0)
+        if isinstance(staged, Joins):
+            staged.join([part.staged for part in parts])
+        else:
+            for part in parts:
+                _copy(part.staged, staged)
+
+
+def _copy(part: StagedData, whole: StagedData) -> None:
+    offset = 0
+    while piece := part.read(offset, _PIECE):
+        whole.write([piece])
+        offset += len(piece)

@@ -1,0 +1,33 @@
+"""Digests that a sender gives for the bytes of one request, checked as the bytes go by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from tornado_app import problems
+from tornado_app.files.store.interface import Piece
+from tornado_app.problems import Kind
+
+
+class DigestCheck:
+    """A `Check` of one or more digests, by hashlib name; all have to match. `mismatch` is raised if not."""
+
+    def __init__(self, expected: Mapping[str, bytes], mismatch: Kind = problems.DIGEST_MISMATCH) -> None:
+        self._expected = dict(expected)
+        self._running = {name: hashlib.new(name, usedforsecurity=False) for name in expected}
+        self._mismatch = mismatch
+
+    def update(self, data: Piece) -> None:
+        """The next bytes."""
+        for running in self._running.values():
+            running.update(data)
+
+    def verify(self) -> None:
+        """Raises `mismatch`, with both digests as hex."""
+        for name, running in self._running.items():
+            if running.digest() != self._expected[name]:
+                raise self._mismatch(
+                    f"the {name} of what came is {running.hexdigest()}, not {self._expected[name].hex()}: "
+                    "nothing of it was kept; send it again"
+                )

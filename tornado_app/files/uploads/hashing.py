@@ -1,0 +1,69 @@
+"""The SHA-256 of bytes in the making, made as they arrive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from tornado_app.files.store.interface import Piece, StagedData
+from tornado_app.protocols.digests import HASHLIB
+
+_READ = 1 << 20
+_CATCH_UP = 8 << 20
+
+
+class RunningDigest:
+    """Follows the bytes of a `StagedData`; what it has not seen (after a restart) it reads again.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, staged: StagedData) -> None:
+        self._staged = staged
+        self._sha256 = hashlib.sha256()
+        self._position = 0
+        self._mark: tuple[hashlib._Hash, int] | None = None
+
+    def feed(self, offset: int, pieces: Sequence[Piece]) -> None:
+        """These bytes were written at `offset`. When it is behind, it catches up by a part, to keep writers going."""
+        if self._position == offset:
+            for piece in pieces:
+                self._sha256.update(piece)
+                self._position += len(piece)
+        else:
+            self._read_on(min(self._staged.offset, self._position + _CATCH_UP + sum(map(len, pieces))))
+
+    def mark(self) -> None:
+        """Remember this point: the bytes from here on are on trial."""
+        self._mark = self._sha256.copy(), self._position
+
+    def cut(self, size: int) -> None:
+        """The bytes after `size` are gone."""
+        if self._position > size:
+            sha256, position = self._mark or (hashlib.sha256(), 0)
+            if position > size:
+                sha256, position = hashlib.sha256(), 0
+            self._sha256, self._position = sha256.copy(), position
+
+    def result(self) -> str:
+        """The digest of all that is staged, as hex; reads what it has not seen."""
+        self._read_on(self._staged.offset)
+        return self._sha256.hexdigest()
+
+    def _read_on(self, end: int) -> None:
+        while self._position < end:
+            piece = self._staged.read(self._position, min(_READ, end - self._position))
+            if not piece:
+                raise OSError(f"the staged bytes of {self._staged.id} ended at {self._position}, not at {end}")
+            self._sha256.update(piece)
+            self._position += len(piece)
+
+
+def digest_of(staged: StagedData, algorithm: str) -> bytes:
+    """The digest of all that is staged, by an algorithm's name in RFC 9530; reads all of it."""
+    made = hashlib.new(HASHLIB[algorithm])
+    offset = 0
+    while piece := staged.read(offset, _READ):
+        made.update(piece)
+        offset += len(piece)
+    return made.digest()

@@ -1,0 +1,239 @@
+"""The files as work sees them: synchronous, from worker threads or from child processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from holdfast.work import WorkError
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.store.interface import FileReader, FileStore, StagedData
+from tornado_app.files.store.local.published import LocalStore
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PREFIX = "work-"
+PIECE = 1 << 20
+_LOOK = 8 << 20  # bytes that are written between looks at the free space, or less where little is left
+
+
+class _Info(msgspec.Struct):
+    """What is kept beside bytes that work stages."""
+
+    key: str
+    name: str
+
+
+class LocalFilesForWork:
+    """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own.
+
+    What is staged belongs to `owner`, letters and digits that stand for one process.
+    """
+
+    def __init__(self, files_dir: Path, store: FileStore | None = None, owner: str = "", reserve: int = 0) -> None:
+        """`reserve` bytes of the disk stay free."""
+        self._files_dir = files_dir
+        self._store = store or LocalStore(files_dir)
+        self._owner = owner
+        self._reserve = reserve
+
+    def of(self, owner: str) -> LocalFilesForWork:
+        """The same files for another owner."""
+        return LocalFilesForWork(self._files_dir, self._store, owner, self._reserve)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled for a child process, which opens the directory for itself."""
+        return LocalFilesForWork, (self._files_dir, None, self._owner, self._reserve)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """See `FilesForWork`."""
+        return [found.name for found in self._store.listing(prefix)]
+
+    def size(self, name: str) -> int:
+        """See `FilesForWork`."""
+        try:
+            return self._store.stat(name).size
+        except problems.ProblemError as error:
+            raise FileNotFoundError(error.detail) from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """See `FilesForWork`."""
+        try:
+            reader = self._store.open(name)
+        except problems.ProblemError as error:
+            raise FileNotFoundError(error.detail) from error
+        return cast(IO[bytes], io.BufferedReader(_RawFile(reader), PIECE))
+
+    def stage(self, name: str, key: str) -> WorkFile:
+        """See `FilesForWork`."""
+        names.check(name)
+        id = f"{PREFIX}{self._owner}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+        try:
+            staged = self._store.load(id)
+        except problems.ProblemError as error:
+            if error.kind is not problems.NO_SUCH_UPLOAD:
+                raise
+            staged = self._store.create(id, msgspec.json.encode(_Info(key, name)))
+        return WorkFile(self._store, name, staged, self._reserve)
+
+    def owners(self) -> set[str]:
+        """Those who have staged something."""
+        return {owner for id in self._store.staged() if (owner := _owner(id))}
+
+    def drop(self, owners: Collection[str]) -> None:
+        """Remove what those have staged; what was published stays."""
+        for id in self._store.staged():
+            if _owner(id) in owners:
+                try:
+                    self._store.load(id).discard()
+                except problems.ProblemError as error:
+                    if error.kind is not problems.NO_SUCH_UPLOAD:  # nothing is left of it
+                        raise
+
+
+def _owner(id: str) -> str:
+    """Whose work staged that; "" for an upload."""
+    return id.removeprefix(PREFIX).partition("-")[0] if id.startswith(PREFIX) else ""
+
+
+class WorkFile:
+    """`holdfast.work.StagedFile`.
+
+    After `publish` it stands where it stood, so that work that died between publishing and its last checkpoint goes on
+    as if nothing had happened: publishing again is answered with the same digest.
+    """
+
+    def __init__(self, store: FileStore, name: str, staged: StagedData, reserve: int = 0) -> None:
+        self._store = store
+        self._reserve = reserve
+        self._unlooked = 0  # bytes that may be written before the next look
+        self._name = name
+        self._staged = staged
+        self._sha256 = hashlib.sha256() if staged.offset == 0 else None
+
+    def __del__(self) -> None:
+        # Work that is stopped lets go of it without a word, as of any file object.
+        self._staged.close()
+
+    def tell(self) -> int:
+        """See `StagedFile`."""
+        return self._staged.offset
+
+    def truncate(self, size: int) -> None:
+        """See `StagedFile`. Raises `ValueError` when there is less."""
+        if size == self.tell():
+            return
+        self._unpublish(size)
+        self._staged.truncate(size)
+        self._sha256 = hashlib.sha256() if size == 0 else None
+
+    def reserve(self, size: int) -> None:
+        """See `StagedFile`."""
+        free = self._store.free_space()
+        if free is not None and free < size + self._reserve:
+            raise WorkError(
+                f"{self._name} needs {size} bytes more, and {free} are free, of which {self._reserve} stay so "
+                "(--reserve-space); make room, then resume"
+            )
+        self._unlooked = _LOOK if free is None else min(_LOOK, (free - size - self._reserve) // 2)
+
+    def write(self, data: bytes) -> int:
+        """See `StagedFile`."""
+        self._unlooked -= len(data)
+        if self._unlooked < 0:
+            self.reserve(len(data))
+        self._unpublish(self.tell())
+        self._staged.write([data])
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        return len(data)
+
+    def sha256(self) -> str:
+        """See `StagedFile`."""
+        if self._staged.published is not None:
+            return self._staged.published.sha256 or ""
+        if self._sha256 is None:
+            self._sha256 = self._digest()
+        return self._sha256.hexdigest()
+
+    def publish(self) -> str:
+        """See `StagedFile`."""
+        if self._staged.published is not None:
+            return self._staged.published.sha256 or ""
+        return self._staged.publish(self._name, self.sha256()).sha256 or ""
+
+    def discard(self) -> None:
+        """See `StagedFile`."""
+        self._staged.discard()
+
+    def _digest(self) -> hashlib._Hash:
+        sha256 = hashlib.sha256()
+        offset = 0
+        while piece := self._staged.read(offset, PIECE):
+            sha256.update(piece)
+            offset += len(piece)
+        return sha256
+
+    def _unpublish(self, size: int) -> None:
+        """Go on from what was published already: its first `size` bytes are staged again."""
+        published = self._staged.published
+        if published is None:
+            return
+        if size > published.size:
+            raise ValueError(f"can't cut {published.size} bytes to {size}")
+        reader = self._store.open(published.name) if size else None
+        try:
+            if reader is not None and published.sha256 not in (reader.stat.sha256, reader.stat.claimed):
+                raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
+            self._staged.discard()
+            self._staged = self._store.create(self._staged.id, self._staged.info)
+            self._sha256 = None
+            while reader is not None and self._staged.offset < size:
+                self._staged.write([reader.read(self._staged.offset, min(PIECE, size - self._staged.offset))])
+        finally:
+            if reader is not None:
+                reader.close()
+
+
+class _RawFile(io.RawIOBase):
+    """A `FileReader` as a file object, for `io.BufferedReader`."""
+
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._reader.read(self._position, len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._reader.stat.size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "can't seek before the start")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.close()
+        super().close()

@@ -1,0 +1,376 @@
+"""Attempts that run now: launched when the journal has claimed them, watched, and written down when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from holdfast.wire import ENDED, Process, State
+from tornado_app import fault_points, problems
+from tornado_app.processes import metrics
+from tornado_app.processes.deadlines import Timers
+from tornado_app.processes.events import Hub
+from tornado_app.processes.executors.driver import Attempt, Failed, Outcome, Succeeded
+from tornado_app.processes.executors.interface import Place
+from tornado_app.processes.journal import queries
+from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.schema import DELETED
+from tornado_app.processes.journal.sqlite import Journal
+from tornado_app.processes.journal.transitions import ATTEMPTING, BACKOFF_MOST, DEADLINE_PASSED, Batch, Book, Recovered
+from tornado_app.processes.progress import Reports, Run
+from tornado_app.processes.recovery import Recovery
+from tornado_app.processes.registry import Registry
+from tornado_app.processes.sent_code import code
+from tornado_app.processes.work_context import LentServices
+from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.processes")
+
+T = TypeVar("T")
+
+_LAST_WORD = 1.0  # seconds that a stop waits for a journal that does not take what it writes
+_TOGETHER = 1.0  # seconds in which what processes have staged is removed together
+
+
+class Attempts:
+    """Everything that runs, by process id. Lives on the loop; the journal is the truth."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        journal: Journal,
+        book: Book,
+        hub: Hub,
+        places: Mapping[str, Place],
+        services: LentServices,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._journal = journal
+        self._book = book
+        self._hub = hub
+        self._places = places
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[str, Run] = {}
+        self.reports = Reports(settings, journal, book, hub, self._runs)
+        self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
+        self._undo_slots = asyncio.Semaphore(settings.max_running)
+        self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
+        self._done_with: set[str] = set()  # owners of what was staged
+        self._deleted: set[str] = set()  # those whose processes are deleted: the journal remembers them until they went
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self._closed = False
+        self._idle = asyncio.Event()
+
+    def begin(self, found: Recovered) -> None:
+        """Look after what an earlier server left, and start ticking."""
+        for row in found.timed:
+            self._timers.set(row, deadline=True)
+        self.spawn(Recovery(self._journal, self._book, self, found).run())
+        self.spawn(self._drop_what_was_left())
+        self.spawn(self.reports.keep_forever())
+
+    async def close(self, grace: float) -> None:
+        """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
+        self._closing = True
+        saying = self._loop.create_task(self._say_stopping())
+        for run in self._runs.values():
+            self._stop(run)
+        try:
+            async with asyncio.timeout(grace):
+                while self._runs:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            names = ", ".join(self._runs)
+            log.warning("did not stop in time, go on from their last checkpoint at the next start: %s", names)
+        self._closed = True
+        await asyncio.wait([saying], timeout=_LAST_WORD)
+        saying.cancel()
+        try:
+            await self.reports.keep_lines()
+            await self.reports.keep_newest()
+        except problems.ProblemError as error:
+            log.error("the newest checkpoints can't be kept: %s", error.detail)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _say_stopping(self) -> None:
+        try:
+            await self._journal.write(self._book.stopping)
+        except problems.ProblemError as error:
+            log.error("that the server stops can't be written: %s", error.detail)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, id: str) -> Run | None:
+        """The attempt of that process that runs now."""
+        return self._runs.get(id)
+
+    def asked(self, row: Record) -> None:
+        """A wish is in the journal: tell the attempt, or roll back what has none."""
+        run = self._runs.get(row.id)
+        if run is not None and run.row.attempt == row.attempt and not run.undo:
+            run.row = row
+            if run.handle is not None and not run.overdue:
+                going_on = "shutdown" if self._closing else None
+                wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state, going_on)
+                run.handle.stop(wish)  # type: ignore[arg-type] # the words are those of Stopping
+        elif row.state is State.CANCELLING and run is None:
+            self.spawn(self.roll_back(row))
+
+    def show(self, row: Record) -> Process:
+        """A row as the wire tells it, with what its running attempt knows better."""
+        run = self._runs.get(row.id)
+        if run is None or run.row.attempt != row.attempt:
+            return queries.wire(row)
+        if row.version > run.row.version:
+            run.row = row
+        stalled = not run.undo and time.monotonic() - run.touched > self._settings.stall_after
+        return queries.wire(run.current(), published=run.published, stalled=stalled)
+
+    def landed(self, batch: Batch) -> None:
+        """A transaction is on disk: launch what it claimed, tell what it changed."""
+        for row, event in batch.changed:
+            if event.type == DELETED:
+                log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
+                self._deleted.add(queries.owner(row))
+                self._drop_staged(row)
+                continue
+            log.info(
+                "process %s is %s (attempt %d)",
+                row.id,
+                row.state,
+                row.attempt,
+                extra={"process_id": row.id, "state": row.state, "before": event.before, "attempt": row.attempt},
+            )
+            metrics.CHANGES.labels(row.state, row.work_type).inc()
+            run = self._runs.get(row.id)
+            if run is not None and run.row.attempt == row.attempt:
+                run.row = row
+                if row.state not in ATTEMPTING:
+                    self._forget(run)
+            if row.state in ENDED and self._services.keeps(row.id):
+                self.spawn(asyncio.to_thread(self._services.forget, row.id))
+            if row.state in (State.SUCCEEDED, State.CANCELLED):  # what failed may go on yet
+                self._drop_staged(row)
+            self._timers.set(row, deadline=event.before is None)
+        for row, sent in batch.claimed:
+            self._launch(row, sent)
+        for row, event in batch.changed:
+            self._hub.tell(event, row)
+
+    def _drop_staged(self, row: Record) -> None:
+        """It will never run again: what it staged and did not publish is of no use."""
+        self._done_with.add(queries.owner(row))
+        if len(self._done_with) == 1 and not self._closed:
+            self.spawn(self._drop_soon())
+
+    async def _drop_soon(self) -> None:
+        await asyncio.sleep(_TOGETHER)
+        await self.drop_staged()
+
+    async def _drop_what_was_left(self) -> None:
+        """Remove what an earlier server would have, had it not been ended before it came to that."""
+        try:
+            owners = await asyncio.to_thread(self._services.files.owners)
+            self._deleted |= await self._journal.read(queries.staged_by_deleted_processes)
+            self._done_with |= self._deleted
+            if owners:
+                self._done_with |= await self._journal.read(functools.partial(queries.done_with, owners=owners))
+            await self.drop_staged()
+        except (problems.ProblemError, OSError) as error:
+            log.warning("what ended processes have staged can't be looked for: %s", error)
+
+    async def drop_staged(self) -> None:
+        """Remove what was staged by processes that will never run again."""
+        owners, self._done_with = self._done_with, set()
+        if owners:
+            fault_points.point("staged.before-drop")
+            try:
+                await asyncio.to_thread(self._services.files.drop, owners)
+                gone = owners & self._deleted
+                if gone and not self._closed:
+                    await self._journal.write(functools.partial(self._book.dropped, owners=gone))
+                    self._deleted -= gone
+            except (problems.ProblemError, OSError) as error:
+                log.warning("what %d processes have staged can't be removed: %s", len(owners), error)
+
+    def _retry_is_due(self, id: str, attempt: int) -> None:
+        if not self._closing:
+            due = functools.partial(self._book.due, id=id, attempt=attempt)
+            self.spawn(self.insist("that a retry is due", lambda: self._journal.write(due)))
+
+    def _deadline_has_passed(self, id: str) -> None:
+        if not self._closing:
+            self.spawn(self._stop_overdue(id))
+
+    async def _stop_overdue(self, id: str) -> None:
+        overdue = functools.partial(self._book.overdue, id=id)
+        row = await self.insist("a deadline", lambda: self._journal.write(overdue))
+        run = self._runs.get(id)
+        if row is not None and run is not None and run.row.attempt == row.attempt and not run.overdue:
+            run.overdue = True
+            self.spawn(self._end(run))
+
+    async def _end(self, run: Run) -> None:
+        """Stop an attempt at its next yield, or else kill it where that can be done."""
+        if run.handle is not None:
+            run.handle.stop("cancel")
+            if not await self.wait_over(run, self._settings.kill_grace):
+                await run.handle.kill(self._settings.kill_grace)
+
+    async def wait_over(self, run: Run, timeout: float) -> bool:
+        """Whether the end of that attempt is in the journal, after `timeout` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await run.over.wait()
+        except TimeoutError:
+            return False
+
+    def _launch(self, row: Record, sent: bytes | None) -> None:
+        if self._closed:  # nobody waits for its end any more: it goes back to the queue at the next start
+            return
+        work = self._registry.get(row.work_type)
+        if work is None:
+            error = Failed("UnknownWorkType", self._registry.why_absent(row.work_type))
+            self.spawn(self._write_end(row.id, row.attempt, error, None))
+            return
+        run = Run(row, work, undo=False)
+        self._runs[row.id] = run
+        self._run_in_place(run, sent)
+        if self._closing:
+            self._stop(run)
+        if row.deadline is not None and self._timers.has_passed(row.id):  # between two attempts
+            self._deadline_has_passed(row.id)
+
+    def _run_in_place(self, run: Run, sent: bytes | None) -> None:
+        row = run.row
+        control = run.control
+        if self._settings.journal_interval == 0 and not run.undo:
+            control.on_yield = lambda control: self.reports.keep_now(run)
+        attempt = Attempt(
+            row.id,
+            row.work_type,
+            row.attempt,
+            row.params,
+            row.checkpoint,
+            undo=run.undo,
+            code=sent,
+            serial=queries.serial(row),
+            owner=queries.owner(row),
+        )
+        try:
+            place = self._places[row.place]
+            run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
+        except Exception as error:
+            log.exception("process %s can't be launched", row.id)
+            self._ended(run, Failed(type(error).__name__, f"it can't be launched: {error}", retry=True))
+
+    def _stop(self, run: Run) -> None:
+        if run.handle is not None:
+            run.handle.stop("shutdown")
+
+    def _ended(self, run: Run, outcome: Outcome) -> None:
+        if self._closed:  # cut off by the end of the server: it goes on from its last checkpoint at the next start
+            return
+        self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
+
+    async def _finish(self, run: Run, outcome: Outcome) -> None:
+        metrics.YIELDS.inc(run.control.yields - run.seen)
+        if run.overdue and not isinstance(outcome, Succeeded):
+            outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
+        if isinstance(outcome, Failed) and outcome.trace:
+            run.control.lines.put_at_once((time.time(), outcome.trace))
+        await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
+        row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
+        if row is not None and row.state is State.CANCELLING and not self._closing:
+            self.spawn(self.roll_back(row))
+
+    async def _write_end(self, id: str, attempt: int, outcome: Outcome, run: Run | None) -> Record | None:
+        """Write the end of an attempt down, which frees its slot."""
+        latest = run.control.latest if run is not None else None
+        shutdown = self._closing
+
+        def end(connection: Connection) -> Record | None:
+            return self._book.ended(connection, id, attempt, outcome, latest, shutdown)
+
+        row = await self.insist(f"the end of process {id}", lambda: self._journal.write(end))
+        if run is not None:
+            self._forget(run)
+        return row
+
+    async def insist(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
+        """Write, however long the journal won't: what is not written is not so."""
+        pause = 0.1
+        while True:
+            try:
+                return await write()
+            except problems.ProblemError as error:
+                log.error("%s can't be written yet: %s", what, error.detail)
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+
+    def _forget(self, run: Run) -> None:
+        run.over.set()
+        if self._runs.get(run.row.id) is run:
+            del self._runs[run.row.id]
+        if not self._runs:
+            self._idle.set()
+
+    async def roll_back(self, row: Record) -> None:
+        """Undo a process that was cancelled, in its place, once at a time."""
+        if row.id in self._undoing:
+            return
+        self._undoing.add(row.id)
+        work = self._registry.get(row.work_type)
+        if work is None:
+            await self._write_undone(row, Failed("UnknownWorkType", self._registry.why_absent(row.work_type)))
+            return
+        await self._undo_slots.acquire()
+        sent: bytes | None = None
+        if work is code:
+            read = functools.partial(self._journal.read, lambda connection: queries.code(connection, row.id))
+            sent = await self.insist(f"the rollback of process {row.id}", read)
+        if self._closing:  # nobody might wait for its end any more: it is done at the next start, and once
+            return
+        run = Run(row, work, undo=True)
+        self._runs[row.id] = run
+        self._run_in_place(run, sent)
+
+    async def _undone(self, run: Run, outcome: Outcome) -> None:
+        self._undo_slots.release()
+        if isinstance(outcome, Failed) and outcome.trace:
+            run.control.lines.put_at_once((time.time(), outcome.trace))
+        await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
+        await self._write_undone(run.row, outcome)
+        self._forget(run)
+
+    async def _write_undone(self, row: Record, outcome: Outcome) -> None:
+        def undone(connection: Connection) -> Record | None:
+            return self._book.undone(connection, row.id, row.attempt, outcome)
+
+        await self.insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
+        self._undoing.discard(row.id)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a task that ends with the engine, and log what it raises."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the engine failed", exc_info=task.exception())

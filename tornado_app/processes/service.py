@@ -1,0 +1,402 @@
+"""The engine: takes requests, keeps slots full, launches attempts in their places and writes down what they report.
+
+It lives on the loop. The journal is the truth; what the engine holds in memory is only about attempts that run now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from holdfast.wire import (
+    LIVE,
+    PROCESS_ID,
+    BulkAnswer,
+    BulkRequest,
+    Event,
+    LogPage,
+    Process,
+    ProcessPage,
+    StartRequest,
+    State,
+)
+from tornado_app import problems
+from tornado_app.processes import metrics
+from tornado_app.processes.events import Hub, Watcher
+from tornado_app.processes.executors.interface import LoopPlace, Place, ThreadPlace
+from tornado_app.processes.executors.os_process import ProcessPlace
+from tornado_app.processes.journal import logs, queries
+from tornado_app.processes.journal.clock import JournalClock
+from tornado_app.processes.journal.diagnosis import refusal
+from tornado_app.processes.journal.disk import DiskWatch
+from tornado_app.processes.journal.logs import ProcessLogs
+from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.schema import probe
+from tornado_app.processes.journal.sqlite import Journal
+from tornado_app.processes.journal.transitions import ATTEMPTING, Book, New
+from tornado_app.processes.registry import Registry, completed, validate
+from tornado_app.processes.runner import Attempts
+from tornado_app.processes.sent_code import check as check_code
+from tornado_app.processes.sent_code import code
+from tornado_app.processes.states import Cause
+from tornado_app.processes.work_context import FilesToLend, LentServices
+from tornado_app.settings import Settings
+
+log = logging.getLogger("holdfast.processes")
+
+_WRITTEN = 30.0  # seconds that a killer waits for the end to be in the journal
+_EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
+_MOST_LABELS = 64
+_MOST_PARAMS = 64 << 10  # bytes as JSON: lists carry them
+_MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
+_MOST_RETRIES = 1_000_000
+_LONGEST_DEADLINE = 100 * 366 * 86400.0
+_PRIORITIES = range(-(1 << 31), 1 << 31)
+
+_ID = re.compile(PROCESS_ID)
+
+
+class Engine:
+    """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
+
+    def __init__(self, settings: Settings, registry: Registry, files: FilesToLend) -> None:
+        self.registry = registry
+        self.hub = Hub()
+        self._settings = settings
+        self._services = LentServices(settings, files)
+        limits = {
+            name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
+        }
+        logs = ProcessLogs(settings.log_size, settings.logs_size)
+        self._book = Book(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
+        self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
+        self._places: dict[str, Place] = {}
+        self._attempts: Attempts
+        self._clock = JournalClock()
+        self._closing = False
+
+    async def open(self) -> None:
+        """Open the journal and go on with what an earlier server left. Raises `SettingsError` for a bad journal."""
+        loop = asyncio.get_running_loop()
+        self._places = {
+            "thread": ThreadPlace(self._services),
+            "loop": LoopPlace(self._services),
+            "process": ProcessPlace(self._settings, self._services.files, self.registry.module_of),
+        }
+        self._attempts = Attempts(
+            self._settings, self.registry, self._journal, self._book, self.hub, self._places, self._services
+        )
+        self._journal.last = self._book.finish_batch
+        self._journal.landed = self._book.landed
+        self._journal.aborted = self._book.aborted
+        self._journal.committed = self._attempts.landed
+        self._journal.observe = metrics.COMMIT.observe
+        await loop.run_in_executor(None, self._journal.open, loop)
+        watch = DiskWatch(self._journal, self._book, self._settings.journal_reserve, self._paused_or_resumed)
+        try:
+            if self._settings.journal_reserve and await watch.is_short():
+                self._book.hold_for_room()  # before anything begins
+            found = await self._journal.write(self._book.recover)
+        except problems.ProblemError as error:
+            await loop.run_in_executor(None, self._journal.close)
+            cause = error.__cause__
+            raise refusal(self._journal.path, cause.orig if isinstance(cause, DatabaseError) else error) from error
+        self._attempts.begin(found)
+        self.hub.newest = self._book.newest
+        # Without a reserve, too, once: what an earlier server has paused for want of room goes on.
+        self._attempts.spawn(watch.run() if self._settings.journal_reserve else watch.look())
+        if self._settings.keep_ended > 0:
+            self._attempts.spawn(self._expire_forever())
+
+    def _paused_or_resumed(self, changed: Iterable[Record]) -> None:
+        for row in changed:
+            self._attempts.asked(row)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""
+        if self._closing:
+            return
+        self._closing = True
+        self.hub.close()
+        self._book.close_queue()
+        await self._attempts.close(grace)
+
+    async def close(self) -> None:
+        """After `stop`: let go of the places and the journal."""
+        for place in self._places.values():
+            await place.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
+        await self._attempts.drop_staged()
+        await asyncio.get_running_loop().run_in_executor(None, self._services.close)
+
+    # -- asked for by people
+
+    async def start(self, request: StartRequest, *, strict: bool = True) -> tuple[Process, bool]:
+        """Start a process, or answer with the one that the same request started; whether it is new.
+
+        Raises:
+            ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
+        """
+        new = self._validated(request, strict)
+        known = functools.partial(completed, self.registry.find(new.work_type))
+        row, created = await self._journal.write(lambda connection: self._book.start(connection, new, known))
+        return self._attempts.show(row), created
+
+    def _validated(self, request: StartRequest, strict: bool) -> New:
+        if self._closing:
+            raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+        id = request.id if request.id is not None else secrets.token_urlsafe(12)
+        check_id(id)
+        sent = check_code(request, self._settings.allow_code) if request.code is not None else None
+        work = self.registry.find(code.name if sent is not None else request.work_type)
+        if sent is None and work is code:
+            raise problems.BAD_PARAMETERS("the work type code needs the code itself, as a base64 pickle", field="code")
+        place = request.place or work.place
+        if (place == "loop") != work.is_async:
+            kind = (
+                "an async generator, it runs on the loop" if work.is_async else "a plain generator: thread or process"
+            )
+            raise problems.BAD_PARAMETERS(f"{work.name} is {kind}, not in place {place!r}", field="place")
+        if place not in self._places:
+            raise problems.BAD_PARAMETERS(
+                f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
+            )
+        _check_options(request)
+        params = validate(work, request.params, self._services.setting, strict=strict)
+        size = len(msgspec.json.encode(params))
+        if size > _MOST_PARAMS:
+            raise problems.BAD_PARAMETERS(
+                f"the parameters have {size} bytes as JSON, and {_MOST_PARAMS} are the most: put large values into a "
+                "file, and give its name",
+                field="params",
+            )
+        return New(
+            id=id,
+            work_type=work.name,
+            params=params,
+            place=place,
+            priority=request.priority,
+            labels=request.labels,
+            retries=work.retries if request.retries is None else request.retries,
+            deadline_s=request.deadline_s,
+            code=sent,
+        )
+
+    async def get(self, id: str) -> Process:
+        """A process as it stands. Raises NO_SUCH_PROCESS."""
+        run = self._attempts.get(id)
+        if run is not None:
+            return self._attempts.show(run.row)
+        check_id(id)
+        return self._attempts.show(await self._journal.read(lambda connection: queries.get(connection, id)))
+
+    async def wait(self, id: str, after: int | None, timeout: float) -> Process:
+        """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
+        with self._watching(id) as watcher:
+            process = await self.get(id)
+            known = process.version if after is None else after
+            return await self._until(lambda process: process.version != known, process, watcher, timeout)
+
+    async def wait_ended(self, process: Process, timeout: float) -> Process:
+        """A process that was answered just now once it has ended, or as it stands after `timeout` seconds."""
+        with self._watching(process.id) as watcher:
+            return await self._until(lambda process: process.has_ended, process, watcher, timeout)
+
+    @contextlib.contextmanager
+    def _watching(self, id: str) -> Iterator[Watcher]:
+        # A flood of log lines would drop it as too slow.
+        watcher = self.hub.watch(id, lambda event, row: event.type != "log")
+        try:
+            yield watcher
+        finally:
+            self.hub.leave(id, watcher)
+
+    async def _until(
+        self, true: Callable[[Process], bool], process: Process, watcher: Watcher, timeout: float
+    ) -> Process:
+        end = time.monotonic() + timeout
+        while not true(process) and not watcher.dropped and (left := end - time.monotonic()) > 0:
+            await watcher.next(left)
+            process = await self.get(process.id) if watcher.row is None else self._attempts.show(watcher.row)
+        return process
+
+    async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:
+        """A page of processes, newest first. Raises BAD_PARAMETERS for a cursor that is none."""
+        before = None if cursor is None else queries.from_cursor(cursor)
+        found, more = await self._journal.read(lambda connection: queries.page(connection, wanted, before, limit))
+        return ProcessPage([self._attempts.show(row) for row in found], queries.cursor(found[-1].n) if more else None)
+
+    async def pause(self, id: str) -> Process:
+        """Stop at the next yield, keep the checkpoint, free the slot."""
+        return await self._ask(id, Cause.PAUSE)
+
+    async def resume(self, id: str, work_types: list[str] | None = None) -> Process:
+        """Go on from the last checkpoint; with `work_types`, only when the process's own is among them."""
+        for name in work_types or ():
+            self.registry.find(name)
+        if work_types is not None:
+            process = await self.get(id)
+            if process.work_type not in work_types:
+                return process
+        return await self._ask(id, Cause.RESUME)
+
+    async def cancel(self, id: str) -> Process:
+        """Stop at the next yield, then undo what was done."""
+        return await self._ask(id, Cause.CANCEL)
+
+    async def kill(self, id: str) -> Process:
+        """End an attempt that does not yield. Answers once that is written down.
+
+        Raises:
+            ProblemError: ILLEGAL_STATE, saying why, where it can't be done; UNAVAILABLE where it can't be written.
+        """
+        await self._ask(id, Cause.KILL)
+        refusal = await self._end_attempt(id)
+        if refusal is not None:
+            raise refusal
+        return await self.get(id)
+
+    async def _end_attempt(self, id: str) -> problems.ProblemError | None:
+        """End the attempt that runs, if one does; what is in the way, or None once it is written down."""
+        run = self._attempts.get(id)
+        if run is None or run.handle is None:
+            return None
+        refusal = await run.handle.kill(self._settings.kill_grace)
+        if refusal is not None:
+            return problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
+        if not await self._attempts.wait_over(run, _WRITTEN):
+            return problems.UNAVAILABLE(
+                f"process {id!r} was killed, but the journal does not take that yet; look at it again in a moment",
+                id=id,
+            )
+        return None
+
+    async def _ask(self, id: str, cause: Cause) -> Process:
+        check_id(id)
+        row = await self._journal.write(lambda connection: self._book.ask(connection, id, cause))
+        self._attempts.asked(row)
+        return self._attempts.show(row)
+
+    async def ask_all(self, wanted: BulkRequest, cause: Cause) -> BulkAnswer:
+        """A verb for all that match the filter. Raises BAD_PARAMETERS for no filter at all."""
+        if wanted.ids is None and wanted.work_type is None and wanted.state is None and not wanted.label:
+            raise problems.BAD_PARAMETERS("name what is meant: ids, work_type, state or label")
+        if len(wanted.ids or ()) > _MOST_IDS:
+            raise problems.BAD_PARAMETERS(f"name at most {_MOST_IDS} ids at once", field="ids")
+        _check_labels(wanted.label or {}, "label")
+        if wanted.state is None and wanted.ids is None:
+            meant = {Cause.RESUME: (State.PAUSED, State.PAUSING), Cause.KILL: ATTEMPTING}.get(cause, LIVE)
+            wanted = msgspec.structs.replace(wanted, state=sorted(meant))
+        queries, refused = await self._journal.write(lambda connection: self._book.ask_all(connection, wanted, cause))
+        changed = [row.id for row in queries]
+        for row in queries:
+            self._attempts.asked(row)
+        if cause is Cause.KILL:
+            refusals = await asyncio.gather(*map(self._end_attempt, changed))
+            refused |= {id: why.detail for id, why in zip(changed, refusals, strict=True) if why is not None}
+            changed = [id for id in changed if id not in refused]
+        return BulkAnswer(changed, refused)
+
+    async def delete(self, id: str) -> None:
+        """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
+        check_id(id)
+        await self._journal.write(lambda connection: self._book.delete(connection, id))
+
+    def watch(self, wanted: BulkRequest) -> Watcher:
+        """Watch the processes that the filter means; with none at all everything. End it with `hub.leave`."""
+        if wanted == BulkRequest():
+            return self.hub.watch(None)
+        return self.hub.watch(None, lambda event, row: queries.fits(wanted, event, row))
+
+    async def known_event(self, seq: int) -> int:
+        """That number of an event; the newest one's when it is of another journal, which was moved away since."""
+        return min(seq, await self._journal.read(queries.newest_event))
+
+    async def events_after(self, seq: int, wanted: BulkRequest, limit: int = 500) -> list[Event]:
+        """State changes and deletions after that number, in order, of the processes that the filter means."""
+        return await self._journal.read(lambda connection: queries.events_after(connection, seq, wanted, limit))
+
+    async def check_ready(self) -> None:
+        """Raises UNAVAILABLE when the server is stopping or the journal takes no writes."""
+        if self._closing:
+            raise problems.UNAVAILABLE("the server is stopping")
+        await self._journal.write(probe)
+
+    async def refresh_metrics(self) -> None:
+        """Bring the gauges up to date: what the journal and the loop know now."""
+        counts, oldest = await self._journal.read(
+            lambda connection: (queries.counts(connection), queries.oldest_queued(connection))
+        )
+        metrics.LIVE.clear()
+        for state, work_type, count in counts:
+            metrics.LIVE.labels(state, work_type).set(count)
+        metrics.QUEUE_AGE.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+        metrics.RUNNING.set(len(self._attempts))
+        metrics.WATCHERS.set(len(self.hub))
+
+    async def log(self, id: str, after: int, limit: int, last: int = 0) -> LogPage:
+        """What the work logged, in order; with `last`, the end of it, so many lines."""
+        await self._attempts.reports.keep_lines()
+        await self.get(id)
+        if last:
+            return LogPage(await self._journal.read(lambda connection: logs.log_end(connection, id, last)))
+        lines, more = await self._journal.read(lambda connection: logs.log_after(connection, id, after, limit))
+        return LogPage(lines, lines[-1].seq if more else None)
+
+    async def _expire_forever(self) -> None:
+        """Forget processes that ended longer than `--keep-ended` ago."""
+        while True:
+            expired = 0
+            with contextlib.suppress(problems.ProblemError):
+                expired = await self._journal.write(self._expire)
+            await asyncio.sleep(0 if expired else _EXPIRE_EVERY)
+
+    def _expire(self, connection: Connection) -> int:
+        return self._book.expire(connection, self._clock.now(connection) - self._settings.keep_ended)
+
+    def _has_undo(self, name: str) -> bool:
+        work = self.registry.get(name)
+        return work is None or work.undo is not None
+
+
+def _check_options(request: StartRequest) -> None:
+    """Raises BAD_PARAMETERS for what the journal can't hold or the engine can't keep."""
+    if request.priority not in _PRIORITIES:
+        raise problems.BAD_PARAMETERS(
+            f"priority is a whole number from {_PRIORITIES[0]} to {_PRIORITIES[-1]}, not {request.priority}",
+            field="priority",
+        )
+    if request.retries is not None and not 0 <= request.retries <= _MOST_RETRIES:
+        raise problems.BAD_PARAMETERS(f"retries is from 0 to {_MOST_RETRIES}, not {request.retries}", field="retries")
+    if request.deadline_s is not None and not 0 < request.deadline_s <= _LONGEST_DEADLINE:
+        raise problems.BAD_PARAMETERS(
+            f"deadline_s is more than 0 seconds and less than a hundred years, not {request.deadline_s:g}",
+            field="deadline_s",
+        )
+    _check_labels(request.labels, "labels")
+
+
+def _check_labels(labels: Mapping[str, str], field: str) -> None:
+    if len(labels) > _MOST_LABELS:
+        raise problems.BAD_PARAMETERS(f"give at most {_MOST_LABELS} labels, not {len(labels)}", field=field)
+    for key, value in labels.items():
+        if not (0 < len(key) <= 128 and len(value) <= 256):
+            raise problems.BAD_PARAMETERS("a label's key has 1 to 128 characters, its value at most 256", field=field)
+
+
+def check_id(id: str) -> None:
+    """Raises BAD_PARAMETERS for what can't be the id of a process."""
+    if not _ID.fullmatch(id):
+        raise problems.BAD_PARAMETERS(
+            "a process id is 1 to 128 of letters, digits, '.', '_', '-', but neither '.' nor '..'", field="id"
+        )

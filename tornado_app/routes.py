@@ -1,0 +1,77 @@
+"""The route table, read from top to bottom: the first line that matches a path takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Matcher, PathMatches
+
+from tornado_app.handlers import docs, health, index
+from tornado_app.handlers import events as event_handlers
+from tornado_app.handlers import files as file_handlers
+from tornado_app.handlers import links as link_handlers
+from tornado_app.handlers import processes as process_handlers
+from tornado_app.handlers.base import BaseHandler, Services
+from tornado_app.handlers.openapi.document import Route
+from tornado_app.handlers.seed import files, processes
+from tornado_app.handlers.uploads import handler as upload_handlers
+
+ID = r"(?P<id>[^/]+)"
+
+
+def routes(services: Services) -> list[Route]:
+    """Every endpoint; the first line that matches a path takes it."""
+    table: list[tuple[str, type[BaseHandler]]] = [
+        # files
+        (r"/v1/files/?", file_handlers.FilesHandler),
+        (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
+        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
+        (r"/v1/links", link_handlers.LinksHandler),
+        (r"/v1/uploads/?", upload_handlers.UploadsHandler),
+        (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
+        # the seed
+        (rf"/{ID}/process/?", processes.ProcessHandler),
+        (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.VerbHandler),
+        (rf"/{ID}/process/resume/?", processes.ResumeHandler),
+        (r"/download/?", files.DownloadHandler),
+        (r"/upload/?", files.UploadHandler),
+        (r"/upload/cancel/?", files.UploadCancelHandler),
+        (r"/health", health.HealthHandler),
+        (r"/health/live", health.LiveHandler),
+        (r"/health/ready", health.ReadyHandler),
+        (r"/metrics", health.MetricsHandler),
+        # processes
+        (r"/v1/work-types", process_handlers.WorkTypesHandler),
+        (r"/v1/processes", process_handlers.ProcessesHandler),
+        (r"/v1/processes/(?P<id>pause|resume|cancel|kill)", process_handlers.BulkHandler),
+        (rf"/v1/processes/{ID}", process_handlers.ProcessHandler),
+        (rf"/v1/processes/{ID}/(?P<verb>pause|resume|cancel|kill)", process_handlers.VerbHandler),
+        (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),
+        (rf"/v1/processes/{ID}/events", event_handlers.ProcessEventsHandler),
+        (r"/v1/events", event_handlers.EventsHandler),
+        # the contract
+        (r"/", index.IndexHandler),
+        (r"/openapi\.json", docs.OpenApiHandler),
+        (r"/docs", docs.DocsHandler),
+        (r"/docs/(?P<file>[^/]+)", docs.ViewerHandler),
+        (r"/problems/(?P<type>[^/]+)", docs.ProblemHandler),
+    ]
+    return [(pattern, handler, {"services": services}) for pattern, handler in table]
+
+
+def matcher(pattern: str, handler: type[BaseHandler]) -> Matcher:
+    """Return the matcher of one line of the table, for the methods that its handler has."""
+    return _ForMethods(pattern, handler.ONLY) if handler.ONLY else PathMatches(pattern)
+
+
+class _ForMethods(PathMatches):
+    """Matches a path for some methods only: a handler that streams bodies in is another one than what sends."""
+
+    def __init__(self, pattern: str, methods: Container[str]) -> None:
+        super().__init__(pattern)
+        self._methods = methods
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return super().match(request) if request.method in self._methods else None

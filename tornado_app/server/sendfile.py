@@ -1,0 +1,268 @@
+"""Sends parts of open files as the body of an answer: by sendfile where nothing stands between file and socket.
+
+This is the one module that knows what lies behind a Tornado connection; its tests fail when Tornado changes that, and
+the pieces that are read off the loop work with any connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import socket
+import termios
+from array import array
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPConnection
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+
+from tornado_app.files import metrics
+from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory, in_memory, lives_in_memory
+from tornado_app.files.store.interface import FileReader, HasDescriptor
+
+PIECE = 1 << 20
+"""Most bytes that one download holds in memory."""
+
+STEP = 4 << 20
+"""Most bytes that one call of sendfile moves, about half a millisecond: then the loop serves others."""
+
+WINDOW = 16 << 20
+"""Most bytes that are brought into memory before sendfile gets them, so that the loop never waits for the disk."""
+
+UNSENT = 64 << 10
+"""About how many bytes wait in a socket beside those that are on their way.
+
+What waits longer has left the processor's cache by the time it goes: more than this costs half as much again of the
+processor, and with TCP_CORK (nginx's tcp_nopush) on top more than twice as much.
+"""
+
+UNSENT_OF_MANY = 512 << 10
+"""The same from `MANY` downloads at once on: they share the cache, so that being woken less often counts for more."""
+
+MANY = 8
+
+
+class Run(Protocol):
+    """Calls a blocking function in a worker thread."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
+
+
+class StalledError(Exception):
+    """The client is there, but has taken nothing for too long."""
+
+
+class FileChangedError(Exception):
+    """The open file was written to while it was sent: what is left does not belong to what went out."""
+
+
+class Transmission:
+    """Sends one answer's bytes. Headers have been flushed before; `abort` may be called at any time.
+
+    A client that reads slowly keeps a socket and a descriptor busy, and at most one piece of memory.
+    """
+
+    _under_way = 0
+
+    def __init__(
+        self, connection: HTTPConnection, reader: FileReader, run: Run, *, is_ready: bool, timeout: float
+    ) -> None:
+        self._connection = connection
+        self._reader = reader
+        self._run = run
+        self._is_ready = is_ready
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = False
+        self._taken = 0
+
+    def abort(self) -> None:
+        """The client has gone: whoever is in `send` or `write` gets a `StreamClosedError`."""
+        self._gone = True
+        self._wake()
+
+    async def write(self, data: bytes) -> None:
+        """Bytes that are not the file's. Raises `StreamClosedError`."""
+        await self._written(self._connection.write(data))
+
+    async def send(self, offset: int, count: int, *, last: bool) -> None:
+        """Send `count` bytes of the file from `offset`.
+
+        With `last` nothing follows: before the end goes out it is made sure that all of it was of one version.
+
+        Raises:
+            StreamClosedError: the client has gone.
+            StalledError: it has taken nothing for `timeout` seconds.
+            FileChangedError: the file is shorter than it was, or has been written to.
+        """
+        stream = plain_stream(self._connection)
+        if stream is not None and isinstance(self._reader, HasDescriptor):
+            offset, count = await self._zero_copy(stream, self._reader.fileno(), offset, count, last)
+        while count:
+            data: bytes = await self._run(self._read, offset, min(count, PIECE), last and count <= PIECE)
+            await self.write(data)
+            metrics.SENT.inc(len(data))
+            offset += len(data)
+            count -= len(data)
+
+    def _read(self, offset: int, count: int, last: bool) -> bytes:
+        data = self._reader.read(offset, count)
+        if not data or (last and self._reader.changed()):
+            raise FileChangedError
+        return data
+
+    def _make_ready(self, fd: int, offset: int, count: int, last: bool) -> bool:
+        """Whether all of the file is in memory for good, so that no further window needs this."""
+        bring_into_memory(fd, offset, count)
+        if last and self._reader.changed():
+            raise FileChangedError
+        return lives_in_memory(os.fstat(fd).st_dev)
+
+    async def _zero_copy(self, stream: IOStream, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
+        """Send by sendfile what can be sent so; what is left, offset and count, is for somebody else."""
+        while stream.writing():  # the headers go first
+            await self._written(stream.write(b""))
+        if stream.closed():  # its socket is gone, and `abort` is still on its way
+            raise StreamClosedError
+        try:
+            # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
+            own = stream.socket.dup()
+        except OSError:
+            return offset, count  # no descriptor is left: pieces need none
+        Transmission._under_way += 1
+        try:
+            with own as sock:
+                sock.setblocking(False)
+                return await self._send_windows(sock, fd, offset, count, last)
+        finally:
+            Transmission._under_way -= 1
+
+    async def _send_windows(self, sock: socket.socket, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
+        limit = WINDOW if self._is_ready else FIRST_WINDOW
+        while count:
+            keep_short(sock, UNSENT if Transmission._under_way < MANY else UNSENT_OF_MANY)
+            window = min(count, limit)
+            ends = last and window == count
+            if ends or not (self._is_ready or in_memory(fd, offset, window)):
+                self._is_ready = await self._run(self._make_ready, fd, offset, window, ends)
+            sent = await self._send_window(sock.fileno(), fd, offset, window)
+            _account(self._connection, sent)
+            metrics.SENT.inc(sent)
+            offset += sent
+            count -= sent
+            if sent < window:
+                break  # no sendfile between these two: read and write do it
+            limit = min(2 * limit, WINDOW)
+        return offset, count
+
+    async def _send_window(self, sock: int, fd: int, offset: int, count: int) -> int:
+        """The bytes that were sent: fewer only where this file and socket can't do it."""
+        sent = 0
+        failure: OSError | None = None
+
+        def step() -> None:
+            nonlocal sent, failure
+            try:
+                moved = os.sendfile(sock, fd, offset + sent, min(STEP, count - sent))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                failure = error
+                self._wake()
+                return
+            sent += moved
+            self._taken += moved
+            if not moved or sent == count:
+                self._wake()
+
+        if self._gone:
+            raise StreamClosedError
+        step()
+        if sent < count and failure is None:
+            self._loop.add_writer(sock, step)
+            try:
+                await self._wait()
+            finally:
+                self._loop.remove_writer(sock)
+        if isinstance(failure, ConnectionError):
+            raise StreamClosedError(failure) from failure
+        if sent < count and failure is None:
+            raise FileChangedError
+        return sent
+
+    async def _written(self, written: asyncio.Future[None]) -> None:
+        """Until a write is through. Tornado leaves its future alone when the connection ends; `abort` does not."""
+        if not written.done():
+            written.add_done_callback(self._wake)
+            await self._wait()
+        elif self._gone or written.exception() is not None:
+            raise StreamClosedError
+
+    async def _wait(self) -> None:
+        """Until something wakes us. Raises `StreamClosedError`, or `StalledError` when the client takes nothing."""
+        if self._gone:
+            raise StreamClosedError
+        self._waiter = self._loop.create_future()
+        self._timer = self._loop.call_later(self._timeout, self._check_stall, self._progress())
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            self._timer.cancel()
+        if self._gone:
+            raise StreamClosedError
+
+    def _check_stall(self, before: int) -> None:
+        now = self._progress()
+        if now != before:
+            self._timer = self._loop.call_later(self._timeout, self._check_stall, now)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(StalledError())
+
+    def _progress(self) -> int:
+        """Something that changes with every byte that the client takes."""
+        stream = getattr(self._connection, "stream", None)
+        written = self._taken + getattr(stream, "_total_write_done_index", 0)
+        return written - waiting(stream.socket) if isinstance(stream, IOStream) and stream.socket else written
+
+    def _wake(self, _: object = None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def plain_stream(connection: HTTPConnection) -> IOStream | None:
+    """The stream below a connection when bytes may go straight to its socket, else None."""
+    if not hasattr(os, "sendfile") or not isinstance(connection, HTTP1Connection):
+        return None
+    stream = connection.stream
+    # TLS puts something between file and socket.
+    if not isinstance(stream, IOStream) or isinstance(stream, SSLIOStream):
+        return None
+    if not isinstance(getattr(connection, "_expected_content_remaining", None), int):
+        return None
+    return stream
+
+
+def _account(connection: HTTPConnection, count: int) -> None:
+    """Tell the connection that this much of its Content-Length has gone out: the private attribute of this module."""
+    connection._expected_content_remaining -= count  # type: ignore[attr-defined]
+
+
+def waiting(sock: socket.socket) -> int:
+    """Bytes that are in a socket and not yet with the client, as far as the system tells."""
+    count = array("i", [0])
+    try:
+        fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return count[0]
+
+
+def keep_short(sock: socket.socket, most: int) -> None:
+    """Let little wait in the socket. What is on its way is not limited: distant readers get as much as before."""
+    if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)
