@@ -14,7 +14,7 @@ from tornado_app import private
 from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
 from tornado_app.files.store.local import reserved_folder
-from tornado_app.handlers.base import NotFoundHandler, Services
+from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.processes import work_context
 from tornado_app.processes.registry import Registry
@@ -34,7 +34,7 @@ BODY_S = 600.0
 class App:
     """A server with its services, from `open` to `close`."""
 
-    def __init__(self, settings: Settings, services: Services, lock: DirectoryLock) -> None:
+    def __init__(self, settings: Settings, services: AppServices, lock: DirectoryLock) -> None:
         self.settings = settings
         self.services = services
         self._lock = lock
@@ -66,7 +66,7 @@ class App:
             lock.release()
             raise
         files.on_event = engine.hub.tell
-        return cls(settings, Services(settings, access, links, engine, files), lock)
+        return cls(settings, AppServices(settings, access, links, engine, files), lock)
 
     def application(self) -> Application:
         """The Tornado application."""

@@ -13,7 +13,7 @@ from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
-from tornado_app.handlers.base import BaseHandler, Services
+from tornado_app.handlers.base import AppServices, BaseHandler
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
 from tornado_app.handlers.uploads import handler as upload_handlers
@@ -21,7 +21,7 @@ from tornado_app.handlers.uploads import handler as upload_handlers
 ID = r"(?P<id>[^/]+)"
 
 
-def routes(services: Services) -> list[Route]:
+def routes(services: AppServices) -> list[Route]:
     """Every endpoint; the first line that matches a path takes it."""
     table: list[tuple[str, type[BaseHandler]]] = [
         # files
@@ -32,12 +32,12 @@ def routes(services: Services) -> list[Route]:
         (r"/v1/uploads/?", upload_handlers.UploadsHandler),
         (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
         # the seed
-        (rf"/{ID}/process/?", processes.ProcessHandler),
-        (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.VerbHandler),
-        (rf"/{ID}/process/resume/?", processes.ResumeHandler),
-        (r"/download/?", files.DownloadHandler),
-        (r"/upload/?", files.UploadHandler),
-        (r"/upload/cancel/?", files.UploadCancelHandler),
+        (rf"/{ID}/process/?", processes.SeedProcessHandler),
+        (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.SeedVerbHandler),
+        (rf"/{ID}/process/resume/?", processes.SeedResumeHandler),
+        (r"/download/?", files.SeedDownloadHandler),
+        (r"/upload/?", files.SeedUploadHandler),
+        (r"/upload/cancel/?", files.SeedUploadCancelHandler),
         (r"/health", health.HealthHandler),
         (r"/health/live", health.LiveHandler),
         (r"/health/ready", health.ReadyHandler),

@@ -19,7 +19,7 @@ import msgspec
 
 from holdfast import calls, wire
 from holdfast._endpoints.call import Answer, Call
-from holdfast._endpoints.sse import Parser, ServerSent
+from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast.errors import (
     APIError,
     ConnectFailed,
@@ -439,7 +439,7 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
     # Is the end, if it has come already, among what was asked for? Else nothing would come any more.
     sure, known = id is None or last == 0, 0
     while True:
-        parser, again = Parser(), False
+        parser, again = EventStreamParser(), False
         error: HoldfastError = ConnectionBroken("the event stream ended")
         try:
             stream = yield Open(call(last))

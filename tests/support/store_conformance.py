@@ -7,19 +7,27 @@ import hashlib
 import pytest
 
 from tornado_app import problems
-from tornado_app.files.store.interface import ABSENT, Expect, FileStore, GrowsInView, HasDescriptor, Joins, StagedData
+from tornado_app.files.store.interface import (
+    ABSENT,
+    FileStore,
+    GrowsInView,
+    HasDescriptor,
+    Joins,
+    Precondition,
+    StagedData,
+)
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def put(store: FileStore, name: str, data: bytes, expect: Expect | None = None) -> None:
+def put(store: FileStore, name: str, data: bytes, expect: Precondition | None = None) -> None:
     """Publish `data` as `name`."""
     staged = store.create(f"put-{abs(hash(name))}", b"{}")
     try:
         staged.write([data])
-        staged.publish(name, sha256(data), expect or Expect())
+        staged.publish(name, sha256(data), expect or Precondition())
     finally:
         staged.discard()
 
@@ -183,8 +191,8 @@ class StoreConformance:
         with pytest.raises(problems.ProblemError) as caught:
             put(store, "a", b"two", ABSENT)
         assert caught.value.kind is problems.FILE_EXISTS
-        put(store, "a", b"two", Expect(etags=frozenset({one})))
-        for expect in (Expect(etags=frozenset({one})), Expect(etags=frozenset())):
+        put(store, "a", b"two", Precondition(etags=frozenset({one})))
+        for expect in (Precondition(etags=frozenset({one})), Precondition(etags=frozenset())):
             with pytest.raises(problems.ProblemError) as caught:
                 put(store, "a", b"three", expect)
             assert caught.value.kind is problems.PRECONDITION_FAILED
@@ -192,10 +200,10 @@ class StoreConformance:
                 store.delete("a", expect)
             assert caught.value.kind is problems.PRECONDITION_FAILED
         with pytest.raises(problems.ProblemError) as caught:
-            put(store, "new", b"", Expect(present=True))
+            put(store, "new", b"", Precondition(present=True))
         assert caught.value.kind is problems.PRECONDITION_FAILED
         assert content(store, "a") == b"two"
-        store.delete("a", Expect(present=True))
+        store.delete("a", Precondition(present=True))
         put(store, "a", b"again", ABSENT)
         assert content(store, "a") == b"again"
 

@@ -24,7 +24,7 @@ class _Call(NamedTuple):
 class _Worker:
     """A thread that makes trips; while it is idle, nobody but who wakes it touches it."""
 
-    def __init__(self, crew: Crew, name: str) -> None:
+    def __init__(self, crew: WorkerThreads, name: str) -> None:
         self.trip: Callable[[], None] | None = None
         self.wake = threading.Lock()
         self.wake.acquire()
@@ -42,7 +42,7 @@ class _Worker:
                 trip = self._crew.next(self)
 
 
-class Crew:
+class WorkerThreads:
     """At most so many threads. The one that came back last goes first: it is still warm.
 
     A ThreadPoolExecutor wakes its threads in turn, and every trip is then ten calls of futex instead of two.
@@ -96,7 +96,7 @@ class Crew:
             worker.thread.join()
 
 
-class Trips:
+class BlockingExecutor:
     """Calls blocking functions in threads. What is asked for in one turn of the loop goes in one trip.
 
     Handing work to a thread and back costs more than a small read does: two wake-ups, and a struggle for the GIL. Calls
@@ -104,7 +104,7 @@ class Trips:
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        self._crew = Crew(threads, name)
+        self._crew = WorkerThreads(threads, name)
         self._asked: deque[_Call] = deque()
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -134,7 +134,7 @@ class Trips:
 class _Trip:
     """Calls that go together. Threads take them from the left; results wait for the loop to fetch them."""
 
-    def __init__(self, calls: deque[_Call], loop: asyncio.AbstractEventLoop, crew: Crew) -> None:
+    def __init__(self, calls: deque[_Call], loop: asyncio.AbstractEventLoop, crew: WorkerThreads) -> None:
         self._calls = calls
         self._loop = loop
         self._crew = crew

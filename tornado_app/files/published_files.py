@@ -11,10 +11,10 @@ from typing import Any, cast
 from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
 from tornado_app.files import readahead
-from tornado_app.files.store.interface import ANYTHING, Expect, FileReader, FileStat, FileStore
+from tornado_app.files.store.interface import ANYTHING, FileReader, FileStat, FileStore, Precondition
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.protocols import conditionals, media_types, ranges
 from tornado_app.protocols.conditionals import Validators, Verdict
@@ -32,7 +32,7 @@ _DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
 
 
 @dataclass(slots=True)
-class Answer:
+class FileAnswer:
     """What a GET or HEAD gets: of one version of a file.
 
     `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
@@ -48,7 +48,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class PutRequest:
     """A file that is being put: write to `writer`. `replaces`: there was one under its name."""
 
     writer: Writer
@@ -64,7 +64,7 @@ class PublishedFiles:
 
     # -- reading
 
-    def fetch(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
+    def fetch(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
         """What a GET with these headers gets.
 
         Raises:
@@ -73,7 +73,7 @@ class PublishedFiles:
         """
         return self._uploads.run(self._fetch, name, _relevant(headers))
 
-    def look(self, name: str, headers: Mapping[str, str]) -> Awaitable[Answer]:
+    def look(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
         """What a HEAD with these headers gets: what a GET without a Range would. Raises as `fetch`."""
         return self._uploads.run(self._look, name, _relevant(headers))
 
@@ -92,11 +92,11 @@ class PublishedFiles:
             prefixes=[item for item in page if isinstance(item, str)],
         )
 
-    def _look(self, name: str, headers: Mapping[str, str]) -> Answer:
+    def _look(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         stat = self._store.stat(name)
-        return Answer(_status("HEAD", name, headers, stat), stat)
+        return FileAnswer(_status("HEAD", name, headers, stat), stat)
 
-    def _fetch(self, name: str, headers: Mapping[str, str]) -> Answer:
+    def _fetch(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         for _ in range(_TRIES):
             reader = self._store.open(name)
             keep = False
@@ -129,7 +129,7 @@ class PublishedFiles:
         digests: Mapping[str, bytes],
         let_go: Callable[[], None],
         client: str = "",
-    ) -> Put:
+    ) -> PutRequest:
         """Begin to replace or create a file; what is written to the writer is it once `finish_put` has been called.
 
         `digests` are what the bytes should have, by hashlib name; `length` is None while it is not known; `client` as
@@ -140,7 +140,7 @@ class PublishedFiles:
         """
         current, expect = await self._uploads.run(self._expect_for_put, name, headers)
         known, checked = self._by_whom(digests)
-        record = Record(
+        record = UploadRecord(
             "put",
             name,
             time.time(),
@@ -152,7 +152,7 @@ class PublishedFiles:
         )
         upload = await self._uploads.create(record, client=client)
         writer = await self._uploads.write(upload, 0, let_go, DigestCheck(checked) if checked else None)
-        return Put(writer, replaces=current is not None)
+        return PutRequest(writer, replaces=current is not None)
 
     def _by_whom(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """The digest that is made of every upload anyway, and those that are to be made of this request."""
@@ -162,7 +162,7 @@ class PublishedFiles:
         sha256 = checked.pop("sha256", None)
         return {} if sha256 is None else {"sha-256": sha256}, checked
 
-    async def finish_put(self, put: Put) -> FileInfo:
+    async def finish_put(self, put: PutRequest) -> FileInfo:
         """Publish what was written in one step. Raises what `Uploads.finish` raises; nothing is kept then."""
         upload = put.writer.upload
         try:
@@ -186,7 +186,7 @@ class PublishedFiles:
             raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
         self._store.delete(name, _expect("DELETE", name, headers, current))
 
-    def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Expect]:
+    def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Precondition]:
         current = self._store.check_target(name)
         return current, _expect("PUT", name, headers, current)
 
@@ -208,26 +208,26 @@ def _relevant(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in _DECISIVE if name in headers}
 
 
-def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> Answer:
+def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
     """Preconditions first, then If-Range and Range (RFC 9110, section 13.2.2)."""
     if not headers:
-        return Answer(200, stat)
+        return FileAnswer(200, stat)
     status = _status("GET", name, headers, stat)
     if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat), time.time()):
-        return Answer(status, stat)
+        return FileAnswer(status, stat)
     spans = ranges.select(headers.get("Range"), stat.size)
     if spans is None:
-        return Answer(200, stat)
+        return FileAnswer(200, stat)
     if not spans:
         raise problems.RANGE_NOT_SATISFIABLE(
             f"{name!r} has {stat.size} bytes; the range {headers['Range'][:100]} is not within them",
             headers={"Content-Range": ranges.unsatisfied(stat.size), "ETag": conditionals.quoted(stat.etag)},
             file_size=stat.size,
         )
-    return Answer(206, stat, spans)
+    return FileAnswer(206, stat, spans)
 
 
-def _extent(answer: Answer) -> tuple[int, int]:
+def _extent(answer: FileAnswer) -> tuple[int, int]:
     """From where and how many bytes are needed in all; several spans count as more than is read at once."""
     if answer.spans is None:
         return 0, answer.stat.size
@@ -255,7 +255,7 @@ def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
         )
 
 
-def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Expect:
+def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Precondition:
     """What must still stand there when a PUT or DELETE takes effect: with preconditions, what they were true of."""
     fault = conditionals.malformed(headers)
     if fault is not None:
@@ -270,10 +270,10 @@ def _expect(method: str, name: str, headers: Mapping[str, str], current: FileSta
     if not any(condition in headers for condition in _CONDITIONS):
         return ANYTHING
     if current is None:
-        return Expect(absent=True)
+        return Precondition(absent=True)
     if headers.get("If-Match", "").strip() == "*":
-        return Expect(present=True)
-    return Expect(etags=frozenset({current.etag}))
+        return Precondition(present=True)
+    return Precondition(etags=frozenset({current.etag}))
 
 
 def _failed(detail: str, **members: Any) -> problems.ProblemError:

@@ -15,7 +15,7 @@ from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.settings import Settings
 
@@ -171,7 +171,7 @@ class SeedFiles:
                 bytes_read=stat.size,
                 is_complete=True,
             )
-        record = Record(
+        record = UploadRecord(
             kind="seed",
             name=name,
             created=time.time(),

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
-from tornado_app.files.blocking_executor import Trips
+from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.uploads.expiry import Upkeep
+from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.workspace import LocalFilesForWork
+from tornado_app.files.workspace import LocalWorkspace
 from tornado_app.settings import Settings, SettingsError
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ class FileService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.on_event: Callable[[Event], None] | None = None
-        self._trips = Trips(_THREADS, "files")
+        self._trips = BlockingExecutor(_THREADS, "files")
 
     async def open(self) -> None:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
@@ -47,7 +47,7 @@ class FileService:
                 await self.run(self.store.close)
             self._trips.close()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
-        self._upkeep = Upkeep(self.uploads, self.settings.upload_expiry)
+        self._upkeep = Expiry(self.uploads, self.settings.upload_expiry)
         self._upkeep.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads)
@@ -72,9 +72,9 @@ class FileService:
         """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
         return self._trips.run(function, *args, **kwargs)
 
-    def for_work(self) -> LocalFilesForWork:
+    def for_work(self) -> LocalWorkspace:
         """The files as work sees them; safe in worker threads."""
-        return LocalFilesForWork(self.settings.files_dir, self.store, reserve=self.settings.reserve_space)
+        return LocalWorkspace(self.settings.files_dir, self.store, reserve=self.settings.reserve_space)
 
     def _emit(self, event: Event) -> None:
         if self.on_event is not None:

@@ -32,7 +32,7 @@ class _Info(msgspec.Struct):
     name: str
 
 
-class LocalFilesForWork:
+class LocalWorkspace:
     """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own.
 
     What is staged belongs to `owner`, letters and digits that stand for one process.
@@ -45,13 +45,13 @@ class LocalFilesForWork:
         self._owner = owner
         self._reserve = reserve
 
-    def of(self, owner: str) -> LocalFilesForWork:
+    def of(self, owner: str) -> LocalWorkspace:
         """The same files for another owner."""
-        return LocalFilesForWork(self._files_dir, self._store, owner, self._reserve)
+        return LocalWorkspace(self._files_dir, self._store, owner, self._reserve)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled for a child process, which opens the directory for itself."""
-        return LocalFilesForWork, (self._files_dir, None, self._owner, self._reserve)
+        return LocalWorkspace, (self._files_dir, None, self._owner, self._reserve)
 
     def list(self, prefix: str = "") -> list[str]:
         """See `FilesForWork`."""

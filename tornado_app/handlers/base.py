@@ -74,7 +74,7 @@ class InFlight:
 
 
 @dataclass
-class Services:
+class AppServices:
     """What the composition root hands to every handler."""
 
     settings: Settings
@@ -95,7 +95,7 @@ class Services:
 class BaseHandler(RequestHandler):
     """Guards a request, answers JSON, and turns every failure into problem details."""
 
-    services: Services
+    services: AppServices
 
     ONLY: ClassVar[tuple[str, ...]] = ()
     """The methods that come here, where another handler has the rest of them on the same path."""
@@ -109,7 +109,7 @@ class BaseHandler(RequestHandler):
     MAY_BE_VISITED = False
     """A link on any page may lead here: a GET changes nothing, and the page that links gets nothing to read."""
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: AppServices) -> None:
         self.services = services
         self.lost = False
         self._allowed_origin: str | None = None

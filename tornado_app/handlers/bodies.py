@@ -12,7 +12,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from tornado_app import problems
-from tornado_app.handlers.base import BaseHandler, Services
+from tornado_app.handlers.base import AppServices, BaseHandler
 
 LINGER_S = 5.0
 
@@ -26,7 +26,7 @@ class BodyHandler(BaseHandler):
     bytes would reset the connection before the client could read why. The methods are not called then.
     """
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: AppServices) -> None:
         super().initialize(services)
         self.refused = False
         self._cut_because = "connection lost"
@@ -102,7 +102,7 @@ class BodyHandler(BaseHandler):
 class JsonHandler(BodyHandler):
     """Takes a JSON body of at most `--max-json-body` bytes."""
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: AppServices) -> None:
         super().initialize(services)
         self._body = bytearray()
 

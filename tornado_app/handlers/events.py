@@ -128,7 +128,7 @@ class ProcessEventsHandler(_Watching):
         await self.watch(id, BulkRequest(ids=[id]), query.after)
 
 
-class _Lines:
+class _EventLines:
     """Events as they go over the wire: those told last are written once, however many watch."""
 
     def __init__(self, most: int = 1024) -> None:
@@ -148,4 +148,4 @@ class _Lines:
         return line
 
 
-line_of = _Lines().of
+line_of = _EventLines().of

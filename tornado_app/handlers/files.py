@@ -16,7 +16,7 @@ from tornado.web import stream_request_body
 from holdfast.wire import FileInfo, FileName, FilePage
 from tornado_app import problems
 from tornado_app.files import metrics
-from tornado_app.files.published_files import Answer, Put
+from tornado_app.files.published_files import FileAnswer, PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.openapi.operation import Content, operation
@@ -167,7 +167,7 @@ class FileHandler(_NamedHandler):
         self._describe(await self.services.files.published.look(name, self.request.headers))
         self.finish()
 
-    def _describe(self, answer: Answer) -> Multipart | None:
+    def _describe(self, answer: FileAnswer) -> Multipart | None:
         """Status and headers; how the body is framed when it has several parts."""
         stat, spans = answer.stat, answer.spans
         self.set_status(answer.status)
@@ -203,7 +203,7 @@ class FileHandler(_NamedHandler):
         wanted = digests.preferred(self.request.headers.get("Want-Repr-Digest"), ("sha-256",))
         return None if wanted is None else digests.write(wanted, bytes.fromhex(stat.sha256))
 
-    async def _send(self, answer: Answer, reader: FileReader, multipart: Multipart | None) -> None:
+    async def _send(self, answer: FileAnswer, reader: FileReader, multipart: Multipart | None) -> None:
         files = self.services.files
         sending = self._sending = Transmission(
             cast(HTTPConnection, self.request.connection),
@@ -279,7 +279,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
 
     ONLY = ("PUT",)
 
-    _put: Put
+    _put: PutRequest
 
     async def begin(self) -> None:
         self._check_whole()

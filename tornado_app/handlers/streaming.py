@@ -10,7 +10,7 @@ from typing import cast
 
 from tornado_app import problems
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.base import Services
+from tornado_app.handlers.base import AppServices
 from tornado_app.handlers.bodies import BodyHandler
 from tornado_app.protocols import parameters
 from tornado_app.protocols.forms import multipart
@@ -28,7 +28,7 @@ class StreamingHandler(BodyHandler):
     once the form's file has begun.
     """
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: AppServices) -> None:
         super().initialize(services)
         self.writer: Writer | None = None
         self.decoder: Decoder | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from holdfast.wire import ENDED, State
 from tornado_app.clocks import steady
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 
 _LOOK_AGAIN = 60.0  # seconds; the loop's timers stand still while the machine sleeps
 _LATE = 0.01
@@ -39,7 +39,7 @@ class Timers:
         """Whether the deadline of that process has passed."""
         return id in self._passed
 
-    def set(self, row: Record, *, deadline: bool) -> None:
+    def set(self, row: ProcessRecord, *, deadline: bool) -> None:
         """Wait for the retry of this row; with `deadline`, for that, too. One that has ended waits for nothing."""
         if row.retry_at is not None and row.state is State.QUEUED:
             left = min(self._longest_retry, max(0.0, row.retry_at - time.time()))

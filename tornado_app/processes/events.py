@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from holdfast.wire import Event
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.schema import DELETED
 
 MOST_WAITING = 1000
@@ -36,7 +36,7 @@ TOO_SLOW = "too slow: come back with Last-Event-ID"
 
 _OF_PROCESSES = frozenset({"state", "deleted", "progress", "log"})
 
-Wants = Callable[[Event, Record | None], bool]
+Wants = Callable[[Event, ProcessRecord | None], bool]
 """Whether a watcher wants an event; with it comes the process that it is of, if it is of one."""
 
 
@@ -47,7 +47,7 @@ class Watcher:
         self.wants = wants
         self.left = False
         self.dropped = ""  # why it gets no more, once it doesn't
-        self.row: Record | None = None  # the process of the newest event that it took, unless it was deleted
+        self.row: ProcessRecord | None = None  # the process of the newest event that it took, unless it was deleted
         self._ordered: deque[Event] = deque()
         self._progress: dict[str, Event] = {}
         self._arrived = asyncio.Event()
@@ -96,12 +96,12 @@ class _Told(NamedTuple):
 
     number: int
     event: Event
-    row: Record | None
+    row: ProcessRecord | None
     to_all: bool  # those who watch everything
     to_its: bool  # those who watch its process
 
 
-class Hub:
+class EventBroker:
     """Everyone who watches. Lives on the loop.
 
     A few watchers are told at once. Where there are many, telling takes turns with the rest of the loop and takes a
@@ -139,7 +139,7 @@ class Hub:
         if not of_id:
             self._by_id.pop(id, None)
 
-    def tell(self, event: Event, row: Record | None = None) -> None:
+    def tell(self, event: Event, row: ProcessRecord | None = None) -> None:
         """Tell everyone whom it concerns. `row` is the process that it is of."""
         self.newest = event.seq or self.newest
         self._number += 1

@@ -14,13 +14,13 @@ from holdfast.wire import Event, ProgressInfo
 from holdfast.work import WorkType
 from tornado_app import problems
 from tornado_app.processes import metrics
-from tornado_app.processes.events import Hub
+from tornado_app.processes.events import EventBroker
 from tornado_app.processes.executors.driver import Control, Yielded
 from tornado_app.processes.executors.interface import Handle
 from tornado_app.processes.executors.log_buffer import Line
-from tornado_app.processes.journal.queries import Record, version
+from tornado_app.processes.journal.queries import ProcessRecord, version
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import Book, SafePoint
+from tornado_app.processes.journal.transitions import SafePoint, Transitions
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -28,7 +28,7 @@ log = logging.getLogger("holdfast.processes")
 _TICK = 0.1  # progress is told at most ten times a second
 
 
-class Run:
+class RunningAttempt:
     """An attempt that runs now, as the engine sees it. `row` is how the journal stands."""
 
     __slots__ = (
@@ -48,7 +48,7 @@ class Run:
         "work",
     )
 
-    def __init__(self, row: Record, work: WorkType, undo: bool) -> None:
+    def __init__(self, row: ProcessRecord, work: WorkType, undo: bool) -> None:
         self.row = row
         self.began_at = row
         self.work = work
@@ -69,7 +69,7 @@ class Run:
         latest = self.control.latest
         return latest is not None and self.began_at.is_surpassed_by(latest.checkpoint, latest.done)
 
-    def current(self) -> Record:
+    def current(self) -> ProcessRecord:
         """The row with the newest progress in place."""
         latest = self.control.latest
         if latest is None or self.undo:
@@ -77,10 +77,17 @@ class Run:
         return msgspec.structs.replace(self.row, done=latest.done, total=latest.total, note=latest.note)
 
 
-class Reports:
+class ProgressReports:
     """Keeps what `runs` report. Lives on the loop."""
 
-    def __init__(self, settings: Settings, journal: Journal, book: Book, hub: Hub, runs: Mapping[str, Run]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        book: Transitions,
+        hub: EventBroker,
+        runs: Mapping[str, RunningAttempt],
+    ) -> None:
         self._interval = settings.journal_interval
         self._journal = journal
         self._book = book
@@ -140,7 +147,7 @@ class Reports:
             run.journaled = yields
             run.progress_is_kept |= point.first
 
-    def keep_now(self, run: Run) -> None:
+    def keep_now(self, run: RunningAttempt) -> None:
         """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
         latest = run.control.latest
         assert latest is not None  # noqa: S101 - called by a yield
@@ -158,7 +165,7 @@ class Reports:
                 run.progress_is_kept |= point.first
                 return
 
-    async def keep_lines(self, run: Run | None = None) -> None:
+    async def keep_lines(self, run: RunningAttempt | None = None) -> None:
         """Write the log lines that wait, and tell them, in order. What can't be written goes on waiting.
 
         Returns once every line of `run` (of all runs) that was said before the call is on disk.
@@ -172,7 +179,7 @@ class Reports:
             if taken:
                 await self._write_lines(taken)
 
-    async def _write_lines(self, taken: list[tuple[Run, list[Line]]]) -> None:
+    async def _write_lines(self, taken: list[tuple[RunningAttempt, list[Line]]]) -> None:
         for run, _ in taken:
             run.lines_in_flight = True
         lines = [(run.row, at, message) for run, some in taken for at, message in some]
@@ -193,6 +200,6 @@ class Reports:
                 self._hub.tell(event, row)
 
 
-def _safe_point(run: Run, latest: Yielded) -> SafePoint:
+def _safe_point(run: RunningAttempt, latest: Yielded) -> SafePoint:
     first = not run.progress_is_kept and run.began_at.is_surpassed_by(latest.checkpoint, latest.done)
     return SafePoint(run.row.id, run.row.attempt, latest, first)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from holdfast.wire import State
 from tornado_app.processes.journal import queries
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import Book, Recovered
+from tornado_app.processes.journal.transitions import Recovered, Transitions
 
 if TYPE_CHECKING:
-    from tornado_app.processes.runner import Attempts
+    from tornado_app.processes.runner import Runner
 
 log = logging.getLogger("holdfast.processes")
 
@@ -29,7 +29,7 @@ _LOOK = 0.01
 class Recovery:
     """Runs once, on the loop, when an earlier server has left something."""
 
-    def __init__(self, journal: Journal, book: Book, attempts: Attempts, found: Recovered) -> None:
+    def __init__(self, journal: Journal, book: Transitions, attempts: Runner, found: Recovered) -> None:
         self._journal = journal
         self._book = book
         self._attempts = attempts
@@ -54,7 +54,7 @@ class Recovery:
         for row in cancelling:
             self._attempts.spawn(self._attempts.roll_back(row))
 
-    async def _try(self, row: Record, patience: float) -> None:
+    async def _try(self, row: ProcessRecord, patience: float) -> None:
         """Let it run alone until it has ended, has made progress, or has stood it that long."""
         insist, write = self._attempts.insist, self._journal.write
         begin = functools.partial(self._book.try_alone, id=row.id)

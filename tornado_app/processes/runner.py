@@ -15,19 +15,26 @@ from holdfast.wire import ENDED, Process, State
 from tornado_app import fault_points, problems
 from tornado_app.processes import metrics
 from tornado_app.processes.deadlines import Timers
-from tornado_app.processes.events import Hub
+from tornado_app.processes.events import EventBroker
 from tornado_app.processes.executors.driver import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.executors.interface import Place
 from tornado_app.processes.journal import queries
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.schema import DELETED
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import ATTEMPTING, BACKOFF_MOST, DEADLINE_PASSED, Batch, Book, Recovered
-from tornado_app.processes.progress import Reports, Run
+from tornado_app.processes.journal.transitions import (
+    ATTEMPTING,
+    BACKOFF_MOST,
+    DEADLINE_PASSED,
+    Batch,
+    Recovered,
+    Transitions,
+)
+from tornado_app.processes.progress import ProgressReports, RunningAttempt
 from tornado_app.processes.recovery import Recovery
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.sent_code import code
-from tornado_app.processes.work_context import LentServices
+from tornado_app.processes.work_context import WorkContext
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -38,7 +45,7 @@ _LAST_WORD = 1.0  # seconds that a stop waits for a journal that does not take w
 _TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
 
-class Attempts:
+class Runner:
     """Everything that runs, by process id. Lives on the loop; the journal is the truth."""
 
     def __init__(
@@ -46,10 +53,10 @@ class Attempts:
         settings: Settings,
         registry: Registry,
         journal: Journal,
-        book: Book,
-        hub: Hub,
+        book: Transitions,
+        hub: EventBroker,
         places: Mapping[str, Place],
-        services: LentServices,
+        services: WorkContext,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -59,8 +66,8 @@ class Attempts:
         self._places = places
         self._services = services
         self._loop = asyncio.get_running_loop()
-        self._runs: dict[str, Run] = {}
-        self.reports = Reports(settings, journal, book, hub, self._runs)
+        self._runs: dict[str, RunningAttempt] = {}
+        self.reports = ProgressReports(settings, journal, book, hub, self._runs)
         self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
         self._undo_slots = asyncio.Semaphore(settings.max_running)
         self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
@@ -114,11 +121,11 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def get(self, id: str) -> Run | None:
+    def get(self, id: str) -> RunningAttempt | None:
         """The attempt of that process that runs now."""
         return self._runs.get(id)
 
-    def asked(self, row: Record) -> None:
+    def asked(self, row: ProcessRecord) -> None:
         """A wish is in the journal: tell the attempt, or roll back what has none."""
         run = self._runs.get(row.id)
         if run is not None and run.row.attempt == row.attempt and not run.undo:
@@ -130,7 +137,7 @@ class Attempts:
         elif row.state is State.CANCELLING and run is None:
             self.spawn(self.roll_back(row))
 
-    def show(self, row: Record) -> Process:
+    def show(self, row: ProcessRecord) -> Process:
         """A row as the wire tells it, with what its running attempt knows better."""
         run = self._runs.get(row.id)
         if run is None or run.row.attempt != row.attempt:
@@ -171,7 +178,7 @@ class Attempts:
         for row, event in batch.changed:
             self._hub.tell(event, row)
 
-    def _drop_staged(self, row: Record) -> None:
+    def _drop_staged(self, row: ProcessRecord) -> None:
         """It will never run again: what it staged and did not publish is of no use."""
         self._done_with.add(queries.owner(row))
         if len(self._done_with) == 1 and not self._closed:
@@ -224,14 +231,14 @@ class Attempts:
             run.overdue = True
             self.spawn(self._end(run))
 
-    async def _end(self, run: Run) -> None:
+    async def _end(self, run: RunningAttempt) -> None:
         """Stop an attempt at its next yield, or else kill it where that can be done."""
         if run.handle is not None:
             run.handle.stop("cancel")
             if not await self.wait_over(run, self._settings.kill_grace):
                 await run.handle.kill(self._settings.kill_grace)
 
-    async def wait_over(self, run: Run, timeout: float) -> bool:
+    async def wait_over(self, run: RunningAttempt, timeout: float) -> bool:
         """Whether the end of that attempt is in the journal, after `timeout` seconds at most."""
         try:
             async with asyncio.timeout(timeout):
@@ -239,7 +246,7 @@ class Attempts:
         except TimeoutError:
             return False
 
-    def _launch(self, row: Record, sent: bytes | None) -> None:
+    def _launch(self, row: ProcessRecord, sent: bytes | None) -> None:
         if self._closed:  # nobody waits for its end any more: it goes back to the queue at the next start
             return
         work = self._registry.get(row.work_type)
@@ -247,7 +254,7 @@ class Attempts:
             error = Failed("UnknownWorkType", self._registry.why_absent(row.work_type))
             self.spawn(self._write_end(row.id, row.attempt, error, None))
             return
-        run = Run(row, work, undo=False)
+        run = RunningAttempt(row, work, undo=False)
         self._runs[row.id] = run
         self._run_in_place(run, sent)
         if self._closing:
@@ -255,7 +262,7 @@ class Attempts:
         if row.deadline is not None and self._timers.has_passed(row.id):  # between two attempts
             self._deadline_has_passed(row.id)
 
-    def _run_in_place(self, run: Run, sent: bytes | None) -> None:
+    def _run_in_place(self, run: RunningAttempt, sent: bytes | None) -> None:
         row = run.row
         control = run.control
         if self._settings.journal_interval == 0 and not run.undo:
@@ -278,16 +285,16 @@ class Attempts:
             log.exception("process %s can't be launched", row.id)
             self._ended(run, Failed(type(error).__name__, f"it can't be launched: {error}", retry=True))
 
-    def _stop(self, run: Run) -> None:
+    def _stop(self, run: RunningAttempt) -> None:
         if run.handle is not None:
             run.handle.stop("shutdown")
 
-    def _ended(self, run: Run, outcome: Outcome) -> None:
+    def _ended(self, run: RunningAttempt, outcome: Outcome) -> None:
         if self._closed:  # cut off by the end of the server: it goes on from its last checkpoint at the next start
             return
         self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
 
-    async def _finish(self, run: Run, outcome: Outcome) -> None:
+    async def _finish(self, run: RunningAttempt, outcome: Outcome) -> None:
         metrics.YIELDS.inc(run.control.yields - run.seen)
         if run.overdue and not isinstance(outcome, Succeeded):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
@@ -298,12 +305,14 @@ class Attempts:
         if row is not None and row.state is State.CANCELLING and not self._closing:
             self.spawn(self.roll_back(row))
 
-    async def _write_end(self, id: str, attempt: int, outcome: Outcome, run: Run | None) -> Record | None:
+    async def _write_end(
+        self, id: str, attempt: int, outcome: Outcome, run: RunningAttempt | None
+    ) -> ProcessRecord | None:
         """Write the end of an attempt down, which frees its slot."""
         latest = run.control.latest if run is not None else None
         shutdown = self._closing
 
-        def end(connection: Connection) -> Record | None:
+        def end(connection: Connection) -> ProcessRecord | None:
             return self._book.ended(connection, id, attempt, outcome, latest, shutdown)
 
         row = await self.insist(f"the end of process {id}", lambda: self._journal.write(end))
@@ -322,14 +331,14 @@ class Attempts:
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: RunningAttempt) -> None:
         run.over.set()
         if self._runs.get(run.row.id) is run:
             del self._runs[run.row.id]
         if not self._runs:
             self._idle.set()
 
-    async def roll_back(self, row: Record) -> None:
+    async def roll_back(self, row: ProcessRecord) -> None:
         """Undo a process that was cancelled, in its place, once at a time."""
         if row.id in self._undoing:
             return
@@ -345,11 +354,11 @@ class Attempts:
             sent = await self.insist(f"the rollback of process {row.id}", read)
         if self._closing:  # nobody might wait for its end any more: it is done at the next start, and once
             return
-        run = Run(row, work, undo=True)
+        run = RunningAttempt(row, work, undo=True)
         self._runs[row.id] = run
         self._run_in_place(run, sent)
 
-    async def _undone(self, run: Run, outcome: Outcome) -> None:
+    async def _undone(self, run: RunningAttempt, outcome: Outcome) -> None:
         self._undo_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
             run.control.lines.put_at_once((time.time(), outcome.trace))
@@ -357,8 +366,8 @@ class Attempts:
         await self._write_undone(run.row, outcome)
         self._forget(run)
 
-    async def _write_undone(self, row: Record, outcome: Outcome) -> None:
-        def undone(connection: Connection) -> Record | None:
+    async def _write_undone(self, row: ProcessRecord, outcome: Outcome) -> None:
+        def undone(connection: Connection) -> ProcessRecord | None:
             return self._book.undone(connection, row.id, row.attempt, outcome)
 
         await self.insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))

@@ -32,7 +32,7 @@ from holdfast.wire import (
 )
 from tornado_app import problems
 from tornado_app.processes import metrics
-from tornado_app.processes.events import Hub, Watcher
+from tornado_app.processes.events import EventBroker, Watcher
 from tornado_app.processes.executors.interface import LoopPlace, Place, ThreadPlace
 from tornado_app.processes.executors.os_process import ProcessPlace
 from tornado_app.processes.journal import logs, queries
@@ -40,16 +40,16 @@ from tornado_app.processes.journal.clock import JournalClock
 from tornado_app.processes.journal.diagnosis import refusal
 from tornado_app.processes.journal.disk import DiskWatch
 from tornado_app.processes.journal.logs import ProcessLogs
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.schema import probe
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import ATTEMPTING, Book, New
+from tornado_app.processes.journal.transitions import ATTEMPTING, New, Transitions
 from tornado_app.processes.registry import Registry, completed, validate
-from tornado_app.processes.runner import Attempts
+from tornado_app.processes.runner import Runner
 from tornado_app.processes.sent_code import check as check_code
 from tornado_app.processes.sent_code import code
 from tornado_app.processes.states import Cause
-from tornado_app.processes.work_context import FilesToLend, LentServices
+from tornado_app.processes.work_context import WorkContext, WorkspaceSource
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -69,19 +69,19 @@ _ID = re.compile(PROCESS_ID)
 class Engine:
     """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
 
-    def __init__(self, settings: Settings, registry: Registry, files: FilesToLend) -> None:
+    def __init__(self, settings: Settings, registry: Registry, files: WorkspaceSource) -> None:
         self.registry = registry
-        self.hub = Hub()
+        self.hub = EventBroker()
         self._settings = settings
-        self._services = LentServices(settings, files)
+        self._services = WorkContext(settings, files)
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
         logs = ProcessLogs(settings.log_size, settings.logs_size)
-        self._book = Book(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
+        self._book = Transitions(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
         self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
         self._places: dict[str, Place] = {}
-        self._attempts: Attempts
+        self._attempts: Runner
         self._clock = JournalClock()
         self._closing = False
 
@@ -93,7 +93,7 @@ class Engine:
             "loop": LoopPlace(self._services),
             "process": ProcessPlace(self._settings, self._services.files, self.registry.module_of),
         }
-        self._attempts = Attempts(
+        self._attempts = Runner(
             self._settings, self.registry, self._journal, self._book, self.hub, self._places, self._services
         )
         self._journal.last = self._book.finish_batch
@@ -118,7 +118,7 @@ class Engine:
         if self._settings.keep_ended > 0:
             self._attempts.spawn(self._expire_forever())
 
-    def _paused_or_resumed(self, changed: Iterable[Record]) -> None:
+    def _paused_or_resumed(self, changed: Iterable[ProcessRecord]) -> None:
         for row in changed:
             self._attempts.asked(row)
 

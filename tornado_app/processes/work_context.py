@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 
 
-class FilesToLend(FilesForWork, Protocol):
+class WorkspaceSource(FilesForWork, Protocol):
     """Files of which each process gets a view: what it stages is its own."""
 
-    def of(self, owner: str) -> FilesToLend:
+    def of(self, owner: str) -> WorkspaceSource:
         """The same files for a process. `owner` stands for it alone, in every journal."""
         ...
 
@@ -36,10 +36,10 @@ class FilesToLend(FilesForWork, Protocol):
         ...
 
 
-class LentServices:
+class WorkContext:
     """Shared by the attempts of one place; everything is made when first asked for."""
 
-    def __init__(self, settings: Settings, files: FilesToLend) -> None:
+    def __init__(self, settings: Settings, files: WorkspaceSource) -> None:
         self.files = files
         self._settings = settings
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class LentServices:
 
     def to(self, owner: str) -> Services:
         """What one process gets."""
-        return _LentTo(self, self.files.of(owner))
+        return _AttemptContext(self, self.files.of(owner))
 
     @property
     def http(self) -> httpx.Client:
@@ -113,10 +113,10 @@ class LentServices:
                 self._http = None
 
 
-class _LentTo:
+class _AttemptContext:
     """The same services for all, and files that are one process's."""
 
-    def __init__(self, services: LentServices, files: FilesForWork) -> None:
+    def __init__(self, services: WorkContext, files: FilesForWork) -> None:
         self._services = services
         self.files = files
         self.database = services.database

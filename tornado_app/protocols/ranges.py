@@ -31,7 +31,7 @@ class Span(NamedTuple):
         return f"bytes {self.first}-{self.last}/{size}"
 
 
-class Part(NamedTuple):
+class RangePart(NamedTuple):
     """What a Content-Range says: the range of a 206 (None in a 416) and the size of the whole (None when not known)."""
 
     first: int | None
@@ -39,18 +39,18 @@ class Part(NamedTuple):
     size: int | None
 
 
-def read_content_range(field: str) -> Part | None:
+def read_content_range(field: str) -> RangePart | None:
     """A Content-Range as a client reads it (section 14.4); None when it is malformed or of another unit."""
     match = _CONTENT_RANGE.fullmatch(field.strip(" \t"))
     if match is None:
         return None
     size = None if match["size"] == "*" else _number(match["size"])
     if match["first"] is None:
-        return None if size is None else Part(None, None, size)
+        return None if size is None else RangePart(None, None, size)
     first, last = _number(match["first"]), _number(match["last"])
     if last < first or (size is not None and last >= size):
         return None
-    return Part(first, last, size)
+    return RangePart(first, last, size)
 
 
 def unsatisfied(size: int) -> str:

@@ -27,7 +27,7 @@ class Access:
         self.token = token
         self.metrics_token = metrics_token
         self.peers = peers
-        self._known: known_servers.Entry | None = None
+        self._known: known_servers.KnownServer | None = None
         self._own: weakref.WeakSet[BaseIOStream] = weakref.WeakSet()
 
     @classmethod
@@ -55,7 +55,7 @@ class Access:
         """Let the user's own programs find the token, where they could not come in without it."""
         if self.peers is not None and not self.peers.can_tell:
             try:
-                self._known = known_servers.Entry(port, self.token)
+                self._known = known_servers.KnownServer(port, self.token)
             except OSError as error:  # a user without a home
                 log.warning("clients have to be given the token, it can't be noted for them: %s", error)
 

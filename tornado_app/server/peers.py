@@ -45,7 +45,7 @@ class End(NamedTuple):
     inode: int
 
 
-class Pair(NamedTuple):
+class SocketPair(NamedTuple):
     """The addresses of a connection as the other end sees them."""
 
     local: IPv4Address | IPv6Address
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
     remote_port: int
 
     @classmethod
-    def of_peer(cls, sock: socket.socket) -> Pair:
+    def of_peer(cls, sock: socket.socket) -> SocketPair:
         """The pair of a connected TCP socket's peer. Raises `OSError` when it is not connected any more."""
         peer, own = sock.getpeername(), sock.getsockname()
         return cls(_plain(peer[0]), peer[1], _plain(own[0]), own[1])
@@ -66,7 +66,7 @@ def _plain(text: str) -> IPv4Address | IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-Lookup = Callable[[Pair], End | None]
+Lookup = Callable[[SocketPair], End | None]
 """The socket at one end of a connection; None when there is none. Raises `OSError` when the kernel does not say."""
 
 
@@ -86,7 +86,7 @@ class Netlink:
         """Give the socket back."""
         self._socket.close()
 
-    def __call__(self, pair: Pair) -> End | None:
+    def __call__(self, pair: SocketPair) -> End | None:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         family = socket.AF_INET if pair.local.version == 4 else socket.AF_INET6
         identity = struct.pack(">HH16s16s", pair.local_port, pair.remote_port, pair.local.packed, pair.remote.packed)
@@ -119,7 +119,7 @@ class Tables:
     def close(self) -> None:
         """Nothing is held."""
 
-    def __call__(self, pair: Pair) -> End | None:
+    def __call__(self, pair: SocketPair) -> End | None:
         for name, forms in self._places(pair):
             with suppress(FileNotFoundError):
                 for line in (self._folder / name).read_text("ascii").splitlines()[1:]:
@@ -128,7 +128,7 @@ class Tables:
                         return End(int(fields[3], 16), int(fields[7]), int(fields[9]))
         return None
 
-    def _places(self, pair: Pair) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _places(self, pair: SocketPair) -> Iterator[tuple[str, tuple[str, str]]]:
         local, remote = pair.local, pair.remote
         if isinstance(local, IPv4Address) and isinstance(remote, IPv4Address):
             yield "tcp", (_hex(local.packed, pair.local_port), _hex(remote.packed, pair.remote_port))
@@ -184,7 +184,7 @@ class Peers:
     def _tcp_uid(self, sock: socket.socket) -> int | None:
         if self._lookup is None:
             return None
-        end = self._lookup(Pair.of_peer(sock))
+        end = self._lookup(SocketPair.of_peer(sock))
         # A socket that was closed has neither owner nor inode left: its zeros are not root's.
         if end is None or end.state not in _HELD or end.inode == 0:
             return None
@@ -207,7 +207,7 @@ def _works(lookup: Lookup) -> bool:
         listener.settimeout(5)
         accepted, _ = listener.accept()
         with accepted:
-            end = lookup(Pair.of_peer(accepted))
+            end = lookup(SocketPair.of_peer(accepted))
             return end is not None and end.uid == os.geteuid() and end.inode > 0 and end.state == _ESTABLISHED
 
 

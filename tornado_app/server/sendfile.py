@@ -45,7 +45,7 @@ UNSENT_OF_MANY = 512 << 10
 MANY = 8
 
 
-class Run(Protocol):
+class FileSpan(Protocol):
     """Calls a blocking function in a worker thread."""
 
     def __call__(self, function: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
@@ -68,7 +68,7 @@ class Transmission:
     _under_way = 0
 
     def __init__(
-        self, connection: HTTPConnection, reader: FileReader, run: Run, *, is_ready: bool, timeout: float
+        self, connection: HTTPConnection, reader: FileReader, run: FileSpan, *, is_ready: bool, timeout: float
     ) -> None:
         self._connection = connection
         self._reader = reader

@@ -27,7 +27,7 @@ class Command(msgspec.Struct):
     values: dict[str, str | int | float] = {}
 
 
-class _At(msgspec.Struct):
+class _CommandCheckpoint(msgspec.Struct):
     """The program that runs, or is stopped, and the lines that it has written. A start over begins at line 0."""
 
     pid: int
@@ -35,7 +35,7 @@ class _At(msgspec.Struct):
     lines: int
 
 
-@work_type("command", params=Command, checkpoint=_At)
+@work_type("command", params=Command, checkpoint=_CommandCheckpoint)
 def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
     """Run a program that the server's settings name; its output is the log.
 
@@ -96,21 +96,21 @@ def _arguments(params: Command, setting: Callable[[str], Any]) -> list[str]:
         raise WorkError(f"command {params.name}: {error}") from None
 
 
-def _start(job: Job[Command]) -> tuple[Program, _At]:
+def _start(job: Job[Command]) -> tuple[Program, _CommandCheckpoint]:
     if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept
         job.log("the program that ran before is gone; starting it over")
     environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
     arguments = _arguments(job.params, job.setting)
     grace = job.setting("kill_grace")
     program = Program(arguments, grace=grace, environment=environment, claim=_claim(job))
-    return program, _At(program.pid, program.started, 0)
+    return program, _CommandCheckpoint(program.pid, program.started, 0)
 
 
 def _claim(job: Job[Command]) -> Path:
     return claims.path_of(job.setting("data_dir"), "command", job.key)
 
 
-def _found_again(job: Job[Command]) -> tuple[Program, _At] | None:
+def _found_again(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None:
     """The program that an earlier attempt left, when it is the one that the checkpoint means."""
     left, at = job.take(), job.checkpoint
     if not isinstance(left, Program):

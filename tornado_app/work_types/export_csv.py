@@ -43,7 +43,7 @@ class ExportCsv(msgspec.Struct):
     spreadsheet: bool = False
 
 
-class _At(msgspec.Struct):
+class _ExportCheckpoint(msgspec.Struct):
     """`after` is the key of the last row that is in the first `byte` bytes of what is staged; `kind` is its type.
 
     `total` rows were there at the start. `order` is the one that the rows came in, "" by an earlier version.
@@ -57,7 +57,7 @@ class _At(msgspec.Struct):
     order: str = ""
 
 
-@work_type("export-csv", params=ExportCsv, checkpoint=_At)
+@work_type("export-csv", params=ExportCsv, checkpoint=_ExportCheckpoint)
 def export_csv(job: Job[ExportCsv]) -> Generator[Progress, None, dict[str, Any]]:
     """Write what a SELECT finds in a database into a CSV file, ordered by a unique column, a batch a transaction.
 
@@ -68,7 +68,7 @@ def export_csv(job: Job[ExportCsv]) -> Generator[Progress, None, dict[str, Any]]
     source = _source(job)
     staged = job.files.stage(job.params.file_name, f"export-csv-{job.id}")
     order = source.order()
-    at = _begun(job, staged, order) or _At("", None, 0, 0, source.count(), order.name)
+    at = _begun(job, staged, order) or _ExportCheckpoint("", None, 0, 0, source.count(), order.name)
     staged.truncate(at.byte)
     while True:
         page = source.page(order, at.kind, at.after, job.params.batch_rows)
@@ -98,9 +98,9 @@ def _query(params: ExportCsv) -> str:
     return params.query.strip().removesuffix(";")
 
 
-def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _At | None:
+def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _ExportCheckpoint | None:
     """Where an earlier attempt stands; None when there was none, or its bytes can't be gone on from."""
-    at: _At | None = job.checkpoint
+    at: _ExportCheckpoint | None = job.checkpoint
     if at is None:
         return None
     if staged.tell() < at.byte:
@@ -112,7 +112,7 @@ def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _At | None:
     return msgspec.structs.replace(at, order=order.name)
 
 
-def _check_whole(at: _At, now: int) -> None:
+def _check_whole(at: _ExportCheckpoint, now: int) -> None:
     """Raise `WorkError` when fewer rows were written than the SELECT has held all the time."""
     least = min(at.total, now)
     if at.rows < least:
@@ -146,11 +146,11 @@ def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
         raise WorkError(f"values can't be named {AFTER}, {LIMIT} or {MOST}: choose another name")
 
 
-def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _At) -> _At:
+def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _ExportCheckpoint) -> _ExportCheckpoint:
     """Append a page, with the header in front of the first; the new position."""
-    out = _Lines(staged)
+    out = _CsvText(staged)
     # Python before 3.13 puts only those line breaks into quotes that are in the terminator.
-    writer = csv.writer(out, delimiter=params.delimiter, lineterminator=_Lines.TERMINATOR)
+    writer = csv.writer(out, delimiter=params.delimiter, lineterminator=_CsvText.TERMINATOR)
     field = _defused if params.spreadsheet else _field
     if at.byte == 0:
         writer.writerow([field(name) for name in page.columns])
@@ -162,7 +162,7 @@ def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _At) -> _At:
     return msgspec.structs.replace(at, kind=kind, after=after, byte=staged.tell(), rows=at.rows + len(page.rows))
 
 
-class _Lines:
+class _CsvText:
     """Takes the lines of a `csv.writer` and ends each with a line feed."""
 
     TERMINATOR = "\r\n"

@@ -14,11 +14,11 @@ import msgspec
 from holdfast.work import Job, Progress, StagedFile, WorkError, work_type
 from tornado_app.files import names
 from tornado_app.protocols import dates
-from tornado_app.protocols.ranges import Part, read_content_range
+from tornado_app.protocols.ranges import RangePart, read_content_range
 
 # `reach` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
 if TYPE_CHECKING:
-    from tornado_app.work_types.url_policy import Answer, Reach
+    from tornado_app.work_types.url_policy import FetchedResponse, UrlPolicy
 
 _SAFE_POINT_BYTES = 1 << 20
 _SAFE_POINT_SECONDS = 0.2
@@ -44,7 +44,7 @@ class TryAgain(WorkError):
     """It may go better later."""
 
 
-class _At(msgspec.Struct, frozen=True):
+class _FetchCheckpoint(msgspec.Struct, frozen=True):
     """`byte` bytes of `total` (None: unknown) are staged; `validator` is what If-Range needs, "" when there is none."""
 
     byte: int = 0
@@ -57,7 +57,7 @@ class _At(msgspec.Struct, frozen=True):
         return Progress(self.byte, self.total, self, f"{self.byte}{of} bytes")
 
 
-@work_type("fetch", params=Fetch, checkpoint=_At, retries=8, retry_on=(TryAgain,))
+@work_type("fetch", params=Fetch, checkpoint=_FetchCheckpoint, retries=8, retry_on=(TryAgain,))
 def fetch(job: Job[Fetch]) -> Generator[Progress, None, dict[str, Any]]:
     """Download a URL into the files directory. The file appears under its name when it is whole.
 
@@ -66,10 +66,10 @@ def fetch(job: Job[Fetch]) -> Generator[Progress, None, dict[str, Any]]:
     """
     name = _file_name(job.params)
     staged = job.files.stage(name, f"fetch-{job.id}")
-    at: _At = job.checkpoint or _At()
+    at: _FetchCheckpoint = job.checkpoint or _FetchCheckpoint()
     if staged.tell() < at.byte:
         job.log(f"the {at.byte} bytes that were fetched before are gone; starting over")
-        at = _At()
+        at = _FetchCheckpoint()
     staged.truncate(at.byte)
     if not at.whole:
         at = yield from _all(job, staged, at)
@@ -102,17 +102,17 @@ def _file_name(params: Fetch) -> str:
     return name
 
 
-def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, None, _At]:
+def _all(job: Job[Fetch], staged: StagedFile, at: _FetchCheckpoint) -> Generator[Progress, None, _FetchCheckpoint]:
     """Request after request until the file is whole.
 
     One that gains nothing may be a file that has changed, once; another one is for a later attempt. Those that gain
     little come slower and slower.
     """
-    from tornado_app.work_types.url_policy import Reach
+    from tornado_app.work_types.url_policy import UrlPolicy
 
     allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
     most, changed, wait = at.byte, False, _FIRST_WAIT
-    with closing(Reach(allowed, private=private, stopping=lambda: job.stopping)) as reach:
+    with closing(UrlPolicy(allowed, private=private, stopping=lambda: job.stopping)) as reach:
         while True:
             before = at.byte
             at, revoked = yield from _request(job, reach, staged, at)
@@ -132,7 +132,7 @@ def _all(job: Job[Fetch], staged: StagedFile, at: _At) -> Generator[Progress, No
                 yield from _pause(at, wait)
 
 
-def _pause(at: _At, seconds: float) -> Generator[Progress, None, None]:
+def _pause(at: _FetchCheckpoint, seconds: float) -> Generator[Progress, None, None]:
     """Wait, with a safe point every moment."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
@@ -140,7 +140,9 @@ def _pause(at: _At, seconds: float) -> Generator[Progress, None, None]:
         time.sleep(min(left, _FIRST_WAIT))
 
 
-def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Generator[Progress, None, tuple[_At, bool]]:
+def _request(
+    job: Job[Fetch], reach: UrlPolicy, staged: StagedFile, at: _FetchCheckpoint
+) -> Generator[Progress, None, tuple[_FetchCheckpoint, bool]]:
     """One request, from where it stands; where it stands afterwards, be the answer whole or cut.
 
     Also whether it ended because the work was to stop, which was revoked.
@@ -150,7 +152,7 @@ def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Gene
     if at.byte and not at.validator:
         job.log(f"the server names no version of the file to continue at byte {at.byte}; starting over")
         staged.truncate(0)
-        at = _At()
+        at = _FetchCheckpoint()
     before = at.byte
     headers = {"Range": f"bytes={at.byte}-", "If-Range": at.validator} if at.byte else {}
     try:
@@ -182,7 +184,9 @@ def _request(job: Job[Fetch], reach: Reach, staged: StagedFile, at: _At) -> Gene
     return at, False
 
 
-def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tuple[_At, int | None]:
+def _begin(
+    job: Job[Fetch], answer: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint
+) -> tuple[_FetchCheckpoint, int | None]:
     """Where the answer's body belongs, and how many bytes of it at most (0: none is wanted; None: all).
 
     Raises `WorkError` when there is no file, or no room for it.
@@ -197,7 +201,7 @@ def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tupl
             return _begin_part(answer, staged, at, part)
         job.log(f"the file has changed since its first {at.byte} bytes were fetched; starting over")
         staged.truncate(0)
-        return _At(), 0
+        return _FetchCheckpoint(), 0
     if answer.status != 200:
         kind = TryAgain if answer.status >= 500 or answer.status in _LATER else WorkError
         raise kind(f"{answer.url} answered with status {answer.status}")
@@ -208,10 +212,12 @@ def _begin(job: Job[Fetch], answer: Answer, staged: StagedFile, at: _At) -> tupl
         staged.truncate(0)
     total = _length(headers)
     staged.reserve(total or 0)
-    return _At(0, total, validator), None
+    return _FetchCheckpoint(0, total, validator), None
 
 
-def _begin_part(answer: Answer, staged: StagedFile, at: _At, part: Part) -> tuple[_At, int]:
+def _begin_part(
+    answer: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint, part: RangePart
+) -> tuple[_FetchCheckpoint, int]:
     """A part that goes on where it stands."""
     assert part.first is not None and part.last is not None  # noqa: PT018, S101 - it is no answer 416
     _refuse_coded(answer)
@@ -227,7 +233,7 @@ def _begin_part(answer: Answer, staged: StagedFile, at: _At, part: Part) -> tupl
     return msgspec.structs.replace(at, total=total), wanted
 
 
-def _refuse_coded(answer: Answer) -> None:
+def _refuse_coded(answer: FetchedResponse) -> None:
     """Refuse what would be stored in another coding than the file's own (RFC 9110, section 8.4)."""
     coding = answer.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
@@ -242,7 +248,7 @@ def _length(headers: dict[str, str]) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-def _same(at: _At, validator: str, size: int | None) -> bool:
+def _same(at: _FetchCheckpoint, validator: str, size: int | None) -> bool:
     """Whether a part is of the version that is here. It need not repeat a date (RFC 9110, section 15.3.7)."""
     other_tag = validator.startswith('"') and at.validator.startswith('"') and validator != at.validator
     return not other_tag and (size is None or at.total is None or size == at.total)

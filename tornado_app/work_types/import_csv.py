@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, StatementError
 
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.work_types.tables import import_tables
-from tornado_app.work_types.tables.csv_lines import AGAIN, Lines, NotText, TooLong, TooManyFields
+from tornado_app.work_types.tables.csv_lines import AGAIN, CsvLines, NotText, TooLong, TooManyFields
 from tornado_app.work_types.tables.databases import as_sentence, interruptible, is_disconnect, sentence
 from tornado_app.work_types.tables.import_tables import OWNER, Position
 from tornado_app.work_types.wording import counted
@@ -173,7 +173,7 @@ class _Records(Iterator[list[str | None]]):
         # A row may be a little longer than its longest field; so neither is ever built up without an end.
         self._longest = most + _HEADER
         compression = params.compression
-        self.lines = Lines(file, params.file_name, params.encoding, compression, params.delimiter, self._longest)
+        self.lines = CsvLines(file, params.file_name, params.encoding, compression, params.delimiter, self._longest)
         # The module has one limit for all; what a row may have is counted line by line.
         csv.field_size_limit(max(csv.field_size_limit(), most))
         self.seek(0, 0)

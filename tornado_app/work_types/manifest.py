@@ -22,7 +22,7 @@ class Manifest(msgspec.Struct):
     prefix: str = ""
 
 
-class _At(msgspec.Struct):
+class _ManifestCheckpoint(msgspec.Struct):
     """`name` is the file in hand, of which `byte` bytes were hashed; `staged` bytes of the list are written."""
 
     name: str = ""
@@ -32,17 +32,17 @@ class _At(msgspec.Struct):
     done: int = 0
 
 
-@work_type("manifest", params=Manifest, checkpoint=_At)
+@work_type("manifest", params=Manifest, checkpoint=_ManifestCheckpoint)
 def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
     """SHA-256 and size of every file under the files directory, written to `SHA256SUMS` there.
 
     `sha256sum -c SHA256SUMS` checks it. There is a checkpoint for each file and each 64 MiB; a file that a stop cut in
     two is hashed again from its start when it goes on, since a digest's state can't be kept in a checkpoint.
     """
-    at: _At = job.checkpoint or _At()
+    at: _ManifestCheckpoint = job.checkpoint or _ManifestCheckpoint()
     staged = job.files.stage(MANIFEST, f"manifest-{job.id}")
     if staged.tell() < at.staged:  # it was published just before a crash: make the list anew
-        at = _At()
+        at = _ManifestCheckpoint()
     staged.truncate(at.staged)
     names = [name for name in job.files.list(job.params.prefix) if name != MANIFEST]
     sizes = {name: _size(job, name) for name in names}
@@ -65,7 +65,7 @@ def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
             continue
         staged.write(_line(digest.hexdigest(), name))
         start += hashed
-        at = _At(name=name, staged=staged.tell(), files=at.files + 1, done=start)
+        at = _ManifestCheckpoint(name=name, staged=staged.tell(), files=at.files + 1, done=start)
         yield Progress(start, total, at, counted(at.files, "file"))
     return {"files": at.files, "bytes": start, "file_name": MANIFEST, "sha256": staged.publish()}
 

@@ -48,7 +48,7 @@ class Notebook(msgspec.Struct):
     allow_errors: bool = False
 
 
-class _At(msgspec.Struct):
+class _NotebookCheckpoint(msgspec.Struct):
     """`cells` of `total` cells are done and published, in the kernel that this process and file lead to.
 
     `ended`: the last of them has called sys.exit(0), so no more are run.
@@ -78,11 +78,11 @@ class Session:
         """As it was executed so far."""
         return self.client.nb
 
-    def at(self) -> _At:
+    def at(self) -> _NotebookCheckpoint:
         """Where it stands."""
         program = self.kernel.program
         file = str(self.kernel.connection_file)
-        return _At(self.cells, len(self.notebook.cells), program.pid, program.started, file, self.ended)
+        return _NotebookCheckpoint(self.cells, len(self.notebook.cells), program.pid, program.started, file, self.ended)
 
     def kill(self) -> None:
         """Have the cell interrupted; the second time end the kernel. From any thread."""
@@ -108,7 +108,7 @@ class Session:
         self.kernel.close()
 
 
-@work_type("notebook", params=Notebook, checkpoint=_At)
+@work_type("notebook", params=Notebook, checkpoint=_NotebookCheckpoint)
 def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
     """Execute a notebook from the files directory, cell by cell; the executed notebook is written after every cell.
 
@@ -118,7 +118,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
     starts over, and the log says so.
     """
     output = _output_name(job.params, job.id)
-    at: _At | None = job.checkpoint
+    at: _NotebookCheckpoint | None = job.checkpoint
     if at is not None and (at.ended or at.cells == at.total):
         end(job)
     else:
@@ -238,7 +238,7 @@ def _start(job: Job[Notebook]) -> Session:
     return Session(kernel, client)
 
 
-def _found_again(job: Job[Notebook], at: _At | None) -> Session | None:
+def _found_again(job: Job[Notebook], at: _NotebookCheckpoint | None) -> Session | None:
     """What an earlier attempt left, when it is what the checkpoint means and its kernel lives."""
     session = job.take()
     if not isinstance(session, Session):

@@ -31,7 +31,7 @@ class ToStop(Exception):
     """The work is asked to stop while it waits for bytes."""
 
 
-class Answer:
+class FetchedResponse:
     """The head of an answer, and its body as it comes."""
 
     def __init__(self, url: httpx.URL, response: httpcore.Response) -> None:
@@ -48,7 +48,7 @@ class Answer:
         return self._response.iter_stream()
 
 
-class Reach:
+class UrlPolicy:
     """An HTTP client for one attempt. It connects directly: proxies of the environment would resolve for themselves."""
 
     def __init__(self, allowed: Sequence[str], *, private: bool, stopping: Callable[[], object]) -> None:
@@ -58,7 +58,7 @@ class Reach:
         )
 
     @contextmanager
-    def get(self, url: str, headers: dict[str, str]) -> Iterator[Answer]:
+    def get(self, url: str, headers: dict[str, str]) -> Iterator[FetchedResponse]:
         """GET, following redirects; every URL on the way must be allowed.
 
         Raises:
@@ -73,7 +73,7 @@ class Reach:
                 headers=[*_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())],
                 extensions={"timeout": _TIMEOUTS},
             ) as response:
-                answer = Answer(target, response)
+                answer = FetchedResponse(target, response)
                 location = answer.headers.get("location")
                 if answer.status not in _REDIRECTS or location is None:
                     yield answer

@@ -22,8 +22,8 @@ from holdfast._client.sent_code import code_request
 from holdfast._endpoints.call import Call, T
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
 from holdfast._transfers.handles import AsyncTransfer
-from holdfast._transfers.job import Job as TransferJob
-from holdfast._transfers.job import R, Surroundings
+from holdfast._transfers.job import R, TransferContext
+from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State
 from holdfast.work import Job
@@ -151,8 +151,8 @@ class AsyncClient(ShowsServer):
         return transfer
 
     @property
-    def _around(self) -> Surroundings:
-        return Surroundings(self.base_url, self._patience)
+    def _around(self) -> TransferContext:
+        return TransferContext(self.base_url, self._patience)
 
     @property
     def _retries(self) -> Retries:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from holdfast import calls, plans, wire
 from holdfast._client.display import ShowsFiles
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
-from holdfast._local_files.records import Record, pending, records_dir
+from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
 from holdfast._local_files.walk import Links
-from holdfast._transfers.download import Download, Target
+from holdfast._transfers.download import DownloadJob, Target
 from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._transfers.handles import AsyncTransfer
 from holdfast._transfers.reader import AsyncRemoteFile, Reading
-from holdfast._transfers.upload import Upload
+from holdfast._transfers.upload import UploadJob
 
 if TYPE_CHECKING:
     from holdfast._async.client import AsyncClient
@@ -61,7 +61,7 @@ class AsyncFiles(ShowsFiles):
             TypeError: `content` is none of these, or a file that is open as text.
         """
         return self._client._begin(
-            Upload(
+            UploadJob(
                 self._client._around,
                 source_of(content),
                 name or name_of(content),
@@ -99,7 +99,7 @@ class AsyncFiles(ShowsFiles):
             limit: bytes a second at most.
         """
         return self._client._begin(
-            Download(
+            DownloadJob(
                 self._client._around,
                 name,
                 Target.of(to),
@@ -258,7 +258,7 @@ class AsyncTransfers:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    def pending(self) -> list[Record]:
+    def pending(self) -> list[ResumeRecord]:
         """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
 
         Those that are running now are among them. It reads the disk at once; `asyncio.to_thread` keeps that off the
@@ -266,11 +266,11 @@ class AsyncTransfers:
         """
         return [*pending(records_dir(), self._client.base_url)]
 
-    def resume(self, record: Record) -> AsyncTransfer[Any]:
+    def resume(self, record: ResumeRecord) -> AsyncTransfer[Any]:
         """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
         return self._client._begin(job_of(record, self._client._around))
 
-    async def cancel(self, record: Record) -> None:
+    async def cancel(self, record: ResumeRecord) -> None:
         """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
 
         Raises:

@@ -14,7 +14,7 @@ class ServerSent:
     id: str
 
 
-class Parser:
+class EventStreamParser:
     """Feed it bytes, get events. What is not finished by a blank line is kept for the next bytes.
 
     `last_id` is what `Last-Event-ID` says when the stream is taken up again.

@@ -24,7 +24,7 @@ def state_dir() -> Path:
     return platformdirs.user_state_path("holdfast", appauthor=False)
 
 
-class Entry:
+class KnownServer:
     """A server's note, from its start to `close`; a lock on it shows that the server runs."""
 
     def __init__(self, port: int, token: str) -> None:

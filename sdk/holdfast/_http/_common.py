@@ -230,7 +230,7 @@ class Requests:
         return self.connection.root + call.path
 
 
-class Body:
+class RequestBody:
     """How much of a body of known length is still to come, and whether it may be read past h11.
 
     h11 hands out all that it holds with the first piece of a body (`h11._readers.ContentLengthReader`), so after it the

@@ -18,8 +18,8 @@ from holdfast._endpoints.call import Call
 from holdfast._http._common import (
     BUFFER,
     NEW_WIRE,
-    Body,
     Connection,
+    RequestBody,
     Requests,
     SyncTransport,
     answer_of,
@@ -36,7 +36,7 @@ class _SyncStream(plans.Stream):
         self.answer = answer_of(response)
         self._response = response
         self._chunks = response.iter_raw()
-        self._body = Body(response)
+        self._body = RequestBody(response)
         self._socket: socket.socket | None = None
         self._buffer = memoryview(b"")
 

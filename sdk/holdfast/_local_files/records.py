@@ -18,7 +18,7 @@ from holdfast._environment.known_servers import state_dir
 from holdfast._local_files.sources import is_at
 from holdfast.errors import TransferBusy
 
-__all__ = ["PartMark", "PartUpload", "Record", "RecordFile", "records_dir"]
+__all__ = ["PartMark", "PartUpload", "RecordFile", "ResumeRecord", "records_dir"]
 
 
 class PartUpload(msgspec.Struct):
@@ -56,7 +56,7 @@ class Came(msgspec.Struct, frozen=True):
         return cls(name, etag, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-class Record(msgspec.Struct):
+class ResumeRecord(msgspec.Struct):
     """A transfer that has begun. Says nothing that is secret: no token, no credentials in the URL.
 
     One of a `folder` has the prefix of its names as `name` (`./` for none), and the local folder as `path`; those of
@@ -106,12 +106,12 @@ def server_of(base_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str) -> Record:
+def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str) -> ResumeRecord:
     """A record of a transfer that begins now."""
-    return Record(kind, server_of(base_url), name, path, datetime.now(UTC))
+    return ResumeRecord(kind, server_of(base_url), name, path, datetime.now(UTC))
 
 
-def new_folder(kind: Literal["upload", "download"], base_url: str, prefix: str, path: str) -> Record:
+def new_folder(kind: Literal["upload", "download"], base_url: str, prefix: str, path: str) -> ResumeRecord:
     """A record of a folder's transfer that begins now."""
     record = new(kind, base_url, prefix or "./", path)
     record.folder = True
@@ -131,7 +131,7 @@ class RecordFile:
         self._lock_path = folder / f"{key}.lock"
         self._lock: int | None = None
 
-    def take(self) -> Record | None:
+    def take(self) -> ResumeRecord | None:
         """Hold it, and what it says; None when there is none or it can't be read.
 
         Raises:
@@ -156,7 +156,7 @@ class RecordFile:
         """Whether this transfer holds it."""
         return self._lock is not None
 
-    def save(self, record: Record) -> None:
+    def save(self, record: ResumeRecord) -> None:
         """Write it, whole or not at all."""
         fresh = self.path.with_suffix(".new")
         fresh.unlink(missing_ok=True)  # of a process that was killed
@@ -178,7 +178,7 @@ class RecordFile:
             self._lock = None
 
 
-def _encode(record: Record) -> bytes:
+def _encode(record: ResumeRecord) -> bytes:
     """JSON; a path that is not UTF-8 keeps its bytes, as escapes of the surrogates that stand for them."""
     try:
         return msgspec.json.encode(record)
@@ -186,14 +186,14 @@ def _encode(record: Record) -> bytes:
         return json.dumps(msgspec.to_builtins(record)).encode()
 
 
-def _decode(data: bytes) -> Record:
+def _decode(data: bytes) -> ResumeRecord:
     try:
-        return msgspec.json.decode(data, type=Record)
+        return msgspec.json.decode(data, type=ResumeRecord)
     except msgspec.DecodeError:
-        return msgspec.convert(json.loads(data), Record)
+        return msgspec.convert(json.loads(data), ResumeRecord)
 
 
-def read(path: Path) -> Record | None:
+def read(path: Path) -> ResumeRecord | None:
     """The record in a file; None for what is none, such as one of a later version or of another user."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -205,19 +205,19 @@ def read(path: Path) -> Record | None:
     return record if record.version in (1, 2) else None
 
 
-def pending(folder: Path, base_url: str) -> Iterator[Record]:
+def pending(folder: Path, base_url: str) -> Iterator[ResumeRecord]:
     """Every record of a server, oldest first; that of a folder stands for those of its files."""
     found = [record for record in _all(folder) if record.server == server_of(base_url)]
     folders = {record.key for record in found if record.folder}
     yield from sorted((r for r in found if r.within not in folders), key=lambda record: record.created)
 
 
-def within(folder: Path, key: str) -> Iterator[Record]:
+def within(folder: Path, key: str) -> Iterator[ResumeRecord]:
     """Records of files that a folder's transfer has begun and not ended."""
     return (record for record in _all(folder) if record.within == key)
 
 
-def _all(folder: Path) -> Iterator[Record]:
+def _all(folder: Path) -> Iterator[ResumeRecord]:
     return (record for path in [*folder.glob("*.json")] if (record := read(path)) is not None)
 
 

@@ -228,7 +228,7 @@ def _pieces_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
         yield piece
 
 
-class Follower:
+class HashWorker:
     """Takes the SHA-256 of a file while it grows, on a thread of its own: hashing overlaps the transfer.
 
     It reads back what was written; that comes from the page cache, and so works for segments that arrive in any order

@@ -41,14 +41,14 @@ def checked_links(links: str) -> Links:
 
 
 @dataclass
-class Found:
+class FoundFile:
     """Sizes of the files by their names below the folder, and reasons by the names of what is left out."""
 
     files: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def walk(folder: Path, links: Links) -> Found:
+def walk(folder: Path, links: Links) -> FoundFile:
     """Look through a folder. Hidden files are files like any other.
 
     Raises:
@@ -57,7 +57,7 @@ def walk(folder: Path, links: Links) -> Found:
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
-    found = Found()
+    found = FoundFile()
     root = os.path.realpath(folder)
     status = os.stat(root)
     waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", ((status.st_dev, status.st_ino),))]
@@ -87,7 +87,7 @@ def walk(folder: Path, links: Links) -> Found:
                 found.left_out[name] = reason
             else:
                 found.files[name] = status.st_size
-    return Found(dict(sorted(found.files.items())), dict(sorted(found.left_out.items())))
+    return FoundFile(dict(sorted(found.files.items())), dict(sorted(found.left_out.items())))
 
 
 def _follow(entry: os.DirEntry[str], links: Links, root: str) -> os.stat_result | str:

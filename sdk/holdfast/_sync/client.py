@@ -21,8 +21,8 @@ from holdfast._endpoints.call import Call, T
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._sync.files import Files, Seed, Transfers
 from holdfast._transfers.handles import Transfer
-from holdfast._transfers.job import Job as TransferJob
-from holdfast._transfers.job import R, Surroundings
+from holdfast._transfers.job import R, TransferContext
+from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State
 from holdfast.work import Job
@@ -151,8 +151,8 @@ class Client(ShowsServer):
         return transfer
 
     @property
-    def _around(self) -> Surroundings:
-        return Surroundings(self.base_url, self._patience)
+    def _around(self) -> TransferContext:
+        return TransferContext(self.base_url, self._patience)
 
     @property
     def _retries(self) -> Retries:

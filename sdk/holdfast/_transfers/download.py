@@ -14,9 +14,9 @@ from pathlib import Path
 from holdfast import calls, plans
 from holdfast._local_files import dangerous_names, records
 from holdfast._local_files.part_file import PartFile, exists
-from holdfast._local_files.records import Record, RecordFile
-from holdfast._local_files.sources import Follower, sha256_of
-from holdfast._transfers.job import Job, Surroundings
+from holdfast._local_files.records import RecordFile, ResumeRecord
+from holdfast._local_files.sources import HashWorker, sha256_of
+from holdfast._transfers.job import TransferContext, TransferJob
 from holdfast._transfers.pace import MOST_AT_ONCE, Growth, Throttle
 from holdfast._transfers.segments import Segment, Segments
 from holdfast.errors import (
@@ -73,14 +73,14 @@ class _RangeIgnoredError(Exception):
     """Other bytes came than were asked for."""
 
 
-class Download(Job[Path]):
+class DownloadJob(TransferJob[Path]):
     """`GET /v1/files/{name}` into a file."""
 
     kind = "download"
 
     def __init__(
         self,
-        around: Surroundings,
+        around: TransferContext,
         name: str,
         target: Target,
         *,
@@ -95,7 +95,7 @@ class Download(Job[Path]):
         self.throttle = Throttle(limit)
         self.target: Path
         self._part: PartFile
-        self._record: Record
+        self._record: ResumeRecord
         self._file: RecordFile
         self._around = around
         self._to = target
@@ -106,7 +106,7 @@ class Download(Job[Path]):
         self._wanted = segments
         self._within = within
         self._segments: Segments | None = None
-        self._follower: Follower | None = None
+        self._follower: HashWorker | None = None
         self._saved = 0.0
         self._saving = threading.Lock()
         self._ranges = True  # until something on the way ignores them
@@ -154,7 +154,7 @@ class Download(Job[Path]):
                 self._part.remove(kept.part)
             self._part.discard()
 
-    def _is_ours(self, kept: Record) -> bool:
+    def _is_ours(self, kept: ResumeRecord) -> bool:
         """Whether a record is of this download, and what it says is in the part can be there."""
         same = (kept.server, kept.name) == (self._record.server, self._record.name)
         fits = all(0 <= begin <= end <= (kept.size or 0) for begin, end in kept.done)
@@ -193,11 +193,11 @@ class Download(Job[Path]):
         yield from ensured(self._give_up(), self._file.release)
 
     def _give_up(self) -> Plan[None]:
-        kept: Record | None = yield Do(self._file.take)
+        kept: ResumeRecord | None = yield Do(self._file.take)
         if kept is None or (kept.server, kept.name) == (self._record.server, self._record.name):
             yield Do(partial(self._remove, kept))
 
-    def _remove(self, kept: Record | None = None) -> None:
+    def _remove(self, kept: ResumeRecord | None = None) -> None:
         self._part.discard()
         if kept is not None and kept.part is not None:
             self._part.remove(kept.part)
@@ -207,12 +207,12 @@ class Download(Job[Path]):
         """What there is can't be used: the next run begins at byte 0."""
         self._record, self._segments = self._new_record(), None
 
-    def _new_record(self) -> Record:
+    def _new_record(self) -> ResumeRecord:
         path = os.path.join(os.path.realpath(self.target.parent), self.target.name)  # one key, whatever the way to it
         record = records.new("download", self._around.base_url, self.name, path)
         return self._mark(record)
 
-    def _mark(self, record: Record) -> Record:
+    def _mark(self, record: ResumeRecord) -> ResumeRecord:
         """Put into a record what this call has said."""
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
         record.within = self._within
@@ -232,7 +232,7 @@ class Download(Job[Path]):
 
     def _know(self, size: int, done: list[tuple[int, int]]) -> None:
         self._segments = Segments(size, done)
-        self._follower = Follower(self._part.read_into)
+        self._follower = HashWorker(self._part.read_into)
 
     def _save(self, segments: Segments) -> None:
         with self._saving:

@@ -13,13 +13,13 @@ import msgspec
 
 from holdfast import calls, wire
 from holdfast._local_files import dangerous_names, records
-from holdfast._local_files.records import Came, Ledger, Record, RecordFile
+from holdfast._local_files.records import Came, Ledger, RecordFile, ResumeRecord
 from holdfast._local_files.sources import FileSource, sha256_of
 from holdfast._local_files.walk import NO_NAME, Links, checked_links, walk
-from holdfast._transfers.download import Download, Target
-from holdfast._transfers.job import Job, R, Surroundings
+from holdfast._transfers.download import DownloadJob, Target
+from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
-from holdfast._transfers.upload import Upload, checked_name
+from holdfast._transfers.upload import UploadJob, checked_name
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
 
@@ -35,13 +35,13 @@ class SentFolder(msgspec.Struct, frozen=True):
     reasons: dict[str, str] = {}
 
 
-class _Folder(Job[R], Generic[R]):
+class _Folder(TransferJob[R], Generic[R]):
     """Runs a job for every file that is not there yet. A failure ends all; running again goes on."""
 
     kind: Literal["upload", "download"]
 
     def __init__(
-        self, around: Surroundings, name: str, path: Path, prefix: str, *, restart: bool, limit: float | None
+        self, around: TransferContext, name: str, path: Path, prefix: str, *, restart: bool, limit: float | None
     ) -> None:
         self.name = name
         self.throttle = Throttle(limit)
@@ -53,10 +53,10 @@ class _Folder(Job[R], Generic[R]):
         self._total: int | None = None
         self._over = 0
         self._ended: set[str] = set()
-        self._running: dict[str, Job[Any]] = {}
-        self._jobs: dict[str, Job[Any]] = {}  # of files that are not over
+        self._running: dict[str, TransferJob[Any]] = {}
+        self._jobs: dict[str, TransferJob[Any]] = {}  # of files that are not over
         self._lock = threading.Lock()
-        self._record: Record
+        self._record: ResumeRecord
         self._file: RecordFile | None = None
         self._is_done = False
         self._has_failed = False
@@ -73,7 +73,7 @@ class _Folder(Job[R], Generic[R]):
     # -- the local end: one record for the folder, which those of its files point to
 
     @abstractmethod
-    def _describe(self, record: Record) -> None:
+    def _describe(self, record: ResumeRecord) -> None:
         """Put into a record what the call has said."""
 
     def look(self) -> None:
@@ -122,7 +122,7 @@ class _Folder(Job[R], Generic[R]):
 
     def _discard_the_rest(self) -> Plan[None]:
         """Forget what an earlier run began and this one had no need of, such as a file that had just become whole."""
-        left: list[Record] = yield Do(lambda: [*records.within(self._around.records, self._record.key)])
+        left: list[ResumeRecord] = yield Do(lambda: [*records.within(self._around.records, self._record.key)])
         for record in left:
             yield from job_of(record, self._around).discard()
 
@@ -143,7 +143,7 @@ class _Folder(Job[R], Generic[R]):
         """Bring every file."""
 
     @abstractmethod
-    def _job(self, name: str, *, restart: bool) -> Job[Any]:
+    def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
         """What brings one file."""
 
     @abstractmethod
@@ -166,7 +166,7 @@ class _Folder(Job[R], Generic[R]):
     def _one(self, name: str) -> Plan[None]:
         restart = self._restart and name not in self._begun  # once: a pause is gone on with
         self._begun.add(name)
-        job: Job[Any] = yield Do(partial(self._job, name, restart=restart))
+        job: TransferJob[Any] = yield Do(partial(self._job, name, restart=restart))
         job.throttle, job.moved = self.throttle, self._moved
         with self._lock:
             self._jobs[name] = self._running[name] = job
@@ -176,12 +176,12 @@ class _Folder(Job[R], Generic[R]):
             with self._lock:
                 self._running.pop(name, None)
 
-    def _run_one(self, name: str, job: Job[Any]) -> Plan[None]:
+    def _run_one(self, name: str, job: TransferJob[Any]) -> Plan[None]:
         yield Do(job.begin)
         result = yield from job.run()
         yield Do(partial(self._end, name, job, result), always=True)
 
-    def _end(self, name: str, job: Job[Any], result: Any) -> None:
+    def _end(self, name: str, job: TransferJob[Any], result: Any) -> None:
         with self._lock:
             self._came(name, result)
             del self._running[name], self._jobs[name]
@@ -216,7 +216,7 @@ class UploadFolder(_Folder[SentFolder]):
 
     def __init__(
         self,
-        around: Surroundings,
+        around: TransferContext,
         folder: Path,
         prefix: str,
         *,
@@ -233,7 +233,7 @@ class UploadFolder(_Folder[SentFolder]):
         self._same: list[str] = []
         self._refused: dict[str, BadRequest] = {}
 
-    def _describe(self, record: Record) -> None:
+    def _describe(self, record: ResumeRecord) -> None:
         record.overwrite, record.links = self._overwrite, self._links
 
     def begin(self) -> None:
@@ -259,7 +259,7 @@ class UploadFolder(_Folder[SentFolder]):
         left_out = dict(sorted({**found.left_out, **dict.fromkeys(self._refused, NO_NAME)}.items()))
         return SentFolder(sent, self._same, [*left_out], left_out)
 
-    def _run_one(self, name: str, job: Job[Any]) -> Plan[None]:
+    def _run_one(self, name: str, job: TransferJob[Any]) -> Plan[None]:
         """Leave out a file whose name the server refuses: its rules are its own."""
         try:
             yield from super()._run_one(name, job)
@@ -268,15 +268,15 @@ class UploadFolder(_Folder[SentFolder]):
                 raise
             self._leave_out(name, job, error)
 
-    def _leave_out(self, name: str, job: Job[Any], error: BadRequest) -> None:
+    def _leave_out(self, name: str, job: TransferJob[Any], error: BadRequest) -> None:
         with self._lock:
             del self._running[name], self._jobs[name]
             self._ended.add(name)
             self._refused[name] = error
             self._total = (self._total or 0) - (job.total or 0)
 
-    def _job(self, name: str, *, restart: bool) -> Job[Any]:
-        return Upload(
+    def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
+        return UploadJob(
             self._around,
             FileSource(self._path / name),
             self._prefix + name,
@@ -296,7 +296,7 @@ class DownloadFolder(_Folder[list[Path]]):
 
     def __init__(
         self,
-        around: Surroundings,
+        around: TransferContext,
         prefix: str,
         to: Path,
         *,
@@ -312,7 +312,7 @@ class DownloadFolder(_Folder[list[Path]]):
         self._came_down: dict[str, Path] = {}
         self._ledger: Ledger | None = None
 
-    def _describe(self, record: Record) -> None:
+    def _describe(self, record: ResumeRecord) -> None:
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
 
     def begin(self) -> None:
@@ -372,11 +372,11 @@ class DownloadFolder(_Folder[list[Path]]):
             if (other := taken.setdefault(place, name)) != name:
                 raise LocalExists(f"{other!r} and {name!r} would both land at {target}; fetch one of them by itself")
 
-    def _job(self, name: str, *, restart: bool) -> Job[Any]:
+    def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
         earlier = self._jobs.get(name)
-        if isinstance(earlier, Download) and earlier.is_over:  # it was paused just as it came to its end
+        if isinstance(earlier, DownloadJob) and earlier.is_over:  # it was paused just as it came to its end
             return earlier
-        return Download(
+        return DownloadJob(
             self._around,
             name,
             Target(self._target(name), exact=True),
@@ -393,7 +393,7 @@ class DownloadFolder(_Folder[list[Path]]):
             self._ledger.add(came)
 
 
-def job_of(record: Record, around: Surroundings) -> Job[Any]:
+def job_of(record: ResumeRecord, around: TransferContext) -> TransferJob[Any]:
     """Make what goes on with the transfer of a record."""
     path, overwrite = Path(record.path), record.overwrite
     if record.kind == "upload":
@@ -402,11 +402,11 @@ def job_of(record: Record, around: Surroundings) -> Job[Any]:
             return UploadFolder(
                 around, path, record.prefix, overwrite=overwrite, restart=False, links=links, limit=None
             )
-        return Upload(around, FileSource(path), record.name, overwrite=overwrite, within=record.within)
+        return UploadJob(around, FileSource(path), record.name, overwrite=overwrite, within=record.within)
     allowed = record.allow_dangerous
     if record.folder:
         return DownloadFolder(
             around, record.prefix, path, overwrite=overwrite, restart=False, allow_dangerous=allowed, limit=None
         )
     target = Target(path, exact=True)
-    return Download(around, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)
+    return DownloadJob(around, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)

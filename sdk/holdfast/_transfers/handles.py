@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._async.threads import in_thread
 from holdfast._client.display import ShowsItself
-from holdfast._transfers.job import Job, R
+from holdfast._transfers.job import R, TransferJob
 from holdfast._transfers.pace import Rate, checked_rate
 from holdfast.errors import TransferCancelled, WaitTimeout
 from holdfast.plans import Stop, Stopped
@@ -63,7 +63,7 @@ class TransferView(ShowsItself, Generic[R]):
 
     _shows = "transfer"
 
-    def __init__(self, job: Job[R]) -> None:
+    def __init__(self, job: TransferJob[R]) -> None:
         self._job = job
         self._rate = Rate()
         self._listeners: list[Callable[[Any], None]] = []
@@ -172,7 +172,7 @@ class TransferView(ShowsItself, Generic[R]):
 class Transfer(TransferView[R]):
     """A transfer on a thread of its own. All of its methods may be called from any thread."""
 
-    def __init__(self, job: Job[R], driver: SyncDriver) -> None:
+    def __init__(self, job: TransferJob[R], driver: SyncDriver) -> None:
         super().__init__(job)
         self._driver = driver
         self._changed = threading.Condition()
@@ -272,7 +272,7 @@ class Transfer(TransferView[R]):
 class AsyncTransfer(TransferView[R]):
     """A transfer on a task of its own; `await` it for what comes of it."""
 
-    def __init__(self, job: Job[R], driver: AsyncDriver) -> None:
+    def __init__(self, job: TransferJob[R], driver: AsyncDriver) -> None:
         super().__init__(job)
         self._driver = driver
         self._task: asyncio.Task[None] | None = None

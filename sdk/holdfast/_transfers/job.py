@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class TransferContext:
     """Surroundings that every job of a client shares: the server's URL (for records), and the policy of retries."""
 
     base_url: str
@@ -28,7 +28,7 @@ class Surroundings:
         return records_dir()
 
 
-class Job(ABC, Generic[R]):
+class TransferJob(ABC, Generic[R]):
     """A transfer without a thread or task. `begin`, `run`, `settle` may be repeated after any end, and go on."""
 
     kind: str

@@ -10,9 +10,9 @@ from functools import partial
 
 from holdfast import calls, plans, wire
 from holdfast._local_files import records
-from holdfast._local_files.records import PartUpload, Record, RecordFile
-from holdfast._local_files.sources import FileSource, Follower, LocalSource
-from holdfast._transfers.job import Job, Surroundings
+from holdfast._local_files.records import PartUpload, RecordFile, ResumeRecord
+from holdfast._local_files.sources import FileSource, HashWorker, LocalSource
+from holdfast._transfers.job import TransferContext, TransferJob
 from holdfast._transfers.pace import MOST_AT_ONCE, Growth, Pieces, Throttle
 from holdfast.errors import (
     APIError,
@@ -37,10 +37,10 @@ PIECE = 1 << 20
 WINDOW = 8 << 20  # bytes kept of what comes only once
 
 
-class Body:
+class UploadBody:
     """The bytes of one request. Counts what it hands out, and keeps to the rate limit."""
 
-    def __init__(self, job: Upload, part: PartUpload, offset: int, length: int) -> None:
+    def __init__(self, job: UploadJob, part: PartUpload, offset: int, length: int) -> None:
         self.length = length
         self._job = job
         self._part = part
@@ -79,14 +79,14 @@ def checked_name(name: str) -> str:
     return name
 
 
-class Upload(Job[wire.FileInfo]):
+class UploadJob(TransferJob[wire.FileInfo]):
     """A source into `/v1/uploads` by tus 1.0.0, with concatenation where parts go in parallel."""
 
     kind = "upload"
 
     def __init__(
         self,
-        around: Surroundings,
+        around: TransferContext,
         source: LocalSource,
         name: str,
         *,
@@ -109,7 +109,7 @@ class Upload(Job[wire.FileInfo]):
         self._stale: list[PartUpload] = []
         self._offsets: dict[int, int] = {}
         self._pieces = Pieces()
-        self._follower = Follower(source.read_into)
+        self._follower = HashWorker(source.read_into)
         self._streamed, self._confirmed = hashlib.sha256(), 0  # of what comes only once
         self._lock = threading.Lock()
         self._ended = False
@@ -150,7 +150,7 @@ class Upload(Job[wire.FileInfo]):
     def begin(self) -> None:
         self._ended = False
         self.look()
-        self._follower = Follower(self.source.read_into)
+        self._follower = HashWorker(self.source.read_into)
         if self._file is None or not isinstance(self.source, FileSource):
             return
         kept, head = self._file.take(), self.source.head_digest()
@@ -167,7 +167,7 @@ class Upload(Job[wire.FileInfo]):
             kept.within = self._within
         self._restart = False
 
-    def _new_record(self) -> Record:
+    def _new_record(self) -> ResumeRecord:
         source = self.source
         path = str(source.path) if isinstance(source, FileSource) else ""
         record = records.new("upload", self._around.base_url, self.name, path)
@@ -197,7 +197,7 @@ class Upload(Job[wire.FileInfo]):
 
     def _give_up(self, file: RecordFile | None) -> Plan[None]:
         # A run that was stopped before it began has not read what an earlier process left.
-        kept: Record | None = (yield Do(file.take)) if file is not None else None
+        kept: ResumeRecord | None = (yield Do(file.take)) if file is not None else None
         parts = [*self._stale, *self._record.parts, *(kept.parts if kept is not None else ())]
         yield from drop({part.id: part for part in parts}.values(), self._around.retries)
         self._record, self._stale, self._offsets = self._new_record(), [], {}
@@ -323,7 +323,7 @@ class Upload(Job[wire.FileInfo]):
             before, count = offset, min(left, self._pieces.size)
             start = time.monotonic()
             try:
-                head: calls.UploadHead = yield calls.append(part.id, offset, Body(self, part, offset, count))
+                head: calls.UploadHead = yield calls.append(part.id, offset, UploadBody(self, part, offset, count))
                 offset, told = head.offset, False
                 self._pieces.sent(count, time.monotonic() - start)
             except TooLarge:

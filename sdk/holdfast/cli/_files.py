@@ -26,7 +26,7 @@ from rich.progress import (
 )
 
 from holdfast._local_files.pipes import PipeReader, comes_once, is_of_this_process
-from holdfast._local_files.records import Record
+from holdfast._local_files.records import ResumeRecord
 from holdfast._local_files.walk import Links, in_one_line
 from holdfast._sync.client import Client
 from holdfast._transfers.folder import SentFolder
@@ -142,18 +142,18 @@ def upload(
             _print_result(context, _carry(context, begin, again=path != "-" and stream is None, give_up=give_up))
 
 
-def _stream_at(path: str) -> Stream | None:
+def _stream_at(path: str) -> StandardStream | None:
     """A path, or - for the standard input, that can be read once alone; None for another. Raises `OSError`."""
     if path != "-":
-        return Stream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if comes_once(path) else None
+        return StandardStream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if comes_once(path) else None
     try:
         number = sys.stdin.fileno()
     except (OSError, ValueError):  # not a file, or closed
         return None
-    return Stream(os.dup(number)) if comes_once(f"/dev/fd/{number}") else None
+    return StandardStream(os.dup(number)) if comes_once(f"/dev/fd/{number}") else None
 
 
-class Stream(PipeReader):
+class StandardStream(PipeReader):
     """A descriptor of its own, closed when it is no longer needed."""
 
     def __init__(self, number: int) -> None:
@@ -294,7 +294,7 @@ def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> Non
             context.note("Nothing is pending.")
 
 
-def _go_over(context: Context, client: Client, found: list[Record], verb: str) -> None:
+def _go_over(context: Context, client: Client, found: list[ResumeRecord], verb: str) -> None:
     """Resume or cancel all. One that can't be does not keep the others from it; it decides the exit code."""
     codes: list[Exit] = []
     for record in found:
@@ -319,7 +319,7 @@ def _print_result(context: Context, result: Any) -> None:
         context.print_json(result)
 
 
-def _brief(record: Record) -> dict[str, Any]:
+def _brief(record: ResumeRecord) -> dict[str, Any]:
     return {
         "kind": record.kind,
         "name": record.name,

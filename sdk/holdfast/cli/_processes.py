@@ -21,7 +21,7 @@ from holdfast.errors import Forbidden, HoldfastError, NotFound, TransportError, 
 from holdfast.wire import ENDED, State
 
 
-class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
+class ParameterPair(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
     """NAME=VALUE."""
 
     name = "NAME=VALUE"
@@ -35,7 +35,7 @@ class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only in later 
         return name, text
 
 
-PAIR = Pair()
+PAIR = ParameterPair()
 STATE = click.Choice([state.value for state in State])
 
 

@@ -13,19 +13,19 @@ import ipywidgets
 
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Look, Verb
-from holdfast.notebook._renderer import Pump, Put, free_replies, pump
+from holdfast.notebook._renderer import RenderedView, Renderer, free_replies, pump
 
 ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 
 
-class Tree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
+class WidgetTree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
     """A box that closes everything in it when it is closed, and is kept up to date by the pump until then."""
 
     polled = False
 
     def __init__(self, children: list[ipywidgets.Widget], **traits: Any) -> None:
         super().__init__(children, **traits)
-        self._pump: Pump | None = None
+        self._pump: Renderer | None = None
 
     def _keep_up_to_date(self) -> None:
         for widget in _all_in(self):
@@ -63,7 +63,7 @@ def _all_in(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
             yield part
 
 
-class Card(Tree):
+class Card(WidgetTree):
     """State, name, buttons, bar, facts, log and error of one thing. Shows what `look()` says; its buttons `ask`."""
 
     def __init__(self, look: Look) -> None:
@@ -97,7 +97,7 @@ class Card(Tree):
         """Whether a new look is worth asking for."""
         return True
 
-    def render(self, put: Put) -> None:
+    def render(self, put: RenderedView) -> None:
         """Put what differs from what is shown."""
         if not self.has_changed():
             return

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets
 
-from holdfast.notebook._card import ICONS, Tree
+from holdfast.notebook._card import ICONS, WidgetTree
 from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
 from holdfast.notebook._feed._tracked import Tracked
 from holdfast.notebook._html import _appearance, _table
 from holdfast.notebook._html._appearance import LEGAL, VERBS, Verb, box_html
 from holdfast.notebook._process import ProcessCard
-from holdfast.notebook._renderer import STANDS_STILL, Put, only_while_a_cell_runs, waker
+from holdfast.notebook._renderer import STANDS_STILL, RenderedView, only_while_a_cell_runs, waker
 from holdfast.wire import ENDED, State
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Drawn:
     ids: tuple[str, ...]
 
 
-class Dashboard(Tree):
+class Dashboard(WidgetTree):
     """A panel of all that is on a server, live. It owns nothing: made again it shows the same.
 
     Args:
@@ -145,7 +145,7 @@ class Dashboard(Tree):
         """While there is something to draw once it is time."""
         return self._late or bool(self._armed_until)
 
-    def render(self, put: Put) -> None:
+    def render(self, put: RenderedView) -> None:
         now = time.monotonic()
         if self._armed_until and now > self._armed_until:
             self._armed_until = 0.0

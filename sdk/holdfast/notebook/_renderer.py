@@ -32,18 +32,18 @@ class View(Protocol):
 
     polled: bool
 
-    def render(self, put: Put) -> None:
+    def render(self, put: RenderedView) -> None:
         """Put what it would like to show, if anything has changed. On the kernel's loop; must be quick."""
         ...
 
 
-class Put(Protocol):
+class RenderedView(Protocol):
     """Takes traits that a widget is to have."""
 
     def __call__(self, widget: ipywidgets.Widget, *, urgent: bool = False, **traits: Any) -> None: ...
 
 
-class Pump:
+class Renderer:
     """The only one who assigns to the widgets of views that are open."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -152,7 +152,7 @@ def free_replies(widget: ipywidgets.Widget) -> None:
 
 # -- the kernel's loop
 
-_pump: Pump | None = None
+_pump: Renderer | None = None
 _lock = threading.Lock()
 
 
@@ -178,7 +178,7 @@ def _nothing() -> None:
     """There is nothing to wake."""
 
 
-def pump() -> Pump | None:
+def pump() -> Renderer | None:
     """The pump of this kernel; None where nothing could be brought up to date."""
     global _pump
     loop = kernel_loop()
@@ -186,7 +186,7 @@ def pump() -> Pump | None:
         if loop is None:
             return None
         if _pump is None or _pump.loop is not loop:
-            _pump = Pump(loop)
+            _pump = Renderer(loop)
         return _pump
 
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tornado_app.files.blocking_executor import Crew, Trips
+from tornado_app.files.blocking_executor import BlockingExecutor, WorkerThreads
 
 
 @pytest.fixture
-def trips() -> Iterator[Trips]:
-    trips = Trips(2, "test")
+def trips() -> Iterator[BlockingExecutor]:
+    trips = BlockingExecutor(2, "test")
     yield trips
     trips.close()
 
 
-async def test_a_function_runs_in_another_thread_and_its_result_comes_back(trips: Trips) -> None:
+async def test_a_function_runs_in_another_thread_and_its_result_comes_back(trips: BlockingExecutor) -> None:
     def where(number: int, *, name: str) -> tuple[int, str, int]:
         return threading.get_ident(), name, number
 
@@ -27,7 +27,7 @@ async def test_a_function_runs_in_another_thread_and_its_result_comes_back(trips
     assert (name, number) == ("x", 5)
 
 
-async def test_an_error_comes_back_and_does_not_touch_the_others(trips: Trips) -> None:
+async def test_an_error_comes_back_and_does_not_touch_the_others(trips: BlockingExecutor) -> None:
     def fail() -> None:
         raise LookupError("this one")
 
@@ -37,7 +37,7 @@ async def test_an_error_comes_back_and_does_not_touch_the_others(trips: Trips) -
     assert results[2] == 3
 
 
-async def test_what_is_asked_for_in_one_turn_of_the_loop_shares_a_trip(trips: Trips) -> None:
+async def test_what_is_asked_for_in_one_turn_of_the_loop_shares_a_trip(trips: BlockingExecutor) -> None:
     idents = await asyncio.gather(*(trips.run(threading.get_ident) for _ in range(50)))
     # Those behind one that was slow may have been sent on.
     assert len(set(idents)) <= 2
@@ -46,7 +46,7 @@ async def test_what_is_asked_for_in_one_turn_of_the_loop_shares_a_trip(trips: Tr
     assert sorted(order) == list(range(5))
 
 
-async def test_nobody_waits_for_one_that_is_slow(trips: Trips) -> None:
+async def test_nobody_waits_for_one_that_is_slow(trips: BlockingExecutor) -> None:
     release = threading.Event()
     before = trips.run(int, 1)
     slow = trips.run(release.wait, 10)
@@ -58,7 +58,7 @@ async def test_nobody_waits_for_one_that_is_slow(trips: Trips) -> None:
     assert await slow
 
 
-async def test_a_call_that_was_cancelled_before_it_began_is_not_made(trips: Trips) -> None:
+async def test_a_call_that_was_cancelled_before_it_began_is_not_made(trips: BlockingExecutor) -> None:
     made: list[int] = []
     futures = [trips.run(made.append, number) for number in range(3)]
     futures[1].cancel()
@@ -66,7 +66,7 @@ async def test_a_call_that_was_cancelled_before_it_began_is_not_made(trips: Trip
     assert made == [0, 2]
 
 
-async def test_after_the_end_a_call_is_an_error_not_a_wait(trips: Trips) -> None:
+async def test_after_the_end_a_call_is_an_error_not_a_wait(trips: BlockingExecutor) -> None:
     await trips.run(int)
     trips.close()
     with pytest.raises(RuntimeError):
@@ -75,7 +75,7 @@ async def test_after_the_end_a_call_is_an_error_not_a_wait(trips: Trips) -> None
 
 def test_a_crew_makes_every_trip_and_ends_its_threads_after_the_last() -> None:
     before = threading.active_count()
-    crew = Crew(3, "test")
+    crew = WorkerThreads(3, "test")
     made: list[int] = []
     for number in range(1000):
         crew.submit(lambda number=number: made.append(number))  # type: ignore[misc]
@@ -88,7 +88,7 @@ def test_a_crew_makes_every_trip_and_ends_its_threads_after_the_last() -> None:
 
 
 def test_the_thread_that_came_back_last_goes_first() -> None:
-    crew = Crew(3, "test")
+    crew = WorkerThreads(3, "test")
     idents: list[int] = []
     back = threading.Semaphore(0)
 

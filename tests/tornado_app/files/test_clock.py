@@ -11,7 +11,7 @@ import pytest
 from tornado_app import clocks
 from tornado_app.clocks import FASTEST, AgeClock
 from tornado_app.files.service import FileService
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.settings import Settings
 
 DAY = 86400.0
@@ -51,7 +51,7 @@ async def opened(settings: Settings) -> FileService:
 
 async def begun(service: FileService, name: str) -> Upload:
     """An upload with a byte in it."""
-    upload = await service.uploads.create(Record("tus", name, time.time(), length=9))
+    upload = await service.uploads.create(UploadRecord("tus", name, time.time(), length=9))
     writer = await service.uploads.write(upload, 0)
     writer.write(b"x")
     await service.uploads.finish(writer)

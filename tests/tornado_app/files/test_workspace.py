@@ -16,7 +16,7 @@ from holdfast.work import FilesForWork
 from tests.support.store_conformance import put
 from tornado_app import problems
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.workspace import LocalFilesForWork, WorkFile
+from tornado_app.files.workspace import LocalWorkspace, WorkFile
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 
 @pytest.fixture
 def files(store: LocalStore, tmp_path: Path) -> FilesForWork:
-    return LocalFilesForWork(tmp_path, store)
+    return LocalWorkspace(tmp_path, store)
 
 
 def test_it_can_be_made_from_the_directory_alone_and_travels_to_a_child(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("abc")
-    files = pickle.loads(pickle.dumps(LocalFilesForWork(tmp_path)))
+    files = pickle.loads(pickle.dumps(LocalWorkspace(tmp_path)))
     assert files.list() == ["a"]
 
 
@@ -77,14 +77,14 @@ def test_a_staged_file_is_invisible_until_it_is_published(files: FilesForWork, t
 
 
 def test_another_attempt_goes_on_under_the_same_key(tmp_path: Path) -> None:
-    first = LocalFilesForWork(tmp_path).stage("out", "key")
+    first = LocalWorkspace(tmp_path).stage("out", "key")
     first.write(b"0123456789")
-    again = LocalFilesForWork(tmp_path).stage("out", "key")
+    again = LocalWorkspace(tmp_path).stage("out", "key")
     assert again.tell() == 10
     again.truncate(4)
     again.write(b"x")
     assert again.publish() == hashlib.sha256(b"0123x").hexdigest()
-    other = LocalFilesForWork(tmp_path).stage("out", "other key")
+    other = LocalWorkspace(tmp_path).stage("out", "other key")
     assert other.tell() == 0
 
 
@@ -108,10 +108,10 @@ class TestAfterPublishing:
 
     @pytest.fixture
     def again(self, tmp_path: Path) -> Callable[[], WorkFile]:
-        staged = LocalFilesForWork(tmp_path).stage("out", "key")
+        staged = LocalWorkspace(tmp_path).stage("out", "key")
         staged.write(b"0123456789")
         staged.publish()
-        return lambda: LocalFilesForWork(tmp_path).stage("out", "key")
+        return lambda: LocalWorkspace(tmp_path).stage("out", "key")
 
     def test_publishing_again_gives_the_same_digest(self, again: Callable[[], WorkFile]) -> None:
         staged = again()
@@ -169,7 +169,7 @@ def test_many_threads_read_and_stage_at_once(files: FilesForWork) -> None:
     assert len(files.list()) == 8
 
 
-def test_what_work_drops_keeps_no_descriptor(files: LocalFilesForWork, tmp_path: Path) -> None:
+def test_what_work_drops_keeps_no_descriptor(files: LocalWorkspace, tmp_path: Path) -> None:
     def opened() -> list[str]:
         links = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
         return [

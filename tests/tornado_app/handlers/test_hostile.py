@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tornado_app.app import App, routes
-from tornado_app.handlers.openapi.document import Contract, Endpoint
+from tornado_app.handlers.openapi.document import Contract, ContractEndpoint
 from tornado_app.server.long_bodies import MOST
 
 ENDPOINTS = Contract(routes(None)).endpoints  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ async def send(port: int, method: str, target: str, header: str = "", body: byte
         writer.close()
 
 
-def check(endpoint: Endpoint, sent: object, answer: Answer) -> None:
+def check(endpoint: ContractEndpoint, sent: object, answer: Answer) -> None:
     """It was no accident: a declared status, and if a refusal, one in the one shape."""
     asked = f"{endpoint.method} {endpoint.path} with {str(sent)[:100]!r}"
     assert "x-planted" not in answer.headers, asked
@@ -95,7 +95,7 @@ def filled(path: str, part: str = "x") -> str:
     return re.sub(r"{\w+}", lambda _: part, path)
 
 
-def ids(endpoints: list[Endpoint]) -> Iterator[object]:
+def ids(endpoints: list[ContractEndpoint]) -> Iterator[object]:
     return (pytest.param(endpoint, id=endpoint.name) for endpoint in endpoints)
 
 
@@ -112,23 +112,23 @@ def untouched(server: App) -> Iterator[None]:
 @pytest.mark.usefixtures("untouched")
 class TestEveryOperation:
     @pytest.mark.parametrize("endpoint", ids([one for one in ENDPOINTS if "{" in one.path]))
-    async def test_refuses_paths_that_cannot_be(self, server: App, endpoint: Endpoint) -> None:
+    async def test_refuses_paths_that_cannot_be(self, server: App, endpoint: ContractEndpoint) -> None:
         for part in PARTS:
             check(endpoint, part, await send(server.port, endpoint.method, filled(endpoint.path, part)))
 
     @pytest.mark.parametrize("endpoint", ids(ENDPOINTS))
-    async def test_refuses_queries_that_cannot_be(self, server: App, endpoint: Endpoint) -> None:
+    async def test_refuses_queries_that_cannot_be(self, server: App, endpoint: ContractEndpoint) -> None:
         for query in QUERIES:
             check(endpoint, query, await send(server.port, endpoint.method, f"{filled(endpoint.path)}?{query}"))
 
     @pytest.mark.parametrize("endpoint", ids([one for one in ENDPOINTS if one.operation.body]))
-    async def test_refuses_bodies_that_cannot_be(self, server: App, endpoint: Endpoint) -> None:
+    async def test_refuses_bodies_that_cannot_be(self, server: App, endpoint: ContractEndpoint) -> None:
         for body in BODIES:
             target = filled(endpoint.path) + ("?file_name=x" if endpoint.name == "seed_upload" else "")
             check(endpoint, body, await send(server.port, endpoint.method, target, body=body))
 
     @pytest.mark.parametrize("endpoint", ids(ENDPOINTS))
-    async def test_refuses_headers_that_cannot_be(self, server: App, endpoint: Endpoint) -> None:
+    async def test_refuses_headers_that_cannot_be(self, server: App, endpoint: ContractEndpoint) -> None:
         for header in HEADERS:
             check(endpoint, header, await send(server.port, endpoint.method, filled(endpoint.path), header))
 

@@ -11,7 +11,7 @@ import pytest
 from holdfast.wire import Event
 from tornado_app.handlers.events import line_of
 from tornado_app.processes import events as hubs
-from tornado_app.processes.events import Hub, Watcher
+from tornado_app.processes.events import EventBroker, Watcher
 
 MANY = 20 * hubs.AT_ONCE
 _numbers = itertools.count(1)
@@ -29,14 +29,14 @@ async def told(watcher: Watcher, count: int) -> list[Event]:
     return found
 
 
-async def everyone_told(hub: Hub) -> None:
+async def everyone_told(hub: EventBroker) -> None:
     while hub._telling is not None:
         await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("id", [None, "p"])
 async def test_each_of_many_is_told_everything_once_and_in_order(id: str | None) -> None:
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(id) for _ in range(MANY)]
     few = hub.watch("p" if id is None else None)
     events = []
@@ -54,7 +54,7 @@ async def test_each_of_many_is_told_everything_once_and_in_order(id: str | None)
 
 async def test_telling_many_takes_no_longer_than_telling_a_few() -> None:
     """Counted, not timed: no watcher is touched before the loop has turned."""
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(None) for _ in range(MANY)]
     hub.tell(event())
     assert not any(watcher._arrived.is_set() for watcher in many)
@@ -67,7 +67,7 @@ async def test_telling_many_takes_no_longer_than_telling_a_few() -> None:
 
 
 async def test_who_comes_later_is_not_told_what_was_before_and_who_has_left_nothing() -> None:
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(None) for _ in range(MANY)]
     hub.tell(event(message="before"))
     late = hub.watch(None)
@@ -79,7 +79,7 @@ async def test_who_comes_later_is_not_told_what_was_before_and_who_has_left_noth
 
 
 async def test_progress_comes_as_its_newest_and_never_after_the_state_that_ended_it() -> None:
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(None) for _ in range(MANY)]
     for number in range(1000):
         hub.tell(event("progress", "a", message=str(number)))
@@ -91,7 +91,7 @@ async def test_progress_comes_as_its_newest_and_never_after_the_state_that_ended
 
 async def test_a_flood_that_nobody_can_be_told_drops_them_and_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubs, "MOST_KEPT", 50)
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(None) for _ in range(MANY)]
     for _ in range(51):
         hub.tell(event())
@@ -101,7 +101,7 @@ async def test_a_flood_that_nobody_can_be_told_drops_them_and_is_not_kept(monkey
 
 
 async def test_the_end_of_the_server_ends_the_telling() -> None:
-    hub = Hub()
+    hub = EventBroker()
     many = [hub.watch(None) for _ in range(MANY)]
     hub.tell(event())
     await asyncio.sleep(0)

@@ -10,7 +10,7 @@ import pytest
 from holdfast.wire import State
 from tests.support.processes import reaches, start
 from tornado_app.processes.executors import log_buffer
-from tornado_app.processes.executors.log_buffer import Backlog
+from tornado_app.processes.executors.log_buffer import LogBuffer
 from tornado_app.processes.service import Engine
 
 
@@ -30,7 +30,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_where_nobody_takes_lines_the_oldest_go_and_their_number_is_told() -> None:
-    lines = Backlog()
+    lines = LogBuffer()
     for n in range(5):
         lines.put(str(n))
     missing, *rest = messages(lines.take())
@@ -41,7 +41,7 @@ def test_where_nobody_takes_lines_the_oldest_go_and_their_number_is_told() -> No
 
 @pytest.mark.usefixtures("impatient")
 def test_lines_that_could_not_be_written_stand_before_what_is_missing() -> None:
-    lines = Backlog()
+    lines = LogBuffer()
     for n in range(2):
         lines.put(str(n))
     taken = lines.take()
@@ -55,7 +55,7 @@ def test_lines_that_could_not_be_written_stand_before_what_is_missing() -> None:
 
 def test_who_says_a_line_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_buffer, "MOST", 3)
-    lines = Backlog()
+    lines = LogBuffer()
     for n in range(3):
         lines.put(str(n))
     waiting = threading.Thread(target=lines.put, args=("3",))

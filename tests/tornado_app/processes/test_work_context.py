@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.work import WorkError
-from tornado_app.files.workspace import LocalFilesForWork
-from tornado_app.processes.work_context import LentServices
+from tornado_app.files.workspace import LocalWorkspace
+from tornado_app.processes.work_context import WorkContext
 from tornado_app.settings import Settings
 
 
@@ -26,7 +26,7 @@ class Left:
 
 
 @pytest.fixture
-def lent(tmp_path: Path) -> Iterator[LentServices]:
+def lent(tmp_path: Path) -> Iterator[WorkContext]:
     (tmp_path / "files").mkdir()
     settings = Settings(
         files_dir=tmp_path / "files",
@@ -35,12 +35,12 @@ def lent(tmp_path: Path) -> Iterator[LentServices]:
         database={"own": f"sqlite:///{tmp_path / 'own.sqlite'}"},
         kill_grace=3.0,
     )
-    services = LentServices(settings, LocalFilesForWork(settings.files_dir))
+    services = WorkContext(settings, LocalWorkspace(settings.files_dir))
     yield services
     services.close()
 
 
-def test_a_database_is_one_engine_for_all_and_lets_readers_read_while_one_writes(lent: LentServices) -> None:
+def test_a_database_is_one_engine_for_all_and_lets_readers_read_while_one_writes(lent: WorkContext) -> None:
     engine = lent.database("own")
     assert lent.database("own") is engine
     with engine.connect() as connection:
@@ -48,12 +48,12 @@ def test_a_database_is_one_engine_for_all_and_lets_readers_read_while_one_writes
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
 
 
-def test_a_database_that_no_setting_names_is_refused_with_those_that_are(lent: LentServices) -> None:
+def test_a_database_that_no_setting_names_is_refused_with_those_that_are(lent: WorkContext) -> None:
     with pytest.raises(WorkError, match="there is no database 'moon'; the server has default, own"):
         lent.database("moon")
 
 
-def test_one_http_client_is_shared_by_all_threads(lent: LentServices) -> None:
+def test_one_http_client_is_shared_by_all_threads(lent: WorkContext) -> None:
     found = [lent.http]
     asking = threading.Thread(target=lambda: found.append(lent.http))
     asking.start()
@@ -64,20 +64,20 @@ def test_one_http_client_is_shared_by_all_threads(lent: LentServices) -> None:
     assert lent.http is not found[0], "made anew when it is asked for again"
 
 
-def test_a_client_that_work_has_closed_is_made_anew(lent: LentServices) -> None:
+def test_a_client_that_work_has_closed_is_made_anew(lent: WorkContext) -> None:
     with lent.http:
         pass
     assert not lent.http.is_closed
 
 
-def test_settings_are_lent_and_secrets_are_not(lent: LentServices) -> None:
+def test_settings_are_lent_and_secrets_are_not(lent: WorkContext) -> None:
     assert lent.setting("kill_grace") == 3.0
     for name in ("token", "token_file"):
         with pytest.raises(WorkError, match="is not for work"):
             lent.setting(name)
 
 
-def test_what_is_left_alive_is_taken_once_and_closed_by_whatever_comes_in_its_place(lent: LentServices) -> None:
+def test_what_is_left_alive_is_taken_once_and_closed_by_whatever_comes_in_its_place(lent: WorkContext) -> None:
     first, second, third = Left(), Left(), Left()
     lent.leave("p", first)
     assert lent.keeps("p")

@@ -12,7 +12,7 @@ from tests.support.uploads import OCTETS, TUS, metadata
 from tornado_app import clocks
 from tornado_app.app import App
 from tornado_app.files.uploads.service import EMPTY_EXPIRY_S
-from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings
 
 
@@ -61,10 +61,10 @@ async def test_an_upload_without_a_byte_goes_after_minutes_and_one_with_some_sta
     app: App, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads = app.services.files.uploads
-    empty = await uploads.create(Record("tus", "empty", time.time(), length=9))
-    begun = await uploads.create(Record("tus", "begun", time.time(), length=9))
-    part = await uploads.create(Record("tus", None, time.time(), length=9, concat="partial"))
-    whole = await uploads.create(Record("tus", "whole", time.time(), parts=[part.id], concat="final"))
+    empty = await uploads.create(UploadRecord("tus", "empty", time.time(), length=9))
+    begun = await uploads.create(UploadRecord("tus", "begun", time.time(), length=9))
+    part = await uploads.create(UploadRecord("tus", None, time.time(), length=9, concat="partial"))
+    whole = await uploads.create(UploadRecord("tus", "whole", time.time(), parts=[part.id], concat="final"))
     writer = await uploads.write(begun, 0)
     writer.write(b"x")
     await uploads.finish(writer)

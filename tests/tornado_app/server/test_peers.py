@@ -23,7 +23,7 @@ from tests.tornado_app.handlers.test_guards import GOOD, assert_problem
 from tornado_app.app import App
 from tornado_app.server import peers
 from tornado_app.server.access import Access
-from tornado_app.server.peers import Netlink, Pair, Peers, Tables
+from tornado_app.server.peers import Netlink, Peers, SocketPair, Tables
 from tornado_app.settings import Settings
 
 STRANGER = 65534
@@ -98,7 +98,7 @@ class TestLookup:
     def test_it_finds_the_owner_while_he_holds_it(self, ends: Ends, lookup: Netlink | Tables) -> None:
         caller, accepted = ends
         assert Peers(lookup).is_own(accepted)
-        end = lookup(Pair.of_peer(accepted))
+        end = lookup(SocketPair.of_peer(accepted))
         assert end is not None
         assert (end.uid, end.inode) == (os.geteuid(), os.fstat(caller.fileno()).st_ino)
 
@@ -134,7 +134,7 @@ class TestLookup:
                         assert Peers(lookup).is_own(accepted) is believed
 
     def test_a_look_up_that_fails_admits_nobody(self, ends: Ends) -> None:
-        def broken(pair: Pair) -> peers.End:
+        def broken(pair: SocketPair) -> peers.End:
             raise PermissionError
 
         assert not Peers(broken).is_own(ends[1])

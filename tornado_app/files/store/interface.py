@@ -32,7 +32,7 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
+class Precondition:
     """What must stand under a name for a publication or a deletion to go ahead; it is checked together with it.
 
     `absent`: nothing. `present`: any file. `etags`: a file with one of these entity tags. None of them: no matter what.
@@ -56,8 +56,8 @@ class Expect:
             )
 
 
-ANYTHING = Expect()
-ABSENT = Expect(absent=True)
+ANYTHING = Precondition()
+ABSENT = Precondition(absent=True)
 
 
 class FileReader(Protocol):
@@ -144,7 +144,7 @@ class StagedData(Protocol):
         """Return when a power cut can't take the bytes any more."""
         ...
 
-    def publish(self, name: str, sha256: str | None, expect: Expect = ANYTHING) -> FileStat:
+    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
         """Make these bytes the file `name` in one step, durably; readers see the old file or the new one, whole.
 
         `sha256` (hex) is the digest of the bytes when it is known; it becomes the file's ETag.
@@ -174,7 +174,7 @@ class Joins(Protocol):
 class GrowsInView(Protocol):
     """Optional power of a `StagedData`: show the bytes under a name while they still come."""
 
-    def expose(self, name: str, expect: Expect = ANYTHING) -> None:
+    def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
         """Show what is there, and what comes, as `name`; once is enough. Raises as `publish` does."""
         ...
 
@@ -213,7 +213,7 @@ class FileStore(Protocol):
         """
         ...
 
-    def delete(self, name: str, expect: Expect = ANYTHING) -> None:
+    def delete(self, name: str, expect: Precondition = ANYTHING) -> None:
         """Raises BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tornado_app import problems
 from tornado_app.files.store.interface import Joins, StagedData
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 
 if TYPE_CHECKING:
     from tornado_app.files.uploads.service import Uploads
@@ -37,7 +37,7 @@ class Concatenation:
                 raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
         self._uploads.check_length(self.length(parts))
 
-    def made(self, record: Record, etag: str) -> Upload | None:
+    def made(self, record: UploadRecord, etag: str) -> Upload | None:
         """What has become the file of this entity tag, under the same name and from the same parts."""
         for other in self._uploads:
             if record.parts and (other.record.name, other.record.parts) == (record.name, record.parts):

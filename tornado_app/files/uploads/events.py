@@ -14,7 +14,7 @@ PROGRESS_S = 0.5
 """How often an upload's progress is told at most, while a request goes on."""
 
 
-class News:
+class UploadEvents:
     """Makes events out of what happens, on the loop."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:

@@ -13,7 +13,7 @@ log = logging.getLogger("holdfast.files")
 _MOST_BETWEEN_S = 60.0
 
 
-class Upkeep:
+class Expiry:
     """Runs from `start` to `stop`."""
 
     def __init__(self, uploads: Uploads, expiry: float) -> None:

@@ -21,12 +21,12 @@ from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.clocks import AgeClock, steady
 from tornado_app.files import metrics, workspace
-from tornado_app.files.blocking_executor import Trips
+from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import FileStat, FileStore, GrowsInView, StagedData
 from tornado_app.files.uploads.concatenation import Concatenation
-from tornado_app.files.uploads.events import News
+from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.hashing import digest_of
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Check, Writer
 from tornado_app.settings import Settings
 
@@ -53,7 +53,7 @@ class Uploads:
         self,
         settings: Settings,
         store: FileStore,
-        trips: Trips,
+        trips: BlockingExecutor,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.durable = settings.durable
@@ -62,7 +62,7 @@ class Uploads:
         self._settings = settings
         self._store = store
         self._trips = trips
-        self.news = News(emit)
+        self.news = UploadEvents(emit)
         self._all: dict[str, Upload] = {}
         self._making: dict[str, str] = {}  # whose they are, by id
         self._per_client: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class Uploads:
         for upload in self._all.values():
             upload.staged.close()
 
-    def _find(self) -> tuple[list[tuple[str, Record, StagedData]], float | None]:
+    def _find(self) -> tuple[list[tuple[str, UploadRecord, StagedData]], float | None]:
         self._store.start()
         found = []
         for id in self._store.staged():
@@ -121,7 +121,7 @@ class Uploads:
             try:
                 staged = self._store.load(id)
                 staged.close()
-                record = msgspec.json.decode(staged.info, type=Record)
+                record = msgspec.json.decode(staged.info, type=UploadRecord)
             except (problems.ProblemError, msgspec.MsgspecError, OSError) as error:
                 log.error("what is kept of upload %s can't be read, and is left as it is: %s", id, error)
                 continue
@@ -143,7 +143,7 @@ class Uploads:
 
     # -- making and finding
 
-    async def create(self, record: Record, id: str | None = None, *, client: str = "") -> Upload:
+    async def create(self, record: UploadRecord, id: str | None = None, *, client: str = "") -> Upload:
         """A new, empty upload. Without a name it will be published under its id, unless it is a part.
 
         `client` tells those who send apart; "" is the server itself.
@@ -195,13 +195,13 @@ class Uploads:
         if not self._per_client[client]:
             del self._per_client[client]
 
-    def _make(self, id: str, record: Record) -> StagedData:
+    def _make(self, id: str, record: UploadRecord) -> StagedData:
         if record.name is not None:
             record.expect.check(record.name, self._store.check_target(record.name))
         self.check_space(record.length or 0)
         return self._store.create(id, msgspec.json.encode(record))
 
-    def _add(self, id: str, record: Record, staged: StagedData, client: str = "") -> Upload:
+    def _add(self, id: str, record: UploadRecord, staged: StagedData, client: str = "") -> Upload:
         most = self._settings.max_upload_size or None
         upload = Upload(id, record, staged, digest=self._settings.digest_uploads, most=most, client=client)
         upload.idle_since = self.clock.since(max(staged.modified, record.created))

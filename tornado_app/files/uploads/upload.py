@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from tornado_app.files.store.interface import ABSENT, Expect, FileStat, StagedData
+from tornado_app.files.store.interface import ABSENT, FileStat, Precondition, StagedData
 from tornado_app.files.uploads.hashing import RunningDigest
 from tornado_app.files.uploads.lease import Lease
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["seed", "tus", "draft", "plain", "put"]
 
 
-class Record(msgspec.Struct, omit_defaults=True):
+class UploadRecord(msgspec.Struct, omit_defaults=True):
     """What is known of an upload besides its bytes; kept on disk beside them.
 
     `name` is None for a part of another upload (tus), which never becomes a file by itself. `length` is None while it
@@ -43,11 +43,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     broken: str = ""
 
     @property
-    def expect(self) -> Expect:
+    def expect(self) -> Precondition:
         """What may stand under the name at the end."""
         if not self.overwrite:
             return ABSENT
-        return Expect(etags=None if self.only is None else frozenset(self.only), present=self.present)
+        return Precondition(etags=None if self.only is None else frozenset(self.only), present=self.present)
 
     @property
     def is_one_request(self) -> bool:
@@ -64,7 +64,7 @@ class Upload:
     """One upload, as the event loop knows it."""
 
     def __init__(
-        self, id: str, record: Record, staged: StagedData, *, digest: bool, most: int | None, client: str = ""
+        self, id: str, record: UploadRecord, staged: StagedData, *, digest: bool, most: int | None, client: str = ""
     ) -> None:
         self.id = id
         self.client = client

@@ -82,7 +82,7 @@ class Contract:
         self._routes = list(routes)
 
     @functools.cached_property
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> list[ContractEndpoint]:
         """Every operation, in the order of the table."""
         return list(endpoints(self._routes))
 
@@ -103,7 +103,7 @@ class Contract:
         return found
 
 
-class Endpoint(NamedTuple):
+class ContractEndpoint(NamedTuple):
     """One operation of the route table. `values` are the parts of the path that the route lists one by one."""
 
     path: str
@@ -118,7 +118,7 @@ class Endpoint(NamedTuple):
         return self.operation.name.format_map(self.values)
 
 
-def endpoints(routes: Iterable[Route]) -> Iterator[Endpoint]:
+def endpoints(routes: Iterable[Route]) -> Iterator[ContractEndpoint]:
     """Every operation of a route table, in its order.
 
     Raises:
@@ -138,7 +138,7 @@ def endpoints(routes: Iterable[Route]) -> Iterator[Endpoint]:
                     raise TypeError(f"{handler.__qualname__}.{method} is in the route table but has no @operation")
                 if any(f"{{{word}}}" not in declared.name for word in values):
                     continue  # it is another line's operation, for these words
-                yield Endpoint(path, method, handler, declared, values)
+                yield ContractEndpoint(path, method, handler, declared, values)
 
 
 def paths(pattern: str, slash: str = "") -> list[tuple[str, dict[str, str]]]:
@@ -165,7 +165,7 @@ def paths(pattern: str, slash: str = "") -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def document(table: Sequence[Endpoint]) -> JSON:
+def document(table: Sequence[ContractEndpoint]) -> JSON:
     """The whole document, as JSON-like values."""
     schemas = _Schemas(table)
     refusals = _Refusals(schemas)
@@ -198,7 +198,7 @@ def document(table: Sequence[Endpoint]) -> JSON:
 class _Schemas:
     """The JSON Schema of every type that an operation names."""
 
-    def __init__(self, table: Iterable[Endpoint]) -> None:
+    def __init__(self, table: Iterable[ContractEndpoint]) -> None:
         types: dict[Any, None] = {Problem: None}
         for endpoint in table:
             declared = endpoint.operation
@@ -240,7 +240,7 @@ class _Refusals:
         return {"$ref": f"#/components/responses/{kinds[0].slug}"}
 
 
-def _operation(endpoint: Endpoint, schemas: _Schemas, refusals: _Refusals) -> JSON:
+def _operation(endpoint: ContractEndpoint, schemas: _Schemas, refusals: _Refusals) -> JSON:
     declared = endpoint.operation
     words = {name.capitalize(): value.capitalize() for name, value in endpoint.values.items()}
     summary, _, description = declared.doc.format_map(words | dict(endpoint.values)).partition("\n")
@@ -261,7 +261,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas, refusals: _Refusals) -> JS
     return {name: value for name, value in described.items() if value not in ("", [])}
 
 
-def _path_parameters(endpoint: Endpoint, schemas: _Schemas) -> list[JSON]:
+def _path_parameters(endpoint: ContractEndpoint, schemas: _Schemas) -> list[JSON]:
     return [
         _described({"name": name, "in": "path", "required": True}, schemas.of(endpoint.operation.path[name]))
         for name in re.findall(r"{(\w+)}", endpoint.path)
@@ -296,7 +296,7 @@ def _described(parameter: JSON, schema: JSON) -> JSON:
     return parameter | ({"description": description} if description else {}) | {"schema": schema}
 
 
-def _responses(endpoint: Endpoint, schemas: _Schemas, refusals: _Refusals) -> JSON:
+def _responses(endpoint: ContractEndpoint, schemas: _Schemas, refusals: _Refusals) -> JSON:
     declared, status_of = endpoint.operation, endpoint.handler.status_of
     found: JSON = {}
     for status, content in sorted(declared.answers.items()):

@@ -51,7 +51,7 @@ class TextBody(msgspec.Struct):
     text: str
 
 
-class DownloadHandler(SeedHandler):
+class SeedDownloadHandler(SeedHandler):
     """`GET /download/`."""
 
     @operation(
@@ -68,7 +68,7 @@ class DownloadHandler(SeedHandler):
 
 
 @stream_request_body
-class UploadHandler(StreamingHandler, SeedHandler):
+class SeedUploadHandler(StreamingHandler, SeedHandler):
     """`/upload/`."""
 
     async def begin(self) -> None:
@@ -127,7 +127,7 @@ class UploadHandler(StreamingHandler, SeedHandler):
         self.answer(await self.services.files.seed.finish(self.writer, is_complete=self._is_complete))
 
 
-class UploadCancelHandler(SeedHandler):
+class SeedUploadCancelHandler(SeedHandler):
     """`POST /upload/cancel/`."""
 
     @operation("seed_upload_cancel", UploadCancelled, problems.BAD_NAME, problems.NO_SUCH_UPLOAD)

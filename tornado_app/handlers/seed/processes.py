@@ -18,7 +18,7 @@ from tornado_app.handlers.seed.base import SeedHandler
 from tornado_app.protocols.accept import prefers
 
 
-class StartQuery(msgspec.Struct):
+class SeedStartQuery(msgspec.Struct):
     """What to start."""
 
     FURTHER: ClassVar = "Every further parameter is one of the work type's."
@@ -54,7 +54,7 @@ _POLICY = (
 _STARTS = (problems.UNKNOWN_WORK_TYPE, problems.ID_TAKEN, problems.UNAVAILABLE)
 
 
-class ProcessHandler(SeedHandler):
+class SeedProcessHandler(SeedHandler):
     """`GET /{id}/process/`."""
 
     _is_by_link = False
@@ -82,7 +82,7 @@ class ProcessHandler(SeedHandler):
         return site
 
     @operation("seed_start", Process, *_STARTS)
-    async def get(self, id: ProcessId, query: StartQuery) -> None:
+    async def get(self, id: ProcessId, query: SeedStartQuery) -> None:
         """Start a process, or show it as it stands.
 
         The parameters of the work type follow in the query. The same id with another request is refused.
@@ -93,11 +93,11 @@ class ProcessHandler(SeedHandler):
             self._ask(id, query)
 
     @operation("seed_start_post", Process, *_STARTS)
-    async def post(self, id: ProcessId, query: StartQuery) -> None:
+    async def post(self, id: ProcessId, query: SeedStartQuery) -> None:
         """Start a process as GET does; it is what the button does of the page that a link leads to."""
         await self._start(id, query)
 
-    def _ask(self, id: str, query: StartQuery) -> None:
+    def _ask(self, id: str, query: SeedStartQuery) -> None:
         """Refuse what only followed a link, and offer the same as a POST to a person."""
         is_read = prefers(self.request.headers.get("Accept", ""), "text/html", "application/json")
         if not is_read and self._site() != "none":
@@ -113,7 +113,7 @@ class ProcessHandler(SeedHandler):
         told = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in texts.items())
         self.finish(_PAGE.format(id=html.escape(id), nonce=nonce, rows=told))
 
-    async def _start(self, id: str, query: StartQuery) -> None:
+    async def _start(self, id: str, query: SeedStartQuery) -> None:
         params = self._params()
         processes = self.services.processes
         # Who asks for nothing but the id means whatever runs under it.
@@ -144,7 +144,7 @@ class ProcessHandler(SeedHandler):
         return params
 
 
-class VerbHandler(SeedHandler):
+class SeedVerbHandler(SeedHandler):
     """`POST /{id}/process/pause/`, `cancel/`."""
 
     @operation(
@@ -164,7 +164,7 @@ class VerbHandler(SeedHandler):
         self.answer(await ask(id))
 
 
-class ResumeHandler(JsonHandler, SeedHandler):
+class SeedResumeHandler(JsonHandler, SeedHandler):
     """`POST /{id}/process/resume/`."""
 
     @operation(

@@ -16,15 +16,15 @@ from tornado_app.files.uploads.upload import Upload
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
-from tornado_app.handlers.uploads.ietf import Draft
-from tornado_app.handlers.uploads.protocol import Dialect
-from tornado_app.handlers.uploads.single_request import Plain
+from tornado_app.handlers.uploads.ietf import ResumableUpload
+from tornado_app.handlers.uploads.protocol import UploadProtocol
+from tornado_app.handlers.uploads.single_request import SingleRequest
 from tornado_app.handlers.uploads.tus import Tus
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import parameters, resumable_uploads, tus
 
 if TYPE_CHECKING:
-    from tornado_app.handlers.base import Services
+    from tornado_app.handlers.base import AppServices
 
 UploadId = Annotated[str, Meta(description="The last part of the upload's `Location`.")]
 
@@ -66,9 +66,9 @@ class _UploadsHandler(StreamingHandler):
 
     _is_in_place_of_head = False
 
-    def initialize(self, services: Services) -> None:
+    def initialize(self, services: AppServices) -> None:
         super().initialize(services)
-        self.dialect: Dialect = self._dialect()
+        self.dialect: UploadProtocol = self._dialect()
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -84,7 +84,7 @@ class _UploadsHandler(StreamingHandler):
             return True
         return self.request.method == "POST" and any(name in headers for name in tus.CREATING)
 
-    def _dialect(self) -> Dialect:
+    def _dialect(self) -> UploadProtocol:
         headers = self.request.headers
         if self._is_tus:
             override = headers.get("X-HTTP-Method-Override", "").upper()
@@ -97,8 +97,8 @@ class _UploadsHandler(StreamingHandler):
             or resumable_uploads.is_partial_upload(headers.get("Content-Type", ""))
             or self.request.method != "POST"
         ):
-            return Draft(self)
-        return Plain(self)
+            return ResumableUpload(self)
+        return SingleRequest(self)
 
     def compute_etag(self) -> None:
         """An upload has no entity tag."""
@@ -263,7 +263,7 @@ class UploadHandler(_UploadsHandler):
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
             await uploads.settled(upload, self.is_lost)
         if upload.writer is None:  # else the offset is not one to go on from
-            Draft(self).describe(upload)
+            ResumableUpload(self).describe(upload)
         self.answer(uploads.info(upload))
 
     @operation(

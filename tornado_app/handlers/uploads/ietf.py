@@ -9,7 +9,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.protocol import Dialect
+from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.protocols import resumable_uploads
 from tornado_app.protocols.resumable_uploads import Fields
@@ -23,7 +23,7 @@ _WORDED: dict[Kind, Kind] = {
 }
 
 
-class Draft(Dialect):
+class ResumableUpload(UploadProtocol):
     """Creation, offset retrieval, append and cancellation (sections 4.2 to 4.5)."""
 
     _replayed = False

@@ -11,7 +11,7 @@ from tornado_app.files.published_files import info
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import conditionals, content_disposition, digests
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tornado_app.handlers.uploads.handler import _UploadsHandler
 
 
-class Dialect(ABC):
+class UploadProtocol(ABC):
     """Translates the requests on uploads for one handler. A refusal is raised."""
 
     def __init__(self, handler: _UploadsHandler) -> None:
@@ -78,13 +78,13 @@ class Dialect(ABC):
             )
         self.uploads.check_length(offset + (size or 0))
 
-    def record(self, kind: Any, **fields: Any) -> Record:
+    def record(self, kind: Any, **fields: Any) -> UploadRecord:
         """A record of an upload whose name comes from Content-Disposition and whose digests from Repr-Digest."""
         disposition = self.headers.get("Content-Disposition")
         name = None if disposition is None else content_disposition.file_name(disposition)
         if disposition is not None and name is None and "filename" in disposition.lower():
             raise problems.BAD_NAME(f"Content-Disposition can't be read: {disposition[:200]!r}")
-        return Record(
+        return UploadRecord(
             kind,
             name or "",
             time.time(),

@@ -9,10 +9,10 @@ import msgspec
 from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.protocol import Dialect
+from tornado_app.handlers.uploads.protocol import UploadProtocol
 
 
-class Plain(Dialect):
+class SingleRequest(UploadProtocol):
     """The name comes from Content-Disposition, or from the form that the file comes in; else it is the upload's id."""
 
     async def begin_creation(self) -> Writer | None:

@@ -9,9 +9,9 @@ from typing import ParamSpec, TypeVar, cast
 
 from tornado_app import problems
 from tornado_app.files.store.interface import Piece
-from tornado_app.files.uploads.upload import Record, Upload
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.protocol import Dialect
+from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import dates, tus
 
@@ -43,7 +43,7 @@ class ChecksumCheck:
             )
 
 
-class Tus(Dialect):
+class Tus(UploadProtocol):
     """Every extension but checksum-trailer."""
 
     async def begin_creation(self) -> Writer | None:
@@ -66,7 +66,7 @@ class Tus(Dialect):
             return None
         return await self.uploads.write(self.upload, 0, handler.let_go, check)
 
-    async def _create(self, record: Record) -> Upload:
+    async def _create(self, record: UploadRecord) -> Upload:
         """A new upload; or, when the answer to a creation from parts was lost, the one that it made."""
         try:
             return await self.uploads.create(record, client=self.handler.client)
@@ -225,10 +225,10 @@ class Tus(Dialect):
                 raise problems.BAD_REQUEST(f"{url[:200]!r} is not the URL of an upload here")
         return [match[1] for _, match in matches if match is not None]
 
-    def _record(self, concat: str | None, length: int | None, parts: list[str] | None) -> Record:
+    def _record(self, concat: str | None, length: int | None, parts: list[str] | None) -> UploadRecord:
         field = self.headers.get("Upload-Metadata", "")
         found = self._read(tus.metadata, field) if field else {}
-        return Record(
+        return UploadRecord(
             "tus",
             None if concat is not None and parts is None else self._text(found, "filename"),
             time.time(),

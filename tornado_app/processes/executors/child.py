@@ -35,7 +35,7 @@ from tornado_app.processes.executors.log_buffer import Line
 from tornado_app.processes.executors.output import ProcessOutput, log_in_process
 from tornado_app.processes.supervision import claims
 from tornado_app.processes.supervision.guard import guard
-from tornado_app.processes.work_context import FilesToLend, LentServices
+from tornado_app.processes.work_context import WorkContext, WorkspaceSource
 from tornado_app.settings import Settings
 
 HEADER = struct.Struct("!I")
@@ -51,7 +51,7 @@ class Newest(msgspec.Struct, tag=True):
     durable: bool = False
 
 
-class Lines(msgspec.Struct, tag=True):
+class ReportedLines(msgspec.Struct, tag=True):
     """Log lines."""
 
     lines: list[Line]
@@ -63,7 +63,7 @@ class Over(msgspec.Struct, tag=True):
     outcome: Outcome
 
 
-Report = Newest | Lines | Over
+Report = Newest | ReportedLines | Over
 
 WISHES: dict[bytes, Stopping | None] = {b"p": "pause", b"c": "cancel", b"s": "shutdown", b"n": None}
 ACK = b"a"
@@ -78,18 +78,20 @@ class Task(msgspec.Struct):
     claim: str
 
 
-def main(channel: socket.socket, control: socket.socket, task: Task, settings: Settings, files: FilesToLend) -> None:
+def main(
+    channel: socket.socket, control: socket.socket, task: Task, settings: Settings, files: WorkspaceSource
+) -> None:
     """Run one attempt and report to `channel`; `control` is the guard's. The process ends with it."""
     os.setsid()
     read, write = os.pipe()
     guard(control, channel, read, Path(task.claim), settings.kill_grace)
     os.environ[claims.VARIABLE] = task.claim
-    _Child(channel, task, LentServices(settings, files), (read, write)).run()
+    _Child(channel, task, WorkContext(settings, files), (read, write)).run()
     os._exit(0)  # not through the forked interpreter's own exit handlers
 
 
 class _Child:
-    def __init__(self, channel: socket.socket, task: Task, services: LentServices, pipe: tuple[int, int]) -> None:
+    def __init__(self, channel: socket.socket, task: Task, services: WorkContext, pipe: tuple[int, int]) -> None:
         self._channel = channel
         self._task = task
         self._services = services
@@ -145,7 +147,7 @@ class _Child:
     def _flush(self) -> None:
         with self._sending:  # what one thread took must not be overtaken by what another one takes
             while lines := self._control.lines.take(_MOST_LINES):
-                self._send(Lines(lines))
+                self._send(ReportedLines(lines))
             yields, point = self._control.yields, self._control.latest
             if yields != self._sent and point is not None:
                 self._sent = yields

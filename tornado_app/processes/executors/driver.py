@@ -21,7 +21,7 @@ from holdfast.work import MAX_CHECKPOINT, Interrupted, Job, Progress, Services, 
 from holdfast.work._values import NotJson, as_json, line_of
 from tornado_app.processes.executors import output, tracebacks
 from tornado_app.processes.executors.interrupts import Interrupts
-from tornado_app.processes.executors.log_buffer import Backlog
+from tornado_app.processes.executors.log_buffer import LogBuffer
 
 MAX_RESULT = 4 << 20
 """Most bytes of a result as JSON."""
@@ -59,7 +59,7 @@ class Yielded(NamedTuple):
     checkpoint: bytes
 
 
-class Stopped(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
+class StoppedAttempt(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
     """The generator was closed at a yield because it was asked to."""
 
 
@@ -78,7 +78,7 @@ class Failed(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
     trace: str = ""
 
 
-Outcome = Stopped | Succeeded | Failed
+Outcome = StoppedAttempt | Succeeded | Failed
 
 
 class Control:
@@ -96,7 +96,7 @@ class Control:
         self.latest: Yielded | None = None
         self.yields = 0
         self.on_yield = on_yield
-        self.lines = Backlog()
+        self.lines = LogBuffer()
 
     def stop(self, why: Stopping | None) -> None:
         """Ask the work to stop, and interrupt what it waits for; None revokes that. From any thread."""
@@ -160,12 +160,14 @@ class Drive:
                         control.on_yield(control)
                     if control.stopping is not None:
                         generator.close()
-                        return Stopped()
+                        return StoppedAttempt()
             finally:
                 generator.close()
         except Interrupted as error:
             if not control.interrupts.killed and not self.attempt.undo:
-                return Stopped()  # as if at its last yield; if that was revoked meanwhile, it is begun again from there
+                return (
+                    StoppedAttempt()
+                )  # as if at its last yield; if that was revoked meanwhile, it is begun again from there
             return self._failed(error)
         except BaseException as error:
             return self._failed(error)
@@ -197,7 +199,7 @@ class Drive:
                         await asyncio.to_thread(control.on_yield, control)
                     if control.stopping is not None:
                         await generator.aclose()
-                        return Stopped()
+                        return StoppedAttempt()
                 return self._succeeded(job.result)
             finally:
                 await generator.aclose()

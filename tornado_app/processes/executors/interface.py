@@ -14,7 +14,7 @@ from typing import Protocol
 from holdfast.work import Stopping, WorkType
 from tornado_app.processes.executors import output
 from tornado_app.processes.executors.driver import Attempt, Control, Drive, Failed, Outcome
-from tornado_app.processes.work_context import LentServices
+from tornado_app.processes.work_context import WorkContext
 
 log = logging.getLogger("holdfast.places")
 
@@ -52,7 +52,7 @@ class Place(Protocol):
 class ThreadPlace:
     """A daemon thread for each attempt, kept for the next one. A thread can't be killed, what it waits for perhaps."""
 
-    def __init__(self, services: LentServices) -> None:
+    def __init__(self, services: WorkContext) -> None:
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -139,7 +139,7 @@ class _ThreadHandle:
 class LoopPlace:
     """A task on the IOLoop for each async generator."""
 
-    def __init__(self, services: LentServices) -> None:
+    def __init__(self, services: WorkContext) -> None:
         self._services = services
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -25,7 +25,7 @@ class Interrupts:
     __slots__ = ("_block", "_stopping", "killed", "used")
 
     def __init__(self) -> None:
-        self._block: _Block | None = None
+        self._block: _InterruptBlock | None = None
         self._stopping = False
         self.killed = False
         self.used = False
@@ -33,7 +33,7 @@ class Interrupts:
     @contextmanager
     def __call__(self, interrupt: Callable[[], object]) -> Iterator[None]:
         """See `Job.interruptible`."""
-        block = _Block(interrupt, self.is_wanted)
+        block = _InterruptBlock(interrupt, self.is_wanted)
         self._block, self.used = block, True
         try:
             if self.is_wanted():
@@ -67,7 +67,7 @@ class Interrupts:
             block.begin()
 
 
-class _Block:
+class _InterruptBlock:
     """One stay in a block."""
 
     def __init__(self, interrupt: Callable[[], object], wanted: Callable[[], bool]) -> None:

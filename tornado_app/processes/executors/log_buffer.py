@@ -19,7 +19,7 @@ Line = tuple[float, str]
 """When it was said, in seconds since the epoch, and what."""
 
 
-class Backlog:
+class LogBuffer:
     """Lines that wait to be taken. From any thread."""
 
     def __init__(self) -> None:

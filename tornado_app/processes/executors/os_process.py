@@ -21,11 +21,11 @@ from tornado_app import imports
 from tornado_app.processes.executors import child, log_buffer
 from tornado_app.processes.executors.driver import LONGEST_LINE, Attempt, Control, Failed, Outcome, text_of
 from tornado_app.processes.executors.interface import Ended, Handle
-from tornado_app.processes.executors.output import Lines
+from tornado_app.processes.executors.output import OutputLines
 from tornado_app.processes.supervision import claims, supervisor
 from tornado_app.processes.supervision.descendants import end_forsaken
 from tornado_app.processes.supervision.guard import PID
-from tornado_app.processes.work_context import FilesToLend
+from tornado_app.processes.work_context import WorkspaceSource
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.places")
@@ -42,7 +42,7 @@ _decode = msgspec.msgpack.Decoder(child.Report).decode
 class ProcessPlace:
     """Forks each attempt from multiprocessing's fork server, which holds no threads, sockets or journal of ours."""
 
-    def __init__(self, settings: Settings, files: FilesToLend, module_of: Callable[[str], str]) -> None:
+    def __init__(self, settings: Settings, files: WorkspaceSource, module_of: Callable[[str], str]) -> None:
         self._settings = settings
         self._files = files
         self._module_of = module_of
@@ -106,7 +106,7 @@ class _ProcessHandle:
         self._over = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    async def run(self, task: child.Task, settings: Settings, files: FilesToLend) -> Outcome:
+    async def run(self, task: child.Task, settings: Settings, files: WorkspaceSource) -> Outcome:
         """Start the child, take its reports, and say how it ended."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -158,7 +158,7 @@ class _ProcessHandle:
                 said += some
         pid = PID.unpack(said[: PID.size])[0] if len(said) >= PID.size else None
         await asyncio.to_thread(_end_forsaken, pid, claim)
-        last = Lines(lambda line: self._control.lines.put_at_once((time.time(), text_of(line, LONGEST_LINE))))
+        last = OutputLines(lambda line: self._control.lines.put_at_once((time.time(), text_of(line, LONGEST_LINE))))
         last.write(said[PID.size :].decode(errors="replace"))
         last.finish()
 
@@ -194,7 +194,7 @@ class _ProcessHandle:
                 return None
             if isinstance(report, child.Over):
                 return report.outcome
-            if isinstance(report, child.Lines):
+            if isinstance(report, child.ReportedLines):
                 for line in report.lines:
                     if self._control.lines.is_full:
                         await self._room_for_lines()

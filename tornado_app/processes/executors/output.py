@@ -31,7 +31,7 @@ Say = Callable[[str], object]
 """Takes a line; may block while there is no room for it."""
 
 
-class Lines:
+class OutputLines:
     """Cuts text into lines. Of one that was written over, as progress bars are, what one would see."""
 
     def __init__(self, say: Say) -> None:
@@ -72,7 +72,7 @@ class ProcessOutput:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._read = read
-        self._raw = Lines(self._put)
+        self._raw = OutputLines(self._put)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         os.set_blocking(read, False)
         for fd in (1, 2):
@@ -90,7 +90,7 @@ class ProcessOutput:
             self.drain()
             self._say(line)
 
-    def write(self, lines: Lines, text: str, fd: int) -> None:
+    def write(self, lines: OutputLines, text: str, fd: int) -> None:
         """Stream for what Python writes."""
         if os.getpid() != self._pid:  # a fork of the work: its memory is not ours
             os.write(fd, text.encode("utf-8", "backslashreplace"))
@@ -137,7 +137,7 @@ class _Stream(io.TextIOBase):
     def __init__(self, output: ProcessOutput, fd: int) -> None:
         self._output = output
         self._fd = fd
-        self.lines = Lines(output._put)
+        self.lines = OutputLines(output._put)
         self.buffer = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
 
     def write(self, text: str) -> int:
@@ -178,7 +178,7 @@ class _Speaker:
     def __init__(self, say: Say) -> None:
         self.say = say
         self._lock = threading.RLock()  # a context is copied for the threads of asyncio.to_thread
-        self._streams = {name: Lines(say) for name in ("stdout", "stderr")}
+        self._streams = {name: OutputLines(say) for name in ("stdout", "stderr")}
 
     def write(self, stream: str, text: str) -> None:
         with self._lock:

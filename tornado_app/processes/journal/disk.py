@@ -11,9 +11,9 @@ from pathlib import Path
 
 from holdfast.wire import ErrorInfo
 from tornado_app import problems
-from tornado_app.processes.journal.queries import Record
+from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import Book
+from tornado_app.processes.journal.transitions import Transitions
 
 log = logging.getLogger("holdfast.processes")
 
@@ -34,7 +34,9 @@ class DiskWatch:
     Of a small disk it is a twentieth that stays free. `changed` gets the rows that were paused or resumed.
     """
 
-    def __init__(self, journal: Journal, book: Book, reserve: int, changed: Callable[[Iterable[Record]], None]) -> None:
+    def __init__(
+        self, journal: Journal, book: Transitions, reserve: int, changed: Callable[[Iterable[ProcessRecord]], None]
+    ) -> None:
         self._journal = journal
         self._book = book
         self._folder = journal.path.parent
@@ -69,8 +71,8 @@ class DiskWatch:
         except (OSError, problems.ProblemError) as error:
             log.error("the disk of the journal can't be looked after: %s", error)
 
-    async def _do(self, decision: Callable[..., list[Record]], short: bool) -> None:
-        write: Awaitable[list[Record]] = self._journal.write(decision)
+    async def _do(self, decision: Callable[..., list[ProcessRecord]], short: bool) -> None:
+        write: Awaitable[list[ProcessRecord]] = self._journal.write(decision)
         self._changed(await write)
         if self._is_short and not short:
             log.warning("there is room on the disk of the journal again: work goes on")

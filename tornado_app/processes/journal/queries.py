@@ -26,7 +26,7 @@ Ten times a second for thirteen years; and a million state changes still fit int
 """
 
 
-class Record(msgspec.Struct, frozen=True):
+class ProcessRecord(msgspec.Struct, frozen=True):
     """A row of `processes`, without the code that may belong to it.
 
     `crashes` counts attempts in a row that began and were not seen to end, or to make progress, while their server
@@ -75,19 +75,19 @@ class Record(msgspec.Struct, frozen=True):
 
 _NO_CHECKPOINT = b"null"
 
-COLUMNS = [processes.c[name] for name in Record.__struct_fields__]
+COLUMNS = [processes.c[name] for name in ProcessRecord.__struct_fields__]
 _NEWEST_EVENT = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
 
 
-def record(row: Sequence[Any]) -> Record:
-    """A `Record` of a selected row."""
+def record(row: Sequence[Any]) -> ProcessRecord:
+    """A `ProcessRecord` of a selected row."""
     values = list(row)
     values[5] = State(values[5])
-    return Record(*values)
+    return ProcessRecord(*values)
 
 
-def wire(row: Record, *, published: int = 0, stalled: bool = False) -> Process:
+def wire(row: ProcessRecord, *, published: int = 0, stalled: bool = False) -> Process:
     """A row as the wire tells it; `published` counts the progress of the running attempt."""
     return Process(
         id=row.id,
@@ -112,17 +112,17 @@ def wire(row: Record, *, published: int = 0, stalled: bool = False) -> Process:
     )
 
 
-def version(row: Record, published: int) -> int:
+def version(row: ProcessRecord, published: int) -> int:
     """The wire version: it grows with every state change and with all progress that is published in between."""
     return (row.version << PROGRESS_BITS) + published
 
 
-def serial(row: Record) -> str:
+def serial(row: ProcessRecord) -> str:
     """Key that no other process of any journal has. It does not change while the process is kept."""
     return row.serial or str(row.n)
 
 
-def owner(row: Record) -> str:
+def owner(row: ProcessRecord) -> str:
     """What stands for a process in the files directory, which may have seen other journals."""
     return _owner(row.n, row.id, row.created)
 
@@ -195,12 +195,14 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
     return where
 
 
-def page(connection: Connection, wanted: BulkRequest, before: int | None, limit: int) -> tuple[list[Record], bool]:
+def page(
+    connection: Connection, wanted: BulkRequest, before: int | None, limit: int
+) -> tuple[list[ProcessRecord], bool]:
     """Newest first, older than `before`, and whether more follow.
 
     Right while rows come and go, since `n` never changes and is never reused.
     """
-    found: list[Record] = []
+    found: list[ProcessRecord] = []
     oldest = 0  # of the states whose walk ended early, the newest row at which one did
     # One query a state: each walks its own index and stops at the limit; several at once would sort all that match.
     one_by_one: list[State | None] = list(wanted.state) if wanted.state else [None]
@@ -218,7 +220,7 @@ def page(connection: Connection, wanted: BulkRequest, before: int | None, limit:
     return fitting, len(fitting) < len(found) or oldest > 0
 
 
-def _size(row: Record) -> int:
+def _size(row: ProcessRecord) -> int:
     """About how many bytes a row is on the wire."""
     parts = (row.params, row.labels, row.result, row.error, row.note)
     return 512 + sum(len(part) for part in parts if part)
@@ -272,12 +274,12 @@ def _event_size(row: Row[Any]) -> int:
     return 128 + len(row.error or b"") + len(row.data or b"")
 
 
-def kind(row: Record) -> bytes:
+def kind(row: ProcessRecord) -> bytes:
     """What a process was, as JSON, for the event of its deletion."""
     return _encode({"work_type": row.work_type, "labels": msgspec.Raw(row.labels)})
 
 
-def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
+def fits(wanted: BulkRequest, event: Event, row: ProcessRecord | None) -> bool:
     """Whether an event is of a process that the filter means. `row` is that process, which a deletion does without."""
     if wanted.ids is not None and event.id not in wanted.ids:
         return False
@@ -292,7 +294,7 @@ def fits(wanted: BulkRequest, event: Event, row: Record | None) -> bool:
     return wanted.work_type in (None, work_type) and (wanted.label or {}).items() <= given.items()
 
 
-def cancelling(connection: Connection) -> list[Record]:
+def cancelling(connection: Connection) -> list[ProcessRecord]:
     """Return the processes that are to be rolled back, or are being."""
     query = select(*COLUMNS).where(processes.c.state == State.CANCELLING.value).order_by(processes.c.n)
     return [record(row) for row in connection.execute(query)]
@@ -322,13 +324,13 @@ def code(connection: Connection, id: str) -> bytes | None:
     return sent
 
 
-def find(connection: Connection, id: str) -> Record | None:
+def find(connection: Connection, id: str) -> ProcessRecord | None:
     """The row of that id, or None."""
     row = connection.execute(BY_ID, {"wanted": id}).one_or_none()
     return None if row is None else record(row)
 
 
-def get(connection: Connection, id: str) -> Record:
+def get(connection: Connection, id: str) -> ProcessRecord:
     """The row of that id. Raises NO_SUCH_PROCESS."""
     row = find(connection, id)
     if row is None:

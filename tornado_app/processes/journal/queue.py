@@ -9,23 +9,23 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, select
 
 from holdfast.wire import State
-from tornado_app.processes.journal.queries import COLUMNS, Record, record
+from tornado_app.processes.journal.queries import COLUMNS, ProcessRecord, record
 from tornado_app.processes.journal.schema import processes
 
 _CLAIMABLE = (
     select(*COLUMNS, processes.c.code)
-    .where(processes.c.state == State.QUEUED.value, processes.c.retry_at.is_(None))  # `Book.due` takes that away
+    .where(processes.c.state == State.QUEUED.value, processes.c.retry_at.is_(None))  # `Transitions.due` takes that away
     .order_by(processes.c.priority.desc(), processes.c.n)
     .limit(bindparam("most"))
 )
 
 Hold = Literal["recovery", "room"]
 
-Claim = tuple[Record, bytes | None]
+Claim = tuple[ProcessRecord, bytes | None]
 """A process whose next attempt is to be launched, and the code that a client sent for it."""
 
 
-class Slots:
+class ProcessQueue:
     """Who holds a slot. Belongs to the book: what a transaction does counts only when that has landed."""
 
     def __init__(self, max_running: int, limits: dict[str, int]) -> None:
@@ -75,7 +75,7 @@ class Slots:
         self._freed = []
         self._taken = {}
 
-    def fill(self, connection: Connection, begin: Callable[[Connection, Record], Record]) -> list[Claim]:
+    def fill(self, connection: Connection, begin: Callable[[Connection, ProcessRecord], ProcessRecord]) -> list[Claim]:
         """`begin` queued processes by priority, then age, as far as slots and the work types' limits allow."""
         claimed: list[Claim] = []
         if not (self._queued and self._open) or self._held:
@@ -101,7 +101,9 @@ class Slots:
                 break
         return claimed
 
-    def take(self, connection: Connection, id: str, begin: Callable[[Connection, Record], Record]) -> Claim | None:
+    def take(
+        self, connection: Connection, id: str, begin: Callable[[Connection, ProcessRecord], ProcessRecord]
+    ) -> Claim | None:
         """`begin` that queued process before all others; None when it is not queued, or there is no slot for it."""
         row = connection.execute(_CLAIMABLE.where(processes.c.id == id), {"most": 1}).one_or_none()
         if row is None or not self._open or "room" in self._held:

@@ -1,7 +1,7 @@
 """Every decision that changes a process. Run by the journal, one at a time, never on the loop.
 
-Every change goes through `Book._move`: the transition table says what follows, the row is changed by compare-and-set on
-(id, attempt, state), and an event is written in the same transaction.
+Every change goes through `Transitions._move`: the transition table says what follows, the row is changed by
+compare-and-set on (id, attempt, state), and an event is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sqlalchemy.dialects import sqlite
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
 from tornado_app import fault_points, problems
 from tornado_app.problems import ProblemError
-from tornado_app.processes.executors.driver import Failed, Outcome, Stopped, Succeeded, Yielded
+from tornado_app.processes.executors.driver import Failed, Outcome, StoppedAttempt, Succeeded, Yielded
 from tornado_app.processes.journal.logs import ProcessLogs
 from tornado_app.processes.journal.queries import (
     COLUMNS,
-    Record,
+    ProcessRecord,
     event_of,
     find,
     get,
@@ -36,7 +36,7 @@ from tornado_app.processes.journal.queries import (
     owner,
     record,
 )
-from tornado_app.processes.journal.queue import Claim, Slots
+from tornado_app.processes.journal.queue import Claim, ProcessQueue
 from tornado_app.processes.journal.schema import DELETED, DELETIONS, events, labels, processes, staged_by_deleted
 from tornado_app.processes.states import Cause, step
 
@@ -101,7 +101,7 @@ class New(msgspec.Struct, frozen=True):
         return hashlib.sha256(_encode(self)).digest()
 
 
-def _is_repeated(there: Record, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
+def _is_repeated(there: ProcessRecord, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
     """Whether a request differs from the one that started a process by nothing but defaults that came later."""
     params = _decode(there.params)
     if msgspec.structs.replace(new, params=params).digest() != there.request:
@@ -114,7 +114,7 @@ class Batch(msgspec.Struct):
     """What a committed transaction brought: attempts to launch with their code, changed rows with their events."""
 
     claimed: list[Claim]
-    changed: list[tuple[Record, Event]]
+    changed: list[tuple[ProcessRecord, Event]]
 
 
 class SafePoint(NamedTuple):
@@ -129,16 +129,16 @@ class SafePoint(NamedTuple):
 class Recovered(msgspec.Struct):
     """Work that an earlier server left: to wait for a time, to be rolled back, and to run alone first."""
 
-    timed: list[Record]
-    cancelling: list[Record]
-    suspects: list[Record]
+    timed: list[ProcessRecord]
+    cancelling: list[ProcessRecord]
+    suspects: list[ProcessRecord]
 
 
 _STOPPING = -1
 """In place of a count of crashes: the server has been asked to stop, so its end is none."""
 
 
-class Book:
+class Transitions:
     """The decisions that write. Belongs to the journal: its counts change only when a transaction lands."""
 
     def __init__(
@@ -149,12 +149,12 @@ class Book:
         max_crashes: int = 0,
         logs: ProcessLogs | None = None,
     ) -> None:
-        self._slots = Slots(max_running, limits)
+        self._slots = ProcessQueue(max_running, limits)
         self._has_undo = has_undo
         self._max_crashes = max_crashes
         self._logs = logs or ProcessLogs(0, 0)
         self._taken: list[Claim] = []
-        self._told: list[tuple[Record, dict[str, Any]]] = []
+        self._told: list[tuple[ProcessRecord, dict[str, Any]]] = []
         self._next_event = 1
 
     # -- around a transaction
@@ -175,7 +175,7 @@ class Book:
         timed = or_(processes.c.retry_at.is_not(None), processes.c.deadline.is_not(None))
         waiting = self._all(connection, processes.c.state.in_([State.QUEUED, State.PAUSED]), timed)
         cancelling = self._all(connection, processes.c.state == State.CANCELLING.value)
-        suspects: list[Record] = []
+        suspects: list[ProcessRecord] = []
         if self._max_crashes:
             suspects = [row for row in cancelling if row.crashes]
             ready = (processes.c.state == State.QUEUED.value, processes.c.retry_at.is_(None))
@@ -185,7 +185,7 @@ class Book:
             self._slots.hold("recovery")
         return Recovered(waiting, cancelling, sorted(suspects, key=lambda row: -row.crashes))
 
-    def _take_back(self, connection: Connection, row: Record, *, blamed: bool) -> None:
+    def _take_back(self, connection: Connection, row: ProcessRecord, *, blamed: bool) -> None:
         """An attempt, or a rollback, has ended with its server."""
         undoing = row.state is State.CANCELLING
         moved_on = row.crashes == 0 and not undoing  # it has made progress: the count begins anew
@@ -269,7 +269,7 @@ class Book:
         self._logs.aborted()
         self._slots.aborted()
 
-    def _begin(self, connection: Connection, row: Record, alone: bool = False) -> Record:
+    def _begin(self, connection: Connection, row: ProcessRecord, alone: bool = False) -> ProcessRecord:
         """The next attempt of what was queued."""
         changes = {
             "attempt": row.attempt + 1,
@@ -293,7 +293,7 @@ class Book:
 
     def start(
         self, connection: Connection, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]
-    ) -> tuple[Record, bool]:
+    ) -> tuple[ProcessRecord, bool]:
         """The process of this id, and whether it was made now.
 
         `completed` gives the parameters of an earlier request with the defaults that the work type has gained since;
@@ -304,7 +304,7 @@ class Book:
         """
         digest = new.digest()
         now = time.time()
-        row = Record(
+        row = ProcessRecord(
             n=0,
             id=new.id,
             work_type=new.work_type,
@@ -343,7 +343,7 @@ class Book:
         fault_points.point("start.written")
         return row, True
 
-    def ask(self, connection: Connection, id: str, cause: Cause) -> Record:
+    def ask(self, connection: Connection, id: str, cause: Cause) -> ProcessRecord:
         """Pause, resume, cancel or kill, where the transition table has it.
 
         Raises:
@@ -351,7 +351,7 @@ class Book:
         """
         return self._ask(connection, get(connection, id), cause)
 
-    def _ask(self, connection: Connection, row: Record, cause: Cause) -> Record:
+    def _ask(self, connection: Connection, row: ProcessRecord, cause: Cause) -> ProcessRecord:
         if cause is Cause.KILL:
             step(row.state, cause)
             return row
@@ -373,7 +373,7 @@ class Book:
         fault_points.point(f"{cause}.written")
         return row
 
-    def _move_on(self, connection: Connection, row: Record) -> Record:
+    def _move_on(self, connection: Connection, row: ProcessRecord) -> ProcessRecord:
         """A person pauses what the engine had paused: it waits for that person now."""
         row = self._change(connection, row, {"held": False, "error": None, "version": row.version + 1})
         self._tell(row, row.state)
@@ -383,24 +383,26 @@ class Book:
         """Begin nothing, until `go_on_with_room`."""
         self._slots.hold("room")
 
-    def pause_for_room(self, connection: Connection, error: ErrorInfo) -> list[Record]:
+    def pause_for_room(self, connection: Connection, error: ErrorInfo) -> list[ProcessRecord]:
         """Begin nothing, and pause all that runs, until `go_on_with_room`; the rows that were changed."""
         self.hold_for_room()
         running = self._all(connection, processes.c.state == State.RUNNING.value)
         return [self._move(connection, row, Cause.PAUSE, error=_encode(error), held=True) for row in running]
 
-    def go_on_with_room(self, connection: Connection) -> list[Record]:
+    def go_on_with_room(self, connection: Connection) -> list[ProcessRecord]:
         """Go on with what was paused for want of room; the rows that were changed."""
         self._slots.go_on("room")
         mine = (processes.c.held == 1, processes.c.state.in_([State.PAUSED.value, State.PAUSING.value]))
         return [self._ask(connection, row, Cause.RESUME) for row in self._all(connection, *mine)]
 
-    def _must_undo(self, row: Record) -> bool:
+    def _must_undo(self, row: ProcessRecord) -> bool:
         return row.attempt > 0 and self._has_undo(row.work_type)
 
-    def ask_all(self, connection: Connection, wanted: BulkRequest, cause: Cause) -> tuple[list[Record], dict[str, str]]:
+    def ask_all(
+        self, connection: Connection, wanted: BulkRequest, cause: Cause
+    ) -> tuple[list[ProcessRecord], dict[str, str]]:
         """A verb for all that match; refusals by id."""
-        changed: list[Record] = []
+        changed: list[ProcessRecord] = []
         refused: dict[str, str] = {}
         for row in self._all(connection, *matching(wanted)):
             try:
@@ -435,7 +437,7 @@ class Book:
 
     def ended(
         self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Yielded | None, shutdown: bool
-    ) -> Record | None:
+    ) -> ProcessRecord | None:
         """An attempt is over and its slot is free. None when it was an old one, whose report changes nothing.
 
         When the row is `cancelling` afterwards, its rollback is what comes next.
@@ -471,14 +473,16 @@ class Book:
                 held=False,
                 ended=time.time(),
             )
-        elif isinstance(outcome, Stopped):
+        elif isinstance(outcome, StoppedAttempt):
             row = self._move(connection, row, Cause.INTERRUPTED if shutdown else Cause.STOPPED, **changes)
         else:
             row = self._failed(connection, row, outcome, changes)
         fault_points.point("ended.written")
         return row
 
-    def _failed(self, connection: Connection, row: Record, failure: Failed, changes: dict[str, Any]) -> Record:
+    def _failed(
+        self, connection: Connection, row: ProcessRecord, failure: Failed, changes: dict[str, Any]
+    ) -> ProcessRecord:
         changes["error"] = _encode(ErrorInfo(failure.type, failure.message))
         failures = changes.get("failures", row.failures)  # since there was progress
         if failure.retry and failures < row.retries:
@@ -489,7 +493,7 @@ class Book:
             return self._move(connection, row, Cause.RETRY, **changes)
         return self._move(connection, row, Cause.FAILED, **changes, ended=time.time())
 
-    def undone(self, connection: Connection, id: str, attempt: int, outcome: Outcome) -> Record | None:
+    def undone(self, connection: Connection, id: str, attempt: int, outcome: Outcome) -> ProcessRecord | None:
         """A rollback is over. One that failed is shown with both errors and can be tried again by cancelling again."""
         row = find(connection, id)
         if row is None or row.attempt != attempt or row.state is not State.CANCELLING:
@@ -503,7 +507,7 @@ class Book:
         fault_points.point("undone.written")
         return row
 
-    def overdue(self, connection: Connection, id: str) -> Record | None:
+    def overdue(self, connection: Connection, id: str) -> ProcessRecord | None:
         """Fail what waits, now that its deadline has passed; what runs is the answer, for its place to stop."""
         row = find(connection, id)
         if row is None or row.deadline is None:
@@ -530,7 +534,7 @@ class Book:
         connection.execute(delete(events).where(DELETIONS, events.c.time < before))
         return len(old)
 
-    def _delete(self, connection: Connection, old: list[Record]) -> None:
+    def _delete(self, connection: Connection, old: list[ProcessRecord]) -> None:
         if not old:
             return
         ids = [row.id for row in old]
@@ -549,10 +553,10 @@ class Book:
 
     # -- rows
 
-    def _all(self, connection: Connection, *where: ColumnElement[bool]) -> list[Record]:
+    def _all(self, connection: Connection, *where: ColumnElement[bool]) -> list[ProcessRecord]:
         return [record(row) for row in connection.execute(select(*COLUMNS).where(*where).order_by(processes.c.n))]
 
-    def _move(self, connection: Connection, row: Record, cause: Cause, **changes: Any) -> Record:
+    def _move(self, connection: Connection, row: ProcessRecord, cause: Cause, **changes: Any) -> ProcessRecord:
         before = row.state
         changes |= {"state": step(before, cause), "version": row.version + 1}
         row = self._change(connection, row, changes)
@@ -561,7 +565,7 @@ class Book:
         self._tell(row, before)
         return row
 
-    def _change(self, connection: Connection, row: Record, changes: dict[str, Any]) -> Record:
+    def _change(self, connection: Connection, row: ProcessRecord, changes: dict[str, Any]) -> ProcessRecord:
         """Compare-and-set on (id, attempt, state)."""
         after = msgspec.structs.replace(row, **changes)
         values = {name: getattr(after, name) for name in _CHANGING}
@@ -570,7 +574,7 @@ class Book:
             raise problems.CONFLICT(f"process {row.id!r} changed meanwhile; look at it again", id=row.id)
         return after
 
-    def _tell(self, row: Record, before: State | None, state: str = "") -> None:
+    def _tell(self, row: ProcessRecord, before: State | None, state: str = "") -> None:
         deleted = state == DELETED
         event = {
             "id": row.id,

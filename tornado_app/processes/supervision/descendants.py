@@ -31,7 +31,7 @@ _STAND = 1.0  # seconds in which what multiplies may be stopped before it is kil
 _ROUNDS = 4  # of killing, before what goes on multiplying is stopped first
 
 
-class Found(NamedTuple):
+class FoundProcess(NamedTuple):
     """A process as it was when it was looked at. `started` tells it apart from a later one with its id."""
 
     pid: int
@@ -54,7 +54,7 @@ class Descendants:
         self.cgroup: Cgroup | None = None
         self.group: int | None = None
         self.is_settled = not LINUX
-        self._stopped: list[Found] = []
+        self._stopped: list[FoundProcess] = []
         self._reaped = 0
         if LINUX:
             libc: Any = ctypes.CDLL(None, use_errno=True)
@@ -77,12 +77,12 @@ class Descendants:
         if self.cgroup is not None and self.group is not None:
             self.cgroup.take_in(self.group)
 
-    def find(self) -> list[Found]:
+    def find(self) -> list[FoundProcess]:
         """All that there are, zombies too, parents before their children."""
-        children: dict[int, list[Found]] = {}
+        children: dict[int, list[FoundProcess]] = {}
         for process in processes():
             children.setdefault(process.parent, []).append(process)
-        found: list[Found] = []
+        found: list[FoundProcess] = []
         left = [os.getpid()]
         while left:
             below = [process for parent in left for process in children.pop(parent, ())]
@@ -124,7 +124,7 @@ class Descendants:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
                 os.killpg(self.group, number)
 
-    def stop(self, patience: float, take: Callable[[int, int], object]) -> list[Found]:
+    def stop(self, patience: float, take: Callable[[int, int], object]) -> list[FoundProcess]:
         """SIGSTOP until all stand and no other one has come; those that do not stand after `patience` seconds.
 
         `take` gets what `reap` finds. Parents are stopped before their children: one that runs would take notice, as a
@@ -162,7 +162,7 @@ class Descendants:
                     self._stop_one(process)
             self.cgroup.thaw()
             return
-        levels: dict[int, list[Found]] = {}
+        levels: dict[int, list[FoundProcess]] = {}
         depth = {os.getpid(): 0}
         for process in self.find():
             depth[process.pid] = depth.get(process.parent, 0) + 1
@@ -173,7 +173,7 @@ class Descendants:
                 self._stop_one(process)
             _await_standing(running, _LEVEL)
 
-    def _stop_one(self, process: Found) -> None:
+    def _stop_one(self, process: FoundProcess) -> None:
         known = any((other.pid, other.started) == (process.pid, process.started) for other in self._stopped)
         if send(process, signal.SIGSTOP) and not known:
             self._stopped.append(process)
@@ -213,7 +213,7 @@ class Descendants:
             self.cgroup.remove()
 
 
-def processes() -> Iterator[Found]:
+def processes() -> Iterator[FoundProcess]:
     """Every process of the system that can be seen."""
     if not LINUX:
         yield from _processes_by_ps()
@@ -223,26 +223,26 @@ def processes() -> Iterator[Found]:
             yield process
 
 
-def look(pid: int) -> Found | None:
+def look(pid: int) -> FoundProcess | None:
     """A process as it is now (proc(5): stat)."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read(4096).rpartition(b")")[2].split()
-        return Found(pid, int(fields[1]), fields[0].decode(), int(fields[17]), fields[19].decode())
+        return FoundProcess(pid, int(fields[1]), fields[0].decode(), int(fields[17]), fields[19].decode())
     except (OSError, IndexError):
         return None
 
 
-def _processes_by_ps() -> Iterator[Found]:
+def _processes_by_ps() -> Iterator[FoundProcess]:
     import subprocess  # as much to import as all else here together
 
     asked = subprocess.run(["/bin/ps", "-axo", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=False)
     for line in asked.stdout.splitlines():
         pid, parent, state, *started = line.split()
-        yield Found(int(pid), int(parent), state[0], 1, " ".join(started))
+        yield FoundProcess(int(pid), int(parent), state[0], 1, " ".join(started))
 
 
-def send(process: Found, number: int) -> bool:
+def send(process: FoundProcess, number: int) -> bool:
     """Send a signal to a process that was found, and to no other one that got its id since; whether it was sent."""
     try:
         if not hasattr(os, "pidfd_open") or not LINUX:
@@ -263,7 +263,7 @@ def send(process: Found, number: int) -> bool:
         os.close(handle)
 
 
-def _stands(process: Found) -> bool:
+def _stands(process: FoundProcess) -> bool:
     """Whether no thread of it can run a step more before it is told to go on."""
     if process.is_zombie:
         return True
@@ -292,7 +292,7 @@ def _thread_stands(pid: int, task: int) -> bool:
     return state == "D" and bool(pending & _SIGSTOP_BIT)
 
 
-def _await_standing(told: list[Found], patience: float) -> None:
+def _await_standing(told: list[FoundProcess], patience: float) -> None:
     until = time.monotonic() + patience
     while time.monotonic() < until:
         now = [look(process.pid) for process in told] if LINUX else []
@@ -321,7 +321,7 @@ def end_forsaken(group: int | None, marker: str) -> None:
         time.sleep(0.01)
 
 
-def _is_marked(process: Found, marker: bytes) -> bool:
+def _is_marked(process: FoundProcess, marker: bytes) -> bool:
     if process.is_zombie:
         return False
     try:

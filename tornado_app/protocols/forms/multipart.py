@@ -14,7 +14,7 @@ _BLANK = b" \t"
 _AS_IT_IS = ("", "binary", "8bit", "7bit", "identity")
 
 
-class Part(NamedTuple):
+class FormPart(NamedTuple):
     """A field of a form, before its content. `file_name` is None for a field that is not a file."""
 
     name: str
@@ -24,7 +24,7 @@ class Part(NamedTuple):
 class OnePart:
     """The content of the one part of a form. `on_part` is called with it, and raises `BodyError` to refuse it."""
 
-    def __init__(self, boundary: bytes, on_part: Callable[[Part], None]) -> None:
+    def __init__(self, boundary: bytes, on_part: Callable[[FormPart], None]) -> None:
         self._delimiter = b"\r\n--" + boundary
         self._held = b"\r\n"  # so that the first boundary is like the others
         self._where = "preamble"
@@ -112,7 +112,7 @@ class FileField:
             raise BodyError("the form has no field; send one file: curl -F file=@PATH")
         return out
 
-    def _begin(self, part: Part) -> None:
+    def _begin(self, part: FormPart) -> None:
         if self.file_name is not None:
             raise BodyError(
                 f"the form has a second field, {part.name[:80]!r}; send one file in a request, and nothing beside it"
@@ -132,7 +132,7 @@ def boundary(content_type: str) -> bytes:
     return found.encode("utf-8")
 
 
-def _part(headers: bytes) -> Part:
+def _part(headers: bytes) -> FormPart:
     name, file_name = "", None
     for line in headers.split(b"\r\n"):
         key, _, octets = line.partition(b":")
@@ -147,7 +147,7 @@ def _part(headers: bytes) -> Part:
             case b"content-transfer-encoding" | b"content-encoding":
                 if value.lower() not in _AS_IT_IS:
                     raise BodyError(f"a part of the form is encoded as {value[:80]}; send it as it is")
-    return Part(name, file_name)
+    return FormPart(name, file_name)
 
 
 def _file_name(disposition: str) -> str | None:

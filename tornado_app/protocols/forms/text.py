@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from tornado_app.protocols import parameters
 from tornado_app.protocols.forms import multipart
 from tornado_app.protocols.forms.decoder import BodyError, Decoder
-from tornado_app.protocols.forms.multipart import OnePart, Part
+from tornado_app.protocols.forms.multipart import FormPart, OnePart
 
 FIELD = "text"
 _KEY_BYTES = 256
@@ -220,7 +220,7 @@ class MultipartText:
             raise BodyError(f"the form has no field {FIELD!r}")
         return out
 
-    def _begin(self, part: Part) -> None:
+    def _begin(self, part: FormPart) -> None:
         if part.name != FIELD:
             raise BodyError(f"the form has a field {part.name[:80]!r}; the only field is {FIELD!r}")
         if self._found:

@@ -47,7 +47,7 @@ class NotText(Exception):
         self.byte = byte
 
 
-class Lines:
+class CsvLines:
     """Lines of a file, each with its end. Takes memory for one row, of `most` characters, and a few pieces.
 
     `byte` is where the line that was given last ends, in the file as it is unpacked. `row` counts the characters of a

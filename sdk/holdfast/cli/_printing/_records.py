@@ -12,7 +12,7 @@ from rich.text import Text
 
 from holdfast import wire
 from holdfast._client.parameters import summary
-from holdfast._local_files.records import Record
+from holdfast._local_files.records import ResumeRecord
 from holdfast.cli._printing._output import Column, compact
 from holdfast.wire import State
 
@@ -93,7 +93,7 @@ FILES: Sequence[Column[wire.FileInfo | wire.Folder]] = (
     Column("name", lambda item: item.name),
 )
 
-TRANSFERS: Sequence[Column[Record]] = (
+TRANSFERS: Sequence[Column[ResumeRecord]] = (
     Column("kind", lambda record: record.kind),
     Column("name", lambda record: record.name),
     Column("path", lambda record: record.path),

@@ -18,7 +18,7 @@ from holdfast import calls, plans, wire
 from holdfast._endpoints.call import Call
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
-from holdfast.notebook._feed._listing import Stock
+from holdfast.notebook._feed._listing import ServerListing
 from holdfast.notebook._feed._tracked import LOG_LINES, Tracked
 from holdfast.plans import Open, Plan, Retries, Sleep, Stop, Stopped
 from holdfast.wire import ENDED, State
@@ -82,7 +82,7 @@ class Feed:
         self.revision = 0
         self.listed = threading.Event()  # everything was listed, or can't be
         self.processes: dict[str, Tracked] = {}
-        self.stock = Stock()
+        self.stock = ServerListing()
         self._follows: set[Follow] = set()
         self._stop: Stop | None = None
         self._wanted: set[str] = set()

@@ -12,7 +12,7 @@ from holdfast.notebook._feed._speed import Speed
 _OVER = ("finished", "cancelled", "expired")
 
 
-class Stock:
+class ServerListing:
     """`more` says that there are files which were not listed; `uploads` are those in the making."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from holdfast._client.sent_code import code_request
 from holdfast._sync.client import Client, Process
 from holdfast.errors import ConnectFailed, HoldfastError, IdTaken, in_words
 from holdfast.notebook._magics._cell import digest_of, function_of, value_of
-from holdfast.notebook._magics._verbs import PARSERS, VERBS, Argument, Parser, complete, pair, usage
+from holdfast.notebook._magics._verbs import PARSERS, VERBS, Argument, LineParser, complete, pair, usage
 
 CELL: tuple[Argument, ...] = (
     ("name", {"metavar": "NAME", "help": "what it is called; also the variable that gets the process"}),
@@ -29,7 +29,7 @@ CELL: tuple[Argument, ...] = (
     ("--deadline", {"metavar": "SECONDS", "type": float, "help": "it fails when it takes longer"}),
     ("--priority", {"metavar": "N", "type": int, "default": 0, "help": "higher ones leave the queue first"}),
 )
-CELL_PARSER = Parser("%%process", CELL)
+CELL_PARSER = LineParser("%%process", CELL)
 
 
 class Magics:
@@ -147,7 +147,7 @@ class Magics:
             return []  # HOLDFAST_URL is no URL: whoever runs the line is told
 
 
-def _read(parser: Parser, line: str) -> Any:
+def _read(parser: LineParser, line: str) -> Any:
     """The arguments of a line. Raises `UsageError`."""
     try:
         return parser.parse_intermixed_args(shlex.split(line))

@@ -89,7 +89,7 @@ CONNECT: tuple[Argument, ...] = (
 )
 
 
-class Parser(argparse.ArgumentParser):
+class LineParser(argparse.ArgumentParser):
     """Reads what stands behind a magic; options may stand anywhere."""
 
     def __init__(self, name: str, arguments: Iterable[Argument]) -> None:
@@ -103,7 +103,7 @@ class Parser(argparse.ArgumentParser):
 
 
 ARGUMENTS = {**{name: verb.arguments for name, verb in VERBS.items()}, "connect": CONNECT}
-PARSERS = {name: Parser(f"%holdfast {name}", arguments) for name, arguments in ARGUMENTS.items()}
+PARSERS = {name: LineParser(f"%holdfast {name}", arguments) for name, arguments in ARGUMENTS.items()}
 """What reads the rest of the line, by verb."""
 
 

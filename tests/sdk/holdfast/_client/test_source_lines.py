@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast._local_files.part_file import PartFile
-from holdfast._local_files.sources import BytesSource, Follower, StreamSource
+from holdfast._local_files.sources import BytesSource, HashWorker, StreamSource
 from holdfast.errors import TransferError
 
 
@@ -36,10 +36,10 @@ def test_a_disk_that_is_too_small_is_told_before_it_is_full(tmp_path: Path) -> N
 def test_a_file_that_ends_early_is_noticed_while_it_is_hashed() -> None:
     data = bytes(3 << 20)
     source = BytesSource(data)
-    follower = Follower(source.read_into)
+    follower = HashWorker(source.read_into)
     follower.advance(1 << 20)
     assert follower.finish(len(data)) == hashlib.sha256(data).hexdigest()
-    follower = Follower(source.read_into)
+    follower = HashWorker(source.read_into)
     follower.advance(4 << 20)
     with pytest.raises(TransferError, match=r"the file ends at 3145728, before byte"):
         follower.finish(4 << 20)

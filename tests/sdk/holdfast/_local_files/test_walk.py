@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast._local_files.walk import Found, checked_links, in_one_line, walk
+from holdfast._local_files.walk import FoundFile, checked_links, in_one_line, walk
 from holdfast.errors import TransferError
 
 PRIVATE = f".holdfast-{'0' * 32}.part"
@@ -155,7 +155,7 @@ def test_what_can_not_be_read_is_an_error(no_root: None) -> None:
 
 
 def test_an_empty_folder_is_named_itself(tmp_path: Path) -> None:
-    assert walk(tmp_path, "inside") == Found({}, {"./": "an empty folder"})
+    assert walk(tmp_path, "inside") == FoundFile({}, {"./": "an empty folder"})
 
 
 def test_one_line_counts_and_names() -> None:

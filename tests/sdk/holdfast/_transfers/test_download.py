@@ -19,7 +19,7 @@ import pytest
 import holdfast
 from holdfast import errors
 from holdfast._local_files import part_file, records
-from holdfast._transfers.download import Download
+from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.handles import Transfer, TransferState
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.servers import PATIENCE, ServerProcess, wait_until
@@ -527,7 +527,7 @@ def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
     client.files.download(file.name, tmp_path / "fast", segments=1).wait(30)
     assert sum(raw) > 5 * MIB
     raw.clear()
-    monkeypatch.setattr("holdfast._http._common.Body.worth_it", lambda self: False)
+    monkeypatch.setattr("holdfast._http._common.RequestBody.worth_it", lambda self: False)
     client.files.download(file.name, tmp_path / "slow", segments=1).wait(30)
     assert not raw
     assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes() == file.data
@@ -550,7 +550,7 @@ def test_without_an_entity_tag_a_broken_download_is_an_error(tmp_path: Path) -> 
         with pytest.raises(errors.ConnectionBroken):
             transfer.wait(30)
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    assert Download.kind == "download"
+    assert DownloadJob.kind == "download"
 
 
 async def test_in_async_code_nothing_waits_for_bytes_on_a_line_that_stalls(

@@ -16,7 +16,7 @@ import ipywidgets
 import pytest
 
 import holdfast
-from holdfast.notebook._card import Tree, _all_in
+from holdfast.notebook._card import WidgetTree, _all_in
 from holdfast.notebook._feed import _feed as feed_module
 from holdfast.notebook._feed._feed import feed_of
 from holdfast.notebook._renderer import MESSAGES
@@ -213,7 +213,7 @@ async def test_500_views_made_and_closed_leave_nothing(
     before, tasks = len(models), asyncio.all_tasks()
     fds = open_sockets()
     for _ in range(10):
-        cards: list[Tree] = [ProcessCard(client, "p", process.info) for _ in range(40)]
+        cards: list[WidgetTree] = [ProcessCard(client, "p", process.info) for _ in range(40)]
         cards += [TransferCard(upload) for _ in range(5)]
         cards += [Dashboard(client) for _ in range(5)]
         sent = len(messages)
@@ -230,7 +230,7 @@ async def test_500_views_made_and_closed_leave_nothing(
     await shows(lambda: open_sockets() <= fds)
     await client.close()
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, Tree)]
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, WidgetTree)]
 
 
 @pytest.mark.parametrize("kind", ["card", "panel"])
@@ -239,8 +239,8 @@ async def test_a_view_that_ipywidgets_lets_go_is_gone_and_looks_no_more(
 ) -> None:
     """Nothing of ours holds it: neither its buttons, nor the feed, nor what brings it up to date."""
 
-    async def shown_and_let_go() -> weakref.ref[Tree]:
-        view: Tree = await card_of(client, "p", to=10_000, seconds=0.01)
+    async def shown_and_let_go() -> weakref.ref[WidgetTree]:
+        view: WidgetTree = await card_of(client, "p", to=10_000, seconds=0.01)
         if kind == "panel":
             view.close()
             view = client.dashboard()

@@ -14,12 +14,12 @@ import pytest
 from tornado_app import problems
 from tornado_app.files.service import FileService
 from tornado_app.files.uploads.service import _OPEN
-from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings
 
 
-def record(name: str | None = "a", **fields: object) -> Record:
-    return Record(**{"kind": "tus", "name": name, "created": time.time(), **fields})  # type: ignore[arg-type]
+def record(name: str | None = "a", **fields: object) -> UploadRecord:
+    return UploadRecord(**{"kind": "tus", "name": name, "created": time.time(), **fields})  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tornado_app.app import App
 from tornado_app.files.service import FileService
 from tornado_app.files.store.local.staged import LocalStaged
 from tornado_app.files.uploads.digest_check import DigestCheck
-from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings
 
 MIB = 1 << 20
@@ -118,7 +118,7 @@ class TestInTheService:
         files = FileService(dataclasses.replace(settings, durable=True))
         await files.open()
         try:
-            upload = await files.uploads.create(Record("tus", "a", 0.0, length=9))
+            upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=9))
             for data, stands in ((b"abc", 3), (b"def", 3), (b"def", 6)):
                 writer = await files.uploads.write(upload, 3 if data == b"def" else 0)
                 writer.write(data)
@@ -134,7 +134,7 @@ class TestInTheService:
     async def test_a_request_that_is_cut_on_trial_ends_it_too(
         self, files: FileService, broken: Callable[[str], None]
     ) -> None:
-        upload = await files.uploads.create(Record("tus", "a", 0.0, length=9 * MIB))
+        upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=9 * MIB))
         check = DigestCheck({"sha256": hashlib.sha256(b"other").digest()})
         writer = await files.uploads.write(upload, 0, lambda: None, check)
         room = writer.write(b"x" * 8 * MIB)
@@ -152,7 +152,7 @@ class TestInTheService:
         self, files: FileService, broken: Callable[[str], None]
     ) -> None:
         upload = await files.uploads.create(
-            Record("put", "a", 0.0, digests={"sha-256": hashlib.sha256(b"other").digest()})
+            UploadRecord("put", "a", 0.0, digests={"sha-256": hashlib.sha256(b"other").digest()})
         )
         writer = await files.uploads.write(upload, 0)
         writer.write(b"this")
@@ -164,7 +164,7 @@ class TestInTheService:
     async def test_what_is_published_is_a_success_though_its_leavings_stay(
         self, files: FileService, broken: Callable[[str], None]
     ) -> None:
-        upload = await files.uploads.create(Record("put", "a", 0.0))
+        upload = await files.uploads.create(UploadRecord("put", "a", 0.0))
         writer = await files.uploads.write(upload, 0)
         writer.write(b"this")
         broken("discard")

@@ -23,7 +23,7 @@ from tests.support.uploads import shown
 from tornado_app import clocks, problems
 from tornado_app.files.service import FileService
 from tornado_app.files.uploads.digest_check import DigestCheck
-from tornado_app.files.uploads.upload import Kind, Record
+from tornado_app.files.uploads.upload import Kind, UploadRecord
 from tornado_app.settings import Settings
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class UploadsModel(RuleBasedStateMachine):
         overwrite=st.booleans(),
     )
     def create(self, kind: Kind, name: str, length: int | None, overwrite: bool) -> str:
-        record = Record(kind, name, time.time(), length=length, overwrite=overwrite)
+        record = UploadRecord(kind, name, time.time(), length=length, overwrite=overwrite)
         refused = self.attempt(self.service.uploads.create(record, id := self.fresh()))
         if name in self.files and not overwrite:
             assert refused is problems.FILE_EXISTS
@@ -148,7 +148,7 @@ class UploadsModel(RuleBasedStateMachine):
 
     @rule(target=uploads, length=st.none() | st.integers(1, 10))
     def create_part(self, length: int | None) -> str:
-        record = Record("tus", None, time.time(), length=length, concat="partial")
+        record = UploadRecord("tus", None, time.time(), length=length, concat="partial")
         self.run(self.service.uploads.create(record, id := self.fresh()))
         self.accounts[id] = Account("tus", None, length, False)
         return id
@@ -164,7 +164,7 @@ class UploadsModel(RuleBasedStateMachine):
         assert (refused is None) == bool(parts)
         if refused is not None:
             return ""
-        record = Record("tus", name, time.time(), overwrite=True, concat="final;", parts=parts)
+        record = UploadRecord("tus", name, time.time(), overwrite=True, concat="final;", parts=parts)
         upload = self.run(self.service.uploads.create(record, id := self.fresh()))
         self.accounts[id] = Account("tus", name, None, True, parts=tuple(parts))
         self.run(self.service.uploads.concatenation.begin(upload))

@@ -17,7 +17,7 @@ from tornado_app.files.service import FileService
 from tornado_app.files.store.local.staged import LocalStaged
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.upload import Record
+from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import QUEUED
 from tornado_app.settings import Settings
 
@@ -30,7 +30,7 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
     await files.open()
     try:
         uploads = files.uploads
-        upload = await uploads.create(Record(kind="seed", name="x.bin", created=0.0, length=2 * QUEUED))
+        upload = await uploads.create(UploadRecord(kind="seed", name="x.bin", created=0.0, length=2 * QUEUED))
         writer = await uploads.write(upload, 0)
         written, go_on = asyncio.Event(), asyncio.Event()
         run = Uploads.run
@@ -90,7 +90,7 @@ class TestOnAFullDisk:
         self, files: FileService, disk: dict[str, int], size: int
     ) -> None:
         uploads, data = files.uploads, os.urandom(size)
-        upload = await uploads.create(Record("tus", "a", 0.0, length=2 * size))
+        upload = await uploads.create(UploadRecord("tus", "a", 0.0, length=2 * size))
         writer = await uploads.write(upload, 0, check=check_of(data))
         disk["room"] = size // 2
         for start in range(0, size, 1 << 20):
@@ -118,7 +118,7 @@ class TestOnAFullDisk:
         monkeypatch.setattr(LocalStaged, "sync", noted)
         files = FileService(dataclasses.replace(settings, durable=True))
         await files.open()
-        upload = await files.uploads.create(Record("tus", "a", 0.0, length=100))
+        upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=100))
         disk["room"] = 7
         writer = await files.uploads.write(upload, 0)
         writer.write(b"x" * 10)
@@ -138,7 +138,7 @@ class TestOfTwoEnds:
 
     async def test_a_request_that_was_let_go_can_not_finish(self, files: FileService) -> None:
         uploads, data = files.uploads, b"x" * 100
-        upload = await uploads.create(Record("draft", "a", 0.0, length=200))
+        upload = await uploads.create(UploadRecord("draft", "a", 0.0, length=200))
         older = await uploads.write(upload, 0, check=check_of(data))
         older.write(data)
         await uploads.abandon(older, "newer request")
@@ -151,7 +151,7 @@ class TestOfTwoEnds:
 
     async def test_a_request_that_finishes_can_not_be_abandoned(self, files: FileService) -> None:
         uploads = files.uploads
-        upload = await uploads.create(Record("put", "a", 0.0, length=3))
+        upload = await uploads.create(UploadRecord("put", "a", 0.0, length=3))
         writer = await uploads.write(upload, 0)
         writer.write(b"abc")
         finishing = asyncio.ensure_future(uploads.finish(writer))

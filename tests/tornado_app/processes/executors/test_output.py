@@ -11,7 +11,7 @@ from holdfast.wire import State
 from tests.support.processes import reaches, start
 from tests.tornado_app.processes.test_sent_code import Spawn, pickled
 from tests.tornado_app.processes.test_sent_code import start as send
-from tornado_app.processes.executors.output import LONGEST, Lines
+from tornado_app.processes.executors.output import LONGEST, OutputLines
 from tornado_app.processes.service import Engine
 
 SAID = [
@@ -116,7 +116,7 @@ def test_code_that_was_sent_speaks_to_its_log(spawn_server: Spawn) -> None:
 )
 def test_text_becomes_lines(written: list[str], lines: list[str]) -> None:
     said: list[str] = []
-    cut = Lines(said.append)
+    cut = OutputLines(said.append)
     for text in written:
         cut.write(text)
     cut.finish()
@@ -125,7 +125,7 @@ def test_text_becomes_lines(written: list[str], lines: list[str]) -> None:
 
 def test_progress_bars_do_not_grow_in_memory() -> None:
     said: list[str] = []
-    cut = Lines(said.append)
+    cut = OutputLines(said.append)
     for n in range(1000):
         cut.write(f"\r{n}" + "." * 500)
     assert len(cut._pending) < 1000

@@ -16,7 +16,7 @@ from tests.support import work
 from tests.support.processes import makes_progress, reaches, start, until
 from tests.tornado_app.processes.conftest import Make
 from tornado_app.problems import CONFLICT, ProblemError
-from tornado_app.processes.executors.driver import Failed, Stopped, Succeeded, Yielded
+from tornado_app.processes.executors.driver import Failed, StoppedAttempt, Succeeded, Yielded
 from tornado_app.processes.journal import queries
 from tornado_app.processes.journal.transitions import SafePoint
 from tornado_app.processes.registry import Registry
@@ -27,7 +27,7 @@ POINT = SafePoint("p", 1, Yielded(9, 9, "late", b"9"), first=True)
 LATE: dict[str, Callable[[Engine, Connection], Any]] = {
     "succeeded": lambda engine, c: engine._book.ended(c, "p", 1, Succeeded(b"1"), None, False),
     "failed": lambda engine, c: engine._book.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
-    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, Stopped(), Yielded(9, 9, "late", b"9"), False),
+    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, StoppedAttempt(), Yielded(9, 9, "late", b"9"), False),
     "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [POINT]),
     "undone": lambda engine, c: engine._book.undone(c, "p", 1, Succeeded(b"null")),
     "of nobody": lambda engine, c: engine._book.ended(c, "q", 1, Succeeded(b"1"), None, False),
@@ -40,7 +40,7 @@ async def test_what_stopped_for_a_pause_that_was_then_revoked_queues_and_goes_on
     engine._book._slots._limits.clear()  # a work type that is full keeps the queue looked at
     await start(engine, "p", "bad", how="spins", place="process")
     await until(engine, "p", lambda p: p.version & 0xFFFFFF > 0)
-    await engine._journal.write(lambda c: engine._book.ended(c, "p", 1, Stopped(), None, False))
+    await engine._journal.write(lambda c: engine._book.ended(c, "p", 1, StoppedAttempt(), None, False))
     await until(engine, "p", lambda p: p.attempt == 2 and p.state == State.RUNNING)
 
 
@@ -65,7 +65,7 @@ async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make
         await engine.cancel("p")
         await reaches(engine, "p", State.CANCELLED)
 
-    def look(connection: Connection) -> queries.Record:
+    def look(connection: Connection) -> queries.ProcessRecord:
         return queries.get(connection, "p")
 
     before, events = await engine._journal.read(look), await engine.events_after(0, BulkRequest())
@@ -79,7 +79,9 @@ async def test_a_change_of_a_row_that_has_changed_meanwhile_does_not_land(engine
     await start(engine, "p", to=1)
     stale = await engine._journal.read(lambda connection: queries.get(connection, "p"))
     await reaches(engine, "p", State.SUCCEEDED)
-    stale = queries.Record(**{name: getattr(stale, name) for name in stale.__struct_fields__} | {"state": State.QUEUED})
+    stale = queries.ProcessRecord(
+        **{name: getattr(stale, name) for name in stale.__struct_fields__} | {"state": State.QUEUED}
+    )
     with pytest.raises(ProblemError) as refusal:
         await engine._journal.write(lambda connection: engine._book._move(connection, stale, Cause.PAUSE))
     assert refusal.value.kind is CONFLICT

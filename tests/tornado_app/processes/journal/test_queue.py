@@ -14,7 +14,7 @@ import pytest
 from holdfast.wire import BulkRequest, State
 from tests.support.processes import eventually, makes_progress, reaches, shut, start, told, until
 from tests.tornado_app.processes.conftest import Make
-from tornado_app.processes.progress import Run
+from tornado_app.processes.progress import RunningAttempt
 from tornado_app.processes.service import Engine
 
 # -- slots
@@ -323,7 +323,7 @@ async def test_what_failed_just_before_its_deadline_is_not_tried_again_beyond_it
     reports = engine._attempts.reports
     keep_lines = reports.keep_lines
 
-    async def keep_lines_when_it_is_overdue(run: Run | None = None) -> None:
+    async def keep_lines_when_it_is_overdue(run: RunningAttempt | None = None) -> None:
         if run is not None and run.row.attempt == 1:  # it has failed, and that is about to be written
             await eventually(lambda: run.overdue)
         await keep_lines(run)

@@ -31,7 +31,7 @@ from tornado_app.problems import ProblemError
 from tornado_app.processes.journal import sqlite as module
 from tornado_app.processes.journal.schema import MIGRATIONS, migrations
 from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import Book
+from tornado_app.processes.journal.transitions import Transitions
 from tornado_app.processes.service import Engine
 from tornado_app.processes.states import Cause
 from tornado_app.settings import SettingsError
@@ -586,11 +586,11 @@ def test_a_journal_that_is_locked_at_the_start_is_said_to_be_and_nobody_is_told_
 async def test_a_journal_that_fails_only_when_work_is_taken_up_is_refused_as_well(
     make_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recover(book: Book, connection: Connection) -> None:
+    def recover(book: Transitions, connection: Connection) -> None:
         connection.execute(text("PRAGMA max_page_count=1"))
         connection.execute(text("CREATE TABLE no_room (a)"))
 
-    monkeypatch.setattr(Book, "recover", recover)
+    monkeypatch.setattr(Transitions, "recover", recover)
     with pytest.raises(SettingsError, match="can't be used: database or disk is full; its disk is full: make room"):
         await make_engine()
 

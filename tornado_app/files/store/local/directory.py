@@ -20,7 +20,7 @@ _MAX_LINKS = 40  # as Linux itself allows on one path
 _TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
-class Tree:
+class DirectoryTree:
     """Opens names relative to a root directory, never by path.
 
     The kernel follows no link for us (O_NOFOLLOW on every segment): a link is read and walked by hand, so it may lead

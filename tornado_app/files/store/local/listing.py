@@ -27,7 +27,7 @@ _COARSE_NS = 2_500_000_000  # and file systems that keep whole seconds, or two
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListingEntry:
     """A name that may be a file: its folder, open while the entry is the iteration's latest, and its last segment."""
 
     name: str
@@ -42,11 +42,11 @@ class Listing:
         self._root = root
         self._orders = _Orders()
 
-    def all(self, prefix: str, after: str) -> Generator[Entry, None, None]:
+    def all(self, prefix: str, after: str) -> Generator[ListingEntry, None, None]:
         """Every name that starts with `prefix` and comes after `after`."""
         yield from self._below(self._root, b"", prefix.encode("utf-8"), after.encode("utf-8"))
 
-    def level(self, prefix: str, after: str) -> Generator[Entry | str, None, None]:
+    def level(self, prefix: str, after: str) -> Generator[ListingEntry | str, None, None]:
         """The same to the first slash after `prefix`: entries, and folders as a name that ends with the slash.
 
         A folder comes once, however much is in it, and also when it is empty: `holds` tells.
@@ -58,7 +58,7 @@ class Listing:
             if folder is not None:
                 yield from self._one_level(folder, base.encode(), prefix.encode("utf-8"), after.encode("utf-8"))
 
-    def holds(self, folder: str, after: str) -> Generator[Entry, None, None]:
+    def holds(self, folder: str, after: str) -> Generator[ListingEntry, None, None]:
         """Names in and below `folder` (with a slash at the end), in no order if they may be any: to ask if one is."""
         if after.startswith(folder) and after != folder:
             yield from self.all(folder, after)
@@ -83,7 +83,7 @@ class Listing:
         finally:
             os.close(fd)
 
-    def _below(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[Entry]:
+    def _below(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[ListingEntry]:
         for raw in self._from(folder, base, max(prefix, after)):
             name = base + raw
             if raw.endswith(b"/"):
@@ -101,9 +101,9 @@ class Listing:
                 if name > prefix:
                     return
             elif name > after and _is_name(name):
-                yield Entry(name.decode("utf-8"), folder, raw.decode("utf-8"))
+                yield ListingEntry(name.decode("utf-8"), folder, raw.decode("utf-8"))
 
-    def _one_level(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[Entry | str]:
+    def _one_level(self, folder: int, base: bytes, prefix: bytes, after: bytes) -> Iterator[ListingEntry | str]:
         for raw in self._from(folder, base, max(prefix, after)):
             name = base + raw
             if not name.startswith(prefix):
@@ -113,16 +113,16 @@ class Listing:
                 if (name > after or (after.startswith(name) and after != name)) and _is_name(name[:-1]):
                     yield name.decode("utf-8")
             elif name > after and _is_name(name):
-                yield Entry(name.decode("utf-8"), folder, raw.decode("utf-8"))
+                yield ListingEntry(name.decode("utf-8"), folder, raw.decode("utf-8"))
 
-    def _any(self, folder: int, base: str) -> Iterator[Entry]:
+    def _any(self, folder: int, base: str) -> Iterator[ListingEntry]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = base + entry.name
                 if names.structural_flaw(name) is not None:
                     continue
                 if not entry.is_dir(follow_symlinks=False):
-                    yield Entry(name, folder, entry.name)
+                    yield ListingEntry(name, folder, entry.name)
                     continue
                 below = _descend(entry.name, folder)
                 if below is not None:
@@ -146,7 +146,7 @@ class _Orders:
     """Sorted entries of directories: the names of files, and those of folders with a slash, which is how they sort."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int], tuple[tuple[int, int], _Block]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], tuple[tuple[int, int], _NameBlock]] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
@@ -163,7 +163,7 @@ class _Orders:
         entries = _read(folder)
         if len(entries) < _LARGE:
             return entries
-        block = _Block(entries)
+        block = _NameBlock(entries)
         after = os.fstat(folder)
         # A change within one tick of the clock leaves the stamp as it is: only a stamp that has aged says enough.
         tick = _COARSE_NS if stamp[0] % 1_000_000_000 == 0 else _TICK_NS
@@ -171,7 +171,7 @@ class _Orders:
             self._keep(key, stamp, block)
         return block
 
-    def _keep(self, key: tuple[int, int], stamp: tuple[int, int], block: _Block) -> None:
+    def _keep(self, key: tuple[int, int], stamp: tuple[int, int], block: _NameBlock) -> None:
         if block.size > KEPT_BYTES:
             return
         with self._lock:
@@ -182,7 +182,7 @@ class _Orders:
                 self._size -= self._kept.popitem(last=False)[1][1].size
 
 
-class _Block(Sequence[bytes]):
+class _NameBlock(Sequence[bytes]):
     """Many short texts in two objects: a list would take five times the memory."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:

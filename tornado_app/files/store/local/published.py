@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, Expect, FileStat
+from tornado_app.files.store.interface import ANYTHING, FileStat, Precondition
 from tornado_app.files.store.local import atomic_file, digest_index, reserved_folder
 from tornado_app.files.store.local.digest_index import DigestNotes
-from tornado_app.files.store.local.directory import FOLDER, Tree
-from tornado_app.files.store.local.listing import Entry, Listing
+from tornado_app.files.store.local.directory import FOLDER, DirectoryTree
+from tornado_app.files.store.local.listing import Listing, ListingEntry
 from tornado_app.files.store.local.staged import LocalStaged, Staging
 
 log = logging.getLogger("holdfast.files")
@@ -77,7 +77,7 @@ class LocalStore:
     """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
 
     def __init__(self, root: Path, *, durable: bool = False) -> None:
-        self.tree = Tree(root)
+        self.tree = DirectoryTree(root)
         try:
             uploads, notes = reserved_folder.open_folders(self.tree.fd, durable=durable)
         except BaseException:
@@ -141,11 +141,12 @@ class LocalStore:
         """See `FileStore`. Folders without a file are left out: names are all there is."""
         with closing(self._names.level(prefix, after)) as entries:
             found = (
-                self._listed(entry) if isinstance(entry, Entry) else self._with_files(entry, after) for entry in entries
+                self._listed(entry) if isinstance(entry, ListingEntry) else self._with_files(entry, after)
+                for entry in entries
             )
             return list(islice((item for item in found if item is not None), limit))
 
-    def _listed(self, entry: Entry) -> FileStat | None:
+    def _listed(self, entry: ListingEntry) -> FileStat | None:
         """The file by a name that was found; None for what is none."""
         try:
             status = os.stat(entry.segment, dir_fd=entry.folder, follow_symlinks=False)
@@ -164,7 +165,7 @@ class LocalStore:
         with closing(self._names.holds(folder, after)) as entries:
             return folder if any(self._listed(entry) is not None for entry in entries) else None
 
-    def delete(self, name: str, expect: Expect = ANYTHING) -> None:
+    def delete(self, name: str, expect: Precondition = ANYTHING) -> None:
         """See `FileStore`. Folders that are empty then go, too: names are all there is."""
         with self.tree.parent(name) as (folder, last), self.lock:
             found = self.found(name, folder, last)

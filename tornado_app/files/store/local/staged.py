@@ -24,7 +24,7 @@ import msgspec
 
 from tornado_app import fault_points, problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, Expect, FileStat, Piece, StagedData
+from tornado_app.files.store.interface import ANYTHING, FileStat, Piece, Precondition, StagedData
 from tornado_app.files.store.local import atomic_file, digest_index, directory, reserved_folder
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class LocalStaged:
         """See `StagedData`."""
         getattr(os, "fdatasync", os.fsync)(self._data)  # macOS has no fdatasync
 
-    def publish(self, name: str, sha256: str | None, expect: Expect = ANYTHING) -> FileStat:
+    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
         """See `StagedData`. Whoever sees the file sees its digest, which is noted with the ctime that it ends with."""
         names.check(name)
         with _telling():
@@ -311,7 +311,7 @@ class LocalStaged:
         self.published = note.stat(status)
         return self.published
 
-    def _place(self, name: str, own: int, expect: Expect) -> int:
+    def _place(self, name: str, own: int, expect: Precondition) -> int:
         """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
         try:
             with self._store.target(name) as (folder, last):
@@ -333,13 +333,13 @@ class LocalStaged:
             atomic_file.remove(own, "published")
             raise
 
-    def _expected(self, name: str, folder: int, last: str, expect: Expect) -> os.stat_result | None:
+    def _expected(self, name: str, folder: int, last: str, expect: Precondition) -> os.stat_result | None:
         """What is about to be replaced, after checking that it may be."""
         found = self._store.found(name, folder, last)
         expect.check(name, None if found is None else self._store.describe(name, found[0]))
         return None if found is None or found[1] else found[0]
 
-    def _move(self, name: str, own: int, folder: int, last: str, expect: Expect) -> None:
+    def _move(self, name: str, own: int, folder: int, last: str, expect: Precondition) -> None:
         if expect.absent:
             try:
                 # A link fails if the name was taken meanwhile, even by hand; a rename would replace it.
@@ -352,7 +352,7 @@ class LocalStaged:
                     raise
         os.rename("data", last, src_dir_fd=own, dst_dir_fd=folder)
 
-    def expose(self, name: str, expect: Expect = ANYTHING) -> None:
+    def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
         """See `GrowsInView`: a second link to the same inode."""
         if self._staging.shows(name, self._data):
             return

@@ -11,7 +11,7 @@ import pytest
 
 import holdfast
 from holdfast import wire
-from holdfast.notebook._feed._listing import Stock
+from holdfast.notebook._feed._listing import ServerListing
 from holdfast.widgets import Dashboard
 from tests.sdk.holdfast.notebook.conftest import Message, shows, text_of
 
@@ -25,7 +25,7 @@ def event(type: str, id: str, what: str, **data: Any) -> wire.Event:
 
 
 def test_what_happens_while_a_listing_is_on_its_way_is_newer_than_the_listing() -> None:
-    stock = Stock()
+    stock = ServerListing()
     stock.ask()
     stock.take(event("upload", "u", "progress", offset=5, length=10))
     stock.take(event("upload", "u", "finished", offset=10, length=10))
@@ -36,7 +36,7 @@ def test_what_happens_while_a_listing_is_on_its_way_is_newer_than_the_listing() 
 
 
 def test_a_later_listing_is_believed() -> None:
-    stock = Stock()
+    stock = ServerListing()
     stock.take(event("upload", "lost", "created", offset=0, length=10))
     stock.ask()
     stock.learn([FILE], [UPLOAD], True)

@@ -15,7 +15,7 @@ import pytest
 from tests.support.servers import wait_until
 from tests.support.store_conformance import StoreConformance, content, put, sha256
 from tornado_app import problems
-from tornado_app.files.store.interface import ABSENT, Expect, FileStore
+from tornado_app.files.store.interface import ABSENT, FileStore, Precondition
 from tornado_app.files.store.local import digest_index, published
 from tornado_app.files.store.local.published import LocalStore
 
@@ -394,7 +394,7 @@ class TestPublishing:
     def test_what_is_refused_leaves_no_folder_behind(self, root: Path, store: LocalStore) -> None:
         staged = store.create("u", b"")
         with pytest.raises(problems.ProblemError) as refusal:
-            staged.publish("a/b/f", None, Expect(present=True))
+            staged.publish("a/b/f", None, Precondition(present=True))
         assert refusal.value.kind is problems.PRECONDITION_FAILED
         assert not (root / "a").exists()
         assert staged.publish("a/b/f", None).size == 0
