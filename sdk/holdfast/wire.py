@@ -91,6 +91,10 @@ ENDED = frozenset({State.CANCELLED, State.FAILED, State.SUCCEEDED})
 LIVE = frozenset(State) - ENDED
 
 
+Verb = Literal["pause", "resume", "cancel", "kill"]
+"""What a person may ask of a process: `POST /v1/processes/{id}/{verb}`."""
+
+
 class ProgressInfo(msgspec.Struct, frozen=True):
     """How far the work is. `done` and `total` are in the work type's own unit (bytes, rows, files)."""
 
@@ -112,6 +116,7 @@ class Process(msgspec.Struct, frozen=True):
 
     `version` changes whenever anything of the process does; give it back as `after` to wait for the next change.
     `stalled` is true when a running process has not yielded for longer than the server's `--stall-after`.
+    `possible` lists the verbs that are legal in this state; it is empty when there is nothing to ask for.
     """
 
     id: str
@@ -133,6 +138,7 @@ class Process(msgspec.Struct, frozen=True):
     retry_at: datetime | None = None
     deadline: datetime | None = None
     stalled: bool = False
+    possible: list[Verb] = []
 
     @property
     def has_ended(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from holdfast.wire import State
+from holdfast.wire import State, Verb
 from tornado_app import problems
 
 
@@ -62,10 +62,17 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 }
 
 ASKED = (Cause.PAUSE, Cause.RESUME, Cause.CANCEL, Cause.KILL)
+_VERBS: dict[Cause, Verb] = {
+    Cause.PAUSE: "pause",
+    Cause.RESUME: "resume",
+    Cause.CANCEL: "cancel",
+    Cause.KILL: "kill",
+}
+_LEGAL = {state: [verb for cause, verb in _VERBS.items() if (state, cause) in TRANSITIONS] for state in State}
 
 
 def step(state: State, cause: Cause) -> State:
-    """The state after `cause`.
+    """Return the state after `cause`.
 
     Raises:
         ProblemError: ILLEGAL_STATE, naming what would be possible, when the table has no such line.
@@ -78,6 +85,6 @@ def step(state: State, cause: Cause) -> State:
     return after
 
 
-def legal(state: State) -> list[str]:
-    """What a person may ask for in this state, for buttons and messages."""
-    return [cause.value for cause in ASKED if (state, cause) in TRANSITIONS]
+def legal(state: State) -> list[Verb]:
+    """Return the verbs that a person may ask for in this state, for buttons and messages."""
+    return list(_LEGAL[state])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from holdfast.wire import ENDED, LIVE, State
+from holdfast.wire import ENDED, LIVE, Process, State
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
+from tornado_app.processes.journal.queries import ProcessRecord, wire
 from tornado_app.processes.states import ASKED, TRANSITIONS, Cause, legal, step
 
 # The promise, written down a second time and in another form: a line a state, a word a cause that it has.
@@ -55,6 +59,17 @@ def test_a_refusal_says_what_is_possible(state: State) -> None:
     assert state in refusal.value.detail
     assert ", ".join(possible) in refusal.value.detail
     assert ("it has ended" in refusal.value.detail) == (not possible)
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_wire_carries_what_is_possible(state: State) -> None:
+    shown = wire(
+        ProcessRecord(
+            1, "a", "t", b"{}", b"", state, "thread", 0, b"{}", 0, 0, attempt=1, version=1, created=time.time()
+        )
+    )
+    assert shown.possible == legal(state)
+    assert msgspec.json.decode(msgspec.json.encode(shown), type=Process).possible == shown.possible
 
 
 def test_each_state_is_reached_and_only_ended_ones_are_final() -> None:

@@ -15,6 +15,7 @@ from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, 
 from tornado_app import problems
 from tornado_app.processes.journal.pages import as_many_as_fit, is_full
 from tornado_app.processes.journal.schema import DELETED, events, labels, processes, staged_by_deleted
+from tornado_app.processes.states import legal
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -109,6 +110,7 @@ def wire(row: ProcessRecord, *, published: int = 0, stalled: bool = False) -> Pr
         retry_at=None if row.retry_at is None else _at(row.retry_at),
         deadline=None if row.deadline is None else _at(row.deadline),
         stalled=stalled,
+        possible=legal(row.state),
     )
 
 
