@@ -54,7 +54,7 @@ class App:
                 files = FileService(settings)
                 await files.open()
                 try:
-                    engine = Engine(settings, registry, files.for_work())
+                    engine = Engine(settings, registry, files.workspace())
                     await engine.open()
                 except BaseException:
                     await files.close()

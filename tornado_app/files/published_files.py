@@ -64,18 +64,18 @@ class PublishedFiles:
 
     # -- reading
 
-    def fetch(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
+    def get(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
         """What a GET with these headers gets.
 
         Raises:
             ProblemError: NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small file that
                 somebody writes to all the time.
         """
-        return self._uploads.run(self._fetch, name, _relevant(headers))
+        return self._uploads.run(self._get, name, _relevant(headers))
 
-    def look(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
-        """What a HEAD with these headers gets: what a GET without a Range would. Raises as `fetch`."""
-        return self._uploads.run(self._look, name, _relevant(headers))
+    def head(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
+        """What a HEAD with these headers gets: what a GET without a Range would. Raises as `get`."""
+        return self._uploads.run(self._head, name, _relevant(headers))
 
     async def page(self, prefix: str, after: str, limit: int, *, by_level: bool = False) -> FilePage:
         """Files by name from the one after `after`, at most `limit`; `by_level`: folders for what is in them."""
@@ -92,11 +92,11 @@ class PublishedFiles:
             prefixes=[item for item in page if isinstance(item, str)],
         )
 
-    def _look(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
+    def _head(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         stat = self._store.stat(name)
         return FileAnswer(_status("HEAD", name, headers, stat), stat)
 
-    def _fetch(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
+    def _get(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         for _ in range(_TRIES):
             reader = self._store.open(name)
             keep = False
@@ -127,7 +127,7 @@ class PublishedFiles:
         *,
         length: int | None,
         digests: Mapping[str, bytes],
-        let_go: Callable[[], None],
+        on_release_requested: Callable[[], None],
         client: str = "",
     ) -> PutRequest:
         """Begin to replace or create a file; what is written to the writer is it once `finish_put` has been called.
@@ -151,7 +151,7 @@ class PublishedFiles:
             digests=known,
         )
         upload = await self._uploads.create(record, client=client)
-        writer = await self._uploads.write(upload, 0, let_go, DigestCheck(checked) if checked else None)
+        writer = await self._uploads.write(upload, 0, on_release_requested, DigestCheck(checked) if checked else None)
         return PutRequest(writer, replaces=current is not None)
 
     def _by_whom(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -178,7 +178,7 @@ class PublishedFiles:
     async def delete(self, name: str, headers: Mapping[str, str]) -> None:
         """Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         await self._uploads.run(self._delete, name, headers)
-        self._uploads.news.of_file(name, "deleted")
+        self._uploads.events.of_file(name, "deleted")
 
     def _delete(self, name: str, headers: Mapping[str, str]) -> None:
         current = self._store.check_target(name, removing=True)

@@ -91,7 +91,7 @@ class SeedFiles:
         file_size: int | None = None,
         overwrite: bool = False,
         body_size: int | None = None,
-        let_go: Callable[[], None] = lambda: None,
+        on_release_requested: Callable[[], None] = lambda: None,
         client: str = "",
     ) -> Writer:
         """The right to append at `bytes_read`; the first piece, at 0, begins the upload. `body_size`: if it is known.
@@ -122,13 +122,13 @@ class SeedFiles:
             raise problems.BAD_PARAMETERS(
                 f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
             )
-        writer = await self._uploads.write(upload, bytes_read, let_go)
-        writer.begins = begins
+        writer = await self._uploads.write(upload, bytes_read, on_release_requested)
+        writer.creates_upload = begins
         try:
             if file_size is not None:
-                await self._uploads.declare(upload, file_size)
+                await self._uploads.set_length(upload, file_size)
             if overwrite and not upload.record.overwrite:  # somebody else has published the name meanwhile
-                await self._uploads.note(upload, overwrite=True)
+                await self._uploads.update_record(upload, overwrite=True)
         except BaseException:
             writer.release()
             raise

@@ -34,21 +34,21 @@ class FileService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.on_event: Callable[[Event], None] | None = None
-        self._trips = BlockingExecutor(_THREADS, "files")
+        self._executor = BlockingExecutor(_THREADS, "files")
 
     async def open(self) -> None:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
-            self.uploads = Uploads(self.settings, self.store, self._trips, self._emit)
+            self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
             await self.uploads.open()
         except OSError as error:
             if hasattr(self, "store"):
                 await self.run(self.store.close)
-            self._trips.close()
+            self._executor.close()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
-        self._upkeep = Expiry(self.uploads, self.settings.upload_expiry)
-        self._upkeep.start()
+        self.expiry = Expiry(self.uploads, self.settings.upload_expiry)
+        self.expiry.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads)
 
@@ -63,16 +63,16 @@ class FileService:
 
     async def close(self) -> None:
         """Let writers put down what they have, and let go of everything."""
-        await self._upkeep.stop()
+        await self.expiry.stop()
         await self.uploads.close()
         await self.run(self.store.close)
-        self._trips.close()
+        self._executor.close()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
-        return self._trips.run(function, *args, **kwargs)
+        return self._executor.run(function, *args, **kwargs)
 
-    def for_work(self) -> LocalWorkspace:
+    def workspace(self) -> LocalWorkspace:
         """The files as work sees them; safe in worker threads."""
         return LocalWorkspace(self.settings.files_dir, self.store, reserve=self.settings.reserve_space)
 

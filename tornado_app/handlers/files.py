@@ -141,7 +141,7 @@ class FileHandler(_NamedHandler):
     )
     async def get(self, name: FileName) -> None:
         """Read a file, or parts of it (RFC 9110, sections 13 and 14)."""
-        answer = await self.services.files.published.fetch(name, self.request.headers)
+        answer = await self.services.files.published.get(name, self.request.headers)
         multipart = self._describe(answer)
         if answer.reader is None:
             self.finish(answer.content)
@@ -164,7 +164,7 @@ class FileHandler(_NamedHandler):
     )
     async def head(self, name: FileName) -> None:
         """Tell of a file what a GET would, without the bytes."""
-        self._describe(await self.services.files.published.look(name, self.request.headers))
+        self._describe(await self.services.files.published.head(name, self.request.headers))
         self.finish()
 
     def _describe(self, answer: FileAnswer) -> Multipart | None:
@@ -290,11 +290,11 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
             self.request.headers,
             length=self.body_size if form is None else None,
             digests=self._given_digests(),
-            let_go=self.let_go,
+            on_release_requested=self.on_release_requested,
             client=self.client,
         )
         self.writer, self.decoder = self._put.writer, form
-        self.writer.begins = True
+        self.writer.creates_upload = True
 
     def _check_whole(self) -> None:
         """A PUT is of a whole file (RFC 9110, section 14.5); curl -C - says so in a Content-Range."""

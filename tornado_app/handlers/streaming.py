@@ -92,7 +92,7 @@ class StreamingHandler(BodyHandler):
         """Whether the client has gone."""
         return self.lost
 
-    def let_go(self) -> None:
+    def on_release_requested(self) -> None:
         """End the connection: a newer request writes now."""
         self._end("newer request")
 
@@ -135,7 +135,7 @@ class StreamingHandler(BodyHandler):
         try:
             self.writer = writer = await self.begin_file(name)
             self.decoder, self.form = form, None
-            writer.begins = True
+            writer.creates_upload = True
             more = writer.write(data)
         except Exception as error:
             await self._fail(error)
@@ -162,7 +162,7 @@ class StreamingHandler(BodyHandler):
 
     async def _taken_back(self, writer: Writer, error: BodyError) -> problems.ProblemError:
         try:
-            await self.services.files.uploads.take_back(writer)
+            await self.services.files.uploads.roll_back(writer)
         except problems.ProblemError as broken:
             return broken
         return problems.BAD_BODY(str(error), bytes_read=writer.upload.offset)

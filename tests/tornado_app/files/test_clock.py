@@ -59,7 +59,7 @@ async def begun(service: FileService, name: str) -> Upload:
 
 
 async def left(service: FileService) -> set[str | None]:
-    await service._upkeep.sweep()
+    await service.expiry.sweep()
     return {upload.record.name for upload in service.uploads}
 
 

@@ -72,7 +72,7 @@ async def test_an_upload_without_a_byte_goes_after_minutes_and_one_with_some_sta
     assert uploads.expires(whole) > uploads.expires(empty), "it waits for its parts"
     now = clocks.steady()
     monkeypatch.setattr(clocks, "steady", lambda: now + EMPTY_EXPIRY_S + 5)
-    await app.services.files._upkeep.sweep()
+    await app.services.files.expiry.sweep()
     assert {upload.id for upload in uploads} == {begun.id, whole.id}
     answer = await http.head(f"/v1/uploads/{empty.id}", headers=TUS)
     assert answer.status_code == 410

@@ -111,7 +111,7 @@ class Concatenation:
             uploads.check_length(self.length(whole.record.parts))
             parts = [uploads.get(id) for id in whole.record.parts]
             await uploads.run(self._join, whole, parts)
-            await uploads.note(whole, length=whole.offset)
+            await uploads.update_record(whole, length=whole.offset)
         finally:
             for writer in held:
                 writer.release()
@@ -127,7 +127,7 @@ class Concatenation:
         """Hold the whole or a part. Who else wants a part, which is complete, joins or looks: we take turns."""
         while True:
             try:
-                return await self._uploads.hold(self._uploads.get(id))
+                return await self._uploads.acquire(self._uploads.get(id))
             except problems.ProblemError as error:
                 if id == whole.id or error.kind is not problems.LOCKED:
                     raise
@@ -138,7 +138,7 @@ class Concatenation:
         except problems.ProblemError:
             return  # it has been removed meanwhile, and the file is there
         try:
-            await self._uploads.note(writer.upload, joined=self._uploads.clock.now())
+            await self._uploads.update_record(writer.upload, joined=self._uploads.clock.now())
         finally:
             writer.release()
 

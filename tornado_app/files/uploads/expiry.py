@@ -49,7 +49,7 @@ class Expiry:
                 continue
             try:
                 if upload.record.in_view and not upload.complete and not upload.broken:
-                    await self._uploads.finish(await self._uploads.hold(upload), last=True)
+                    await self._uploads.finish(await self._uploads.acquire(upload), last=True)
                 else:
                     await self._uploads.cancel(upload, expired=True)
             except problems.ProblemError as error:

@@ -57,7 +57,7 @@ class Lease:
     async def clear(self) -> None:
         """Return when nobody writes; whoever does is interrupted at once, and nobody has to have come first."""
         while (writer := self.writer) is not None:
-            writer.oust()
+            writer.request_release()
             await writer.released()
 
     async def settled(self, is_lost: Callable[[], bool]) -> None:
@@ -68,7 +68,7 @@ class Lease:
 
     async def _released(self, writer: Writer, gives_up: Callable[[], bool]) -> None:
         while self.writer is writer and not gives_up():
-            left = 0.0 if writer.ousted or writer.ended else self._left(writer)
+            left = 0.0 if writer.release_requested or writer.ended else self._left(writer)
             if left > 0:
                 await writer.released(min(left, SILENT_S))
             else:
@@ -86,7 +86,7 @@ class Lease:
     def _interrupt(self, writer: Writer) -> None:
         now = time.monotonic()
         is_moving = writer.is_full or now - writer.moved < SILENT_S
-        if is_moving and not (writer.ousted or writer.ended or writer.is_internal):
+        if is_moving and not (writer.release_requested or writer.ended or writer.is_internal):
             self._patience = min(MOST_S, max(FIRST_S, 2 * self._patience))
             self._interrupted = now
-        writer.oust()
+        writer.request_release()

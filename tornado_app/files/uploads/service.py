@@ -53,7 +53,7 @@ class Uploads:
         self,
         settings: Settings,
         store: FileStore,
-        trips: BlockingExecutor,
+        executor: BlockingExecutor,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.durable = settings.durable
@@ -61,8 +61,8 @@ class Uploads:
         self.writers = 0  # how many there are at once
         self._settings = settings
         self._store = store
-        self._trips = trips
-        self.news = UploadEvents(emit)
+        self._executor = executor
+        self.events = UploadEvents(emit)
         self._all: dict[str, Upload] = {}
         self._making: dict[str, str] = {}  # whose they are, by id
         self._per_client: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class Uploads:
         """Wait until every writer has let go; what they brought is kept."""
         for upload in self._all.values():
             if upload.writer is not None:
-                upload.writer.oust()
+                upload.writer.request_release()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.see(at_least=0.0)
@@ -133,7 +133,7 @@ class Uploads:
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function in a worker thread."""
-        return self._trips.run(function, *args, **kwargs)
+        return self._executor.run(function, *args, **kwargs)
 
     def spawn(self, work: Any) -> None:
         """Run a coroutine that `close` waits for."""
@@ -172,7 +172,7 @@ class Uploads:
             raise
         self._keep_open(upload)
         metrics.CREATED.labels(record.kind).inc()
-        self.news.of_upload(upload, "created")
+        self.events.of_upload(upload, "created")
         return upload
 
     def _check_share(self, client: str) -> None:
@@ -267,19 +267,20 @@ class Uploads:
         self,
         upload: Upload,
         offset: int,
-        let_go: Callable[[], None] | None = None,
+        on_release_requested: Callable[[], None] | None = None,
         check: Check | None = None,
         *,
         is_lost: Callable[[], bool] = lambda: False,
     ) -> Writer:
         """The right to append at `offset`, taken from whoever had it; `finish` or `abandon` it after use.
 
-        `let_go` ends the connection of the request when a newer one comes; `is_lost` tells whether its client is gone.
+        `on_release_requested` is called when a newer request wants the upload; it ends the connection. `is_lost`
+        returns whether the client has gone.
 
         Raises:
             ProblemError: OFFSET_MISMATCH, with where it stands; LOCKED when a still newer request took over.
         """
-        writer = await self.hold(upload, let_go, check, is_lost=is_lost)
+        writer = await self.acquire(upload, on_release_requested, check, is_lost=is_lost)
         if offset != upload.offset:
             writer.release()
             raise problems.OFFSET_MISMATCH(
@@ -291,10 +292,10 @@ class Uploads:
             metrics.RESUMES.inc()
         return writer
 
-    async def hold(
+    async def acquire(
         self,
         upload: Upload,
-        let_go: Callable[[], None] | None = None,
+        on_release_requested: Callable[[], None] | None = None,
         check: Check | None = None,
         *,
         is_lost: Callable[[], bool] = lambda: False,
@@ -302,7 +303,7 @@ class Uploads:
         """Make every other request let go of an upload, and keep it so until the writer is released."""
         await upload.lease.wait(is_lost)
         self._check_usable(upload)
-        return self._grant(upload, let_go, check)
+        return self._grant(upload, on_release_requested, check)
 
     @staticmethod
     def _check_usable(upload: Upload) -> None:
@@ -316,20 +317,22 @@ class Uploads:
         upload.broken = why
         log.error("upload %s can't go on: %s", upload.id, why, exc_info=error)
         try:
-            await self.note(upload, broken=why)
+            await self.update_record(upload, broken=why)
         except (problems.ProblemError, OSError):
             log.exception("that upload %s can't go on could not be written down", upload.id)
         self._recount(upload)
 
-    def _grant(self, upload: Upload, let_go: Callable[[], None] | None = None, check: Check | None = None) -> Writer:
+    def _grant(
+        self, upload: Upload, on_release_requested: Callable[[], None] | None = None, check: Check | None = None
+    ) -> Writer:
         """The right to write to an upload that nobody writes to. Raises NO_SUCH_UPLOAD."""
-        if upload.gone:
+        if upload.removed:
             raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
-        upload.lease.writer = writer = Writer(self, upload, let_go, check)
+        upload.lease.writer = writer = Writer(self, upload, on_release_requested, check)
         self._keep_open(upload)
         return writer
 
-    async def settled(self, upload: Upload, is_lost: Callable[[], bool] = lambda: False) -> None:
+    async def request_release(self, upload: Upload, is_lost: Callable[[], bool] = lambda: False) -> None:
         """Return when nobody writes any more: the offset is then true until the next request writes.
 
         Any number may wait at once. An upload that lacks only its publication, or the joining of its parts, gets it
@@ -342,17 +345,17 @@ class Uploads:
         if not upload.record.is_one_request:
             await upload.lease.settled(is_lost)
             await self.concatenation.join_quietly(upload)
-            while upload.lacks_only_publishing and upload.writer is not None and upload.writer.is_internal:
+            while upload.is_ready_to_publish and upload.writer is not None and upload.writer.is_internal:
                 await upload.lease.settled(is_lost)  # another is about to publish it
             await self.finish_quietly(upload)
         self._check_usable(upload)
-        if upload.gone:
+        if upload.removed:
             raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
 
     async def publish(self, upload: Upload) -> None:
         """Make a file of an upload that lacks nothing else. Raises what `finish` raises."""
-        if upload.lacks_only_publishing:
-            await self.finish(await self.hold(upload))
+        if upload.is_ready_to_publish:
+            await self.finish(await self.acquire(upload))
 
     async def finish(self, writer: Writer, *, last: bool = False) -> Upload:
         """The body of a request is whole: write it down, and publish the upload if nothing is missing. Releases.
@@ -367,8 +370,8 @@ class Uploads:
         try:
             await writer.finish()
             if last and upload.record.length is None:
-                await self.declare(upload, upload.offset)
-            if upload.lacks_only_publishing or (last and upload.has_all and not upload.complete):
+                await self.set_length(upload, upload.offset)
+            if upload.is_ready_to_publish or (last and upload.has_all and not upload.complete):
                 await self._publish(upload)
             elif upload.record.in_view and upload.published is None:
                 await self._show(upload)
@@ -402,7 +405,7 @@ class Uploads:
         if writer.failure is None:
             await self.finish_quietly(writer.upload)
 
-    async def take_back(self, writer: Writer) -> None:
+    async def roll_back(self, writer: Writer) -> None:
         """The body of a request is not what it says: the upload stands where it stood, or is gone if it began here.
 
         Raises:
@@ -412,12 +415,12 @@ class Uploads:
         try:
             await writer.roll_back("the body is not what it says")
         finally:
-            if writer.begins and not writer.ousted and not upload.gone:
+            if writer.creates_upload and not writer.release_requested and not upload.removed:
                 await self.cancel_quietly(upload)
 
     async def finish_quietly(self, upload: Upload) -> None:
         """Publish an upload that lacks nothing else; a refusal is logged, and told to whoever appends."""
-        if not upload.lacks_only_publishing or upload.writer is not None:
+        if not upload.is_ready_to_publish or upload.writer is not None:
             return
         try:
             await self.publish(upload)
@@ -428,13 +431,13 @@ class Uploads:
 
     async def _tidy(self, upload: Upload) -> None:
         """A request has ended, and with it what nobody can go on with; those who watch or wait get to know."""
-        if not upload.complete and not upload.gone:
-            self.news.of_progress(upload, is_pause=True)
-        if upload.record.is_one_request and not upload.gone:
+        if not upload.complete and not upload.removed:
+            self.events.of_progress(upload, is_pause=True)
+        if upload.record.is_one_request and not upload.removed:
             await self.cancel_quietly(upload)
         is_whole_part = upload.record.name is None and upload.complete
         if is_whole_part and upload.id in self._making:
-            self.news.of_upload(upload, "finished")  # it is never published, which would tell it
+            self.events.of_upload(upload, "finished")  # it is never published, which would tell it
         self._recount(upload)
         if is_whole_part:
             self.concatenation.part_is_complete(upload)
@@ -447,7 +450,7 @@ class Uploads:
                 f"{length} bytes are more than the {limit} that this server takes (--max-upload-size)", max_size=limit
             )
 
-    async def declare(self, upload: Upload, length: int) -> None:
+    async def set_length(self, upload: Upload, length: int) -> None:
         """The length of an upload is known now. Raises INCONSISTENT_LENGTH for one that can't be, TOO_LARGE."""
         if upload.record.length == length:
             return
@@ -457,9 +460,9 @@ class Uploads:
                 f"the length can't be {length}: it is {stands}", bytes_read=upload.offset
             )
         self.check_length(length)
-        await self.note(upload, length=length)
+        await self.update_record(upload, length=length)
 
-    async def note(self, upload: Upload, **changes: Any) -> None:
+    async def update_record(self, upload: Upload, **changes: Any) -> None:
         """Change an upload's record, durably as everything about it."""
         record = msgspec.structs.replace(upload.record, **changes)
         await self.run(upload.staged.set_info, msgspec.json.encode(record))
@@ -469,7 +472,7 @@ class Uploads:
         """Forget an upload and its bytes; a file that it became stays."""
         was_complete = upload.complete
         await upload.lease.clear()
-        if upload.gone:
+        if upload.removed:
             return  # another has removed it meanwhile
         writer = self._grant(upload)
         try:
@@ -482,7 +485,7 @@ class Uploads:
             if len(self._expired) > _EXPIRED:
                 self._expired.popitem(last=False)
         if not was_complete:
-            self.news.of_upload(upload, "expired" if expired else "cancelled")
+            self.events.of_upload(upload, "expired" if expired else "cancelled")
             if expired:
                 metrics.EXPIRED.inc()
 
@@ -505,8 +508,8 @@ class Uploads:
         stat = await self.run(self._publish_now, upload)
         metrics.PUBLISHED.labels(upload.record.kind).inc()
         metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
-        self.news.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
-        self.news.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
+        self.events.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
+        self.events.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
         if not upload.record.is_kept:  # its status is the file's own
             try:
                 await self.run(upload.staged.discard)
@@ -541,7 +544,7 @@ class Uploads:
         upload.idle_since, upload.moved = self.clock.now(), steady()
         if upload.offset > before:
             metrics.RECEIVED.inc(upload.offset - before)
-        self.news.of_progress(upload)
+        self.events.of_progress(upload)
 
     def check_space(self, size: int) -> None:
         """Refuse before the disk is full; blocks. Raises NO_SPACE."""
@@ -554,7 +557,7 @@ class Uploads:
             )
 
     def _recount(self, upload: Upload) -> None:
-        is_making = not (upload.complete or upload.gone or upload.broken)
+        is_making = not (upload.complete or upload.removed or upload.broken)
         if is_making != (upload.id in self._making):
             if is_making:
                 self._occupy(upload.id, upload.client)
@@ -563,7 +566,7 @@ class Uploads:
         metrics.IN_THE_MAKING.set(len(self._making))
 
     def _forget(self, upload: Upload) -> None:
-        upload.gone = True
+        upload.removed = True
         self._all.pop(upload.id, None)
         self._open.pop(upload.id, None)
         self._recount(upload)

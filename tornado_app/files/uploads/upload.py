@@ -72,7 +72,7 @@ class Upload:
         self.staged = staged
         self.digest = RunningDigest(staged) if digest else None
         self.lease = Lease()
-        self.gone = False
+        self.removed = False
         self.broken = record.broken  # known here even where it could not be written down
         self.idle_since = 0.0  # by the clock of uploads
         self.moved = 0.0  # when bytes came last, by `steady`, and when news were told of it
@@ -115,6 +115,6 @@ class Upload:
         return self.published is not None or (self.record.name is None and self.has_all)
 
     @property
-    def lacks_only_publishing(self) -> bool:
+    def is_ready_to_publish(self) -> bool:
         """Every byte is there and nobody has to say so: by the draft the sender completes an upload, not its length."""
         return self.has_all and not self.complete and self.record.kind != "draft"

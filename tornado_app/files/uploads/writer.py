@@ -47,18 +47,18 @@ class Writer:
         self,
         uploads: Uploads,
         upload: Upload,
-        let_go: Callable[[], None] | None = None,
+        on_release_requested: Callable[[], None] | None = None,
         check: Check | None = None,
     ) -> None:
         self.upload = upload
-        self.ousted = False
+        self.release_requested = False
         self.ended = False
-        self.begins = False  # the upload was made for this request
+        self.creates_upload = False  # the upload was made for this request
         self.on_progress: Callable[[int], None] | None = None
         self.began = self.moved = time.monotonic()
         self._released: asyncio.Event | None = None
         self._uploads = uploads
-        self._let_go = let_go
+        self._on_release_requested = on_release_requested
         self.check = check
         self._base = upload.offset
         self._received = upload.offset  # counted here alone: `offset` moves in a worker thread while bytes are queued
@@ -74,18 +74,18 @@ class Writer:
         if upload.digest is not None:
             upload.digest.mark()
 
-    def oust(self) -> None:
+    def request_release(self) -> None:
         """A newer request wants the upload: let the sender know, by ending its connection."""
-        if not self.ousted:
-            self.ousted = True
-            if not self.ended and self._let_go is not None:
+        if not self.release_requested:
+            self.release_requested = True
+            if not self.ended and self._on_release_requested is not None:
                 metrics.CUTS.labels("newer request").inc()
-                self._let_go()
+                self._on_release_requested()
 
     @property
     def is_internal(self) -> bool:
         """No request: the server itself does something that is soon done."""
-        return self._let_go is None
+        return self._on_release_requested is None
 
     @property
     def failure(self) -> BaseException | None:
@@ -160,7 +160,7 @@ class Writer:
         if self.ended:
             return
         self.ended = True
-        if not self.ousted:
+        if not self.release_requested:
             metrics.CUTS.labels(why).inc()
         await self._drained()
         if self.check is None and self._failure is None:

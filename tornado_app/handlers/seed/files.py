@@ -90,7 +90,7 @@ class SeedUploadHandler(StreamingHandler, SeedHandler):
             file_size=query.file_size,
             overwrite=query.overwrite,
             body_size=self.body_size if self.decoder is None else None,
-            let_go=self.let_go,
+            on_release_requested=self.on_release_requested,
             client=self.client,
         )
 

@@ -261,7 +261,7 @@ class UploadHandler(_UploadsHandler):
         uploads = self.services.files.uploads
         upload = uploads.get(id)
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
-            await uploads.settled(upload, self.is_lost)
+            await uploads.request_release(upload, self.is_lost)
         if upload.writer is None:  # else the offset is not one to go on from
             ResumableUpload(self).describe(upload)
         self.answer(uploads.info(upload))

@@ -77,7 +77,7 @@ class ResumableUpload(UploadProtocol):
             else:
                 length = self._length(fields.offset, upload.record.length)
                 if length is not None:
-                    await self.uploads.declare(upload, length)
+                    await self.uploads.set_length(upload, length)
         except BaseException:
             writer.release()
             raise
@@ -94,7 +94,7 @@ class ResumableUpload(UploadProtocol):
 
     async def head(self, id: str) -> None:
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.settled(upload, self.handler.is_lost)
+        await self.uploads.request_release(upload, self.handler.is_lost)
         self.describe(upload)
         self.handler.set_status(204)
         self.handler.finish()
@@ -113,7 +113,7 @@ class ResumableUpload(UploadProtocol):
         handler = self.handler
         handler.set_header("Upload-Complete", resumable_uploads.boolean(False))
         upload = self.upload
-        if upload is not None and not (upload.gone or upload.broken):
+        if upload is not None and not (upload.removed or upload.broken):
             handler.set_header("Upload-Offset", upload.offset)
             if handler.request.method == "POST":
                 handler.set_header("Location", handler.location_of(upload))
@@ -125,7 +125,9 @@ class ResumableUpload(UploadProtocol):
     # -- steps
 
     async def _begin(self, upload: Upload, offset: int) -> Writer:
-        writer = await self.uploads.write(upload, offset, self.handler.let_go, is_lost=self.handler.is_lost)
+        writer = await self.uploads.write(
+            upload, offset, self.handler.on_release_requested, is_lost=self.handler.is_lost
+        )
         if not self.uploads.durable:  # else what came may still go: not to be told
             self._told, self._told_at = offset, time.monotonic()
             writer.on_progress = self._progress

@@ -23,14 +23,14 @@ class SingleRequest(UploadProtocol):
         self.upload = await self.uploads.create(
             self.record("plain", length=self.handler.body_size), client=self.handler.client
         )
-        return await self.uploads.write(self.upload, 0, self.handler.let_go, check)
+        return await self.uploads.write(self.upload, 0, self.handler.on_release_requested, check)
 
     async def begin_file(self, name: str) -> Writer:
         record = self.record("plain")
         self.upload = await self.uploads.create(
             record if record.name else msgspec.structs.replace(record, name=name), client=self.handler.client
         )
-        return await self.uploads.write(self.upload, 0, self.handler.let_go)
+        return await self.uploads.write(self.upload, 0, self.handler.on_release_requested)
 
     async def created(self) -> None:
         upload = await self.uploads.finish(cast(Writer, self.handler.writer), last=True)

@@ -64,7 +64,7 @@ class Tus(UploadProtocol):
         self.upload = await self._create(record)
         if parts is not None or not (handler.has_body or length == 0):
             return None
-        return await self.uploads.write(self.upload, 0, handler.let_go, check)
+        return await self.uploads.write(self.upload, 0, handler.on_release_requested, check)
 
     async def _create(self, record: UploadRecord) -> Upload:
         """A new upload; or, when the answer to a creation from parts was lost, the one that it made."""
@@ -105,13 +105,15 @@ class Tus(UploadProtocol):
             raise problems.CONFLICT(f"the upload {id!r} was not created by tus; go on with it as it began")
         if upload.record.concat.startswith("final"):
             raise problems.FORBIDDEN("a final upload is made of its parts; it takes no content")
-        writer = await self.uploads.write(upload, offset, self.handler.let_go, is_lost=self.handler.is_lost)
+        writer = await self.uploads.write(
+            upload, offset, self.handler.on_release_requested, is_lost=self.handler.is_lost
+        )
         try:  # the offset is right: now to what else the headers say
             writer.check = self._check()
             length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
             self.check_fits(offset, upload.record.length if length is None else length)
             if length is not None:
-                await self.uploads.declare(upload, length)
+                await self.uploads.set_length(upload, length)
         except BaseException:
             writer.release()
             raise
@@ -127,7 +129,7 @@ class Tus(UploadProtocol):
     async def head(self, id: str) -> None:
         self._check_version()
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.settled(upload, self.handler.is_lost)
+        await self.uploads.request_release(upload, self.handler.is_lost)
         self._describe(upload)
         self.handler.finish()
 
@@ -137,7 +139,11 @@ class Tus(UploadProtocol):
 
     def problem(self, problem: ProblemError) -> ProblemError:
         upload = self.upload
-        if upload is not None and not (upload.gone or upload.broken) and problem.kind is not problems.OFFSET_MISMATCH:
+        if (
+            upload is not None
+            and not (upload.removed or upload.broken)
+            and problem.kind is not problems.OFFSET_MISMATCH
+        ):
             # A client that got no answer to its creation may still go on with what it brought.
             self.handler.set_header("Upload-Offset", upload.offset)
             if self.handler.request.method == "POST":

@@ -93,12 +93,12 @@ class TestStart:
 class TestHolding:
     async def test_of_three_the_newest_gets_it(self, files: FileService) -> None:
         upload = await files.uploads.create(record(length=9))
-        let_go = []
-        first = await files.uploads.write(upload, 0, lambda: let_go.append(1))
-        second = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: let_go.append(2)))
-        third = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: let_go.append(3)))
+        on_release_requested = []
+        first = await files.uploads.write(upload, 0, lambda: on_release_requested.append(1))
+        second = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: on_release_requested.append(2)))
+        third = asyncio.ensure_future(files.uploads.write(upload, 0, lambda: on_release_requested.append(3)))
         await asyncio.sleep(0)
-        assert let_go == [1]
+        assert on_release_requested == [1]
         assert not second.done()
         first.write(b"")
         await files.uploads.abandon(first, "newer request")
@@ -108,15 +108,15 @@ class TestHolding:
         writer.write(b"abc")
         await files.uploads.finish(writer)
         assert upload.offset == 3
-        assert let_go == [1]
+        assert on_release_requested == [1]
 
     async def test_what_an_ousted_request_brought_is_kept(self, files: FileService) -> None:
         upload = await files.uploads.create(record(length=9))
         first = await files.uploads.write(upload, 0)
         first.write(b"abc")
-        waiting = asyncio.ensure_future(files.uploads.settled(upload))
+        waiting = asyncio.ensure_future(files.uploads.request_release(upload))
         await asyncio.sleep(0)
-        assert first.ousted
+        assert first.release_requested
         await files.uploads.abandon(first, "newer request")
         await waiting
         assert upload.offset == 3

@@ -249,7 +249,7 @@ class UploadsModel(RuleBasedStateMachine):
             uploads = self.service.uploads
             writer = await uploads.write(uploads.get(id), len(account.bytes))
             try:
-                await uploads.declare(writer.upload, length)
+                await uploads.set_length(writer.upload, length)
                 await uploads.finish(writer)
             finally:
                 writer.release()
@@ -269,7 +269,7 @@ class UploadsModel(RuleBasedStateMachine):
         if self.accounts[id].broken:
             self.is_refused(id)
             return
-        refused = self.attempt(self.service.uploads.settled(self.service.uploads.get(id)))
+        refused = self.attempt(self.service.uploads.request_release(self.service.uploads.get(id)))
         self.run(self.idle())
         wanted = self.expect_end(id) if self.accounts[id].kind == "tus" else None
         assert refused is wanted
@@ -289,8 +289,8 @@ class UploadsModel(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """Nobody gets to say goodbye: handles are dropped as they are."""
-        self.service._upkeep._task.cancel()  # type: ignore[union-attr]
-        self.service._trips.close()
+        self.service.expiry._task.cancel()  # type: ignore[union-attr]
+        self.service._executor.close()
         self.service.store.close()
         self.start()
 
@@ -298,7 +298,7 @@ class UploadsModel(RuleBasedStateMachine):
     def sweep(self, later: int) -> None:
         now = clocks.steady() + later
         with mock.patch("tornado_app.clocks.steady", return_value=now):
-            self.run(self.service._upkeep.sweep())
+            self.run(self.service.expiry.sweep())
         if later:
             self.accounts.clear()
 

@@ -82,7 +82,7 @@ class TestWhoAsks:
             await released(self, *timeout)
 
         monkeypatch.setattr(Writer, "released", counted)
-        busy = await app.services.files.uploads.hold(upload_of(app, url))
+        busy = await app.services.files.uploads.acquire(upload_of(app, url))
         heads = [asyncio.ensure_future(http.head(url, headers={} if draft else TUS)) for _ in range(4)]
         await until(lambda: asyncio.sleep(0, len(waiting) == len(heads)))
         busy.release()
@@ -134,7 +134,7 @@ class TestWhoWrites:
         def patch() -> asyncio.Task[httpx.Response]:
             return asyncio.ensure_future(http.patch(url, headers={**by, "Upload-Offset": "0"}, content=b"abc"))
 
-        busy = await app.services.files.uploads.hold(upload)  # as while the server itself is at it
+        busy = await app.services.files.uploads.acquire(upload)  # as while the server itself is at it
         before = upload.lease._ticket
         older = patch()
         await until(lambda: asyncio.sleep(0, upload.lease._ticket == before + 1))
@@ -151,7 +151,7 @@ class TestWhoWrites:
     ) -> None:
         url = await create(http, 3)
         upload = upload_of(app, url)
-        busy = await app.services.files.uploads.hold(upload)
+        busy = await app.services.files.uploads.acquire(upload)
         asked = upload.lease._ticket
         for body in (b"", b"abc"):
             waiting = Raw(base_url)
@@ -170,9 +170,9 @@ class TestWhoWrites:
     async def test_the_server_itself_at_work_counts_as_no_other_client(self, app: App, http: httpx.AsyncClient) -> None:
         url = await create(http, 3)
         upload = upload_of(app, url)
-        busy = await app.services.files.uploads.hold(upload)
+        busy = await app.services.files.uploads.acquire(upload)
         asked = asyncio.ensure_future(http.head(url, headers=TUS))
-        await until(lambda: asyncio.sleep(0, busy.ousted))
+        await until(lambda: asyncio.sleep(0, busy.release_requested))
         busy.release()
         assert (await asked).status_code == 200
         assert upload.lease._patience == 0

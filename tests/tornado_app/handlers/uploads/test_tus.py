@@ -456,12 +456,12 @@ class TestExpiration:
         done = await create(http, 0, **metadata(filename="done"))
         seed = await http.post("/upload/?file_name=grown&bytes_read=0", content=b"in view")
         assert seed.status_code == 200
-        upkeep = app.services.files._upkeep
-        await upkeep.sweep()
+        expiry = app.services.files.expiry
+        await expiry.sweep()
         assert await offset(http, url) == 3
         now = clocks.steady()
         monkeypatch.setattr(clocks, "steady", lambda: now + 8 * 86400)
-        await upkeep.sweep()
+        await expiry.sweep()
         monkeypatch.undo()
         assert_refused(await patch(http, url, 3, b"45"), 410, "has expired: create another")
         assert (await http.head(done, headers=TUS)).status_code == 410
