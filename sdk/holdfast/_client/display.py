@@ -16,7 +16,7 @@ class ShowsItself:
     _shows: ClassVar[Literal["process", "transfer", "client", "processes", "files"]]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        from holdfast.notebook._show import mimebundle
+        from holdfast.notebook._display import mimebundle
 
         return mimebundle(self)
 

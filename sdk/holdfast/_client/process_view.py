@@ -61,7 +61,7 @@ class ProcessView(ShowsItself):
 
     async def watch(self) -> None:
         """Show it in this cell until it has ended: for front ends that show updates only while a cell runs."""
-        from holdfast.notebook._show import watch
+        from holdfast.notebook._display import watch
 
         await watch(self)
 

@@ -1,4 +1,4 @@
-"""A card: one thing that can be paused, resumed and cancelled, with its bar and its buttons."""
+"""Card of one thing that can be paused, resumed and cancelled: its state, progress bar and buttons."""
 
 from __future__ import annotations
 
@@ -12,51 +12,55 @@ from typing import Any
 import ipywidgets
 
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import VERBS, Look, Verb
-from holdfast.notebook._renderer import RenderedView, Renderer, free_replies, pump
+from holdfast.notebook._html._appearance import VERBS, Appearance, Verb
+from holdfast.notebook._renderer import Renderer, UpdateWidget, kernel_renderer, reset_reply_subshell
 
 ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 
 
 class WidgetTree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
-    """A box that closes everything in it when it is closed, and is kept up to date by the pump until then."""
+    """A box that the renderer keeps current until it is closed. Closing it closes every widget in it."""
 
     polled = False
 
     def __init__(self, children: list[ipywidgets.Widget], **traits: Any) -> None:
         super().__init__(children, **traits)
-        self._pump: Renderer | None = None
+        self._renderer: Renderer | None = None
 
-    def _keep_up_to_date(self) -> None:
-        for widget in _all_in(self):
-            free_replies(widget)
-        self._pump = pump()
-        if self._pump is not None:
-            self._pump.add(self)
+    def _start_rendering(self) -> None:
+        for widget in self.widgets():
+            reset_reply_subshell(widget)
+        self._renderer = kernel_renderer()
+        if self._renderer is not None:
+            self._renderer.add(self)
 
     async def _next_tick(self) -> None:
-        """Wait until the pump has been at work."""
-        if self._pump is not None:
-            await self._pump.next_tick()
+        """Wait until the renderer has run once more."""
+        if self._renderer is not None:
+            await self._renderer.next_tick()
+
+    def widgets(self) -> Iterator[ipywidgets.Widget]:
+        """Yield this widget and every widget in it, with their layouts and styles."""
+        return _widgets_of(self)
 
     def close(self) -> None:
-        """Take it off the page and let go of everything; the work itself goes on."""
+        """Remove it from the page and close its widgets. The work itself continues."""
         if self.comm is None:
             return
-        widgets = list(_all_in(self))
-        if self._pump is not None:
-            self._pump.remove(self, *widgets)
-            self._pump.wake()  # for who waits for the next tick
+        widgets = list(self.widgets())
+        if self._renderer is not None:
+            self._renderer.remove(self, *widgets)
+            self._renderer.request_render()  # for coroutines that wait for the next tick
         super().close()
         for widget in widgets:
             if widget is not self:
                 widget.close()
 
 
-def _all_in(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+def _widgets_of(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
     yield widget
     for child in getattr(widget, "children", ()):
-        yield from _all_in(child)
+        yield from _widgets_of(child)
     for name in ("layout", "style"):
         part = getattr(widget, name, None)
         if isinstance(part, ipywidgets.Widget):
@@ -64,83 +68,86 @@ def _all_in(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
 
 
 class Card(WidgetTree):
-    """State, name, buttons, bar, facts, log and error of one thing. Shows what `look()` says; its buttons `ask`."""
+    """State, name, buttons, bar, facts, log and error of one thing.
 
-    def __init__(self, look: Look) -> None:
-        self._head = ipywidgets.HTML(_appearance.head_html(look), layout={"flex": "1 1 12em", "margin": "0"})
+    It shows `appearance()`. A click on a button calls `request`.
+    """
+
+    def __init__(self, appearance: Appearance) -> None:
+        self._head = ipywidgets.HTML(_appearance.head_html(appearance), layout={"flex": "1 1 12em", "margin": "0"})
         style, layout = self._head.style, ipywidgets.Layout(margin="0 2px")
-        self._meter = ipywidgets.HTML(_appearance.meter_html(look), layout=layout, style=style)
-        self._lines = ipywidgets.HTML(_appearance.lines_html(look), layout=layout, style=style)
-        self._trouble = ipywidgets.HTML(_appearance.trouble_html(look), layout=layout, style=style)
-        self._buttons = buttons(look)
-        me = weakref.ref(self)  # a card that nobody else holds goes, buttons and all
+        self._meter = ipywidgets.HTML(_appearance.meter_html(appearance), layout=layout, style=style)
+        self._lines = ipywidgets.HTML(_appearance.lines_html(appearance), layout=layout, style=style)
+        self._alerts = ipywidgets.HTML(_appearance.alerts_html(appearance), layout=layout, style=style)
+        self._buttons = buttons(appearance)
+        me = weakref.ref(self)  # the buttons must not keep a card alive that nothing else refers to
         for verb, button in self._buttons.items():
-            button.on_click(partial(_press, me, verb))
+            button.on_click(partial(_on_click, me, verb))
         row = ipywidgets.HBox(
             [self._head, ipywidgets.HBox(list(self._buttons.values()))],
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
         frame = {"max_width": "46em", "padding": "6px 8px", "border": "1px solid rgba(128,128,128,.35)"}
-        super().__init__([row, self._meter, self._lines, self._trouble], layout={**frame, "margin": "2px 0"})
-        self._shown = look
-        self._keep_up_to_date()
+        super().__init__([row, self._meter, self._lines, self._alerts], layout={**frame, "margin": "2px 0"})
+        self._shown = appearance
+        self._start_rendering()
 
     @abstractmethod
-    def look(self) -> Look:
-        """What is to be shown now."""
+    def appearance(self) -> Appearance:
+        """Return what to show now."""
 
     @abstractmethod
-    def ask(self, verb: Verb) -> None:
-        """Send a request; must not block, and may be called from any thread."""
+    def request(self, verb: Verb) -> None:
+        """Send a request. It does not block and is callable from any thread."""
 
     def has_changed(self) -> bool:
-        """Whether a new look is worth asking for."""
+        """Return whether `appearance` may differ from what is shown."""
         return True
 
-    def render(self, put: RenderedView) -> None:
-        """Put what differs from what is shown."""
+    def render(self, update: UpdateWidget) -> None:
+        """Update the widgets whose content has changed."""
         if not self.has_changed():
             return
-        look, shown = self.look(), self._shown
-        if look == shown:
+        new, shown = self.appearance(), self._shown
+        if new == shown:
             return
-        self._shown = look
-        put(self._meter, urgent=look.state != shown.state, value=_appearance.meter_html(look))
-        if (look.state, look.title, look.kind) != (shown.state, shown.title, shown.kind):
-            put(self._head, urgent=True, value=_appearance.head_html(look))
-        if (look.trouble, look.warning) != (shown.trouble, shown.warning):
-            put(self._trouble, urgent=True, value=_appearance.trouble_html(look))
-        if look.lines != shown.lines:
-            put(self._lines, value=_appearance.lines_html(look))
-        for verb in look.verbs ^ shown.verbs:
-            put(self._buttons[verb], urgent=True, disabled=verb not in look.verbs)
-        if look.title != shown.title:
+        self._shown = new
+        update(self._meter, urgent=new.state != shown.state, value=_appearance.meter_html(new))
+        if (new.state, new.title, new.kind) != (shown.state, shown.title, shown.kind):
+            update(self._head, urgent=True, value=_appearance.head_html(new))
+        if (new.error, new.warning) != (shown.error, shown.warning):
+            update(self._alerts, urgent=True, value=_appearance.alerts_html(new))
+        if new.lines != shown.lines:
+            update(self._lines, value=_appearance.lines_html(new))
+        for verb in new.verbs ^ shown.verbs:
+            update(self._buttons[verb], urgent=True, disabled=verb not in new.verbs)
+        if new.title != shown.title:
             for verb, widget in self._buttons.items():
-                put(widget, tooltip=f"{verb.capitalize()} {look.title}")
+                update(widget, tooltip=f"{verb.capitalize()} {new.title}")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        look = self.look()
-        html, text = _appearance.static_html(look, datetime.now(UTC)), _appearance.plain(look)
+        new = self.appearance()
+        html, text = _appearance.static_html(new, datetime.now(UTC)), _appearance.plain(new)
         data = {**(data or {}), "text/html": html, "text/plain": text}
         return data, metadata
 
 
-def _press(card: weakref.ref[Card], verb: Verb, button: ipywidgets.Button) -> None:
+def _on_click(card: weakref.ref[Card], verb: Verb, button: ipywidgets.Button) -> None:
     if (found := card()) is not None:
-        found.ask(verb)
+        found.request(verb)
 
 
-def buttons(look: Look) -> dict[Verb, ipywidgets.Button]:
-    """A button a verb, each saying what it does to what."""
+def buttons(appearance: Appearance) -> dict[Verb, ipywidgets.Button]:
+    """Return one button for each verb. Its tooltip names the verb and the thing."""
     style, layout = ipywidgets.ButtonStyle(), ipywidgets.Layout(width="auto", margin="1px 2px")
     return {
         verb: ipywidgets.Button(
             description=verb.capitalize(),
             icon=ICONS[verb],
-            tooltip=f"{verb.capitalize()} {look.title}",
-            disabled=verb not in look.verbs,
+            tooltip=f"{verb.capitalize()} {appearance.title}",
+            disabled=verb not in appearance.verbs,
             layout=layout,
             style=style,
         )

@@ -1,4 +1,4 @@
-"""Everything on a server in one panel: processes, uploads and files, with a filter and buttons for many at once."""
+"""Panel of everything on a server: processes, uploads and files, with a filter and buttons for many at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from holdfast.notebook._feed._tracked import Tracked
 from holdfast.notebook._html import _appearance, _table
 from holdfast.notebook._html._appearance import LEGAL, VERBS, Verb, box_html
 from holdfast.notebook._process import ProcessCard
-from holdfast.notebook._renderer import STANDS_STILL, RenderedView, only_while_a_cell_runs, waker
+from holdfast.notebook._renderer import NO_LIVE_UPDATES, UpdateWidget, needs_running_cell, render_callback
 from holdfast.wire import ENDED, State
 
 if TYPE_CHECKING:
@@ -29,56 +29,56 @@ if TYPE_CHECKING:
 Part = Literal["processes", "uploads", "files"]
 ALL: tuple[Part, ...] = ("processes", "uploads", "files")
 
-FIRST = 1.0
-"""Seconds that a new panel waits for the first answer, so that it does not begin empty."""
+FIRST_ANSWER_TIMEOUT = 1.0
+"""Seconds that a new panel waits for the first answer, so that it does not start empty."""
 
-_DRAW = 0.4  # seconds between two drawings of the tables
-_ARMED = 6.0  # seconds in which a second click on Cancel counts
+_RENDER_INTERVAL = 0.4  # least seconds between two renders of the tables
+_CONFIRM_SECONDS = 6.0  # seconds in which a second click on Cancel confirms the first
 _STATES = [("any state", ""), ("not ended", "live"), *((state.value, state.value) for state in State)]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a dashboard shows at one moment. `bulk` is the description of a button and how many it is for."""
+class DashboardContent:
+    """Content of a dashboard at one moment. `bulk` has the label of each button and the number of its processes."""
 
     head: str
     tables: dict[Part, str]
-    trouble: str
+    alerts: str
     bulk: dict[Verb, tuple[str, int]]
     ids: tuple[str, ...]
 
 
 class Dashboard(WidgetTree):
-    """A panel of all that is on a server, live. It owns nothing: made again it shows the same.
+    """Live panel of everything on a server. It keeps no state: made again, it shows the same.
 
     Args:
-        client: whose server it is.
-        parts: what to show of it.
+        client: client of the server to show.
+        parts: the tables to show.
     """
 
     def __init__(self, client: Client | AsyncClient, parts: Sequence[Part] = ALL) -> None:
         self._client = client
         self._parts = tuple(parts)
         self._feed = feed_of(client)
-        self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
-        self._follow = self._feed.follow(self, waker())
-        self._feed.listed.wait(FIRST)
+        self._hint = NO_LIVE_UPDATES if needs_running_cell() else ""
+        self._subscription = self._feed.subscribe(self, render_callback())
+        self._feed.listed.wait(FIRST_ANSWER_TIMEOUT)
         self._rows: dict[str, tuple[object, str]] = {}
         self._query = self._state = ""
-        self._armed_until = 0.0
-        self._said = ""
-        self._seen: tuple[object, ...] | None = None
-        self._drawn_at = 0.0
-        self._late = False
+        self._confirm_until = 0.0
+        self._bulk_error = ""
+        self._rendered: tuple[object, ...] | None = None
+        self._rendered_at = 0.0
+        self._deferred = False
         self._detail: ProcessCard | None = None
-        self._shown = drawn = self._draw()
-        self._make(drawn)
-        super().__init__(self._rows_of_widgets(), layout={"padding": "6px 8px", "border": _BORDER, "margin": "2px 0"})
-        self._keep_up_to_date()
+        self._shown = content = self._content()
+        self._create_widgets(content)
+        super().__init__(self._layout_rows(), layout={"padding": "6px 8px", "border": _BORDER, "margin": "2px 0"})
+        self._start_rendering()
 
     @classmethod
     def of(cls, client: Client | AsyncClient, parts: Sequence[Part] = ALL) -> Dashboard:
-        """The panel of these parts; the same one again while it is open, however often it is shown."""
+        """Return the open panel of these parts, or a new one."""
         panels = _panels.setdefault(feed_of(client), weakref.WeakValueDictionary())
         panel = panels.get(tuple(parts))
         if panel is None or panel.comm is None:
@@ -87,28 +87,28 @@ class Dashboard(WidgetTree):
 
     # -- widgets
 
-    def _make(self, drawn: Drawn) -> None:
+    def _create_widgets(self, content: DashboardContent) -> None:
         me = weakref.ref(self)
-        self._head = ipywidgets.HTML(drawn.head)
+        self._head = ipywidgets.HTML(content.head)
         style = self._head.style
-        self._trouble = ipywidgets.HTML(drawn.trouble, style=style)
+        self._alerts = ipywidgets.HTML(content.alerts, style=style)
         scroll = ipywidgets.Layout(max_height="26em", overflow="auto", margin="2px 0")
-        self._tables = {part: ipywidgets.HTML(drawn.tables[part], style=style, layout=scroll) for part in self._parts}
+        self._tables = {part: ipywidgets.HTML(content.tables[part], style=style, layout=scroll) for part in self._parts}
         self._filter = ipywidgets.Text(
             description="Filter", placeholder="part of a name or a note", layout={"width": "19em"}, style=_SNUG
         )
         self._filter.observe(partial(_filtered, me, "_query"), "value")
         self._choice = ipywidgets.Dropdown(options=_STATES, description="State", layout={"width": "11em"}, style=_SNUG)
         self._choice.observe(partial(_filtered, me, "_state"), "value")
-        self._bulk = {verb: self._bulk_button(verb, drawn) for verb in VERBS}
+        self._bulk = {verb: self._bulk_button(verb, content) for verb in VERBS}
         self._details = ipywidgets.Combobox(
-            description="Details", placeholder="a process", options=drawn.ids, layout={"width": "19em"}, style=_SNUG
+            description="Details", placeholder="a process", options=content.ids, layout={"width": "19em"}, style=_SNUG
         )
         self._details.observe(partial(_chosen, me), "value")
         self._detail_slot = ipywidgets.VBox([])
 
-    def _bulk_button(self, verb: Verb, drawn: Drawn) -> ipywidgets.Button:
-        description, count = drawn.bulk[verb]
+    def _bulk_button(self, verb: Verb, content: DashboardContent) -> ipywidgets.Button:
+        description, count = content.bulk[verb]
         button = ipywidgets.Button(
             description=description,
             icon=ICONS[verb],
@@ -119,85 +119,87 @@ class Dashboard(WidgetTree):
         button.on_click(partial(_pressed, weakref.ref(self), verb))
         return button
 
-    def _rows_of_widgets(self) -> list[ipywidgets.Widget]:
+    def _layout_rows(self) -> list[ipywidgets.Widget]:
         wrap = {"flex_flow": "row wrap", "align_items": "center"}
         rows: list[ipywidgets.Widget] = [self._head]
         if "processes" in self._parts:
             rows += [
                 ipywidgets.HBox([self._filter, self._choice, *self._bulk.values()], layout=wrap),
-                self._trouble,
+                self._alerts,
                 self._tables["processes"],
                 self._details,
                 self._detail_slot,
             ]
         else:
-            rows += [self._filter, self._trouble]
+            rows += [self._filter, self._alerts]
         return rows + [self._tables[part] for part in self._parts if part != "processes"]
 
     def close(self) -> None:
-        self._follow.close()
+        self._subscription.close()
         super().close()
 
-    # -- drawing
+    # -- rendering
 
     @property
     def polled(self) -> bool:  # type: ignore[override]
-        """While there is something to draw once it is time."""
-        return self._late or bool(self._armed_until)
+        """True while a render was deferred or a confirmation may expire."""
+        return self._deferred or bool(self._confirm_until)
 
-    def render(self, put: RenderedView) -> None:
+    def render(self, update: UpdateWidget) -> None:
         now = time.monotonic()
-        if self._armed_until and now > self._armed_until:
-            self._armed_until = 0.0
-        wanted = (self._feed.revision, self._query, self._state, self._armed_until, self._said)
-        if wanted == self._seen:
-            self._late = False
+        if self._confirm_until and now > self._confirm_until:
+            self._confirm_until = 0.0
+        current = (self._feed.revision, self._query, self._state, self._confirm_until, self._bulk_error)
+        if current == self._rendered:
+            self._deferred = False
             return
-        self._late = now - self._drawn_at < _DRAW
-        if self._late:
+        self._deferred = now - self._rendered_at < _RENDER_INTERVAL
+        if self._deferred:
             return
-        urgent = self._seen is None or wanted[1:] != self._seen[1:]  # someone has done something, and waits for it
-        self._seen, self._drawn_at = wanted, now
-        drawn, shown = self._draw(), self._shown
-        self._shown = drawn
-        if drawn.head != shown.head:
-            put(self._head, value=drawn.head)
-        if drawn.trouble != shown.trouble:
-            put(self._trouble, urgent=True, value=drawn.trouble)
+        urgent = (
+            self._rendered is None or current[1:] != self._rendered[1:]
+        )  # a person did something and waits for the effect
+        self._rendered, self._rendered_at = current, now
+        content, shown = self._content(), self._shown
+        self._shown = content
+        if content.head != shown.head:
+            update(self._head, value=content.head)
+        if content.alerts != shown.alerts:
+            update(self._alerts, urgent=True, value=content.alerts)
         for part, table in self._tables.items():
-            if drawn.tables[part] != shown.tables[part]:
-                put(table, urgent=urgent, value=drawn.tables[part])
-        for verb, (description, count) in drawn.bulk.items():
-            if drawn.bulk[verb] != shown.bulk[verb]:
-                put(self._bulk[verb], urgent=urgent, description=description, disabled=not count)
-        if drawn.ids != shown.ids:
-            put(self._details, options=drawn.ids)
+            if content.tables[part] != shown.tables[part]:
+                update(table, urgent=urgent, value=content.tables[part])
+        for verb, (description, count) in content.bulk.items():
+            if content.bulk[verb] != shown.bulk[verb]:
+                update(self._bulk[verb], urgent=urgent, description=description, disabled=not count)
+        if content.ids != shown.ids:
+            update(self._details, options=content.ids)
 
-    def _draw(self) -> Drawn:
+    def _content(self) -> DashboardContent:
         feed = self._feed
         with feed.lock:
             matching = self._matching()
-            shown = matching[: _table.MOST_ROWS]
+            shown = matching[: _table.MAX_ROWS]
             rows = [self._row(tracked) for tracked in shown]
             tables: dict[Part, str] = {
                 "processes": _table.processes_html(rows, len(matching) - len(rows)),
-                **self._stock_tables(),
+                **self._listing_tables(),
             }
             self._targets = {
                 verb: [t.id for t in matching if t.info and verb in LEGAL[t.info.state] and not feed.closed]
                 for verb in VERBS
             }
-            waiting = feed.offline or feed.trouble or (CLOSED if feed.closed else self._hint)
-            return Drawn(
+            waiting = feed.offline or feed.error or (CLOSED if feed.closed else self._hint)
+            return DashboardContent(
                 head=self._head_html(),
                 tables=tables,
-                trouble=box_html(self._said, "bad") + box_html(waiting, "waiting"),
+                alerts=box_html(self._bulk_error, "bad") + box_html(waiting, "waiting"),
                 bulk={verb: self._bulk_text(verb, len(ids)) for verb, ids in self._targets.items()},
                 ids=tuple(tracked.id for tracked in shown),
             )
 
     def _matching(self) -> list[Tracked]:
-        """What the filter lets through: what has not ended first, then the newest."""
+        """Return the processes that match the filter: live ones first, then the newest."""
         query = self._query.lower()
 
         def fits(tracked: Tracked) -> bool:
@@ -215,19 +217,21 @@ class Dashboard(WidgetTree):
         key = (tracked.revision, self._feed.offline)
         known = self._rows.get(tracked.id)
         if known is None or known[0] != key:
-            assert tracked.info is not None  # noqa: S101 - `_matching` has seen to it
-            look = _appearance.process_look(tracked.info, offline=self._feed.offline, refusal=tracked.refusal)
-            known = self._rows[tracked.id] = (key, _table.process_row(look, tracked.speed))
-            if len(self._rows) > 4 * _table.MOST_ROWS:
+            assert tracked.info is not None  # noqa: S101 - `_matching` checks it
+            appearance = _appearance.process_appearance(
+                tracked.info, offline=self._feed.offline, refusal=tracked.refusal
+            )
+            known = self._rows[tracked.id] = (key, _table.process_row(appearance, tracked.speed))
+            if len(self._rows) > 4 * _table.MAX_ROWS:
                 self._rows.clear()
         return known[1]
 
-    def _stock_tables(self) -> dict[Part, str]:
-        stock, query = self._feed.stock, self._query.lower()
-        uploads = [upload for upload in stock.uploads.values() if query in _table.upload_name(upload).lower()]
-        files = [file for name, file in sorted(stock.files.items()) if query in name.lower()]
-        most = _table.MOST_ROWS
-        upload_rows = [_table.upload_row(upload, stock.speeds.get(upload.id)) for upload in uploads[:most]]
+    def _listing_tables(self) -> dict[Part, str]:
+        listing, query = self._feed.listing, self._query.lower()
+        uploads = [upload for upload in listing.uploads.values() if query in _table.upload_name(upload).lower()]
+        files = [file for name, file in sorted(listing.files.items()) if query in name.lower()]
+        most = _table.MAX_ROWS
+        upload_rows = [_table.upload_row(upload, listing.speeds.get(upload.id)) for upload in uploads[:most]]
         file_rows = [_table.file_row(file) for file in files[:most]]
         return {
             "uploads": _table.uploads_html(upload_rows, len(uploads) - most),
@@ -247,76 +251,82 @@ class Dashboard(WidgetTree):
                 _table.badge(f"{count} {state}", _appearance.TONE_OF[state]) for state, count in counts.items() if count
             ]
         if "files" in self._parts:
-            more = "+" if feed.stock.more else ""
-            uploads, files = len(feed.stock.uploads), len(feed.stock.files)
-            parts.append(f"{_many(uploads, 'upload')} · {_many(files, 'file', more)}")
+            more = "+" if feed.listing.more else ""
+            uploads, files = len(feed.listing.uploads), len(feed.listing.files)
+            parts.append(f"{_counted(uploads, 'upload')} · {_counted(files, 'file', more)}")
         return f'<div role="status" style="line-height:1.8">{" ".join(parts)}</div>'
 
     def _bulk_text(self, verb: Verb, count: int) -> tuple[str, int]:
-        if verb == "cancel" and self._armed_until and count:
+        if verb == "cancel" and self._confirm_until and count:
             return f"Really cancel {count}?", count
         return f"{verb.capitalize()} {count}" if count else verb.capitalize(), count
 
-    # -- what people do; any thread
+    # -- clicks and choices, on any thread
 
-    def _press(self, verb: Verb) -> None:
+    def press(self, verb: Verb) -> None:
+        """Do what a click on the button of this verb does."""
         ids = self._targets[verb]
         if not ids:
             return
-        if verb == "cancel" and len(ids) > 1 and not self._armed_until:
-            self._armed_until = time.monotonic() + _ARMED  # many are not cancelled by one click
-            self._wake()
+        if verb == "cancel" and len(ids) > 1 and not self._confirm_until:
+            self._confirm_until = time.monotonic() + _CONFIRM_SECONDS  # one click must not cancel many
+            self._request_render()
             return
-        self._armed_until, self._said = 0.0, ""
+        self._confirm_until, self._bulk_error = 0.0, ""
         me = weakref.ref(self)
 
-        def done(said: str) -> None:
+        def done(refusals: str) -> None:
             if (panel := me()) is not None:
-                panel._said = said
-                panel._wake()
+                panel._bulk_error = refusals
+                panel._request_render()
 
-        self._feed.ask_all(ids, verb, done)
+        self._feed.request_bulk(ids, verb, done)
 
-    def _choose(self, id: str) -> None:
-        """On the kernel's loop: show the card of a process, or none."""
+    def choose(self, id: str) -> None:
+        """Show the card of this process, or none. Callable from any thread."""
+        if self._renderer is not None:
+            self._renderer.call(partial(self._show_detail, id))
+
+    def _show_detail(self, id: str) -> None:
+        """Show the card of this process, or none. Runs on the kernel's loop."""
         if id not in self._feed.processes:
             self._detail_slot.children = ()
             return
         if self._detail is None:
             self._detail = ProcessCard(self._client, id)
         else:
-            self._detail.turn_to(id)
+            self._detail.show_process(id)
         self._detail_slot.children = (self._detail,)
 
-    def _wake(self) -> None:
-        if self._pump is not None:
-            self._pump.wake()
+    def _request_render(self) -> None:
+        if self._renderer is not None:
+            self._renderer.request_render()
 
     # -- without widgets
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        drawn = self._draw()
-        html = drawn.head + drawn.trouble + "".join(drawn.tables[part] for part in self._parts)
+        content = self._content()
+        html = content.head + content.alerts + "".join(content.tables[part] for part in self._parts)
         at = _appearance.at_html(datetime.now(UTC))
         return {**(data or {}), "text/html": html + at, "text/plain": self._plain()}, metadata
 
     def _plain(self) -> str:
         feed = self._feed
         with feed.lock:
-            lines = [feed.url, *filter(None, [feed.offline or feed.trouble])]
+            lines = [feed.url, *filter(None, [feed.offline or feed.error])]
             if "processes" in self._parts:
-                infos = [tracked.info for tracked in self._matching()[: _table.MOST_ROWS] if tracked.info]
-                lines += [_appearance.plain(_appearance.process_look(info)).replace("\n", "  ") for info in infos]
+                infos = [tracked.info for tracked in self._matching()[: _table.MAX_ROWS] if tracked.info]
+                lines += [_appearance.plain(_appearance.process_appearance(info)).replace("\n", "  ") for info in infos]
             if "uploads" in self._parts:
-                uploads = feed.stock.uploads.values()
+                uploads = feed.listing.uploads.values()
                 lines += [
                     f"upload {_table.upload_name(u)}: {_appearance.size(u.offset)} of {_appearance.size(u.length or 0)}"
                     for u in uploads
                 ]
             if "files" in self._parts:
-                lines += [f"file {file.name}: {_appearance.size(file.size)}" for file in feed.stock.files.values()]
+                lines += [f"file {file.name}: {_appearance.size(file.size)}" for file in feed.listing.files.values()]
         return "\n".join(lines)
 
 
@@ -327,8 +337,8 @@ _SNUG = {"description_width": "initial"}
 _BORDER = "1px solid rgba(128,128,128,.35)"
 
 
-def _many(count: int, what: str, more: str = "") -> str:
-    return f"{count}{more} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str, more: str = "") -> str:
+    return f"{count}{more} {noun}{'' if count == 1 else 's'}"
 
 
 def _order(tracked: Tracked) -> tuple[bool, float]:
@@ -339,14 +349,14 @@ def _order(tracked: Tracked) -> tuple[bool, float]:
 def _filtered(panel: weakref.ref[Dashboard], name: str, change: Any) -> None:
     if (found := panel()) is not None:
         setattr(found, name, change["new"])
-        found._wake()
+        found._request_render()
 
 
 def _pressed(panel: weakref.ref[Dashboard], verb: Verb, button: ipywidgets.Button) -> None:
     if (found := panel()) is not None:
-        found._press(verb)
+        found.press(verb)
 
 
 def _chosen(panel: weakref.ref[Dashboard], change: Any) -> None:
-    if (found := panel()) is not None and found._pump is not None:
-        found._pump.call(partial(found._choose, change["new"]))
+    if (found := panel()) is not None:
+        found.choose(change["new"])

@@ -1,4 +1,4 @@
-"""A link to a file of the server, for the browser, which can go on with a download by itself."""
+"""Link to a file on the server, for a browser, which can resume the download itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from holdfast.wire import FileLink
 
 
 class DownloadLink:
-    """`url` needs no token, and is good until `expires` (seconds since the epoch)."""
+    """Signed link to a file. `url` needs no token and is valid until `expires` (seconds since the epoch)."""
 
     def __init__(self, base_url: str, link: FileLink) -> None:
         self.name = link.name
@@ -19,7 +19,7 @@ class DownloadLink:
         return self.url
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"  # without the URL: whoever has it may read the file
+        return f"<{type(self).__name__} {self.name!r}>"  # without the URL, because anyone who has it can read the file
 
     def _repr_html_(self) -> str:
         name = escape(self.name.rpartition("/")[2])

@@ -1,7 +1,8 @@
-"""Brings views up to date on the kernel's loop, at most ten messages a second to the browser in all.
+"""Applies updates to widgets on the kernel's loop, at most ten messages a second to the browser in all.
 
-Feeds and transfers wake the pump from their threads; on the loop it asks every view what it would like to show, and
-assigns what has changed, a widget a message. What changes faster than it may be sent is sent in its newest form.
+Feeds and transfers request a render from their threads. On the loop the renderer asks each view for its updates and
+sends those traits that differ, one message a widget. If a widget changes faster than messages may be sent, only its
+newest values are sent.
 """
 
 from __future__ import annotations
@@ -17,147 +18,148 @@ from typing import Any, Protocol
 
 import ipywidgets
 
-MESSAGES = 10
+MESSAGES_PER_SECOND = 10
 """Most messages to the browser in any second. Each widget that changes is one."""
 
-STANDS_STILL = "this front end shows updates only while a cell runs"
+NO_LIVE_UPDATES = "this front end shows updates only while a cell runs"
 
-_FOR_PROGRESS = 7  # of those, so that a change of state never waits for bars to move
+_PROGRESS_MESSAGES = 7  # of those, so that a change of state never waits behind progress
 _TICK = 0.1
-_POLL = 0.2  # seconds between looks at what tells nothing by itself
+_POLL_INTERVAL = 0.2  # seconds between renders of views that are polled
 
 
 class View(Protocol):
-    """What the pump brings up to date."""
+    """A view that the renderer keeps current. `polled` views are rendered again without a request."""
 
     polled: bool
 
-    def render(self, put: RenderedView) -> None:
-        """Put what it would like to show, if anything has changed. On the kernel's loop; must be quick."""
+    def render(self, update: UpdateWidget) -> None:
+        """Pass every trait that has changed to `update`. Runs on the kernel's loop, so it must be quick."""
         ...
 
 
-class RenderedView(Protocol):
-    """Takes traits that a widget is to have."""
+class UpdateWidget(Protocol):
+    """Queues traits for a widget. Urgent ones are sent before progress."""
 
     def __call__(self, widget: ipywidgets.Widget, *, urgent: bool = False, **traits: Any) -> None: ...
 
 
 class Renderer:
-    """The only one who assigns to the widgets of views that are open."""
+    """Renders all open views of a kernel; nothing else assigns to their widgets."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._views: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._wanted: dict[ipywidgets.Widget, tuple[bool, dict[str, Any]]] = {}
-        self._sent: deque[float] = deque()
-        self._awake = False
+        self._pending: dict[ipywidgets.Widget, tuple[bool, dict[str, Any]]] = {}
+        self._sent_at: deque[float] = deque()
+        self._requested = False
         self._timer: asyncio.TimerHandle | None = None
-        self._last = -_TICK
-        self._waiting: list[asyncio.Future[None]] = []
+        self._last_tick = -_TICK
+        self._tick_waiters: list[asyncio.Future[None]] = []
 
     def add(self, view: View) -> None:
-        """Bring `view` up to date from now on, until it is removed or gone."""
+        """Render `view` from now on, until it is removed or garbage-collected."""
         self._views.add(view)
-        self.wake()
+        self.request_render()
 
     def remove(self, view: View, *widgets: ipywidgets.Widget) -> None:
-        """No longer; what waits to be sent to its widgets is dropped."""
+        """Stop rendering `view`, and drop the pending updates of these widgets."""
         self._views.discard(view)
-        self.call(lambda: [self._wanted.pop(widget, None) for widget in widgets])
+        self.call(lambda: [self._pending.pop(widget, None) for widget in widgets])
 
-    def wake(self) -> None:
-        """Something has changed. From any thread."""
-        if not self._awake:
-            self._awake = True
+    def request_render(self) -> None:
+        """Render all views at the next tick. Callable from any thread."""
+        if not self._requested:
+            self._requested = True
             self.call(self._schedule)
 
     def call(self, function: Callable[[], Any]) -> None:
-        """Have `function` called on the kernel's loop. From any thread."""
+        """Call `function` on the kernel's loop. Callable from any thread."""
         try:
             self.loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed: the kernel ends
             pass
 
     async def next_tick(self) -> None:
-        """Wait, on the loop, until views were brought up to date again."""
+        """Wait, on the loop, until the views have been rendered once more."""
         future = self.loop.create_future()
-        self._waiting.append(future)
+        self._tick_waiters.append(future)
         await future
 
     def _schedule(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_at(max(self.loop.time(), self._last + _TICK), self._tick)
+            self._timer = self.loop.call_at(max(self.loop.time(), self._last_tick + _TICK), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
-        self._awake = False
-        self._last = self.loop.time()
+        self._requested = False
+        self._last_tick = self.loop.time()
         views = list(self._views)
         for view in views:
             try:
-                view.render(self.put)
+                view.render(self.update)
             except Exception as error:  # a bug in one view must not stop the others
                 self._views.discard(view)
-                self.loop.call_exception_handler({"message": f"{view!r} can't be shown", "exception": error})
+                self.loop.call_exception_handler({"message": f"{view!r} could not be rendered", "exception": error})
         self._send()
-        for future in self._waiting:
+        for future in self._tick_waiters:
             if not future.done():
                 future.set_result(None)
-        self._waiting.clear()
-        if self._wanted:
+        self._tick_waiters.clear()
+        if self._pending:
             self._schedule()
         elif any(view.polled for view in views):
-            self._timer = self.loop.call_later(_POLL, self._tick)
+            self._timer = self.loop.call_later(_POLL_INTERVAL, self._tick)
 
-    def put(self, widget: ipywidgets.Widget, *, urgent: bool = False, **traits: Any) -> None:
-        """Have `widget` show these, as soon as there is room."""
-        waiting_urgent, waiting = self._wanted.get(widget, (False, {}))
-        self._wanted[widget] = (urgent or waiting_urgent, {**waiting, **traits})
+    def update(self, widget: ipywidgets.Widget, *, urgent: bool = False, **traits: Any) -> None:
+        """Queue traits of `widget`, to be sent as soon as the message rate allows."""
+        waiting_urgent, waiting = self._pending.get(widget, (False, {}))
+        self._pending[widget] = (urgent or waiting_urgent, {**waiting, **traits})
 
     def _send(self) -> None:
         now = time.monotonic()
-        while self._sent and now - self._sent[0] >= 1.0:
-            self._sent.popleft()
-        for wanted_urgent, most in ((True, MESSAGES), (False, _FOR_PROGRESS)):
-            for widget, (urgent, traits) in list(self._wanted.items()):
-                if urgent is not wanted_urgent:
+        while self._sent_at and now - self._sent_at[0] >= 1.0:
+            self._sent_at.popleft()
+        for send_urgent, most in ((True, MESSAGES_PER_SECOND), (False, _PROGRESS_MESSAGES)):
+            for widget, (urgent, traits) in list(self._pending.items()):
+                if urgent is not send_urgent:
                     continue
-                if len(self._sent) >= most:
+                if len(self._sent_at) >= most:
                     break
-                del self._wanted[widget]
-                if assign(widget, traits):
-                    self._sent.append(now)
+                del self._pending[widget]
+                if assign_traits(widget, traits):
+                    self._sent_at.append(now)
 
 
-def assign(widget: ipywidgets.Widget, traits: dict[str, Any]) -> bool:
-    """Set those traits that differ, in one message; whether there was any."""
+def assign_traits(widget: ipywidgets.Widget, traits: dict[str, Any]) -> bool:
+    """Assign those traits that differ, in one message. Return whether there was any."""
     changed = {name: value for name, value in traits.items() if getattr(widget, name) != value}
     if not changed or widget.comm is None:
         return False
     with widget.hold_sync():
         for name, value in changed.items():
             setattr(widget, name, value)
-    free_replies(widget)
+    reset_reply_subshell(widget)
     return True
 
 
-def free_replies(widget: ipywidgets.Widget) -> None:
-    """Let the front end choose where a click runs: on a subshell, that is, while a cell keeps the kernel busy.
+def reset_reply_subshell(widget: ipywidgets.Widget) -> None:
+    """Let the front end choose where a click runs: on a subshell while a cell keeps the main thread busy.
 
-    ipykernel (7.4) sends what a comm gets to where the comm last spoke from, which is always the main thread here.
+    ipykernel (7.4) routes messages of a comm to the thread that the comm last sent from, which is always the main
+    thread here.
     """
     vars(widget.comm).pop("_reply_subshell_id", None)
 
 
 # -- the kernel's loop
 
-_pump: Renderer | None = None
+_current: Renderer | None = None
 _lock = threading.Lock()
 
 
 def kernel_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of the kernel's main thread (or else the one that runs here); None where there is none."""
+    """Return the loop of the kernel's main thread, else the running loop; None if there is neither."""
     kernel = getattr(_shell(), "kernel", None)
     loop = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
     if isinstance(loop, asyncio.AbstractEventLoop):
@@ -168,30 +170,30 @@ def kernel_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def waker() -> Callable[[], None]:
-    """What wakes the pump of this kernel, from any thread; holds no view."""
-    found = pump()
-    return found.wake if found is not None else _nothing
+def render_callback() -> Callable[[], None]:
+    """Return a function that requests a render, callable from any thread. It holds no view."""
+    renderer = kernel_renderer()
+    return renderer.request_render if renderer is not None else _ignore
 
 
-def _nothing() -> None:
-    """There is nothing to wake."""
+def _ignore() -> None:
+    """Do nothing: there is no renderer."""
 
 
-def pump() -> Renderer | None:
-    """The pump of this kernel; None where nothing could be brought up to date."""
-    global _pump
+def kernel_renderer() -> Renderer | None:
+    """Return the renderer of this kernel; None without a loop to render on."""
+    global _current
     loop = kernel_loop()
     with _lock:
         if loop is None:
             return None
-        if _pump is None or _pump.loop is not loop:
-            _pump = Renderer(loop)
-        return _pump
+        if _current is None or _current.loop is not loop:
+            _current = Renderer(loop)
+        return _current
 
 
-def only_while_a_cell_runs() -> bool:
-    """Whether the front end shows updates only while a cell runs (Colab does: googlecolab/colabtools#3373)."""
+def needs_running_cell() -> bool:
+    """Return whether the front end shows updates only while a cell runs (Colab does: googlecolab/colabtools#3373)."""
     return "google.colab" in sys.modules or kernel_loop() is None
 
 

@@ -1,4 +1,4 @@
-"""The card of a transfer."""
+"""Card of a transfer."""
 
 from __future__ import annotations
 
@@ -12,60 +12,62 @@ from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferState
 from holdfast.errors import HoldfastError
 from holdfast.notebook._card import Card
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import Look, Verb
-from holdfast.notebook._renderer import STANDS_STILL, kernel_loop, only_while_a_cell_runs
+from holdfast.notebook._html._appearance import Appearance, Verb
+from holdfast.notebook._renderer import NO_LIVE_UPDATES, kernel_loop, needs_running_cell
 
 AnyTransfer = Transfer[Any] | AsyncTransfer[Any]
 
-_OVER = (TransferState.SUCCEEDED, TransferState.CANCELLED)
+_FINAL = (TransferState.SUCCEEDED, TransferState.CANCELLED)
 
 
 class TransferCard(Card):
-    """An upload or a download of this kernel, live, with buttons."""
+    """Live card of an upload or a download of this kernel, with buttons."""
 
     def __init__(self, transfer: AnyTransfer) -> None:
         self._transfer = transfer
-        self._asking = ""
+        self._pending_verb = ""
         self._refusal = ""
-        self._hint = STANDS_STILL if only_while_a_cell_runs() else ""
-        super().__init__(self.look())
+        self._hint = NO_LIVE_UPDATES if needs_running_cell() else ""
+        super().__init__(self.appearance())
 
     @classmethod
     def of(cls, transfer: AnyTransfer) -> TransferCard:
-        """The card of this transfer; the same one again while it is open."""
-        card = _cards.get(id(transfer))  # a card that is there holds its transfer: nothing else has that id
+        """Return the open card of this transfer, or a new one."""
+        card = _cards.get(id(transfer))  # an open card refers to its transfer, so its id is not used again
         if card is None or card.comm is None:
             card = _cards[id(transfer)] = cls(transfer)
         return card
 
     @property
     def polled(self) -> bool:  # type: ignore[override]
-        """A transfer tells nothing by itself."""
-        return self._transfer.state not in _OVER or self._transfer.state != self._shown.state
+        """True until the final state is shown: transfers send no notifications."""
+        return self._transfer.state not in _FINAL or self._transfer.state != self._shown.state
 
-    def look(self) -> Look:
-        transfer = self._transfer
-        return _appearance.transfer_look(transfer, asking=self._asking, refusal=self._refusal, hint=self._hint)
+    def appearance(self) -> Appearance:
+        return _appearance.transfer_appearance(
+            self._transfer, pending_verb=self._pending_verb, refusal=self._refusal, hint=self._hint
+        )
 
-    def ask(self, verb: Verb) -> None:
-        if self._asking:
+    def request(self, verb: Verb) -> None:
+        if self._pending_verb:
             return
-        self._asking, self._refusal = verb, ""
+        self._pending_verb, self._refusal = verb, ""
         transfer, me = self._transfer, weakref.ref(self)
 
         def done(refusal: str) -> None:
             if (card := me()) is not None:
-                card._asking, card._refusal = "", refusal
+                card._pending_verb, card._refusal = "", refusal
 
         if isinstance(transfer, AsyncTransfer):
             loop = kernel_loop()
-            if loop is not None:  # where it lives
-                loop.call_soon_threadsafe(lambda: _keep(asyncio.ensure_future(_ask_async(transfer, verb, done))))
+            if loop is not None:  # the loop that runs the transfer
+                loop.call_soon_threadsafe(lambda: _keep(asyncio.ensure_future(_run_verb_async(transfer, verb, done))))
         else:
-            threading.Thread(target=_ask, args=(transfer, verb, done), name="holdfast-ask", daemon=True).start()
+            work = (transfer, verb, done)
+            threading.Thread(target=_run_verb, args=work, name="holdfast-transfer-verb", daemon=True).start()
 
 
-def _ask(transfer: Transfer[Any], verb: Verb, done: Callable[[str], None]) -> None:
+def _run_verb(transfer: Transfer[Any], verb: Verb, done: Callable[[str], None]) -> None:
     refusal = ""
     try:
         getattr(transfer, verb)()
@@ -74,7 +76,7 @@ def _ask(transfer: Transfer[Any], verb: Verb, done: Callable[[str], None]) -> No
     done(refusal)
 
 
-async def _ask_async(transfer: AsyncTransfer[Any], verb: Verb, done: Callable[[str], None]) -> None:
+async def _run_verb_async(transfer: AsyncTransfer[Any], verb: Verb, done: Callable[[str], None]) -> None:
     refusal = ""
     try:
         if verb == "resume":
@@ -86,7 +88,7 @@ async def _ask_async(transfer: AsyncTransfer[Any], verb: Verb, done: Callable[[s
     done(refusal)
 
 
-_tasks: set[asyncio.Future[None]] = set()  # asyncio itself holds tasks weakly
+_tasks: set[asyncio.Future[None]] = set()  # asyncio holds weak references to tasks
 
 
 def _keep(task: asyncio.Future[None]) -> None:

@@ -1,7 +1,7 @@
-"""A box that takes files in the browser and sends them straight to the server, resumable, of any size.
+"""A box that takes files in the browser and uploads them directly to the server, resumable, of any size.
 
-The bytes go by tus-js-client from the page to the server; the kernel lends the token and learns of what is done. Where
-the page can't reach the server, pieces go through the kernel's comm.
+tus-js-client sends the bytes from the page to the server. The kernel gives the page the token and is notified of
+finished files. If the page can't reach the server, the pieces go through the kernel's comm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from holdfast._endpoints.call import Call, T
 from holdfast._http import SyncDriver
 from holdfast.errors import Conflict, HoldfastError, TransportError
 from holdfast.notebook._feed._feed import driver_of
-from holdfast.notebook._renderer import assign, pump
+from holdfast.notebook._renderer import assign_traits, kernel_renderer
 from holdfast.plans import Retries, Stop
 
 if TYPE_CHECKING:
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     from holdfast._sync.client import Client
 
 LIMIT = 100_000_000
-"""Most bytes of a file that goes through the kernel, where the page can't reach the server."""
+"""Most bytes of a file that goes through the kernel, if the page can't reach the server."""
 
 _STATIC = files("holdfast") / "web"
 
 
 def _esm() -> str:
-    """The view with the tus client that it uses, as one module: nothing is loaded from elsewhere at run time."""
+    """Return the view and its tus client as one module, so that the page loads nothing from elsewhere."""
     tus = (_STATIC / "tus.min.js").read_text("utf-8").partition("\n//# sourceMappingURL")[0]
     view = (_STATIC / "upload_box.js").read_text("utf-8")
-    # It is a UMD bundle: given a `module`, it leaves its exports there.
+    # The client is a UMD bundle: it puts its exports into `module`, if there is one.
     wrapped = f"const tus = (() => {{ const module = {{ exports: {{}} }}, exports = module.exports;\n{tus}\n"
     return f"{wrapped}return module.exports; }})();\n{view}"
 
 
 class UploadBox(anywidget.AnyWidget):
-    """Takes files by drop or by choosing; each can be paused, resumed and cancelled, also after the page was reloaded.
+    """Box for files, dropped or chosen. Each upload can be paused, resumed and cancelled, also after a page reload.
 
     Args:
-        client: whose server the files go to.
-        prefix: what is put before each file's name, such as `"raw/"`.
-        overwrite: files of the same name are replaced; else they are refused.
+        client: client of the server that gets the files.
+        prefix: put before the name of each file, such as `"raw/"`.
+        overwrite: replace files of the same name. Without it they are refused.
         limit: most bytes of a file that goes through the kernel.
     """
 
@@ -61,7 +61,7 @@ class UploadBox(anywidget.AnyWidget):
     overwrite = traitlets.Bool().tag(sync=True)
     limit = traitlets.Int(LIMIT).tag(sync=True)
     files = traitlets.Tuple(
-        help="what was uploaded by this box so far, as `holdfast.wire.FileInfo`; observe it to go on with a file"
+        help="files that this box has uploaded, as `holdfast.wire.FileInfo`; observe it to use each new file"
     )
 
     def __init__(
@@ -72,37 +72,37 @@ class UploadBox(anywidget.AnyWidget):
         self._driver = driver_of(client)
         self._client_closed = client._closed
         self._relays: dict[str, _Relay] = {}
-        self._pump = pump()
-        self.on_msg(_Heard(self))
+        self._renderer = kernel_renderer()
+        self.on_msg(_MessageHandler(self))
 
     def close(self) -> None:
-        """Take it off the page. What the page sends by itself goes on until the page is closed."""
+        """Remove it from the page. Uploads that the page itself sends continue until the page is closed."""
         for relay in self._relays.values():
             relay.end()
         self._relays.clear()
         super().close()
 
-    def _heard(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
-        """A message of the page; from any thread, and must not block."""
+    def _handle(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
+        """Handle a message of the page. Runs on any thread and must not block."""
         if "done" in message:
-            _spawn(self._learn, message["done"])
+            _start_thread(self._add_file, message["done"])
         elif self._client_closed.is_set():
-            self._answer(message["id"], error="the client of this box was closed: nothing is sent any more")
+            self._answer(message["id"], error="the client of this box was closed; make a new client and a new box")
         elif "token" in message:
             self._answer(message["id"], token=self._token())
         elif "begin" in message:
             relay = self._relays[message["key"]] = self._relays.get(message["key"]) or _Relay(self, message)
-            relay.put(message["id"], relay.begin)
+            relay.enqueue(message["id"], relay.begin)
         elif message.get("key") in self._relays:
             relay = self._relays[message["key"]]
             if "piece" in message:
                 data, offset = bytes(buffers[0]), message["piece"]
-                relay.put(message["id"], lambda: relay.append(offset, data))
+                relay.enqueue(message["id"], lambda: relay.append(offset, data))
             else:
                 del self._relays[message["key"]]
-                relay.put(message["id"], relay.discard)
+                relay.enqueue(message["id"], relay.discard)
         else:
-            self._answer(message["id"], error="the kernel was restarted: choose the file again")
+            self._answer(message["id"], error="the kernel was restarted; choose the file again")
 
     def _token(self) -> str | None:
         return self._driver.connection.current_token() or None
@@ -110,35 +110,35 @@ class UploadBox(anywidget.AnyWidget):
     def _answer(self, id: str, **content: Any) -> None:
         self._on_loop(lambda: self.send({"id": id, **content}))
 
-    def _learn(self, name: str) -> None:
-        """A file is done: have it as the server has it."""
+    def _add_file(self, name: str) -> None:
+        """Add a finished file to `files`, as the server describes it."""
         try:
             with self._driver.session(Stop()) as driver:
                 info = driver.run(plans.info(name, Retries(attempts=3)))
         except HoldfastError:
-            return  # deleted again meanwhile
-        self._on_loop(lambda: assign(self, {"files": (*self.files, info)}))
+            return  # deleted since
+        self._on_loop(lambda: assign_traits(self, {"files": (*self.files, info)}))
 
     def _on_loop(self, function: Callable[[], Any]) -> None:
-        if self._pump is not None:
-            self._pump.call(function)
+        if self._renderer is not None:
+            self._renderer.call(function)
         else:
             function()
 
 
-class _Heard:
-    """What ipywidgets calls for a message. Holds the box weakly: a box that nobody holds goes."""
+class _MessageHandler:
+    """Passes messages to a box. It has a weak reference, so that an unused box is collected."""
 
     def __init__(self, box: UploadBox) -> None:
         self._box = weakref.ref(box)
 
     def __call__(self, widget: Any, message: dict[str, Any], buffers: list[memoryview]) -> None:
         if (box := self._box()) is not None:
-            box._heard(message, buffers)
+            box._handle(message, buffers)
 
 
 class _Relay:
-    """One file that comes through the kernel. Its requests are sent by a thread of its own, one after another."""
+    """Upload of one file through the kernel. A thread of its own sends the requests, one after another."""
 
     def __init__(self, box: UploadBox, message: dict[str, Any]) -> None:
         self._box = weakref.ref(box)
@@ -150,14 +150,14 @@ class _Relay:
         self._limit = box.limit
         self._id = ""
         self._work: queue.SimpleQueue[tuple[str, Callable[[], dict[str, Any]]] | None] = queue.SimpleQueue()
-        _spawn(self._run)
+        _start_thread(self._run)
 
-    def put(self, id: str, step: Callable[[], dict[str, Any]]) -> None:
-        """Do `step` and answer question `id` with what it gives."""
+    def enqueue(self, id: str, step: Callable[[], dict[str, Any]]) -> None:
+        """Run `step` on the thread, and send its result as the answer to message `id`."""
         self._work.put((id, step))
 
     def end(self) -> None:
-        """No more will come."""
+        """End the thread after the steps that are queued."""
         self._work.put(None)
 
     def _run(self) -> None:
@@ -176,35 +176,35 @@ class _Relay:
                 del box
 
     def begin(self) -> dict[str, Any]:
-        """Create the upload, or see where it stands."""
+        """Create the upload, or return its offset."""
         if self._size > self._limit:
-            return {"error": f"at most {self._limit} bytes go through the kernel; this file has {self._size}"}
+            return {"error": f"this file has {self._size} bytes, and at most {self._limit} go through the kernel"}
         if not self._id:
             overwrite = "true" if self._overwrite else None
             metadata = calls.tus_metadata(filename=self._name, overwrite=overwrite)
             self._id = self._request(calls.create_upload(length=self._size, metadata=metadata)).id
-            return self._at(0)
-        return self._at(self._request(calls.upload_head(self._id)).offset)
+            return self._position(0)
+        return self._position(self._request(calls.upload_head(self._id)).offset)
 
     def append(self, offset: int, data: bytes) -> dict[str, Any]:
-        """Send a piece; when its answer is lost, or it does not fit, the server says where to go on."""
+        """Send a piece. If the answer is lost or the offset does not match, return the offset that the server has."""
         try:
-            return self._at(self._request(calls.append(self._id, offset, data)).offset)
+            return self._position(self._request(calls.append(self._id, offset, data)).offset)
         except (TransportError, Conflict):
-            return self._at(self._request(calls.upload_head(self._id)).offset)
+            return self._position(self._request(calls.upload_head(self._id)).offset)
 
     def discard(self) -> dict[str, Any]:
-        """Give it up."""
+        """Cancel the upload."""
         if self._id:
             self._request(calls.delete_upload(self._id))
         return {"end": True}
 
-    def _at(self, offset: int) -> dict[str, Any]:
+    def _position(self, offset: int) -> dict[str, Any]:
         return {"offset": offset, "end": offset >= self._size}
 
     def _request(self, call: Call[T]) -> T:
         return self._driver.run(plans.request(call, Retries()))
 
 
-def _spawn(work: Callable[..., None], *args: Any) -> None:
+def _start_thread(work: Callable[..., None], *args: Any) -> None:
     threading.Thread(target=work, args=args, name="holdfast-upload-box", daemon=True).start()

@@ -1,8 +1,8 @@
-"""What a server says, kept up to date by one event stream for as long as someone looks. Knows nothing of widgets.
+"""State of a server, kept current by one event stream while views are open. Knows nothing of widgets.
 
-A thread reads the stream and a second one, now and then, asks for what events do not carry; views read what the feed
-knows, on the kernel's loop. After every connection all that is followed is asked for anew, so nothing that happened
-in between is missed, and a server that came back with another journal is believed as well.
+One thread reads the stream. A second one runs when needed and requests what events do not carry. Views read the state
+on the kernel's loop. After each connection the feed requests the state of everything that is followed, so it misses
+nothing that happened without a connection, and it accepts a server that came back with another journal.
 """
 
 from __future__ import annotations
@@ -11,32 +11,29 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from holdfast import calls, plans, wire
 from holdfast._endpoints.call import Call
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
 from holdfast.notebook._feed._listing import ServerListing
+from holdfast.notebook._feed._stream import read_events
 from holdfast.notebook._feed._tracked import LOG_LINES, Tracked
-from holdfast.plans import Open, Plan, Retries, Sleep, Stop, Stopped
+from holdfast.plans import Retries, Stop, Stopped
 from holdfast.wire import ENDED, State
 
 if TYPE_CHECKING:
     from holdfast._async.client import AsyncClient
     from holdfast._sync.client import Client
 
-PERSISTENT = Retries(attempts=1_000_000_000, base=0.2, cap=3.0)
-"""A view that is open waits for its server, however long that takes."""
+CLOSED = "the client was closed: this is the last known state"
 
-CLOSED = "the client was closed: this is how it stood then"
-
-REFUSED_PAUSE = 10.0  # seconds until a server that refuses the stream (a token, say) is asked again
 NEWEST = 500  # processes that a listing of all brings at first
-_LOOK_PAUSE = 0.2  # seconds between two rounds of asking
-_FEW = 8  # processes that are asked for one by one, rather than by a page
-_MOST = 2000  # processes that are kept in mind when someone looks at all
+_REFRESH_PAUSE = 0.2  # seconds between two rounds of requests
+_MAX_SINGLE_REQUESTS = 8  # processes that are requested one by one; more are requested by a listing
+_MAX_TRACKED = 2000  # processes that are kept while a view shows all of them
 
 VERB_CALLS: dict[str, Callable[[str], Call[wire.Process]]] = {
     "pause": calls.pause_process,
@@ -51,8 +48,8 @@ _BULK_CALLS: dict[str, Callable[[wire.BulkRequest], Call[wire.BulkAnswer]]] = {
 }
 
 
-class Follow:
-    """Someone's interest in one process, or in all (`id` None). Ends with `close`, or with its owner."""
+class Subscription:
+    """Subscription of one view to one process, or to all of them (`id` None). Ends by `close`, or with its owner."""
 
     def __init__(self, feed: Feed, owner: object, id: str | None, on_change: Callable[[], None]) -> None:
         self.feed = feed
@@ -60,241 +57,226 @@ class Follow:
         self.on_change = on_change
         self.tracked = Tracked(id or "")
         # Not at exit: the threads are daemons and end by themselves.
-        self._end = weakref.finalize(owner, feed._leave, self)
+        self._end = weakref.finalize(owner, feed._unsubscribe, self)
         self._end.atexit = False
 
     def close(self) -> None:
-        """Look no more."""
+        """End the subscription."""
         self._end()
 
 
 class Feed:
-    """The one background connection of a client. Made by `feed_of`; every method may be called from any thread."""
+    """The one background connection of a client. Made by `feed_of`. Every method is callable from any thread."""
 
     def __init__(self, driver: SyncDriver) -> None:
         self._driver = driver
-        self._live = driver  # with connections that end with the last view
+        self._session_driver = driver  # its connections are closed with the last view
         self.url = driver.connection.shown_url
         self.lock = threading.RLock()
-        self.offline = ""  # why there is no connection
-        self.trouble = ""  # what the server does not answer
-        self.closed = False  # the client was closed: all is shown as it was then
+        self.offline = ""  # the reason why there is no connection
+        self.error = ""  # the last request that the server refused
+        self.closed = False  # the client was closed: the state does not change any more
         self.revision = 0
-        self.listed = threading.Event()  # everything was listed, or can't be
+        self.listed = threading.Event()  # the first listing has arrived, or has failed
         self.processes: dict[str, Tracked] = {}
-        self.stock = ServerListing()
-        self._follows: set[Follow] = set()
+        self.listing = ServerListing()
+        self._subscriptions: set[Subscription] = set()
         self._stop: Stop | None = None
-        self._wanted: set[str] = set()
-        self._want_all = False
-        self._looking = False
+        self._stale_ids: set[str] = set()
+        self._all_stale = False
+        self._refreshing = False
 
-    # -- who looks
+    # -- subscriptions
 
-    def follow(
+    def subscribe(
         self, owner: object, on_change: Callable[[], None], id: str | None = None, info: wire.Process | None = None
-    ) -> Follow:
-        """Keep one process (all, without `id`) up to date until `owner` is gone or the follow is closed.
+    ) -> Subscription:
+        """Keep one process (all, without `id`) current until `owner` is collected or the subscription is closed.
 
-        `on_change` is called from other threads, and must not hold `owner`. `info` is what is known already.
+        `on_change` is called from other threads and must not refer to `owner`. `info` is the process as known so far.
         """
-        follow = Follow(self, owner, id, on_change)
+        subscription = Subscription(self, owner, id, on_change)
         with self.lock:
-            self._follows.add(follow)
-            self._begin()
+            self._subscriptions.add(subscription)
+            self._start_reader()
             if id is not None:
-                follow.tracked = self.processes.setdefault(id, follow.tracked)
+                subscription.tracked = self.processes.setdefault(id, subscription.tracked)
                 if info is not None:
-                    follow.tracked.learn(info)
-            self._want([id] if id is not None else [], all=id is None)
-        return follow
+                    subscription.tracked.apply_answer(info)
+            self._request_refresh([id] if id is not None else [], all=id is None)
+        return subscription
 
-    def _begin(self) -> None:
+    def _start_reader(self) -> None:
         if self._stop is None and not self.closed:
             self._stop, session = Stop(), ExitStack()
-            self._live = session.enter_context(self._driver.session(self._stop))
-            work = (self._live, self._stop, session)
+            self._session_driver = session.enter_context(self._driver.session(self._stop))
+            work = (self._session_driver, self._stop, session)
             threading.Thread(target=self._read, args=work, name="holdfast-feed", daemon=True).start()
 
-    def _leave(self, follow: Follow) -> None:
+    def _read(self, driver: SyncDriver, stop: Stop, session: ExitStack) -> None:
+        with session:
+            read_events(driver, self.url, stop, self)
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
         with self.lock:
-            self._follows.discard(follow)
-            if not any(other.id is None for other in tuple(self._follows)):
-                kept = {other.id for other in tuple(self._follows)}
+            self._subscriptions.discard(subscription)
+            if not self.follows_all:
+                kept = self._followed_ids()
                 self.processes = {id: tracked for id, tracked in self.processes.items() if id in kept}
-            if not self._follows and self._stop is not None:
+            if not self._subscriptions and self._stop is not None:
                 self._stop.set()
                 self._stop = None
                 self.listed.clear()
 
     def close(self) -> None:
-        """Look no more, whoever follows: what is known stays."""
+        """Stop reading, whoever is subscribed. The last known state stays."""
         with self.lock:
-            self.closed, self.offline, self.trouble = True, "", ""
+            self.closed, self.offline, self.error = True, "", ""
             if self._stop is not None:
                 self._stop.set()
                 self._stop = None
             self.listed.set()
             for tracked in self.processes.values():
-                tracked.asking = ""
+                tracked.pending_verb = ""
                 self._changed(tracked)
             self._changed()
 
     @property
+    def has_subscriptions(self) -> bool:
+        """Whether any view is subscribed."""
+        return bool(self._subscriptions)
+
+    @property
     def follows_all(self) -> bool:
-        """Whether someone looks at all processes."""
-        return any(follow.id is None for follow in tuple(self._follows))
+        """Whether a view is subscribed to all processes."""
+        return any(subscription.id is None for subscription in tuple(self._subscriptions))
+
+    def _followed_ids(self) -> set[str]:
+        """Return the ids of processes that have a subscription of their own."""
+        return {subscription.id for subscription in tuple(self._subscriptions) if subscription.id is not None}
 
     def _changed(self, tracked: Tracked | None = None) -> None:
-        """With the lock held."""
+        """Notify the subscribers. The caller holds the lock."""
         self.revision += 1
         if tracked is not None:
             tracked.revision = self.revision
-        for on_change in {follow.on_change for follow in tuple(self._follows)}:
+        for on_change in {subscription.on_change for subscription in tuple(self._subscriptions)}:
             on_change()
 
-    # -- the stream
+    # -- events, on the thread that reads the stream
 
-    def _read(self, driver: SyncDriver, stop: Stop, session: ExitStack) -> None:
-        with session, suppress(Stopped):
-            while True:
-                # Without a last id: after each connection everything is asked for anyway.
-                plan = plans.events(lambda last: calls.all_events(), None, None, PERSISTENT)
-                try:
-                    for event in driver.iterate(self._noticed(plan, stop), stop):
-                        self._take(event, stop)
-                except HoldfastError as error:
-                    self._lost(f"{self.url} refuses: {error}", stop)
-                stop.sleep(REFUSED_PAUSE)
-
-    def _noticed(self, plan: Plan[None], stop: Stop) -> Plan[None]:
-        """The same plan; the feed notices when the stream is open and when it is broken."""
-        value: Any = None
-        failure: BaseException | None = None
-        try:
-            while True:
-                effect = plan.send(value) if failure is None else plan.throw(failure)
-                value = failure = None
-                if isinstance(effect, Sleep):
-                    self._lost(f"no connection to {self.url}, trying again", stop)
-                try:
-                    value = yield effect
-                except HoldfastError as error:
-                    failure = error
-                if isinstance(effect, Open) and failure is None:
-                    self._found(stop)
-        except StopIteration:
-            return
-        finally:
-            plan.close()
-
-    def _lost(self, why: str, stop: Stop) -> None:
+    def on_disconnected(self, reason: str, stop: Stop) -> None:
         with self.lock:
-            if not stop.is_set() and self.offline != why:
-                self.offline = why
+            if not stop.is_set() and self.offline != reason:
+                self.offline = reason
                 self._changed()
         self.listed.set()
 
-    def _found(self, stop: Stop) -> None:
+    def on_connected(self, stop: Stop) -> None:
         with self.lock:
             if stop.is_set():
                 return
-            self.offline = self.trouble = ""
+            self.offline = self.error = ""
             for tracked in self.processes.values():
                 tracked.stale = True
             self._changed()
-            self.look_again()
+            self.refresh()
 
-    def _take(self, event: wire.Event, stop: Stop) -> None:
+    def on_event(self, event: wire.Event, stop: Stop) -> None:
         with self.lock:
             if stop.is_set():
                 return
             if event.type in ("file", "upload"):
                 if self.follows_all:
-                    self.stock.take(event)
+                    self.listing.apply_event(event)
                     self._changed()
                 return
             tracked = self.processes.get(event.id)
             if tracked is None:
                 if self.follows_all and event.type not in ("log", "deleted"):
-                    self._make_room()
+                    self._evict_ended()
                     self.processes[event.id] = Tracked(event.id)
-                    self._want([event.id])
+                    self._request_refresh([event.id])
                 return
-            tracked.take(event)
+            tracked.apply_event(event)
             if event.type in ("state", "deleted"):
-                self._want([event.id])  # for what an event does not carry: the result, the last progress
+                self._request_refresh([event.id])  # for the result and the last progress, which events do not carry
             self._changed(tracked)
 
-    def _make_room(self) -> None:
-        """Forget the oldest of those that have ended, when there are too many."""
-        if len(self.processes) < _MOST:
+    def _evict_ended(self) -> None:
+        """Drop the oldest ended processes when too many are tracked."""
+        if len(self.processes) < _MAX_TRACKED:
             return
-        closely = {follow.id for follow in tuple(self._follows)}
-        ended = [t.info for t in self.processes.values() if t.info and t.info.has_ended and t.id not in closely]
-        for info in sorted(ended, key=lambda info: info.created)[: _MOST // 4]:
+        followed = self._followed_ids()
+        ended = [t.info for t in self.processes.values() if t.info and t.info.has_ended and t.id not in followed]
+        for info in sorted(ended, key=lambda info: info.created)[: _MAX_TRACKED // 4]:
             del self.processes[info.id]
 
-    # -- what is asked for
+    # -- requests for state
 
-    def _want(self, ids: Iterable[str], *, all: bool = False) -> None:
-        """With the lock held: have these asked for, soon."""
-        self._wanted |= set(ids)
-        self._want_all |= all
-        if not self._looking and (self._wanted or self._want_all):
-            self._looking = True
-            self.spawn(self._look)
+    def refresh(self) -> None:
+        """Request the state of everything that has a subscription."""
+        with self.lock:
+            self._request_refresh(self._followed_ids(), all=self.follows_all)
 
-    def _look(self) -> None:
-        """Ask until nothing is wanted, a few times a second at most."""
+    def _request_refresh(self, ids: Iterable[str], *, all: bool = False) -> None:
+        """Have these requested soon, by a thread. The caller holds the lock."""
+        self._stale_ids |= set(ids)
+        self._all_stale |= all
+        if not self._refreshing and (self._stale_ids or self._all_stale):
+            self._refreshing = True
+            _start_thread(self._refresh_loop)
+
+    def _refresh_loop(self) -> None:
+        """Send requests until nothing is stale, a few rounds a second at most."""
         pause = 0.0
         while True:
             time.sleep(pause)
-            pause = _LOOK_PAUSE
+            pause = _REFRESH_PAUSE
             with self.lock:
-                ids, all = self._wanted, self._want_all
-                self._wanted, self._want_all = set(), False
-                self._looking = bool(ids or all) and self._stop is not None
-                if not self._looking:
+                ids, all = self._stale_ids, self._all_stale
+                self._stale_ids, self._all_stale = set(), False
+                self._refreshing = bool(ids or all) and self._stop is not None
+                if not self._refreshing:
                     return
             try:
-                if all or len(ids) > _FEW:
-                    self._look_at_all(ids)
+                if all or len(ids) > _MAX_SINGLE_REQUESTS:
+                    self._refresh_all(ids)
                 else:
                     for id in ids:
-                        self._look_at(id)
+                        self._refresh_process(id)
             except (TransportError, Stopped):
-                continue  # the stream is lost as well, and everything is wanted when it is back
+                continue  # the stream is broken as well, and everything is requested when it is open again
             except HoldfastError as error:
                 with self.lock:
-                    self.trouble = f"{self.url} refuses: {error}"
+                    self.error = f"{self.url} refused the request: {error}"
                     self._changed()
                 self.listed.set()
 
-    def _look_at(self, id: str) -> None:
+    def _refresh_process(self, id: str) -> None:
         try:
             info = self._run(calls.get_process(id))
         except NotFound:
             with self.lock:
                 if (tracked := self.processes.get(id)) is not None:
-                    tracked.forget()
+                    tracked.mark_missing()
                     self._changed(tracked)
             return
         with self.lock:
             tracked = self.processes.get(id)
             if tracked is None:
                 return
-            tracked.learn(info)
+            tracked.apply_answer(info)
             self._changed(tracked)
-            if not any(follow.id == id for follow in tuple(self._follows)):
+            if id not in self._followed_ids():
                 return
         page = self._run(calls.process_log(id, last=LOG_LINES))
         with self.lock:
             tracked.add_lines((line.seq, line.message) for line in page.items)
             self._changed(tracked)
 
-    def _look_at_all(self, ids: set[str]) -> None:
-        """What has not ended and the newest of all else; files and uploads, too, when someone looks at everything."""
+    def _refresh_all(self, ids: set[str]) -> None:
+        """Request all live processes and the newest others; files and uploads too, if a view shows everything."""
         found: dict[str, wire.Process] = {}
         for states in ([str(state) for state in State if state not in ENDED], None):
             cursor: str | None = None
@@ -305,69 +287,64 @@ class Feed:
                 if cursor is None or states is None:
                     break
         with self.lock:
-            closely = {follow.id for follow in tuple(self._follows) if follow.id is not None}
+            followed = self._followed_ids()
             if self.follows_all:
                 known = self.processes
-                self.processes = {id: known.get(id) or Tracked(id) for id in [*found, *closely, *self._wanted]}
+                self.processes = {id: known.get(id) or Tracked(id) for id in [*found, *followed, *self._stale_ids]}
             for id, info in found.items():
                 if (tracked := self.processes.get(id)) is not None:
-                    tracked.learn(info)
+                    tracked.apply_answer(info)
                     tracked.revision = self.revision + 1
             everything = self.follows_all
             self._changed()
-        for id in (ids - found.keys()) | closely:
-            self._look_at(id)
+        for id in (ids - found.keys()) | followed:
+            self._refresh_process(id)
         if everything:
-            self._look_at_stock()
+            self._refresh_listing()
 
-    def _look_at_stock(self) -> None:
+    def _refresh_listing(self) -> None:
         with self.lock:
-            self.stock.ask()
+            self.listing.begin_request()
         files = self._run(calls.list_files(limit=1000))
         uploads = self._run(calls.list_uploads(limit=1000))
         with self.lock:
-            self.stock.learn(files.items, uploads.items, files.next is not None)
-            self.trouble = ""
+            self.listing.replace(files.items, uploads.items, files.next is not None)
+            self.error = ""
             self._changed()
         self.listed.set()
 
     def _run(self, call: Call[plans.T]) -> plans.T:
         with self.lock:
-            driver, stop = self._live, self._stop
+            driver, stop = self._session_driver, self._stop
         if stop is None:
             raise Stopped
         return driver.run(plans.request(call, Retries(attempts=1)), stop)
 
-    def learn(self, info: wire.Process) -> None:
-        """Take what someone else was answered about a process that is followed."""
+    def apply_answer(self, info: wire.Process) -> None:
+        """Take the answer to another request about a process that is followed."""
         with self.lock:
             if (tracked := self.processes.get(info.id)) is not None:
-                tracked.learn(info)
+                tracked.apply_answer(info)
                 self._changed(tracked)
 
-    def look_again(self) -> None:
-        """Ask anew for everything that someone looks at."""
-        with self.lock:
-            self._want((follow.id for follow in tuple(self._follows) if follow.id is not None), all=self.follows_all)
-
     def fetch(self, id: str) -> wire.Process:
-        """A process as it stands, asked for now. Blocks. Raises `NotFound`."""
+        """Request a process and return it. Blocks. Raises `NotFound`."""
         with self._driver.session(Stop()) as driver:
             return driver.run(plans.request(calls.get_process(id), driver.connection.retries))
 
-    # -- what people ask for
+    # -- verbs
 
-    def ask(self, id: str, verb: str) -> None:
-        """Send a request to pause, resume or cancel; a refusal is shown with the process."""
+    def request(self, id: str, verb: str) -> None:
+        """Send a request to pause, resume or cancel. A refusal is kept with the process."""
         with self.lock:
             tracked = self.processes.get(id)
-            driver, stop = self._live, self._stop
-            if tracked is None or tracked.asking or self.closed:
+            driver, stop = self._session_driver, self._stop
+            if tracked is None or tracked.pending_verb or self.closed:
                 return
-            tracked.asking, tracked.refusal = verb, ""
+            tracked.pending_verb, tracked.refusal = verb, ""
             self._changed(tracked)
 
-        def ask() -> None:
+        def send() -> None:
             refusal, info = "", None
             try:
                 plan = plans.verb(verb, VERB_CALLS[verb](id), calls.get_process(id), Retries(attempts=3))
@@ -377,21 +354,21 @@ class Feed:
             except HoldfastError as error:
                 refusal = f"{verb} was not done: {error}"
             with self.lock:
-                tracked.asking, tracked.refusal = "", refusal
+                tracked.pending_verb, tracked.refusal = "", refusal
                 if info is not None:
-                    tracked.learn(info)
+                    tracked.apply_answer(info)
                 self._changed(tracked)
 
-        self.spawn(ask)
+        _start_thread(send)
 
-    def ask_all(self, ids: list[str], verb: str, done: Callable[[str], None]) -> None:
-        """Send one request for many; `done` gets a sentence about what was not done, from another thread."""
+    def request_bulk(self, ids: list[str], verb: str, done: Callable[[str], None]) -> None:
+        """Send one request for many. `done` gets the refusals as text, or an empty text, on another thread."""
         with self.lock:
-            driver, stop = self._live, self._stop
+            driver, stop = self._session_driver, self._stop
         if stop is None:
             return
 
-        def ask() -> None:
+        def send() -> None:
             try:
                 call = _BULK_CALLS[verb](wire.BulkRequest(ids=ids))
                 answer = driver.run(plans.request(call, Retries(attempts=3)), stop)
@@ -402,11 +379,11 @@ class Feed:
             else:
                 done("\n".join(f"{id}: {why}" for id, why in answer.refused.items()))
 
-        self.spawn(ask)
+        _start_thread(send)
 
-    def spawn(self, work: Callable[[], None]) -> None:
-        """Do what blocks on a thread of its own."""
-        threading.Thread(target=work, name="holdfast-look", daemon=True).start()
+
+def _start_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="holdfast-feed-request", daemon=True).start()
 
 
 _feeds: weakref.WeakKeyDictionary[object, Feed] = weakref.WeakKeyDictionary()
@@ -414,7 +391,7 @@ _lock = threading.Lock()
 
 
 def feed_of(client: Client | AsyncClient) -> Feed:
-    """The feed of a client, made when it is first asked for."""
+    """Return the feed of a client. The first call makes it."""
     with _lock:
         feed = _feeds.get(client)
         if feed is None:
@@ -424,8 +401,8 @@ def feed_of(client: Client | AsyncClient) -> Feed:
 
 
 def driver_of(client: Client | AsyncClient) -> SyncDriver:
-    """What sends requests of views, from threads of theirs."""
+    """Return the driver for requests of views, which run on threads."""
     driver = client._driver
-    # An async client's connections belong to its loop: views have their own, to the same server and by the same token,
-    # in sessions, so that they are closed in the end.
+    # The connections of an async client belong to its loop. Views have their own, to the same server and with the
+    # same token, in sessions, so that they are closed in the end.
     return driver if isinstance(driver, SyncDriver) else SyncDriver(client._connection)

@@ -1,4 +1,4 @@
-"""Uploads and files of a server, kept up to date from events. No I/O; the feed holds its lock."""
+"""Files and uploads of a server, kept current from events. No I/O; the feed holds its lock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
 
-_OVER = ("finished", "cancelled", "expired")
+_FINAL_EVENTS = ("finished", "cancelled", "expired")
 
 
 class ServerListing:
-    """`more` says that there are files which were not listed; `uploads` are those in the making."""
+    """Files and unfinished uploads. `more` is true if the server has files beyond the first page."""
 
     def __init__(self) -> None:
         self.files: dict[str, wire.FileInfo] = {}
@@ -21,14 +21,15 @@ class ServerListing:
         self.speeds: dict[str, Speed] = {}
         self.more = False
         self.revision = 0
-        self._since: dict[tuple[str, str], wire.Event] | None = None  # the last of each since a listing was asked for
+        # The newest event of each file and upload since a listing was requested; None if none is awaited.
+        self._since: dict[tuple[str, str], wire.Event] | None = None
 
-    def ask(self) -> None:
-        """A whole listing is asked for now."""
+    def begin_request(self) -> None:
+        """Keep events from now on, because a listing is being requested."""
         self._since = {}
 
-    def learn(self, files: Iterable[wire.FileInfo], uploads: Iterable[wire.UploadInfo], more: bool) -> None:
-        """Take a whole listing, which may be older than the events that came since it was asked for."""
+    def replace(self, files: Iterable[wire.FileInfo], uploads: Iterable[wire.UploadInfo], more: bool) -> None:
+        """Take a whole listing, then the events since it was requested, which may be newer."""
         self.files = {file.name: file for file in files}
         self.uploads = {upload.id: upload for upload in uploads if not upload.complete}
         self.speeds = {id: speed for id, speed in self.speeds.items() if id in self.uploads}
@@ -38,8 +39,8 @@ class ServerListing:
             self._apply(event)
         self.revision += 1
 
-    def take(self, event: wire.Event) -> None:
-        """Take an event of a file or an upload."""
+    def apply_event(self, event: wire.Event) -> None:
+        """Apply an event of a file or an upload."""
         if self._since is not None:
             self._since[event.type, event.id] = event
         self._apply(event)
@@ -57,7 +58,7 @@ class ServerListing:
                 self.files[event.id] = wire.FileInfo(
                     event.id, data.get("size", 0), event.time, data.get("etag", ""), "", data.get("sha256")
                 )
-        elif data.get("what") in _OVER:
+        elif data.get("what") in _FINAL_EVENTS:
             self.uploads.pop(event.id, None)
             self.speeds.pop(event.id, None)
         else:

@@ -1,15 +1,15 @@
-"""How fast something goes, from what was told of it."""
+"""Rate of a progress, computed from its samples."""
 
 from __future__ import annotations
 
 from collections import deque
 
-_WINDOW = 5.0  # seconds over which the rate is taken
+_WINDOW = 5.0  # seconds over which the rate is computed
 _POINTS = 24  # of a sparkline, one a second
 
 
 class Speed:
-    """The rate over the last seconds, and how it went before that. None until there is enough to tell."""
+    """Rate over the last seconds, and the rates before. `rate` is None until there are enough samples."""
 
     def __init__(self) -> None:
         self.rate: float | None = None
@@ -18,10 +18,10 @@ class Speed:
         self._next = 0.0
 
     def add(self, now: float, done: float) -> None:
-        """At `now` (seconds, of any clock) so much was done."""
+        """Add a sample: at `now` (seconds, of any clock) this amount was done."""
         samples = self._samples
-        if samples and (done < samples[-1][1] or now < samples[-1][0]):  # it began again
-            self.stop()
+        if samples and (done < samples[-1][1] or now < samples[-1][0]):  # it started again
+            self.reset()
         if not samples or now - samples[-1][0] >= 0.2:
             samples.append((now, done))
         while len(samples) > 2 and now - samples[0][0] > _WINDOW:
@@ -33,7 +33,7 @@ class Speed:
                 self._next = now + 1.0
                 self.history.append(self.rate)
 
-    def stop(self) -> None:
-        """It stands still; what comes next is measured anew."""
+    def reset(self) -> None:
+        """Drop the samples and the rate. The history stays."""
         self._samples.clear()
         self.rate = None

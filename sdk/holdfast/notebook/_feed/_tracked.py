@@ -1,4 +1,4 @@
-"""A process as the feed of its server knows it. No I/O; the feed holds its lock."""
+"""State of one process in a feed. No I/O; the feed holds its lock."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ LOG_LINES = 6
 
 
 class Tracked:
-    """A process as the feed knows it. `revision` grows whenever something of it changes."""
+    """Newest known state of a process. `revision` grows with every change."""
 
     def __init__(self, id: str) -> None:
         self.id = id
         self.info: wire.Process | None = None
         self.missing = False
-        self.stale = False  # the connection was lost since: the server may even have another journal
+        self.stale = False  # the connection broke since: the server may even have another journal
         self._lines: dict[int, str] = {}
-        self.asking = ""
+        self.pending_verb = ""
         self.refusal = ""
         self.speed = Speed()
         self.revision = 0
 
-    def learn(self, info: wire.Process) -> None:
-        """Take an answer, unless an event has told something newer meanwhile."""
+    def apply_answer(self, info: wire.Process) -> None:
+        """Apply an answer, unless an event has brought a newer version."""
         known = self.info
-        if known is not None and info.created > known.created:  # of the same id, but another: versions begin again
-            self.forget()
+        if known is not None and info.created > known.created:  # another process of the same id: versions begin again
+            self.mark_missing()
         if self.info is None or self.stale or info.version >= self.info.version:
             self.info = info
         self.missing = self.stale = False
 
-    def forget(self) -> None:
-        """It is not there any more; what comes next under this id has nothing to do with it."""
+    def mark_missing(self) -> None:
+        """Drop the state: the server has no such process. A later one with this id is another process."""
         self.info, self.missing, self.refusal = None, True, ""
         self._lines, self.speed = {}, Speed()
 
-    def take(self, event: wire.Event) -> None:
-        """Take an event of this process."""
+    def apply_event(self, event: wire.Event) -> None:
+        """Apply an event of this process."""
         info = self.info
         if event.type == "log":
             self.add_lines([((event.data or {}).get("seq", 0), event.message or "")])
         elif event.type == "deleted":
-            self.forget()
+            self.mark_missing()
         elif info is None or (event.version or 0) <= info.version:
             return
         elif event.type == "state" and event.state is not None:
@@ -57,7 +57,7 @@ class Tracked:
             attempt = info.attempt if event.attempt is None else event.attempt
             self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
             self.refusal = ""
-            self.speed.stop()
+            self.speed.reset()
         elif event.type == "progress" and event.progress is not None:
             self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
             if event.progress.done is not None:
@@ -65,9 +65,9 @@ class Tracked:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The end of the log."""
+        """The last lines of the log."""
         return tuple(self._lines.values())
 
     def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
-        """Take log lines with their numbers; events and answers may bring them twice, and in any order."""
+        """Add log lines by their numbers. Events and answers may bring a line twice, and in any order."""
         self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])

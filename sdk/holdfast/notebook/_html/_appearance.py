@@ -1,7 +1,7 @@
-"""What a card shows at one moment, and the same as HTML and as text. Pure: no widget, no request, no clock.
+"""Content of a card at one moment, as values, as HTML and as text. Pure: no widget, no request, no clock.
 
-Everything that comes from a server is escaped here, since ipywidgets puts HTML into the page as it is. Colours hold on
-light and dark pages: text is the page's own, and what is coloured brings its own background.
+Everything from a server is escaped here, because ipywidgets inserts HTML into the page unchanged. The colours work on
+light and dark pages: text has the page's colour, and coloured text has a background of its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal, Protocol
 
 from holdfast import wire
 from holdfast.wire import State
-
-if TYPE_CHECKING:
-    from holdfast._transfers.handles import TransferView
 
 Unit = Callable[[float], str]
 Verb = Literal["pause", "resume", "cancel"]
@@ -33,10 +30,10 @@ LEGAL: dict[State, frozenset[Verb]] = {
     State.FAILED: frozenset({"resume", "cancel"}),
     State.SUCCEEDED: frozenset(),
 }
-"""What a person may ask for; a test holds it against the server's transition table."""
+"""Verbs that are legal in each state. A test compares it with the server's transition table."""
 
 TONES = {"busy": "#1565c0", "waiting": "#8a5a00", "good": "#2e7d32", "bad": "#c62828", "over": "#5f6368"}
-"""Backgrounds on which white text has a contrast of more than 4.5, and that stand out from white and from black."""
+"""Background colours. White text has a contrast of at least 4.5 on them, and they are visible on white and on black."""
 
 TONE_OF: dict[State, str] = {
     State.QUEUED: "waiting",
@@ -48,7 +45,7 @@ TONE_OF: dict[State, str] = {
     State.FAILED: "bad",
     State.SUCCEEDED: "good",
 }
-_LEGAL_FOR_TRANSFER: dict[str, frozenset[Verb]] = {
+_TRANSFER_VERBS: dict[str, frozenset[Verb]] = {
     "running": frozenset({"pause", "cancel"}),
     "paused": frozenset({"resume", "cancel"}),
     "failed": frozenset({"resume", "cancel"}),
@@ -62,126 +59,159 @@ _TONE_OF_TRANSFER = {
     "cancelled": "over",
     "succeeded": "good",
 }
-_SO_FAR: dict[State, str] = {
+_WAITING_FOR: dict[State, str] = {
     State.QUEUED: "waits for a free slot",
     State.PAUSING: "stops at its next yield",
     State.CANCELLING: "stops at its next yield, then rolls back",
 }
-_MOST_RESULT = 300
+_RESULT_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a card shows. All of it is plain text; `share` is from 0 to 1, None while it is not known."""
+class Appearance:
+    """Content of a card, as plain text. `fraction` is from 0 to 1, or None if it is unknown."""
 
     title: str
     kind: str
     state: str
     tone: str
-    share: float | None = None
+    fraction: float | None = None
     facts: str = ""
     note: str = ""
     lines: Sequence[str] = ()
-    trouble: str = ""
+    error: str = ""
     warning: str = ""
     hint: str = ""
     verbs: frozenset[Verb] = field(default_factory=frozenset)
 
 
-# -- looks
+class TransferStatus(Protocol):
+    """What a card reads of a transfer."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def progress(self) -> TransferAmounts: ...
+    @property
+    def error(self) -> BaseException | None: ...
 
 
-def process_look(
+class TransferAmounts(Protocol):
+    """Bytes that are done, bytes in all, and bytes a second."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def rate(self) -> float | None: ...
+
+
+# -- content of cards
+
+
+def process_appearance(
     info: wire.Process,
     *,
     rate: float | None = None,
     lines: Sequence[str] = (),
     offline: str = "",
     warning: str = "",
-    asking: str = "",
+    pending_verb: str = "",
     refusal: str = "",
     hint: str = "",
-) -> Look:
-    """A process. `rate` is in the work's unit a second; `offline` says why there is no connection."""
+) -> Appearance:
+    """Return the card of a process.
+
+    `rate` is in the unit of the work, a second. `offline` is the reason why there is no connection.
+    """
     progress = info.progress
-    share = share_of(progress.done, progress.total)
-    if share is None and info.state is State.SUCCEEDED:
-        share = 1.0
+    fraction = fraction_of(progress.done, progress.total)
+    if fraction is None and info.state is State.SUCCEEDED:
+        fraction = 1.0
     live = info.state is State.RUNNING and rate is not None and not offline
-    facts = facts_of(progress.done, progress.total, share, rate if live else None, amount)
+    facts = facts_of(progress.done, progress.total, fraction, rate if live else None, amount)
     if info.started is not None and info.ended is not None:
         facts.append(f"took {duration((info.ended - info.started).total_seconds())}")
     if info.state is State.QUEUED and info.retry_at is not None:
         facts.append(f"next attempt at {clock(info.retry_at)}")
-    elif info.state in _SO_FAR:
-        facts.append(_SO_FAR[info.state])
+    elif info.state in _WAITING_FOR:
+        facts.append(_WAITING_FOR[info.state])
     if info.attempt > 1:
         facts.append(f"attempt {info.attempt}")
     if info.state is State.SUCCEEDED and info.result is not None:
-        facts.append(f"result {shorten(repr(info.result), _MOST_RESULT)}")
-    trouble = [refusal, error_text(info.error)]
+        facts.append(f"result {shorten(repr(info.result), _RESULT_LENGTH)}")
+    errors = [refusal, error_text(info.error)]
     if info.stalled and info.state is State.RUNNING:
-        trouble.append("stalled: it has not yielded for long; kill() ends it where its place allows that")
-    return Look(
+        errors.append("stalled: it has not yielded for a long time. kill() ends it, if its place allows that")
+    return Appearance(
         title=info.id,
         kind=info.work_type,
         state="reconnecting" if offline else str(info.state),
         tone="waiting" if offline else TONE_OF[info.state],
-        share=share,
+        fraction=fraction,
         facts=" · ".join(facts),
         note=info.progress.note,
         lines=lines,
-        trouble="\n".join(filter(None, trouble)),
+        error="\n".join(filter(None, errors)),
         warning=offline or warning,
-        hint=_asking(asking) or hint,
-        verbs=frozenset() if asking else LEGAL[info.state],
+        hint=_request_hint(pending_verb) or hint,
+        verbs=frozenset() if pending_verb else LEGAL[info.state],
     )
 
 
-def unknown_look(id: str, url: str, missing: bool, offline: str) -> Look:
-    """A process that the server does not have (any more), or of which nothing is known yet."""
+def unknown_process_appearance(id: str, url: str, missing: bool, offline: str) -> Appearance:
+    """Return the card of a process that the server does not have, or of which nothing is known yet."""
     if offline:
-        return Look(id, "process", "reconnecting", "waiting", warning=offline)
+        return Appearance(id, "process", "reconnecting", "waiting", warning=offline)
     if missing:
-        return Look(id, "process", "gone", "over", trouble=f"{url} has no process {id!r}")
-    return Look(id, "process", "looking", "waiting")
+        return Appearance(id, "process", "gone", "over", error=f"{url} has no process {id!r}")
+    return Appearance(id, "process", "loading", "waiting")
 
 
-def transfer_look(transfer: TransferView[Any], *, asking: str = "", refusal: str = "", hint: str = "") -> Look:
-    """An upload or a download, in bytes."""
+def transfer_appearance(
+    transfer: TransferStatus, *, pending_verb: str = "", refusal: str = "", hint: str = ""
+) -> Appearance:
+    """Return the card of an upload or a download. Amounts are in bytes."""
     state, progress, error = transfer.state, transfer.progress, transfer.error
-    share = share_of(progress.done, progress.total)
+    fraction = fraction_of(progress.done, progress.total)
     rate = progress.rate if state == "running" else None
-    trouble = [refusal, f"{type(error).__name__}: {error}" if error is not None else ""]
-    return Look(
+    errors = [refusal, f"{type(error).__name__}: {error}" if error is not None else ""]
+    return Appearance(
         title=transfer.name,
         kind=transfer.kind,
         state=str(state),
         tone=_TONE_OF_TRANSFER[state],
-        share=share,
-        facts=" · ".join(facts_of(progress.done, progress.total, share, rate, size)),
-        trouble="\n".join(filter(None, trouble)),
-        hint=_asking(asking) or ("" if state in ("succeeded", "cancelled") else hint),
-        verbs=frozenset() if asking else _LEGAL_FOR_TRANSFER[state],
+        fraction=fraction,
+        facts=" · ".join(facts_of(progress.done, progress.total, fraction, rate, size)),
+        error="\n".join(filter(None, errors)),
+        hint=_request_hint(pending_verb) or ("" if state in ("succeeded", "cancelled") else hint),
+        verbs=frozenset() if pending_verb else _TRANSFER_VERBS[state],
     )
 
 
-def _asking(verb: str) -> str:
-    return f"asking to {verb}…" if verb else ""
+def _request_hint(verb: str) -> str:
+    return f"requesting {verb}…" if verb else ""
 
 
-def share_of(done: float | None, total: float | None) -> float | None:
-    """How much of it is over, from 0 to 1; None while that is not known."""
+def fraction_of(done: float | None, total: float | None) -> float | None:
+    """Return how much is done, from 0 to 1; None if it is unknown."""
     if done is None or total is None or not math.isfinite(done) or not math.isfinite(total):
         return None
     return min(1.0, max(0.0, done / total)) if total > 0 else 1.0
 
 
-def facts_of(done: float | None, total: float | None, share: float | None, rate: float | None, unit: Unit) -> list[str]:
-    """Percentage, amounts, rate and time left, as far as they are known."""
+def facts_of(
+    done: float | None, total: float | None, fraction: float | None, rate: float | None, unit: Unit
+) -> list[str]:
+    """Return percentage, amounts, rate and time left, as far as they are known."""
     facts = []
-    if share is not None:
-        facts.append(f"{share:.0%}")
+    if fraction is not None:
+        facts.append(f"{fraction:.0%}")
     if done is not None:
         facts.append(f"{unit(done)} of {unit(total)}" if total is not None else unit(done))
     if rate is not None and rate > 0:
@@ -192,69 +222,69 @@ def facts_of(done: float | None, total: float | None, share: float | None, rate:
 
 
 def error_text(error: wire.ErrorInfo | None) -> str:
-    """An error as a person reads it."""
+    """Return an error as text, empty for None."""
     if error is None:
         return ""
     text = f"{error.type}: {error.message}"
-    return f"{text}\nand rolling it back failed: {error.rollback}" if error.rollback else text
+    return f"{text}\nand its rollback failed: {error.rollback}" if error.rollback else text
 
 
 # -- HTML
 
 
-def head_html(look: Look) -> str:
-    """State, name and kind. A screen reader says it when the state changes."""
+def head_html(appearance: Appearance) -> str:
+    """Return state, name and kind. A screen reader reads them aloud when the state changes."""
     badge = (
-        f'<span style="background:{TONES[look.tone]};color:#fff;border-radius:9px;padding:1px 9px;'
-        f'font-size:90%;forced-color-adjust:none">{escape(look.state)}</span>'
+        f'<span style="background:{TONES[appearance.tone]};color:#fff;border-radius:9px;padding:1px 9px;'
+        f'font-size:90%;forced-color-adjust:none">{escape(appearance.state)}</span>'
     )
     return (
         f'<div role="status" style="line-height:1.6;overflow-wrap:anywhere">{badge} '
-        f'<b>{escape(look.title)}</b> <span style="opacity:.75">{escape(look.kind)}</span></div>'
+        f'<b>{escape(appearance.title)}</b> <span style="opacity:.75">{escape(appearance.kind)}</span></div>'
     )
 
 
-def meter_html(look: Look) -> str:
-    """The bar, and under it what is known of its speed."""
-    said = ", ".join(filter(None, [look.facts, look.note])) or look.state
-    text = " · ".join(escape(part) for part in (look.facts, look.note, look.hint) if part)
+def meter_html(appearance: Appearance) -> str:
+    """Return the bar, and under it amounts, rate, note and hint."""
+    value = ", ".join(filter(None, [appearance.facts, appearance.note])) or appearance.state
+    text = " · ".join(escape(part) for part in (appearance.facts, appearance.note, appearance.hint) if part)
     return (
-        f"{bar_html(look.share, look.tone, f'{look.kind} {look.title}', said)}"
+        f"{bar_html(appearance.fraction, appearance.tone, f'{appearance.kind} {appearance.title}', value)}"
         '<div style="line-height:1.5;min-height:1.5em;padding-top:2px;font-variant-numeric:tabular-nums;'
         f'overflow-wrap:anywhere">{text}</div>'
     )
 
 
-def bar_html(share: float | None, tone: str, label: str, said: str, height: int = 10) -> str:
-    """A bar that has its name and value for screen readers (WAI-ARIA 1.2, progressbar)."""
-    known = "" if share is None else f' aria-valuenow="{100 * share:.0f}"'
+def bar_html(fraction: float | None, tone: str, label: str, value: str, height: int = 10) -> str:
+    """Return a bar, with name and value for screen readers (WAI-ARIA 1.2, progressbar)."""
+    known = "" if fraction is None else f' aria-valuenow="{100 * fraction:.0f}"'
     return (
         f'<div role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" aria-valuemax="100"{known} '
-        f'aria-valuetext="{escape(said)}" style="height:{height}px;border-radius:{height // 2}px;overflow:hidden;'
+        f'aria-valuetext="{escape(value)}" style="height:{height}px;border-radius:{height // 2}px;overflow:hidden;'
         f'background:rgba(128,128,128,.25);box-shadow:inset 0 0 0 1px rgba(128,128,128,.4)">'
-        f'<div style="height:100%;width:{100 * (share or 0):.2f}%;background:{TONES[tone]};'
+        f'<div style="height:100%;width:{100 * (fraction or 0):.2f}%;background:{TONES[tone]};'
         f'forced-color-adjust:none"></div></div>'
     )
 
 
-def lines_html(look: Look) -> str:
-    """The end of the log; empty when nothing was logged."""
-    if not look.lines:
+def lines_html(appearance: Appearance) -> str:
+    """Return the last log lines, or an empty text."""
+    if not appearance.lines:
         return ""
-    text = "\n".join(map(escape, look.lines))
+    text = "\n".join(map(escape, appearance.lines))
     return (
         '<pre aria-label="log" tabindex="0" style="margin:0;padding:4px 8px;max-height:9em;overflow:auto;'
         f'font-size:90%;line-height:1.4;background:rgba(128,128,128,.12);color:inherit">{text}</pre>'
     )
 
 
-def trouble_html(look: Look) -> str:
-    """What went wrong, and what is being waited for; empty when nothing is."""
-    return box_html(look.trouble, "bad") + box_html(look.warning, "waiting")
+def alerts_html(appearance: Appearance) -> str:
+    """Return the error and the warning, or an empty text."""
+    return box_html(appearance.error, "bad") + box_html(appearance.warning, "waiting")
 
 
 def box_html(text: str, tone: str) -> str:
-    """Words that are not to be missed, read aloud when they appear; empty when there are none."""
+    """Return a highlighted text that screen readers read aloud (role `alert`); empty for an empty text."""
     if not text:
         return ""
     return (
@@ -263,35 +293,41 @@ def box_html(text: str, tone: str) -> str:
     )
 
 
-def static_html(look: Look, at: datetime) -> str:
-    """All of it without widgets: for what is saved, printed or shown where no kernel is."""
-    parts = (head_html(look), meter_html(look), lines_html(look), trouble_html(look), at_html(at))
+def static_html(appearance: Appearance, at: datetime) -> str:
+    """Return the whole card without widgets, for saved notebooks, print and pages without a kernel."""
+    parts = (
+        head_html(appearance),
+        meter_html(appearance),
+        lines_html(appearance),
+        alerts_html(appearance),
+        at_html(at),
+    )
     return f'<div style="max-width:44em">{"".join(parts)}</div>'
 
 
 def at_html(at: datetime) -> str:
-    """When it was so: what has been saved does not move any more."""
+    """Return the time of the content. It is shown because a saved card does not change any more."""
     return f'<div style="font-size:85%;opacity:.75">as of {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC</div>'
 
 
-def plain(look: Look) -> str:
-    """All of it as text."""
-    bar = "" if look.share is None else f"[{'#' * round(20 * look.share):.<20}] "
-    first = f"{look.kind} {look.title}: {look.state}"
-    second = bar + " · ".join(filter(None, [look.facts, look.note, look.hint]))
-    return "\n".join(filter(None, [first, second, *look.lines, look.trouble, look.warning]))
+def plain(appearance: Appearance) -> str:
+    """Return the whole card as text."""
+    bar = "" if appearance.fraction is None else f"[{'#' * round(20 * appearance.fraction):.<20}] "
+    first = f"{appearance.kind} {appearance.title}: {appearance.state}"
+    second = bar + " · ".join(filter(None, [appearance.facts, appearance.note, appearance.hint]))
+    return "\n".join(filter(None, [first, second, *appearance.lines, appearance.error, appearance.warning]))
 
 
 # -- numbers
 
 
 def amount(value: float) -> str:
-    """A number in a unit that is not known, in four or so characters: 950, 14.1 k, 31.1 M."""
+    """Return a number without a unit, in about four characters: 950, 14.1 k, 31.1 M."""
     return _scaled(value, 1000, ("", " k", " M", " G", " T", " P"))
 
 
 def size(value: float) -> str:
-    """Bytes: 950 B, 14.1 kB, 31.1 MB."""
+    """Return a number of bytes: 950 B, 14.1 kB, 31.1 MB."""
     return _scaled(value, 1000, (" B", " kB", " MB", " GB", " TB", " PB"))
 
 
@@ -308,7 +344,7 @@ def _scaled(value: float, step: float, units: Sequence[str]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.3 s, 45 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
+    """Return a duration: 0.3 s, 45 s, 12 min 5 s, 3 h 20 min, 2 d 4 h."""
     if not math.isfinite(seconds):
         return "a long time"
     if seconds < 9.95:
@@ -322,10 +358,10 @@ def duration(seconds: float) -> str:
 
 
 def clock(time: datetime) -> str:
-    """The time of day where the kernel is."""
+    """Return the time of day, in the time zone of the kernel."""
     return time.astimezone().strftime("%H:%M:%S")
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters."""
+    """Return at most `most` characters of the text."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""Tables of processes, uploads and files as HTML and as text. Pure; everything from a server is escaped."""
+"""Tables of processes, uploads and files, as HTML. Pure; everything from a server is escaped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from html import escape
 
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
-from holdfast.notebook._html._appearance import TONES, Look, amount, bar_html, clock, duration, share_of, size
+from holdfast.notebook._html._appearance import TONES, Appearance, amount, bar_html, clock, duration, fraction_of, size
 
-MOST_ROWS = 200
-"""Rows of one table: more would take the browser longer than they help."""
+MAX_ROWS = 200
+"""Most rows of one table. More rows would slow the browser down."""
 
 _STYLE = """<style>
 .holdfast-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;line-height:1.45}
@@ -25,112 +25,114 @@ border-bottom:1px solid rgba(128,128,128,.25)}
 
 
 def row(*cells: str) -> str:
-    """A row of cells."""
+    """Return a row of these cells."""
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def cell(html: str) -> str:
-    """A cell."""
+    """Return a cell."""
     return f"<td>{html}</td>"
 
 
 def number(text: str) -> str:
-    """A cell with a number, on the right."""
+    """Return a right-aligned cell, for a number."""
     return f'<td class="n">{text}</td>'
 
 
 def bar_cell(html: str) -> str:
-    """A cell that a bar fills."""
+    """Return a cell of the width of a bar."""
     return f'<td class="w">{html}</td>'
 
 
 def head(html: str) -> str:
-    """The cell that names its row."""
+    """Return the cell that is the header of its row."""
     return f'<th scope="row">{html}</th>'
 
 
 def badge(state: str, tone: str) -> str:
-    """A state on its colour."""
+    """Return a state on a background in its colour."""
     return f'<span class="holdfast-badge" style="background:{TONES[tone]}">{escape(state)}</span>'
 
 
-def process_row(look: Look, speed: Speed) -> str:
-    """A row of the table of processes."""
-    share = "" if look.share is None else f"{look.share:.0%}"
-    bar = bar_html(look.share, look.tone, f"{look.kind} {look.title}", share or look.state, 8)
-    rate = f"{amount(speed.rate)}/s" if speed.rate is not None and look.state == "running" else ""
-    note = escape(look.trouble.partition("\n")[0] or look.note)
-    name = f"{escape(look.title)} <small>{escape(look.kind)}</small>"
-    line = sparkline(speed.history, TONES[look.tone])
-    state = cell(badge(look.state, look.tone))
-    return row(state, head(name), bar_cell(bar), number(share), cell(line), number(rate), cell(note))
+def process_row(appearance: Appearance, speed: Speed) -> str:
+    """Return a row of the table of processes."""
+    percent = "" if appearance.fraction is None else f"{appearance.fraction:.0%}"
+    bar = bar_html(
+        appearance.fraction, appearance.tone, f"{appearance.kind} {appearance.title}", percent or appearance.state, 8
+    )
+    rate = f"{amount(speed.rate)}/s" if speed.rate is not None and appearance.state == "running" else ""
+    note = escape(appearance.error.partition("\n")[0] or appearance.note)
+    name = f"{escape(appearance.title)} <small>{escape(appearance.kind)}</small>"
+    line = sparkline(speed.history, TONES[appearance.tone])
+    state = cell(badge(appearance.state, appearance.tone))
+    return row(state, head(name), bar_cell(bar), number(percent), cell(line), number(rate), cell(note))
 
 
 def processes_html(rows: Sequence[str], left_out: int) -> str:
-    """The table of processes."""
+    """Return the table of processes."""
     heads = ("State", "Process", "Progress", "", "", ">Rate", "Note")
     return table_html("processes", heads, rows, "no process matches", left_out)
 
 
 def upload_name(upload: wire.UploadInfo) -> str:
-    """What an upload is to become; parts that are joined later have no name of their own."""
+    """Return the name of the file that is uploaded. A partial upload has no name of its own."""
     return upload.name or "part of a file"
 
 
 def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
-    """A row of the table of uploads."""
-    share = share_of(upload.offset, upload.length)
-    said = "" if share is None else f"{share:.0%}"
+    """Return a row of the table of uploads."""
+    fraction = fraction_of(upload.offset, upload.length)
+    percent = "" if fraction is None else f"{fraction:.0%}"
     done = f"{size(upload.offset)} of {size(upload.length)}" if upload.length is not None else size(upload.offset)
     rate = speed.rate if speed is not None else None
     left = (upload.length - upload.offset) / rate if rate and upload.length is not None else None
-    bar = bar_html(share, "busy", f"upload of {upload_name(upload)}", said, 8)
+    bar = bar_html(fraction, "busy", f"upload of {upload_name(upload)}", percent, 8)
     line = sparkline(speed.history, TONES["busy"]) if speed is not None else ""
     more = "" if left is None else f" · {duration(left)} left"
     speed_text = "" if rate is None else f"{size(rate)}/s"
     name = head(escape(upload_name(upload)))
-    return row(name, bar_cell(bar), number(said), cell(line), number(speed_text), cell(done + more))
+    return row(name, bar_cell(bar), number(percent), cell(line), number(speed_text), cell(done + more))
 
 
 def uploads_html(rows: Sequence[str], left_out: int) -> str:
-    """The table of uploads."""
+    """Return the table of uploads."""
     heads = ("Upload", "Progress", "", "", ">Rate", "Size")
     return table_html("uploads", heads, rows, "no upload is going on", left_out)
 
 
 def file_row(file: wire.FileInfo) -> str:
-    """A row of the table of files."""
+    """Return a row of the table of files."""
     when = f"{file.modified.astimezone():%Y-%m-%d} {clock(file.modified)}"
     digest = f"{file.sha256[:12]}…" if file.sha256 else ""
     return row(head(escape(file.name)), number(size(file.size)), cell(when), cell(digest))
 
 
 def files_html(rows: Sequence[str], left_out: int) -> str:
-    """The table of files."""
+    """Return the table of files."""
     return table_html("files", ("File", ">Size", "Modified", "SHA-256"), rows, "no file matches", left_out)
 
 
-def table_html(what: str, heads: Iterable[str], rows: Sequence[str], nothing: str, left_out: int) -> str:
-    """A table that has a name; under it, how many rows there were no room for."""
+def table_html(label: str, heads: Iterable[str], rows: Sequence[str], empty_text: str, left_out: int) -> str:
+    """Return a table with a label, and under it the number of rows that were left out."""
     if not rows:
-        return f"{_STYLE}<div><small>{nothing}</small></div>"
+        return f"{_STYLE}<div><small>{empty_text}</small></div>"
     top = "".join(map(_head, heads))
     more = f"<div><small>and {left_out:,} more: narrow the filter</small></div>" if left_out > 0 else ""
     return (
-        f'{_STYLE}<table class="holdfast-table" aria-label="{what}"><thead><tr>{top}</tr></thead>'
+        f'{_STYLE}<table class="holdfast-table" aria-label="{label}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>{more}"
     )
 
 
 def _head(name: str) -> str:
-    """The head of a column; one that begins with `>` is of numbers, which stand on the right."""
+    """Return the header of a column. `>` before the name aligns a column of numbers to the right."""
     if not name:
         return cell("")
     return f'<th scope="col" class="n">{name[1:]}</th>' if name.startswith(">") else f'<th scope="col">{name}</th>'
 
 
 def sparkline(values: Collection[float], colour: str) -> str:
-    """How a rate went, the newest on the right; nothing while there are fewer than two points."""
+    """Return a curve of the values, the newest on the right; empty for fewer than two values."""
     if len(values) < 2:
         return ""
     most = max(values) or 1.0

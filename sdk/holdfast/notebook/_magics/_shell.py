@@ -155,7 +155,7 @@ def _read(parser: LineParser, line: str) -> Any:
         raise UsageError(f"{parser.prog}: {error}") from None
 
 
-Magics.line.__doc__ = f"""Look at a Holdfast server and steer what runs there.
+Magics.line.__doc__ = f"""Appearance at a Holdfast server and steer what runs there.
 
 {usage()}
 

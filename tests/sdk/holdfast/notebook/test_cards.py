@@ -16,10 +16,11 @@ import ipywidgets
 import pytest
 
 import holdfast
-from holdfast.notebook._card import WidgetTree, _all_in
+from holdfast.notebook._card import WidgetTree
 from holdfast.notebook._feed import _feed as feed_module
+from holdfast.notebook._feed import _stream
 from holdfast.notebook._feed._feed import feed_of
-from holdfast.notebook._renderer import MESSAGES
+from holdfast.notebook._renderer import MESSAGES_PER_SECOND
 from holdfast.widgets import Dashboard, ProcessCard, TransferCard
 from tests.sdk.holdfast.notebook.conftest import Message, button_of, enabled, shows, text_of
 from tests.support.servers import ServerProcess
@@ -83,7 +84,7 @@ async def test_a_failure_is_shown_with_its_detail(client: holdfast.AsyncClient, 
 
 async def test_a_process_that_is_not_there_is_said_so(client: holdfast.AsyncClient, messages: list[Message]) -> None:
     card = ProcessCard(client, "nobody")
-    assert "looking" in text_of(card)
+    assert "loading" in text_of(card)
     await shows(lambda: "has no process &#x27;nobody&#x27;" in text_of(card))
     assert enabled(card) == set()
 
@@ -133,11 +134,11 @@ async def test_every_message_comes_from_the_loop_and_at_most_ten_in_any_second(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:
     cards = [await card_of(client, f"p{n}", to=10_000, seconds=0.005) for n in range(6)]
-    await shows(lambda: len(messages) > 3 * MESSAGES)
+    await shows(lambda: len(messages) > 3 * MESSAGES_PER_SECOND)
     button_of(cards[0], "Pause").click()
     await shows(lambda: "paused" in text_of(cards[0]))  # a change of state does not wait for bars to move
     assert {message.thread for message in messages} == {threading.current_thread().name}
-    for first, later in zip(messages, messages[MESSAGES:], strict=False):
+    for first, later in zip(messages, messages[MESSAGES_PER_SECOND:], strict=False):
         assert later.at - first.at >= 0.99
     moved = {message.comm for message in messages}
     assert all({card._meter.comm.comm_id} <= moved for card in cards), "none is left behind"
@@ -180,7 +181,7 @@ async def test_a_server_with_another_journal_is_believed(
         server.restart()
         await shows(lambda: "gone" in text_of(card) and "gone" in text_of(other))
         await client.processes.start("walk", id="q", to=10_000, seconds=0.01)
-        feed_of(client).look_again()
+        feed_of(client).refresh()
         await shows(lambda: "running" in text_of(other))
 
 
@@ -188,15 +189,15 @@ async def test_a_server_with_another_journal_is_believed(
 async def test_a_token_that_is_refused_is_said_and_another_one_is_taken(
     spawn_server: Spawn, messages: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "REFUSED_PAUSE", 0.2)
+    monkeypatch.setattr(_stream, "REFUSED_PAUSE", 0.2)
     server = spawn_server("--import", "tests.support.widget_work", HOLDFAST_TOKEN="right")
     async with holdfast.AsyncClient(server.url, token="right") as client:
         await client.processes.start("walk", id="p", to=10_000, seconds=0.01)
     async with holdfast.AsyncClient(server.url, token="wrong") as client:
         card = ProcessCard(client, "p")
-        await shows(lambda: "refuses" in text_of(card))
+        await shows(lambda: "refused" in text_of(card))
         client.token = "right"
-        await shows(lambda: "running" in text_of(card) and "refuses" not in text_of(card))
+        await shows(lambda: "running" in text_of(card) and "refused" not in text_of(card))
         card.close()
 
 
@@ -225,7 +226,7 @@ async def test_500_views_made_and_closed_leave_nothing(
     assert len(models) == before
     assert asyncio.all_tasks() == tasks
     feed = feed_of(client)
-    assert not feed._follows
+    assert not feed.has_subscriptions
     assert not feed.processes
     await shows(lambda: open_sockets() <= fds)
     await client.close()
@@ -247,14 +248,14 @@ async def test_a_view_that_ipywidgets_lets_go_is_gone_and_looks_no_more(
         await shows(lambda: "running" in text_of(view))
         button_of(view, "Pause").click()
         await shows(lambda: "paused" in text_of(view))
-        for widget in list(_all_in(view)):  # what has them but for who made them
+        for widget in list(view.widgets()):  # what has them but for who made them
             widget.comm.on_msg(None)
             ipywidgets.widgets.widget._instances.pop(widget.model_id, None)  # styles are shared
         return weakref.ref(view)
 
     gone = await shown_and_let_go()
     await shows(lambda: (gc.collect(), gone())[1] is None)
-    assert not feed_of(client)._follows
+    assert not feed_of(client).has_subscriptions
     await shows(lambda: not [t for t in threading.enumerate() if t.name.startswith("holdfast")])
 
 
@@ -300,14 +301,14 @@ async def test_when_the_client_is_closed_its_views_stand_still_and_ask_for_nothi
     panel = client.dashboard()
     await shows(lambda: "succeeded" in text_of(ended) and "running" in text_of(panel))
     await client.close()
-    await shows(lambda: "the client was closed: this is how it stood then" in text_of(card))
+    await shows(lambda: "the client was closed: this is the last known state" in text_of(card))
     await shows(lambda: "the client was closed" in text_of(panel))
     assert "the client was closed" not in text_of(ended)
     await shows(lambda: enabled(card) == enabled(panel) == set())
     assert "running" in text_of(card)
     await shows(lambda: len(app.services.processes.hub) == 0)
-    card.ask("pause")
-    feed_of(client).ask_all(["p"], "pause", lambda said: None)
+    card.request("pause")
+    feed_of(client).request_bulk(["p"], "pause", lambda said: None)
     again = ProcessCard(client, "p")
     assert "running" in text_of(again)
     assert not [t for t in threading.enumerate() if t.name == "holdfast-feed"]

@@ -15,7 +15,7 @@ import pytest
 import holdfast
 from holdfast.notebook import _dashboard as module
 from holdfast.notebook._feed._feed import feed_of
-from holdfast.notebook._renderer import MESSAGES
+from holdfast.notebook._renderer import MESSAGES_PER_SECOND
 from holdfast.widgets import Dashboard
 from tests.sdk.holdfast.notebook.conftest import Message, button_of, enabled, forget_everything, shows, text_of
 from tests.support.servers import ServerProcess
@@ -110,14 +110,14 @@ async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: h
 async def test_many_are_cancelled_by_a_second_click_only(
     client: holdfast.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ARMED", 0.5)
+    monkeypatch.setattr(module, "_CONFIRM_SECONDS", 0.5)
     walks(client, 3)
     panel = client.dashboard()
     button_of(panel, "Cancel 3").click()
     await shows(lambda: "Really cancel 3?" in enabled(panel))
     await shows(lambda: "Cancel 3" in enabled(panel))  # it is not asked forever
     assert client.processes.get("walk-0").state == "running"
-    monkeypatch.setattr(module, "_ARMED", 10)
+    monkeypatch.setattr(module, "_CONFIRM_SECONDS", 10)
     button_of(panel, "Cancel 3").click()
     await shows(lambda: "Really cancel 3?" in enabled(panel))
     button_of(panel, "Really").click()
@@ -130,7 +130,7 @@ async def test_what_is_refused_is_said(client: holdfast.Client, monkeypatch: pyt
     panel = client.dashboard()
     client.processes.pause_all(ids=["walk-0"])
     monkeypatch.setattr(panel, "_targets", {**panel._targets, "resume": ["walk-0", "walk-1", "gone"]})
-    panel._press("resume")
+    panel.press("resume")
     await shows(lambda: "walk-1: cannot resume a process that is running" in text_of(panel))
     assert "gone: there is no process" in text_of(panel)
 
@@ -183,7 +183,7 @@ async def test_200_processes_take_little_of_the_loop_and_ten_messages_a_second(
     messages.clear()
     assert await longest_hold_of_the_loop(5.0) < 0.05
     assert len(messages) > 2, "it is live"
-    for first, later in zip(messages, messages[MESSAGES:], strict=False):
+    for first, later in zip(messages, messages[MESSAGES_PER_SECOND:], strict=False):
         assert later.at - first.at >= 0.99
 
 
@@ -216,5 +216,5 @@ async def test_closed_dashboards_leave_nothing(client: holdfast.Client) -> None:
     for panel in panels:
         panel.close()
     assert len(models) == before
-    assert not feed_of(client)._follows
+    assert not feed_of(client).has_subscriptions
     await shows(lambda: not [t for t in threading.enumerate() if t.name == "holdfast-feed"])

@@ -89,7 +89,7 @@ async def test_refusals_are_answered(box: UploadBox, client: holdfast.AsyncClien
     say(box, {"begin": "raw/a.txt", "size": 11, "key": "k", "id": "1"})
     await shows(lambda: "there is a file 'raw/a.txt' already" in answers().get("1", {}).get("error", ""))
     say(box, {"begin": "raw/b.txt", "size": box.limit + 1, "key": "l", "id": "2"})
-    await shows(lambda: "at most 100000000 bytes" in answers().get("2", {}).get("error", ""))
+    await shows(lambda: "at most 100000000 go through the kernel" in answers().get("2", {}).get("error", ""))
     say(box, {"piece": 0, "key": "of another kernel", "id": "3"}, b"x")
     await shows(lambda: "restarted" in answers().get("3", {}).get("error", ""))
 

@@ -25,22 +25,22 @@ def event(type: str, id: str, what: str, **data: Any) -> wire.Event:
 
 
 def test_what_happens_while_a_listing_is_on_its_way_is_newer_than_the_listing() -> None:
-    stock = ServerListing()
-    stock.ask()
-    stock.take(event("upload", "u", "progress", offset=5, length=10))
-    stock.take(event("upload", "u", "finished", offset=10, length=10))
-    stock.take(event("file", "a.bin", "published", size=10))
-    stock.take(event("file", "old.csv", "deleted"))
-    stock.learn([FILE], [UPLOAD], False)
-    assert (stock.uploads, list(stock.files)) == ({}, ["a.bin"])
+    listing = ServerListing()
+    listing.begin_request()
+    listing.apply_event(event("upload", "u", "progress", offset=5, length=10))
+    listing.apply_event(event("upload", "u", "finished", offset=10, length=10))
+    listing.apply_event(event("file", "a.bin", "published", size=10))
+    listing.apply_event(event("file", "old.csv", "deleted"))
+    listing.replace([FILE], [UPLOAD], False)
+    assert (listing.uploads, list(listing.files)) == ({}, ["a.bin"])
 
 
 def test_a_later_listing_is_believed() -> None:
-    stock = ServerListing()
-    stock.take(event("upload", "lost", "created", offset=0, length=10))
-    stock.ask()
-    stock.learn([FILE], [UPLOAD], True)
-    assert (list(stock.uploads), list(stock.files), stock.more) == (["u"], ["old.csv"], True)
+    listing = ServerListing()
+    listing.apply_event(event("upload", "lost", "created", offset=0, length=10))
+    listing.begin_request()
+    listing.replace([FILE], [UPLOAD], True)
+    assert (list(listing.uploads), list(listing.files), listing.more) == (["u"], ["old.csv"], True)
 
 
 @pytest.mark.slow

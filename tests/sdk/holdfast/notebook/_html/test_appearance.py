@@ -10,7 +10,7 @@ import pytest
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
 from holdfast.notebook._html import _appearance, _table
-from holdfast.notebook._html._appearance import amount, duration, process_look, size
+from holdfast.notebook._html._appearance import amount, duration, process_appearance, size
 from holdfast.wire import State
 from tornado_app.processes.states import legal
 
@@ -26,51 +26,55 @@ def process(**changes: Any) -> wire.Process:
 @pytest.mark.parametrize("state", State)
 def test_the_buttons_are_what_the_servers_table_allows(state: State) -> None:
     assert _appearance.LEGAL[state] == set(legal(state)) - {"kill"}
-    assert process_look(process(state=state)).verbs == _appearance.LEGAL[state]
+    assert process_appearance(process(state=state)).verbs == _appearance.LEGAL[state]
 
 
 def test_a_running_process_shows_share_amounts_rate_and_time_left() -> None:
-    look = process_look(process(), rate=50.0)
-    assert look.facts == "25% · 250 of 1 k · 50/s · 15 s left"
-    assert look.note == "row 250"
-    assert look.share == 0.25
+    shown = process_appearance(process(), rate=50.0)
+    assert shown.facts == "25% · 250 of 1 k · 50/s · 15 s left"
+    assert shown.note == "row 250"
+    assert shown.fraction == 0.25
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    look = process_look(process(progress=wire.ProgressInfo()))
-    assert (look.share, look.facts, look.note) == (None, "", "")
-    assert "aria-valuenow" not in _appearance.meter_html(look)
-    assert process_look(process(progress=wire.ProgressInfo(3.0))).facts == "3"
+    shown = process_appearance(process(progress=wire.ProgressInfo()))
+    assert (shown.fraction, shown.facts, shown.note) == (None, "", "")
+    assert "aria-valuenow" not in _appearance.meter_html(shown)
+    assert process_appearance(process(progress=wire.ProgressInfo(3.0))).facts == "3"
 
 
 def test_an_ended_process_shows_how_long_it_took_and_its_result() -> None:
-    look = process_look(process(state=State.SUCCEEDED, ended=NOW + timedelta(seconds=75), result={"rows": 5}))
-    assert look.facts.endswith("took 1 min 15 s · result {'rows': 5}")
+    shown = process_appearance(process(state=State.SUCCEEDED, ended=NOW + timedelta(seconds=75), result={"rows": 5}))
+    assert shown.facts.endswith("took 1 min 15 s · result {'rows': 5}")
 
 
 def test_a_failed_process_shows_its_error_and_that_of_its_rollback() -> None:
-    look = process_look(process(state=State.FAILED, error=wire.ErrorInfo("ValueError", "no", "nor back")))
-    assert look.trouble == "ValueError: no\nand rolling it back failed: nor back"
+    shown = process_appearance(process(state=State.FAILED, error=wire.ErrorInfo("ValueError", "no", "nor back")))
+    assert shown.error == "ValueError: no\nand its rollback failed: nor back"
 
 
 def test_what_is_on_its_way_says_what_it_waits_for() -> None:
-    assert process_look(process(state=State.QUEUED, progress=wire.ProgressInfo())).facts == "waits for a free slot"
-    assert process_look(process(state=State.PAUSING)).facts.endswith(" · stops at its next yield")
-    assert process_look(process(state=State.CANCELLING)).facts.endswith("stops at its next yield, then rolls back")
-    again = process_look(process(state=State.QUEUED, retry_at=NOW))
+    assert (
+        process_appearance(process(state=State.QUEUED, progress=wire.ProgressInfo())).facts == "waits for a free slot"
+    )
+    assert process_appearance(process(state=State.PAUSING)).facts.endswith(" · stops at its next yield")
+    assert process_appearance(process(state=State.CANCELLING)).facts.endswith(
+        "stops at its next yield, then rolls back"
+    )
+    again = process_appearance(process(state=State.QUEUED, retry_at=NOW))
     assert "next attempt at " in again.facts
     assert "slot" not in again.facts
 
 
 def test_a_lost_connection_is_shown_in_place_of_the_state() -> None:
-    look = process_look(process(), rate=50.0, offline="no connection")
-    assert (look.state, look.warning) == ("reconnecting", "no connection")
-    assert "/s" not in look.facts
+    shown = process_appearance(process(), rate=50.0, offline="no connection")
+    assert (shown.state, shown.warning) == ("reconnecting", "no connection")
+    assert "/s" not in shown.facts
 
 
 def test_nothing_that_a_server_sends_becomes_markup() -> None:
     evil = "<img src=x onerror=alert(1)>\"'"
-    look = process_look(
+    shown = process_appearance(
         process(
             id=evil,
             work_type=evil,
@@ -84,14 +88,14 @@ def test_nothing_that_a_server_sends_becomes_markup() -> None:
         offline=evil,
         hint=evil,
     )
-    html = _appearance.static_html(look, NOW)
+    html = _appearance.static_html(shown, NOW)
     assert "<img" not in html
     assert html.count("&lt;img") >= 9
     assert evil not in html
 
 
 def test_as_text_it_says_the_same() -> None:
-    text = _appearance.plain(process_look(process(), rate=50.0, lines=["began"], refusal="no"))
+    text = _appearance.plain(process_appearance(process(), rate=50.0, lines=["began"], refusal="no"))
     assert text.splitlines() == [
         "walk p: running",
         "[#####...............] 25% · 250 of 1 k · 50/s · 15 s left · row 250",
@@ -104,12 +108,12 @@ def test_a_row_shows_a_rate_only_of_what_runs() -> None:
     """The last word of a pausing process about its progress may come after that it pauses."""
     speed = Speed()
     speed.rate = 50.0
-    assert "50/s" in _table.process_row(process_look(process()), speed)
-    assert "50/s" not in _table.process_row(process_look(process(state=State.PAUSED)), speed)
+    assert "50/s" in _table.process_row(process_appearance(process()), speed)
+    assert "50/s" not in _table.process_row(process_appearance(process(state=State.PAUSED)), speed)
 
 
 def test_the_bar_has_a_name_and_a_value_for_screen_readers() -> None:
-    html = _appearance.meter_html(process_look(process()))
+    html = _appearance.meter_html(process_appearance(process()))
     assert 'role="progressbar" aria-label="walk p" aria-valuemin="0" aria-valuemax="100" aria-valuenow="25"' in html
     assert 'aria-valuetext="25% · 250 of 1 k, row 250"' in html
 

@@ -1,4 +1,4 @@
-"""How things of the SDK show themselves: as a widget where there is a kernel, as HTML, and as text."""
+"""How objects of the SDK display themselves: as a widget in a kernel, else as HTML and text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from holdfast import calls, plans
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import Look
+from holdfast.notebook._html._appearance import Appearance
 from holdfast.plans import Retries
 
-_AT_ONCE = Retries(attempts=0)
-_MOST = 20  # of each kind, where there is nothing but text
+_NO_RETRIES = Retries(attempts=0)
+_MAX_LISTED = 20  # of each kind, in text
 
 
 def mimebundle(thing: Any) -> Any:
-    """What IPython shows of a process, a transfer, a client or a part of one."""
+    """Return what IPython displays for a process, a transfer, a client or a part of a client."""
     if in_kernel():
         try:
             view = _VIEWS[thing._shows](thing)
@@ -30,15 +30,15 @@ def mimebundle(thing: Any) -> Any:
             pass
         else:
             return view._repr_mimebundle_()
-    if thing._shows in _LOOKS:
-        look = _LOOKS[thing._shows](thing)
-        return {"text/plain": _appearance.plain(look), "text/html": _appearance.static_html(look, datetime.now(UTC))}
+    if thing._shows in _APPEARANCES:
+        shown = _APPEARANCES[thing._shows](thing)
+        return {"text/plain": _appearance.plain(shown), "text/html": _appearance.static_html(shown, datetime.now(UTC))}
     text = listing(thing)
     return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
 
 
 async def watch(process: Any) -> None:
-    """Show a process and wait until it has ended. What is shown moves wherever a cell that awaits may run."""
+    """Display a process and wait until it has ended. It updates live in any front end that can run `await` cells."""
     if in_kernel():
         from IPython.display import display
 
@@ -50,11 +50,11 @@ async def watch(process: Any) -> None:
     else:
         ended = process.wait
         await (ended() if inspect.iscoroutinefunction(ended) else asyncio.to_thread(ended))
-        print(_appearance.plain(_appearance.process_look(process.info)))  # noqa: T201 - there is nothing else to show it in
+        print(_appearance.plain(_appearance.process_appearance(process.info)))  # noqa: T201 - there is no widget
 
 
 def in_kernel() -> bool:
-    """Whether this Python is a kernel, whose widgets someone may see."""
+    """Return whether this Python is a Jupyter kernel, which can display widgets."""
     if "IPython" not in sys.modules:
         return False
     from IPython.core.getipython import get_ipython
@@ -81,15 +81,15 @@ def _dashboard(client: Any, *parts: Any) -> Any:
 
 
 def listing(thing: Any) -> str:
-    """The newest processes and the first files, as far as `thing` is about them, as text."""
+    """Return the newest processes and the first files as text; only one of them for a part of a client."""
     client = thing if thing._shows == "client" else thing._client
     driver, lines = SyncDriver(client._connection), [repr(client)]
     try:
         if thing._shows != "files":
-            processes = driver.run(plans.request(calls.list_processes(limit=_MOST), _AT_ONCE)).items
-            lines += [_appearance.plain(_appearance.process_look(info)).replace("\n", "  ") for info in processes]
+            processes = driver.run(plans.request(calls.list_processes(limit=_MAX_LISTED), _NO_RETRIES)).items
+            lines += [_appearance.plain(_appearance.process_appearance(info)).replace("\n", "  ") for info in processes]
         if thing._shows != "processes":
-            files = driver.run(plans.request(calls.list_files(limit=_MOST), _AT_ONCE)).items
+            files = driver.run(plans.request(calls.list_files(limit=_MAX_LISTED), _NO_RETRIES)).items
             lines += [f"file {file.name}: {_appearance.size(file.size)}" for file in files]
     except HoldfastError as error:
         lines.append(f"no answer: {error}")
@@ -105,7 +105,7 @@ _VIEWS: dict[str, Callable[[Any], Any]] = {
     "processes": lambda processes: _dashboard(processes._client, "processes"),
     "files": lambda files: _dashboard(files._client, "uploads", "files"),
 }
-_LOOKS: dict[str, Callable[[Any], Look]] = {
-    "process": lambda process: _appearance.process_look(process.info),
-    "transfer": _appearance.transfer_look,
+_APPEARANCES: dict[str, Callable[[Any], Appearance]] = {
+    "process": lambda process: _appearance.process_appearance(process.info),
+    "transfer": _appearance.transfer_appearance,
 }
