@@ -359,8 +359,8 @@ async def test_a_download_goes_on_after_a_change_of_the_mode(
     """The digest of what is big is confirmed first; who names it is told to come again, and gets no other answer."""
     monkeypatch.setattr(known_digests, "AT_ONCE", 100)
     go_on = threading.Event()
-    check = known_digests.DigestNotes._check
-    monkeypatch.setattr(known_digests.DigestNotes, "_check", lambda *args: (go_on.wait(60), check(*args))[1])
+    check = known_digests.DigestIndex.verify
+    monkeypatch.setattr(known_digests.DigestIndex, "verify", lambda *args: (go_on.wait(60), check(*args))[1])
     etag = (await http.put("/v1/files/sent.bin", content=SMALL)).headers["ETag"]
     (files / "sent.bin").chmod(0o600)
     assert (await get(http, "sent.bin")).headers["ETag"] != etag

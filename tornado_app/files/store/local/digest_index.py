@@ -36,13 +36,13 @@ def etag(status: os.stat_result) -> str:
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
 
 
-class DigestNotes:
-    """One small note a digested file, in a folder that it takes over, named by inode."""
+class DigestIndex:
+    """Digests by file, one small note each, named by inode, in an open folder, which it closes."""
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
         self._cache: OrderedDict[Version, str | None] = OrderedDict()
-        self._settling: dict[int, tuple[int, int, str]] = {}
+        self._publishing: dict[int, tuple[int, int, str]] = {}
         self._waiting: set[Version] = set()
         self._reader: ThreadPoolExecutor | None = None
         self._closed = False
@@ -57,9 +57,9 @@ class DigestNotes:
         with self._lock:
             if key in self._cache:
                 return self._cache[key], None
-            settling = self._settling.get(status.st_ino)
-        if settling is not None and settling[:2] == (status.st_size, status.st_mtime_ns):
-            return settling[2], None
+            held = self._publishing.get(status.st_ino)
+        if held is not None and held[:2] == (status.st_size, status.st_mtime_ns):
+            return held[2], None
         sha256, ctime = _parse(atomic_file.read(self._folder, f"{status.st_ino:x}"), key)
         if sha256 is not None and ctime != status.st_ctime_ns:
             return None, sha256
@@ -67,15 +67,15 @@ class DigestNotes:
             self._remember(key, sha256)
         return sha256, None
 
-    def settle(self, status: os.stat_result, sha256: str) -> None:
-        """Hold the digest of a file that is being given its name, which changes its ctime, until `unsettle`."""
+    def begin_publication(self, status: os.stat_result, sha256: str) -> None:
+        """Hold the digest of a file that is being given its name, which changes its ctime, until it has it."""
         with self._lock:
-            self._settling[status.st_ino] = status.st_size, status.st_mtime_ns, sha256
+            self._publishing[status.st_ino] = status.st_size, status.st_mtime_ns, sha256
 
-    def unsettle(self, status: os.stat_result) -> None:
-        """The file has its name and its digest, or will not have them."""
+    def end_publication(self, status: os.stat_result) -> None:
+        """Stop holding it: the file has its name and its digest, or will not have them."""
         with self._lock:
-            self._settling.pop(status.st_ino, None)
+            self._publishing.pop(status.st_ino, None)
 
     def put(self, status: os.stat_result, sha256: str) -> None:
         """Note the digest of a file that won't change any more. Without room for the note it is kept in memory."""
@@ -94,7 +94,7 @@ class DigestNotes:
         None when it is wrong, or as long as it is not known: more than `at_once` bytes are read in the background.
         """
         if status.st_size <= at_once:
-            return self._check(fd, status, sha256)
+            return self.verify(fd, status, sha256)
         key = version(status)
         with self._lock:
             if self._closed or key in self._waiting or len(self._waiting) >= _WAITING:
@@ -123,7 +123,7 @@ class DigestNotes:
 
     def _check_later(self, fd: int, status: os.stat_result, sha256: str) -> None:
         try:
-            self._check(fd, status, sha256)
+            self.verify(fd, status, sha256)
         except OSError as error:
             log.warning("a file of %d bytes can't be read to confirm its digest: %s", status.st_size, error)
         finally:
@@ -131,7 +131,8 @@ class DigestNotes:
             with self._lock:
                 self._waiting.discard(version(status))
 
-    def _check(self, fd: int, status: os.stat_result, sha256: str) -> str | None:
+    def verify(self, fd: int, status: os.stat_result, sha256: str) -> str | None:
+        """Read an open file; return `sha256` and record it if the file has it, else None, and forget it. Blocks."""
         found, offset = hashlib.sha256(), 0
         while piece := os.pread(fd, _PIECE, offset):
             if self._closed:

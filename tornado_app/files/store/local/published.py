@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -14,15 +13,15 @@ from pathlib import Path
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import ANYTHING, FileStat, Precondition
-from tornado_app.files.store.local import atomic_file, digest_index, reserved_folder
-from tornado_app.files.store.local.digest_index import DigestNotes
-from tornado_app.files.store.local.directory import FOLDER, DirectoryTree
+from tornado_app.files.store.local import atomic_file, digest_index, staged
+from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
-from tornado_app.files.store.local.staged import LocalStaged, Staging
+from tornado_app.files.store.local.root import Root
+from tornado_app.files.store.local.staged import LocalStaged
+from tornado_app.files.store.local.staging_folder import StagingFolder
 
 log = logging.getLogger("holdfast.files")
 
-_LISTED_AT_ONCE = 64 << 10
 _CLOCK = "clock"
 
 
@@ -77,17 +76,9 @@ class LocalStore:
     """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
 
     def __init__(self, root: Path, *, durable: bool = False) -> None:
-        self.tree = DirectoryTree(root)
-        try:
-            uploads, notes = reserved_folder.open_folders(self.tree.fd, durable=durable)
-        except BaseException:
-            self.tree.close()
-            raise
-        self.digests = DigestNotes(notes)
-        self._names = Listing(self.tree.fd)
-        # What stands under a name is checked and replaced under this lock: a decision of one server.
-        self.lock = threading.Lock()
-        self._staging = Staging(self, uploads, durable)
+        self._root = Root(root, durable=durable)
+        self._names = Listing(self._root.tree.fd)
+        self._staging = StagingFolder(self._root.uploads, durable=durable)
 
     def claim(self) -> None:
         """Be the one server of this directory, until closed. Raises `OSError` when there is another."""
@@ -98,37 +89,27 @@ class LocalStore:
         self._staging.sweep()
 
     def close(self) -> None:
-        """Let go of every directory handle."""
+        """Close every directory handle."""
         self._staging.close()
-        self.digests.close()
-        self.tree.close()
+        self._root.close()
 
     # -- published files
 
     def stat(self, name: str) -> FileStat:
         """See `FileStore`."""
-        fd, status = self._open(name)
+        fd, status = self._root.open(name)
         try:
-            return self.describe(name, status, fd)
+            return self._root.describe(name, status, fd)
         finally:
             os.close(fd)
 
     def open(self, name: str) -> LocalReader:
         """See `FileStore`; the reader has a descriptor."""
-        fd, status = self._open(name)
+        fd, status = self._root.open(name)
         try:
-            return LocalReader(fd, self.describe(name, status, fd), status)
+            return LocalReader(fd, self._root.describe(name, status, fd), status)
         except BaseException:
             os.close(fd)
-            raise
-
-    def _open(self, name: str) -> tuple[int, os.stat_result]:
-        """Open a file for reading. By a name that no file can have there is none: NO_SUCH_FILE says why."""
-        try:
-            return self.tree.open(name)
-        except problems.ProblemError as error:
-            if error.kind is problems.BAD_NAME:
-                raise problems.NO_SUCH_FILE(error.detail, **error.members) from None
             raise
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
@@ -153,7 +134,7 @@ class LocalStore:
         except FileNotFoundError:
             return None  # gone meanwhile
         if stat.S_ISREG(status.st_mode):
-            return self.describe(entry.name, status, listed=True)
+            return self._root.describe(entry.name, status, listed=True)
         if not stat.S_ISLNK(status.st_mode):
             return None
         try:
@@ -167,38 +148,38 @@ class LocalStore:
 
     def delete(self, name: str, expect: Precondition = ANYTHING) -> None:
         """See `FileStore`. Folders that are empty then go, too: names are all there is."""
-        with self.tree.parent(name) as (folder, last), self.lock:
-            found = self.found(name, folder, last)
+        with self._root.tree.parent(name) as (folder, last), self._root.lock:
+            found = self._root.current(name, folder, last)
             if found is None:
                 raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
             status, _ = found
-            expect.check(name, self.describe(name, status))
+            expect.check(name, self._root.describe(name, status))
             os.unlink(last, dir_fd=folder)
             os.fsync(folder)
-            self.digests.forget(status)
-        self.prune(name)
+            self._root.digests.forget(status)
+        self._root.prune(name)
 
     def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
         """See `FileStore`."""
         (names.check_reachable if removing else names.check)(name)
         try:
-            with self.tree.parent(name) as (folder, last):
-                found = self.found(name, folder, last)
+            with self._root.tree.parent(name) as (folder, last):
+                found = self._root.current(name, folder, last)
         except problems.ProblemError as error:
             if error.kind is problems.NO_SUCH_FILE:
                 return None
             raise
-        return None if found is None else self.describe(name, found[0])
+        return None if found is None else self._root.describe(name, found[0])
 
     # -- bytes in the making
 
     def create(self, id: str, info: bytes) -> LocalStaged:
         """See `FileStore`."""
-        return self._staging.create(id, info)
+        return staged.create(self._root, self._staging, id, info)
 
     def load(self, id: str) -> LocalStaged:
         """See `FileStore`."""
-        return self._staging.load(id)
+        return staged.load(self._root, self._staging, id)
 
     def staged(self) -> list[str]:
         """See `FileStore`."""
@@ -221,7 +202,7 @@ class LocalStore:
 
     @contextmanager
     def _own_folder(self) -> Iterator[int]:
-        fd = os.open(names.RESERVED, FOLDER, dir_fd=self.tree.fd)
+        fd = os.open(names.RESERVED, FOLDER, dir_fd=self._root.tree.fd)
         try:
             yield fd
         finally:
@@ -229,74 +210,5 @@ class LocalStore:
 
     def free_space(self) -> int | None:
         """Bytes that an unprivileged process may still write."""
-        fs = os.fstatvfs(self.tree.fd)
+        fs = os.fstatvfs(self._root.tree.fd)
         return fs.f_bavail * fs.f_frsize
-
-    # -- shared with staging
-
-    def describe(self, name: str, status: os.stat_result, fd: int | None = None, *, listed: bool = False) -> FileStat:
-        """A file's version: its ETag is its digest when that is known, else what a change by hand changes.
-
-        `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
-        """
-        sha256, claimed = self.digests.get(status, keep=not listed)
-        if claimed is not None:
-            at_once = _LISTED_AT_ONCE if listed else digest_index.AT_ONCE
-            sha256 = self._confirmed(name, status, claimed, fd, at_once)
-            claimed = claimed if sha256 is None and status.st_size > at_once else None
-        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, claimed)
-
-    def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
-        if fd is not None:
-            return self.digests.confirm(fd, status, sha256, at_once=at_once)
-        try:
-            opened, now = self.tree.open(name)
-        except problems.ProblemError:
-            return None
-        try:
-            same = digest_index.version(now) == digest_index.version(status)
-            return self.digests.confirm(opened, status, sha256, at_once=at_once) if same else None
-        finally:
-            os.close(opened)
-
-    def found(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
-        """What stands at a name that is about to be replaced or removed: its status, and whether it is a link.
-
-        Raises BAD_NAME for a folder, or what else is no file, and for a link to such a thing or out of the directory.
-        """
-        try:
-            own = os.stat(last, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if stat.S_ISLNK(own.st_mode):
-            try:
-                fd, status = self.tree.open(name)
-            except problems.ProblemError as error:
-                if error.kind is not problems.NO_SUCH_FILE:
-                    raise
-                return own, True  # it leads nowhere; replacing or removing it touches the link alone
-            os.close(fd)
-            return status, True
-        if not stat.S_ISREG(own.st_mode):
-            what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
-            raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
-        return own, False
-
-    @contextmanager
-    def target(self, name: str) -> Iterator[tuple[int, str]]:
-        """The folder that `name` belongs in, made if missing, and the last segment; nobody prunes it meanwhile."""
-        try:
-            with self.lock, self.tree.parent(name, create=True) as place:
-                yield place
-        except BaseException:
-            self.prune(name)  # folders that were made for it, and nothing came into
-            raise
-
-    def prune(self, name: str) -> None:
-        """Remove the folders on the way to `name` that are empty."""
-        while name := name.rpartition("/")[0]:
-            try:
-                with self.tree.parent(name) as (folder, last), self.lock:
-                    os.rmdir(last, dir_fd=folder)
-            except (OSError, problems.ProblemError):
-                return

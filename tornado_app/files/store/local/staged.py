@@ -15,24 +15,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from tornado_app import fault_points, problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import ANYTHING, FileStat, Piece, Precondition, StagedData
-from tornado_app.files.store.local import atomic_file, digest_index, directory, reserved_folder
-
-if TYPE_CHECKING:
-    from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.local import atomic_file, digest_index, directory
+from tornado_app.files.store.local.root import Root
+from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
 
 log = logging.getLogger("holdfast.files")
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _COPY = 1 << 30
 _PIECES = 64
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -56,163 +52,106 @@ class _Published(msgspec.Struct):
         return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
 
 
-class Staging:
-    """The directory of staged bytes, open as `fd`, which it takes over."""
+def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalStaged:
+    """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
+    check_id(id)
+    temporary = f".new-{id}"
+    try:
+        os.mkdir(temporary, 0o700, dir_fd=staging.fd)
+    except FileExistsError:
+        raise problems.CONFLICT(f"the upload {id!r} is being created by another request") from None
+    except OSError as error:
+        raise as_problem(error) from error
+    data = -1
+    try:
+        with staging.open(temporary) as folder:
+            fault_points.point("create.before-info")
+            # 0o666 and the umask: this inode becomes the published file.
+            data = os.open("data", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+            atomic_file.write(folder, "info", info, durable=staging.durable)
+        fault_points.point("create.before-rename")
+        os.rename(temporary, id, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
+        if staging.durable:
+            os.fsync(staging.fd)
+    except OSError as error:
+        if data >= 0:
+            os.close(data)
+        staging.remove(temporary)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise problems.CONFLICT(f"there is an upload {id!r} already") from None
+        raise as_problem(error) from error
+    fault_points.point("create.made")
+    return LocalStaged(root, staging, id, data, info, None)
 
-    def __init__(self, store: LocalStore, fd: int, durable: bool) -> None:
-        self.store = store
-        self.durable = durable
-        self.fd = fd
 
-    def close(self) -> None:
-        """Let go of the directory."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def claim(self) -> None:
-        """Lock the directory against other servers. Raises `OSError`."""
-        reserved_folder.claim(self.fd)
-
-    def ids(self) -> list[str]:
-        """Every id, in order."""
-        return sorted(name for name in os.listdir(self.fd) if _ID.fullmatch(name))
-
-    def sweep(self) -> None:
-        """Remove what a crash left half made or half removed."""
-        for name in os.listdir(self.fd):
-            if name.startswith((".new-", ".gone-")):
-                self.remove(name)
-
-    @contextmanager
-    def folder(self, name: str) -> Iterator[int]:
-        """A directory of `uploads`, open. Raises NO_SUCH_UPLOAD."""
+def load(root: Root, staging: StagingFolder, id: str) -> LocalStaged:
+    """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
+    check_id(id)
+    with staging.open(id) as folder:
+        info = atomic_file.read(folder, "info")
+        if info is None:
+            raise no_such_upload(id)
         try:
-            fd = os.open(name, directory.FOLDER, dir_fd=self.fd)
-        except (FileNotFoundError, NotADirectoryError):
-            raise no_such_upload(name) from None
+            data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            data = -1
         try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    def create(self, id: str, info: bytes) -> LocalStaged:
-        """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
-        _check_id(id)
-        temporary = f".new-{id}"
-        try:
-            os.mkdir(temporary, 0o700, dir_fd=self.fd)
-        except FileExistsError:
-            raise problems.CONFLICT(f"the upload {id!r} is being created by another request") from None
-        except OSError as error:
-            raise told(error) from error
-        data = -1
-        try:
-            with self.folder(temporary) as folder:
-                fault_points.point("create.before-info")
-                # 0o666 and the umask: this inode becomes the published file.
-                data = os.open("data", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
-                atomic_file.write(folder, "info", info, durable=self.durable)
-            fault_points.point("create.before-rename")
-            os.rename(temporary, id, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            if self.durable:
-                os.fsync(self.fd)
-        except OSError as error:
+            published = _recover(root, folder, data)
+            if published is None and data < 0:
+                raise no_such_upload(id)
+            if published is not None and data >= 0:
+                os.close(data)
+                data = -1
+            if data >= 0 and staging.durable:
+                os.fsync(data)  # its size is the offset that clients get, and may be in memory only
+            return LocalStaged(root, staging, id, data, info, published)
+        except BaseException:
             if data >= 0:
                 os.close(data)
-            self.remove(temporary)
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                raise problems.CONFLICT(f"there is an upload {id!r} already") from None
-            raise told(error) from error
-        fault_points.point("create.made")
-        return LocalStaged(self, id, data, info, None)
+            raise
 
-    def load(self, id: str) -> LocalStaged:
-        """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
-        _check_id(id)
-        with self.folder(id) as folder:
-            info = atomic_file.read(folder, "info")
-            if info is None:
-                raise no_such_upload(id)
-            try:
-                data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            except FileNotFoundError:
-                data = -1
-            try:
-                published = self._recover(folder, data)
-                if published is None and data < 0:
-                    raise no_such_upload(id)
-                if published is not None and data >= 0:
-                    os.close(data)
-                    data = -1
-                if data >= 0 and self.durable:
-                    os.fsync(data)  # its size will be told as the offset, and may be in memory only
-                return LocalStaged(self, id, data, info, published)
-            except BaseException:
-                if data >= 0:
-                    os.close(data)
-                raise
 
-    def _recover(self, folder: int, data: int) -> FileStat | None:
-        """Settle what was going on when the server died; the file that the bytes became, if they did."""
-        trial = atomic_file.read(folder, "trial")
-        if trial is not None:
-            if data >= 0:
-                os.ftruncate(data, min(int(trial), os.fstat(data).st_size))
-            atomic_file.remove(folder, "trial")
-        note = atomic_file.read(folder, "published")
-        if note is None:
-            return None
-        published = msgspec.json.decode(note, type=_Published)
-        if data >= 0 and not self.shows(published.name, data):
-            atomic_file.remove(folder, "published")  # it died before the rename
-            return None
-        atomic_file.remove(folder, "data")
-        return self._settle(published)
+def _recover(root: Root, folder: int, data: int) -> FileStat | None:
+    """Finish or undo what was going on when the server died; return the file that the bytes became, if they did."""
+    trial = atomic_file.read(folder, "trial")
+    if trial is not None:
+        if data >= 0:
+            os.ftruncate(data, min(int(trial), os.fstat(data).st_size))
+        atomic_file.remove(folder, "trial")
+    note = atomic_file.read(folder, "published")
+    if note is None:
+        return None
+    published = msgspec.json.decode(note, type=_Published)
+    if data >= 0 and not root.shows(published.name, data):
+        atomic_file.remove(folder, "published")  # it died before the rename
+        return None
+    atomic_file.remove(folder, "data")
+    return _published_before(root, published)
 
-    def _settle(self, published: _Published) -> FileStat:
-        """The file that bytes became before a crash; its digest may not have been noted any more."""
-        try:
-            with self.store.tree.parent(published.name) as (folder, last):
-                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
-        except (problems.ProblemError, FileNotFoundError):
-            return published.stat()
-        same = (published.inode, published.size, published.modified_ns)
-        if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
-            return published.stat()
-        if published.sha256 is not None:
-            self.store.digests.claim(status, published.sha256)
-        return published.stat(status)
 
-    def shows(self, name: str, data: int) -> bool:
-        """Whether `name` is these very bytes: a second link to them."""
-        own = os.fstat(data)
-        if own.st_nlink < 2:
-            return False
-        try:
-            with self.store.tree.parent(name) as (folder, last):
-                there = os.stat(last, dir_fd=folder, follow_symlinks=False)
-        except (problems.ProblemError, FileNotFoundError):
-            return False
-        return os.path.samestat(own, there)
-
-    def remove(self, name: str) -> None:
-        """Remove a directory of `uploads` and the files in it, as far as they are there."""
-        try:
-            with self.folder(name) as folder:
-                for entry in os.listdir(folder):
-                    atomic_file.remove(folder, entry)
-            os.rmdir(name, dir_fd=self.fd)
-        except (problems.ProblemError, FileNotFoundError):
-            return
+def _published_before(root: Root, published: _Published) -> FileStat:
+    """Return the file that bytes became before a crash; its digest may not have been recorded any more."""
+    try:
+        with root.tree.parent(published.name) as (folder, last):
+            status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+    except (problems.ProblemError, FileNotFoundError):
+        return published.stat()
+    same = (published.inode, published.size, published.modified_ns)
+    if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
+        return published.stat()
+    if published.sha256 is not None:
+        root.digests.claim(status, published.sha256)
+    return published.stat(status)
 
 
 class LocalStaged:
     """`StagedData`, `Joins` and `GrowsInView` on a local disk. It holds one descriptor at most, that of the bytes."""
 
-    def __init__(self, staging: Staging, id: str, data: int, info: bytes, published: FileStat | None) -> None:
+    def __init__(
+        self, root: Root, staging: StagingFolder, id: str, data: int, info: bytes, published: FileStat | None
+    ) -> None:
+        self._root = root
         self._staging = staging
-        self._store = staging.store
         self._fd = data
         self.id = id
         self.info = info
@@ -226,19 +165,19 @@ class LocalStaged:
     @property
     def _data(self) -> int:
         if self._fd < 0:
-            with self._staging.folder(self.id) as folder:
+            with self._staging.open(self.id) as folder:
                 self._fd = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         return self._fd
 
     def set_info(self, info: bytes) -> None:
         """See `StagedData`."""
-        with self._staging.folder(self.id) as folder, _telling():
+        with self._staging.open(self.id) as folder, _disk_errors_as_problems():
             atomic_file.write(folder, "info", info, durable=self._staging.durable)
         self.info = info
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
-        with _telling():
+        with _disk_errors_as_problems():
             left = [piece for piece in pieces if piece]
             at = 0
             while at < len(left):
@@ -253,14 +192,14 @@ class LocalStaged:
 
     def guard(self) -> None:
         """See `StagedData`."""
-        with self._staging.folder(self.id) as folder, _telling():
+        with self._staging.open(self.id) as folder, _disk_errors_as_problems():
             atomic_file.write(folder, "trial", str(self.offset).encode(), durable=self._staging.durable)
         fault_points.point("append.guarded")
 
     def settle(self) -> None:
         """See `StagedData`."""
         fault_points.point("append.before-settle")
-        with self._staging.folder(self.id) as folder:
+        with self._staging.open(self.id) as folder:
             atomic_file.remove(folder, "trial")
             if self._staging.durable:
                 os.fsync(folder)  # a mark that came back after a power cut would take back what was acknowledged
@@ -285,15 +224,15 @@ class LocalStaged:
     def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
         """See `StagedData`. Whoever sees the file sees its digest, which is noted with the ctime that it ends with."""
         names.check(name)
-        with _telling():
+        with _disk_errors_as_problems():
             os.fsync(self._data)
             status = os.fstat(self._data)
             etag = sha256 or digest_index.etag(status)
             note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256, status.st_ino)
-            with self._staging.folder(self.id) as own:
+            with self._staging.open(self.id) as own:
                 atomic_file.write(own, "published", msgspec.json.encode(note), durable=True)
                 if sha256 is not None:
-                    self._store.digests.settle(status, sha256)
+                    self._root.digests.begin_publication(status, sha256)
                 try:
                     folder = self._place(name, own, expect)
                     try:
@@ -304,9 +243,9 @@ class LocalStaged:
                     atomic_file.remove(own, "data")
                     status = os.fstat(self._data)
                     if sha256 is not None:
-                        self._store.digests.put(status, sha256)
+                        self._root.digests.put(status, sha256)
                 finally:
-                    self._store.digests.unsettle(status)
+                    self._root.digests.end_publication(status)
         self.close()  # nobody writes to a published file
         self.published = note.stat(status)
         return self.published
@@ -314,9 +253,9 @@ class LocalStaged:
     def _place(self, name: str, own: int, expect: Precondition) -> int:
         """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
         try:
-            with self._store.target(name) as (folder, last):
+            with self._root.target(name) as (folder, last):
                 # Another may have taken the name from bytes that had grown in view.
-                grown = self._staging.shows(name, self._data)
+                grown = self._root.shows(name, self._data)
                 replaced = None if grown else self._expected(name, folder, last, expect)
                 fault_points.point("publish.before-rename")
                 placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
@@ -327,7 +266,7 @@ class LocalStaged:
                     os.close(placed)
                     raise
                 if replaced is not None:
-                    self._store.digests.forget(replaced)
+                    self._root.digests.forget(replaced)
                 return placed
         except BaseException:
             atomic_file.remove(own, "published")
@@ -335,8 +274,8 @@ class LocalStaged:
 
     def _expected(self, name: str, folder: int, last: str, expect: Precondition) -> os.stat_result | None:
         """What is about to be replaced, after checking that it may be."""
-        found = self._store.found(name, folder, last)
-        expect.check(name, None if found is None else self._store.describe(name, found[0]))
+        found = self._root.current(name, folder, last)
+        expect.check(name, None if found is None else self._root.describe(name, found[0]))
         return None if found is None or found[1] else found[0]
 
     def _move(self, name: str, own: int, folder: int, last: str, expect: Precondition) -> None:
@@ -354,34 +293,34 @@ class LocalStaged:
 
     def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
         """See `GrowsInView`: a second link to the same inode."""
-        if self._staging.shows(name, self._data):
+        if self._root.shows(name, self._data):
             return
-        with _telling(), self._staging.folder(self.id) as own:
+        with _disk_errors_as_problems(), self._staging.open(self.id) as own:
             atomic_file.remove(own, "view")
             os.link("data", "view", src_dir_fd=own, dst_dir_fd=own)
-            with self._store.target(name) as (folder, last):
+            with self._root.target(name) as (folder, last):
                 replaced = self._expected(name, folder, last, expect)
                 fault_points.point("expose.before-rename")
                 os.rename("view", last, src_dir_fd=own, dst_dir_fd=folder)
                 if replaced is not None:
-                    self._store.digests.forget(replaced)
+                    self._root.digests.forget(replaced)
 
     def withdraw(self, name: str) -> None:
         """See `GrowsInView`."""
         try:
-            with self._store.tree.parent(name) as (folder, last), self._store.lock:
-                if not self._staging.shows(name, self._data):
+            with self._root.tree.parent(name) as (folder, last), self._root.lock:
+                if not self._root.shows(name, self._data):
                     return
                 os.unlink(last, dir_fd=folder)
         except problems.ProblemError:
             return  # there is no such folder any more
-        self._store.prune(name)
+        self._root.prune(name)
 
     def join(self, parts: Sequence[StagedData]) -> None:
         """See `Joins`: the file system copies, by reference where it can."""
         start = self.offset
         try:
-            with _telling():
+            with _disk_errors_as_problems():
                 for part in parts:
                     if not isinstance(part, LocalStaged):
                         raise TypeError(f"{part!r} is of another store")
@@ -436,25 +375,15 @@ class LocalStaged:
             os.close(data)
 
 
-def no_such_upload(id: str) -> problems.ProblemError:
-    """There is none, or it has expired."""
-    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
-
-
-def _check_id(id: str) -> None:
-    if not _ID.fullmatch(id):
-        raise no_such_upload(id)
-
-
 @contextmanager
-def _telling() -> Iterator[None]:
-    """A full disk is a refusal that callers can read, not a bug."""
+def _disk_errors_as_problems() -> Iterator[None]:
+    """Raise NO_SPACE in place of an `OSError` that means a full disk."""
     try:
         yield
     except OSError as error:
-        raise told(error) from error
+        raise as_problem(error) from error
 
 
-def told(error: OSError) -> BaseException:
-    """NO_SPACE for a full disk, the error itself for any other."""
+def as_problem(error: OSError) -> BaseException:
+    """Return NO_SPACE for a full disk, the error itself for any other."""
     return directory.no_space() if directory.is_full(error) else error

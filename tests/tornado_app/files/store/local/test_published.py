@@ -16,7 +16,9 @@ from tests.support.servers import wait_until
 from tests.support.store_conformance import StoreConformance, content, put, sha256
 from tornado_app import problems
 from tornado_app.files.store.interface import ABSENT, FileStore, Precondition
-from tornado_app.files.store.local import digest_index, published
+from tornado_app.files.store.local import digest_index
+from tornado_app.files.store.local import root as root_module
+from tornado_app.files.store.local.digest_index import DigestIndex
 from tornado_app.files.store.local.published import LocalStore
 
 
@@ -198,13 +200,13 @@ class TestByHand:
         self, root: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(digest_index, "AT_ONCE", 3)
-        monkeypatch.setattr(published, "_LISTED_AT_ONCE", 3)
+        monkeypatch.setattr(root_module, "LISTED_AT_ONCE", 3)
         for name in ("same", "edited"):
             put(store, name, b"12345")
         same, edited = store.stat("same"), store.stat("edited")
         go_on = threading.Event()
-        check = store.digests._check
-        monkeypatch.setattr(store.digests, "_check", lambda *args: (go_on.wait(60), check(*args))[1])
+        verify = DigestIndex.verify
+        monkeypatch.setattr(DigestIndex, "verify", lambda *args: (go_on.wait(60), verify(*args))[1])
         (root / "same").chmod(0o600)
         edit(root / "edited")
         for name, before in (("same", same), ("edited", edited)):

@@ -1,0 +1,134 @@
+"""The open files directory: its handle, the lock on its names, and what stands under a name.
+
+Published files and staged bytes both stand on it; it knows neither.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tornado_app import problems
+from tornado_app.files.store.interface import FileStat
+from tornado_app.files.store.local import digest_index, reserved_folder
+from tornado_app.files.store.local.digest_index import DigestIndex
+from tornado_app.files.store.local.directory import DirectoryTree
+
+LISTED_AT_ONCE = 64 << 10
+"""Most bytes of one file that are read to confirm its digest for a listing."""
+
+
+class Root:
+    """The files directory, opened once: names resolve below it, and change under its lock.
+
+    `uploads` is a descriptor of the folder of staged bytes; whoever takes it closes it.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
+        self.durable = durable
+        self.tree = DirectoryTree(path)
+        try:
+            self.uploads, digests = reserved_folder.open_folders(self.tree.fd, durable=durable)
+        except BaseException:
+            self.tree.close()
+            raise
+        self.digests = DigestIndex(digests)
+        # What stands under a name is checked and replaced under this lock: a decision of one server.
+        self.lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the directory's handles."""
+        self.digests.close()
+        self.tree.close()
+
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a file for reading. Raises NO_SUCH_FILE, which says why, also for a name that no file can have."""
+        try:
+            return self.tree.open(name)
+        except problems.ProblemError as error:
+            if error.kind is problems.BAD_NAME:
+                raise problems.NO_SUCH_FILE(error.detail, **error.members) from None
+            raise
+
+    def describe(self, name: str, status: os.stat_result, fd: int | None = None, *, listed: bool = False) -> FileStat:
+        """Return a file's version: its ETag is its digest when that is known, else made of inode, size and times.
+
+        `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
+        """
+        sha256, claimed = self.digests.get(status, keep=not listed)
+        if claimed is not None:
+            at_once = LISTED_AT_ONCE if listed else digest_index.AT_ONCE
+            sha256 = self._confirmed(name, status, claimed, fd, at_once)
+            claimed = claimed if sha256 is None and status.st_size > at_once else None
+        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, claimed)
+
+    def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
+        if fd is not None:
+            return self.digests.confirm(fd, status, sha256, at_once=at_once)
+        try:
+            opened, now = self.tree.open(name)
+        except problems.ProblemError:
+            return None
+        try:
+            same = digest_index.version(now) == digest_index.version(status)
+            return self.digests.confirm(opened, status, sha256, at_once=at_once) if same else None
+        finally:
+            os.close(opened)
+
+    def current(self, name: str, folder: int, last: str) -> tuple[os.stat_result, bool] | None:
+        """Return the status of the file that is about to be replaced or removed, and whether the name is a link.
+
+        Raises BAD_NAME for a folder or a special file, and for a link to one of these or out of the directory.
+        """
+        try:
+            own = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(own.st_mode):
+            try:
+                fd, status = self.tree.open(name)
+            except problems.ProblemError as error:
+                if error.kind is not problems.NO_SUCH_FILE:
+                    raise
+                return own, True  # it leads nowhere; replacing or removing it touches the link alone
+            os.close(fd)
+            return status, True
+        if not stat.S_ISREG(own.st_mode):
+            what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
+            raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+        return own, False
+
+    def shows(self, name: str, data: int) -> bool:
+        """Return whether `name` is a second link to the open file `data`."""
+        own = os.fstat(data)
+        if own.st_nlink < 2:
+            return False
+        try:
+            with self.tree.parent(name) as (folder, last):
+                there = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except (problems.ProblemError, FileNotFoundError):
+            return False
+        return os.path.samestat(own, there)
+
+    @contextmanager
+    def target(self, name: str) -> Iterator[tuple[int, str]]:
+        """Hold the folder that `name` belongs in, made if missing, and the last segment; the lock is held meanwhile."""
+        try:
+            with self.lock, self.tree.parent(name, create=True) as place:
+                yield place
+        except BaseException:
+            self.prune(name)  # folders that were made for it, and nothing came into
+            raise
+
+    def prune(self, name: str) -> None:
+        """Remove the folders on the way to `name` that are empty."""
+        while name := name.rpartition("/")[0]:
+            try:
+                with self.tree.parent(name) as (folder, last), self.lock:
+                    os.rmdir(last, dir_fd=folder)
+            except (OSError, problems.ProblemError):
+                return
