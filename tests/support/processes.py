@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from holdfast.wire import Process, StartRequest, State
 from tests.support.servers import PATIENCE
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.workspace import LocalWorkspace
+from tornado_app.files.workspace import Workspace
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.settings import Settings
@@ -53,7 +53,7 @@ async def start_in(engine: Engine, place: str, id: str, **options: Any) -> Proce
 def engine_on(settings: Settings, registry: Registry) -> Engine:
     """An engine with a store of its own, not open yet; `shut` closes both."""
     store = LocalStore(settings.files_dir)
-    engine = Engine(settings, registry, LocalWorkspace(settings.files_dir, store))
+    engine = Engine(settings, registry, Workspace(store))
     _stores[engine] = store
     return engine
 

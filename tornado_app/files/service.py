@@ -14,7 +14,7 @@ from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.workspace import LocalWorkspace
+from tornado_app.files.workspace import Workspace
 from tornado_app.settings import Settings, SettingsError
 
 P = ParamSpec("P")
@@ -72,9 +72,9 @@ class FileService:
         """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
         return self._executor.run(function, *args, **kwargs)
 
-    def workspace(self) -> LocalWorkspace:
-        """The files as work sees them; safe in worker threads."""
-        return LocalWorkspace(self.settings.files_dir, self.store, reserve=self.settings.reserve_space)
+    def workspace(self) -> Workspace:
+        """Return the files as work gets them; safe in worker threads."""
+        return Workspace(self.store, reserve=self.settings.reserve_space)
 
     def _emit(self, event: Event) -> None:
         if self.on_event is not None:

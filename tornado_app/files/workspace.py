@@ -5,53 +5,82 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Collection
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
 from holdfast.work import WorkError
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import FileReader, FileStore, StagedData
-from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.interface import FileReader, FileStore, HasDescription, StagedData, StoreDescription
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PREFIX = "work-"
 PIECE = 1 << 20
-_LOOK = 8 << 20  # bytes that are written between looks at the free space, or less where little is left
+_CHECK_EVERY = 8 << 20  # bytes that are written between checks of the free space, or less where little is left
 
 
 class _Info(msgspec.Struct):
-    """What is kept beside bytes that work stages."""
+    """Record that is stored beside bytes that work stages."""
 
     key: str
     name: str
 
 
-class LocalWorkspace:
-    """`holdfast.work.FilesForWork` on a files directory; needs nothing else, so a child process can make its own.
+@dataclass(frozen=True, slots=True)
+class WorkspaceDescription:
+    """Description of a workspace, which can be pickled; a child process opens a workspace of its own from it."""
+
+    store: StoreDescription
+    owner: str = ""
+    reserve: int = 0
+
+
+def open_workspace(description: WorkspaceDescription) -> Workspace:
+    """Open the store that is described, in this process, and return the workspace on it. Blocks."""
+    return Workspace(description.store.open(), description.owner, description.reserve)
+
+
+class Workspace:
+    """`holdfast.work.FilesForWork` on a file store; safe in several threads.
 
     What is staged belongs to `owner`, letters and digits that stand for one process.
     """
 
-    def __init__(self, files_dir: Path, store: FileStore | None = None, owner: str = "", reserve: int = 0) -> None:
-        """`reserve` bytes of the disk stay free."""
-        self._files_dir = files_dir
-        self._store = store or LocalStore(files_dir)
+    def __init__(self, store: FileStore, owner: str = "", reserve: int = 0) -> None:
+        """`reserve` bytes of the store's space stay free."""
+        self._store = store
         self._owner = owner
         self._reserve = reserve
 
-    def of(self, owner: str) -> LocalWorkspace:
-        """The same files for another owner."""
-        return LocalWorkspace(self._files_dir, self._store, owner, self._reserve)
+    def of(self, owner: str) -> Workspace:
+        """Return the same files for another owner."""
+        return Workspace(self._store, owner, self._reserve)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled for a child process, which opens the directory for itself."""
-        return LocalWorkspace, (self._files_dir, None, self._owner, self._reserve)
+    def description(self) -> WorkspaceDescription:
+        """Return the description that a child process opens. Raises BAD_PARAMETERS when no other process can."""
+        if not isinstance(self._store, HasDescription):
+            raise problems.BAD_PARAMETERS(
+                "place 'process' can't be used with --store memory, because other processes can't read those files; "
+                "use place 'thread', or start the server with --store local",
+                field="place",
+            )
+        return WorkspaceDescription(self._store.description(), self._owner, self._reserve)
+
+    def __reduce__(self) -> tuple[Callable[[WorkspaceDescription], Workspace], tuple[WorkspaceDescription]]:
+        """Pickle the description alone: a child process opens the store for itself."""
+        return open_workspace, (self.description(),)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules that a child process needs to open it."""
+        if not isinstance(self._store, HasDescription):
+            return (__name__,)
+        return __name__, type(self._store.description()).__module__
 
     def list(self, prefix: str = "") -> list[str]:
         """See `FilesForWork`."""
@@ -85,22 +114,22 @@ class LocalWorkspace:
         return WorkFile(self._store, name, staged, self._reserve)
 
     def owners(self) -> set[str]:
-        """Those who have staged something."""
+        """Return the owners who have staged something."""
         return {owner for id in self._store.staged() if (owner := _owner(id))}
 
     def drop(self, owners: Collection[str]) -> None:
-        """Remove what those have staged; what was published stays."""
+        """Discard the staged bytes of these owners; what was published stays."""
         for id in self._store.staged():
             if _owner(id) in owners:
                 try:
                     self._store.load(id).discard()
                 except problems.ProblemError as error:
-                    if error.kind is not problems.NO_SUCH_UPLOAD:  # nothing is left of it
+                    if error.kind is not problems.NO_SUCH_UPLOAD:  # it is gone already
                         raise
 
 
 def _owner(id: str) -> str:
-    """Whose work staged that; "" for an upload."""
+    """Return the owner in the id of staged bytes; "" for an upload."""
     return id.removeprefix(PREFIX).partition("-")[0] if id.startswith(PREFIX) else ""
 
 
@@ -114,13 +143,13 @@ class WorkFile:
     def __init__(self, store: FileStore, name: str, staged: StagedData, reserve: int = 0) -> None:
         self._store = store
         self._reserve = reserve
-        self._unlooked = 0  # bytes that may be written before the next look
+        self._unchecked = 0  # bytes that may be written before the next check
         self._name = name
         self._staged = staged
         self._sha256 = hashlib.sha256() if staged.offset == 0 else None
 
     def __del__(self) -> None:
-        # Work that is stopped lets go of it without a word, as of any file object.
+        # Work that is stopped may drop it without closing it, as any file object.
         self._staged.close()
 
     def tell(self) -> int:
@@ -143,12 +172,12 @@ class WorkFile:
                 f"{self._name} needs {size} bytes more, and {free} are free, of which {self._reserve} stay so "
                 "(--reserve-space); make room, then resume"
             )
-        self._unlooked = _LOOK if free is None else min(_LOOK, (free - size - self._reserve) // 2)
+        self._unchecked = _CHECK_EVERY if free is None else min(_CHECK_EVERY, (free - size - self._reserve) // 2)
 
     def write(self, data: bytes) -> int:
         """See `StagedFile`."""
-        self._unlooked -= len(data)
-        if self._unlooked < 0:
+        self._unchecked -= len(data)
+        if self._unchecked < 0:
             self.reserve(len(data))
         self._unpublish(self.tell())
         self._staged.write([data])
@@ -183,7 +212,7 @@ class WorkFile:
         return sha256
 
     def _unpublish(self, size: int) -> None:
-        """Go on from what was published already: its first `size` bytes are staged again."""
+        """Stage the first `size` bytes of the published file again, to append to them."""
         published = self._staged.published
         if published is None:
             return

@@ -171,6 +171,8 @@ class Engine:
             raise problems.BAD_PARAMETERS(
                 f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
             )
+        if place == "process":
+            self._services.files.description()  # raises where no other process can open the files
         _check_options(request)
         params = validate(work, request.params, self._services.setting, strict=strict)
         size = len(msgspec.json.encode(params))

@@ -21,7 +21,19 @@ _AT_ONCE = 16
 
 
 class WorkspaceSource(FilesForWork, Protocol):
-    """Files of which each process gets a view: what it stages is its own."""
+    """Files of which each process gets a view: what it stages is its own.
+
+    Pickled, it is a description that a child process opens for itself; see `description`.
+    """
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules that a child process needs to open the files."""
+        ...
+
+    def description(self) -> object:
+        """Return the picklable description. Raises BAD_PARAMETERS when no other process can open the files."""
+        ...
 
     def of(self, owner: str) -> WorkspaceSource:
         """The same files for a process. `owner` stands for it alone, in every journal."""

@@ -16,7 +16,7 @@ from holdfast.work import FilesForWork
 from tests.support.store_conformance import put
 from tornado_app import problems
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.workspace import LocalWorkspace, WorkFile
+from tornado_app.files.workspace import WorkFile, Workspace, open_workspace
 
 
 @pytest.fixture
@@ -28,13 +28,22 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 
 @pytest.fixture
 def files(store: LocalStore, tmp_path: Path) -> FilesForWork:
-    return LocalWorkspace(tmp_path, store)
+    return Workspace(store)
 
 
-def test_it_can_be_made_from_the_directory_alone_and_travels_to_a_child(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pickled", ["the description", "the workspace"])
+def test_another_process_opens_it_from_its_description(store: LocalStore, tmp_path: Path, pickled: str) -> None:
     (tmp_path / "a").write_text("abc")
-    files = pickle.loads(pickle.dumps(LocalWorkspace(tmp_path)))
-    assert files.list() == ["a"]
+    files = Workspace(store, reserve=7).of("me")
+    if pickled == "the description":
+        again = open_workspace(pickle.loads(pickle.dumps(files.description())))
+    else:
+        again = pickle.loads(pickle.dumps(files))
+    assert again.list() == ["a"]
+    assert again.description() == files.description()
+    again.stage("b", "key").write(b"staged")
+    assert (again.owners(), files.stage("b", "key").tell()) == ({"me"}, 6)
+    assert files.modules == ("tornado_app.files.workspace", "tornado_app.files.store.local.published")
 
 
 def test_names_sizes_and_contents(files: FilesForWork, store: LocalStore) -> None:
@@ -77,14 +86,14 @@ def test_a_staged_file_is_invisible_until_it_is_published(files: FilesForWork, t
 
 
 def test_another_attempt_goes_on_under_the_same_key(tmp_path: Path) -> None:
-    first = LocalWorkspace(tmp_path).stage("out", "key")
+    first = Workspace(LocalStore(tmp_path)).stage("out", "key")
     first.write(b"0123456789")
-    again = LocalWorkspace(tmp_path).stage("out", "key")
+    again = Workspace(LocalStore(tmp_path)).stage("out", "key")
     assert again.tell() == 10
     again.truncate(4)
     again.write(b"x")
     assert again.publish() == hashlib.sha256(b"0123x").hexdigest()
-    other = LocalWorkspace(tmp_path).stage("out", "other key")
+    other = Workspace(LocalStore(tmp_path)).stage("out", "other key")
     assert other.tell() == 0
 
 
@@ -108,10 +117,10 @@ class TestAfterPublishing:
 
     @pytest.fixture
     def again(self, tmp_path: Path) -> Callable[[], WorkFile]:
-        staged = LocalWorkspace(tmp_path).stage("out", "key")
+        staged = Workspace(LocalStore(tmp_path)).stage("out", "key")
         staged.write(b"0123456789")
         staged.publish()
-        return lambda: LocalWorkspace(tmp_path).stage("out", "key")
+        return lambda: Workspace(LocalStore(tmp_path)).stage("out", "key")
 
     def test_publishing_again_gives_the_same_digest(self, again: Callable[[], WorkFile]) -> None:
         staged = again()
@@ -169,7 +178,7 @@ def test_many_threads_read_and_stage_at_once(files: FilesForWork) -> None:
     assert len(files.list()) == 8
 
 
-def test_what_work_drops_keeps_no_descriptor(files: LocalWorkspace, tmp_path: Path) -> None:
+def test_what_work_drops_keeps_no_descriptor(files: Workspace, tmp_path: Path) -> None:
     def opened() -> list[str]:
         links = [Path("/proc/self/fd", number) for number in os.listdir("/proc/self/fd")]
         return [

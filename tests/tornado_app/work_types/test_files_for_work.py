@@ -12,7 +12,7 @@ import pytest
 from holdfast.work import FilesForWork, WorkError
 from holdfast.work.testing import MemoryFiles
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.workspace import LocalWorkspace
+from tornado_app.files.workspace import Workspace
 
 Make = Callable[[], FilesForWork]
 
@@ -22,7 +22,7 @@ def again(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """The same files, as a later attempt (of a server that was started anew) sees them."""
     (tmp_path / "files").mkdir()
     memory = MemoryFiles()
-    return lambda: memory if request.param == "test kit" else LocalWorkspace(tmp_path / "files")
+    return lambda: memory if request.param == "test kit" else Workspace(LocalStore(tmp_path / "files"))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_more_than_is_there_can_not_be_cut_to(files: FilesForWork) -> None:
 
 def test_what_the_disk_keeps_free_stays_free(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
-    files = LocalWorkspace(tmp_path / "files", reserve=1 << 60)
+    files = Workspace(LocalStore(tmp_path / "files"), reserve=1 << 60)
     for write in (lambda: files.stage("f", "key").write(b"x"), lambda: files.stage("f", "key").reserve(0)):
         with pytest.raises(WorkError, match=r"f needs \d bytes more, .* \(--reserve-space\); make room, then resume"):
             write()
@@ -131,7 +131,7 @@ def test_the_free_space_is_looked_at_again_while_it_is_written(tmp_path: Path) -
         return free
 
     store.free_space = space  # type: ignore[method-assign]
-    staged = LocalWorkspace(tmp_path / "files", store, reserve=50 << 20).stage("f", "key")
+    staged = Workspace(store, reserve=50 << 20).stage("f", "key")
 
     def write() -> None:
         for _ in range(1000):

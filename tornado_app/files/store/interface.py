@@ -246,3 +246,20 @@ class FileStore(Protocol):
     def free_space(self) -> int | None:
         """Bytes that could still be written; None when there is no telling."""
         ...
+
+
+class StoreDescription(Protocol):
+    """Small value that can be pickled, from which another process opens the same store."""
+
+    def open(self) -> FileStore:
+        """Open the store for published files and staged bytes; it is not `start`ed. Blocks."""
+        ...
+
+
+@runtime_checkable
+class HasDescription(Protocol):
+    """Optional power of a `FileStore`: other processes can open it, such as those that work runs in."""
+
+    def description(self) -> StoreDescription:
+        """Return what to hand to the other process."""
+        ...

@@ -48,7 +48,7 @@ class ProcessPlace:
         self._module_of = module_of
         self._context = multiprocessing.get_context("forkserver")
         # The first of them lets it find the last ones.
-        preloaded = [imports.__name__, child.__name__, type(files).__module__]
+        preloaded = [imports.__name__, child.__name__, *files.modules]
         self._context.set_forkserver_preload([*preloaded, *map(imports.module_name, settings.import_)])
         # One thread starts children: the fork server is asked by one at a time, and the loop never waits for it.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")

@@ -19,7 +19,8 @@ from tests.support import work
 from tests.support.processes import eventually, makes_progress, reaches, shut, start
 from tests.tornado_app.processes.conftest import Make
 from tornado_app import problems
-from tornado_app.files.workspace import LocalWorkspace
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.workspace import Workspace
 from tornado_app.problems import ProblemError
 from tornado_app.processes.journal import pages, transitions
 from tornado_app.processes.registry import Registry
@@ -296,7 +297,7 @@ Staged = Callable[[], list[Path]]
 async def test_nothing_of_what_it_staged_is_left_when_it_has_succeeded(
     engine: Engine, settings: Settings, staged: Staged, place: str
 ) -> None:
-    LocalWorkspace(settings.files_dir, owner="another").stage("x", "key").write(b"of another journal")
+    Workspace(LocalStore(settings.files_dir), owner="another").stage("x", "key").write(b"of another journal")
     await start(engine, "p", "manifest", place=place)
     await reaches(engine, "p", State.SUCCEEDED)
     await eventually(lambda: len(staged()) == 1)

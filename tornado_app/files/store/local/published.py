@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def _nature(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_mode, status.st_uid, status.st_gid, status.st_nlink
 
 
+@dataclass(frozen=True, slots=True)
+class LocalStoreDescription:
+    """`StoreDescription` of a local store: its directory, as an absolute path."""
+
+    path: str
+    durable: bool
+
+    def open(self) -> LocalStore:
+        """See `StoreDescription`."""
+        return LocalStore(Path(self.path), durable=self.durable)
+
+
 class LocalStore:
     """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
 
@@ -92,6 +105,10 @@ class LocalStore:
         """Close every directory handle."""
         self._staging.close()
         self._root.close()
+
+    def description(self) -> LocalStoreDescription:
+        """See `HasDescription`."""
+        return LocalStoreDescription(self._root.tree.real, self._root.durable)
 
     # -- published files
 
