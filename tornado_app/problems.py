@@ -39,6 +39,10 @@ class ProblemError(Exception):
         self.members = members
         self.headers = headers
 
+    def with_headers(self, headers: dict[str, str], kind: Kind | None = None) -> ProblemError:
+        """Return the same error with more headers before its own, and perhaps of another kind."""
+        return ProblemError(kind or self.kind, self.detail, self.members, {**headers, **self.headers})
+
     def body(self, status: int | None = None) -> dict[str, Any]:
         """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500)."""
         return {

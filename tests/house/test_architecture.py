@@ -44,6 +44,15 @@ def test_protocols_do_no_io_and_know_no_tornado() -> None:
 
 
 @pytest.mark.slow
+def test_upload_protocols_know_no_tornado() -> None:
+    """Nor does anything that they use: they are values in and values out."""
+    code = "import sys, tornado_app.handlers.uploads.choice; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "msgspec" in loaded
+    assert "tornado" not in loaded
+
+
+@pytest.mark.slow
 def test_a_server_that_starts_loads_no_http_client() -> None:
     """It would take a third of a second more, and only some work needs one."""
     code = (

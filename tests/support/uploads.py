@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 from tests.support.servers import PATIENCE
+from tornado_app.handlers.uploads.messages import Receiver, Response
+from tornado_app.handlers.uploads.protocol import UploadProtocol
 
 TUS = {"Tus-Resumable": "1.0.0"}
 OCTETS = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -73,3 +75,31 @@ class Raw:
     def close(self) -> None:
         """Cut it."""
         self.writer.close()
+
+
+async def receive(protocol: UploadProtocol, receiver: Receiver, body: bytes) -> None:
+    """Give a body to where a protocol wants it, as the handler does."""
+    writer = receiver.writer
+    if writer is None and receiver.form is not None:
+        body = receiver.form.feed(body)
+        writer = await protocol.begin_file(receiver.form.file_name or "")
+    assert writer is not None
+    room = writer.write(body)
+    if room is not None:
+        await room
+
+
+async def create(protocol: UploadProtocol, body: bytes = b"") -> Response:
+    """Answer a POST."""
+    receiver = await protocol.begin_creation()
+    if body:
+        await receive(protocol, receiver, body)
+    return await protocol.created()
+
+
+async def append(protocol: UploadProtocol, id: str, body: bytes = b"") -> Response:
+    """Answer a PATCH."""
+    receiver = await protocol.begin_append(id)
+    if body:
+        await receive(protocol, receiver, body)
+    return await protocol.appended()

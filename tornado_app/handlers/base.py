@@ -214,14 +214,8 @@ class BaseHandler(RequestHandler):
         return query.read(type, self.query_texts())
 
     def query_texts(self) -> dict[str, list[str]]:
-        """Every query argument by name. Raises BAD_PARAMETERS for what is not UTF-8."""
-        given = {}
-        for name, values in self.request.query_arguments.items():
-            try:
-                given[name.encode("latin-1").decode()] = [value.decode() for value in values]
-            except UnicodeError:
-                raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
-        return given
+        """Return every query argument by name. Raises BAD_PARAMETERS for what is not UTF-8."""
+        return query.texts(self.request.query_arguments)
 
     # -- answering
 

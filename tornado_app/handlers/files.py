@@ -19,6 +19,7 @@ from tornado_app.files import metrics
 from tornado_app.files.published_files import FileAnswer, PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
 from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.forms import file_field
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import conditionals, content_disposition, dates, digests, media_types, resumable_uploads
@@ -284,7 +285,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
     async def begin(self) -> None:
         self._check_whole()
         self.check_encoding()
-        form = self.form_of()
+        form = file_field(self.request.headers, self.origin)
         self._put = await self.services.files.published.put(
             self.path_kwargs["name"],
             self.request.headers,

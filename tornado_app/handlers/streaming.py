@@ -12,8 +12,6 @@ from tornado_app import problems
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.base import AppServices
 from tornado_app.handlers.bodies import BodyHandler
-from tornado_app.protocols import parameters
-from tornado_app.protocols.forms import multipart
 from tornado_app.protocols.forms.decoder import BodyError, Decoder
 from tornado_app.protocols.forms.multipart import FileField
 
@@ -69,31 +67,17 @@ class StreamingHandler(BodyHandler):
                 headers={"Accept-Encoding": "identity"},
             )
 
-    def form_of(self) -> FileField | None:
-        """Return the reader of the body when it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
-        kind = self.request.headers.get("Content-Type", "")
-        if parameters.media_type(kind) != multipart.MEDIA_TYPE:
-            return None
-        for field in ("Content-Digest", "Repr-Digest"):
-            if field in self.request.headers:
-                raise problems.UNSUPPORTED_MEDIA_TYPE(
-                    f"{field} is of the file, and the body is a form around it; send the bytes themselves: "
-                    f"curl -T PATH {self.request.protocol}://{self.request.host}/v1/files/NAME"
-                )
-        try:
-            return FileField(multipart.boundary(kind))
-        except BodyError as error:
-            raise problems.UNSUPPORTED_MEDIA_TYPE(
-                f"{error}; curl -F file=@PATH {self.request.protocol}://{self.request.host}/v1/uploads sends such a "
-                f"form, curl -T PATH {self.request.protocol}://{self.request.host}/v1/files/NAME the bytes themselves"
-            ) from None
+    @property
+    def origin(self) -> str:
+        """Return the scheme and authority that the client used."""
+        return f"{self.request.protocol}://{self.request.host}"
 
     def is_lost(self) -> bool:
         """Whether the client has gone."""
         return self.lost
 
     def on_release_requested(self) -> None:
-        """End the connection: a newer request writes now."""
+        """End the connection, because a newer request writes to the same upload."""
         self._end("newer request")
 
     def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:

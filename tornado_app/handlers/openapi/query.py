@@ -43,6 +43,17 @@ def parameters(type: Any) -> dict[str, Parameter]:
     return found
 
 
+def texts(arguments: Mapping[str, Sequence[bytes]]) -> dict[str, list[str]]:
+    """Return every argument as text, by name. Raises BAD_PARAMETERS for bytes that are not UTF-8."""
+    given = {}
+    for name, values in arguments.items():
+        try:
+            given[name.encode("latin-1").decode()] = [value.decode() for value in values]
+        except UnicodeError:
+            raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
+    return given
+
+
 def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
     """The query as a struct. A struct with `forbid_unknown_fields` refuses what it has no field for.
 

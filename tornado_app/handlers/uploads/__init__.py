@@ -1,4 +1,5 @@
-"""`/v1/uploads`: one handler and the upload protocols that it speaks, chosen by the request's own headers.
+"""`/v1/uploads`: one handler, and the upload protocols whose responses it writes.
 
-Uses `files.uploads` and `protocols`. Begin reading in `handler.py`, then `protocol.py`.
+The handler alone knows Tornado. The protocols use `files.uploads` and `protocols`; they get a request and return a
+response as values (`messages.py`). Begin reading in `protocol.py`, then `tus.py`; `choice.py` chooses by the headers.
 """

@@ -1,10 +1,8 @@
-"""`/v1/uploads`: uploads by tus 1.0.0 and by the IETF draft, told apart by their own headers, and plain ones."""
+"""`/v1/uploads`: writes what the protocol of each request answers: tus 1.0.0, the IETF draft, or a single request."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -12,19 +10,20 @@ from tornado.web import stream_request_body
 
 from holdfast.wire import FileInfo, UploadInfo, UploadPage
 from tornado_app import problems
-from tornado_app.files.uploads.upload import Upload
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
+from tornado_app.handlers.uploads import choice
 from tornado_app.handlers.uploads.ietf import ResumableUpload
+from tornado_app.handlers.uploads.messages import CreationQuery, Receiver, Response, UploadRequest, forwarded_prefix
 from tornado_app.handlers.uploads.protocol import UploadProtocol
-from tornado_app.handlers.uploads.single_request import SingleRequest
-from tornado_app.handlers.uploads.tus import Tus
 from tornado_app.problems import ProblemError
-from tornado_app.protocols import parameters, resumable_uploads, tus
+from tornado_app.protocols import resumable_uploads, tus
 
 if TYPE_CHECKING:
     from tornado_app.handlers.base import AppServices
+
+P = TypeVar("P", bound=UploadProtocol)
 
 UploadId = Annotated[str, Meta(description="The last part of the upload's `Location`.")]
 
@@ -33,13 +32,6 @@ _ANSWERED = (
     *("Upload-Complete", "Upload-Limit", "Tus-Resumable"),
 )
 _DIGESTS = ("Content-Digest", "Repr-Digest")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
-
-
-class CreationQuery(msgspec.Struct):
-    """How an upload is created."""
-
-    overwrite: Annotated[bool, Meta(description="Whether a published file of this name may be replaced.")] = False
 
 
 class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,7 +42,7 @@ class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _UploadsHandler(StreamingHandler):
-    """What the collection and one upload share: which dialect is spoken, and where things are."""
+    """What the collection and one upload share: the protocol of the request, and writing its responses."""
 
     EXPOSED = (
         *("Location", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
@@ -64,48 +56,42 @@ class _UploadsHandler(StreamingHandler):
         "X-Request-ID",
     )
 
-    _is_in_place_of_head = False
-
     def initialize(self, services: AppServices) -> None:
         super().initialize(services)
-        self.dialect: UploadProtocol = self._dialect()
+        request = self.request
+        chosen = choice.choose(request.method or "", request.headers, self.SUPPORTED_METHODS)
+        request.method = chosen.method
+        self._replaces_head = chosen.replaces_head
+        self.protocol = self._speak(chosen.protocol)
+
+    def _speak(self, protocol: type[P]) -> P:
+        settings, request = self.services.settings, self.request
+        message = UploadRequest(
+            method=request.method or "",
+            headers=request.headers,
+            version=request.version,
+            arguments=request.query_arguments,
+            content_length=self.body_size,
+            origin=self.origin,
+            path_prefix=forwarded_prefix(request.headers) if settings.trust_proxy else "",
+            client=self.client if request.method == "POST" else "",
+            is_lost=self.is_lost,
+            on_release_requested=self.on_release_requested,
+        )
+        return protocol(message, self.services.files.uploads, settings.max_upload_size)
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
-        self.clear_header("Content-Type")  # most answers have no content
-        if self._is_tus:
+        self.clear_header("Content-Type")  # most responses have no content
+        if choice.is_tus(self.request.method or "", self.request.headers):
             self.set_header("Tus-Resumable", tus.VERSION)
-
-    @property
-    def _is_tus(self) -> bool:
-        headers = self.request.headers
-        kind = parameters.media_type(headers.get("Content-Type", ""))
-        if "Tus-Resumable" in headers or kind == tus.MEDIA_TYPE or self.request.method == "OPTIONS":
-            return True
-        return self.request.method == "POST" and any(name in headers for name in tus.CREATING)
-
-    def _dialect(self) -> UploadProtocol:
-        headers = self.request.headers
-        if self._is_tus:
-            override = headers.get("X-HTTP-Method-Override", "").upper()
-            if override in self.SUPPORTED_METHODS and self.request.method != "HEAD":  # its answer can't have content
-                self._is_in_place_of_head = override == "HEAD"
-                self.request.method = override
-            return Tus(self)
-        if (
-            "Upload-Complete" in headers  # even one that says nothing: it never makes a file
-            or resumable_uploads.is_partial_upload(headers.get("Content-Type", ""))
-            or self.request.method != "POST"
-        ):
-            return ResumableUpload(self)
-        return SingleRequest(self)
 
     def compute_etag(self) -> None:
         """An upload has no entity tag."""
 
     def render_problem(self, problem: ProblemError) -> bytes:
-        body = super().render_problem(self.dialect.problem(problem))
-        return b"" if self._is_in_place_of_head else body  # Tornado sends none, and the connection waits for it
+        body = super().render_problem(self.protocol.problem(problem))
+        return b"" if self._replaces_head else body  # Tornado sends none, and the connection would wait for it
 
     def options(self, *args: str, **kwargs: str) -> None:
         super().options(*args, **kwargs)
@@ -118,29 +104,29 @@ class _UploadsHandler(StreamingHandler):
         if "Upload-Complete" not in self.request.headers:
             self.set_header("Upload-Limit", resumable_uploads.limits(settings.max_upload_size, settings.upload_expiry))
 
-    # -- where things are
+    # -- for the protocol
 
-    @property
-    def _prefix(self) -> str:
-        """The path under which a proxy of our own forwards to us."""
-        prefix = self.request.headers.get("X-Forwarded-Prefix", "").rstrip("/")
-        return prefix if self.services.settings.trust_proxy and _PREFIX.fullmatch(prefix) else ""
+    def receive(self, receiver: Receiver) -> None:
+        """Send the interim responses, and let the body go where the protocol wants it."""
+        for response in receiver.interim:
+            self._send_interim(response)
+        self.writer, self.form = receiver.writer, receiver.form
+        if receiver.writer is not None and receiver.has_progress:
+            receiver.writer.on_progress = self._on_progress
 
-    def location_of(self, upload: Upload) -> str:
-        """The URL of an upload, as an absolute path."""
-        return f"{self._prefix}/v1/uploads/{upload.id}"
+    def send(self, response: Response) -> None:
+        """Write a response and finish."""
+        self.set_status(response.status)
+        for name, value in response.headers.items():
+            self.set_header(name, value)
+        self.finish(response.body or None)
 
-    def location_of_file(self, name: str) -> str:
-        """The URL of a published file, as an absolute path."""
-        return f"{self._prefix}/v1/files/{quote(name)}"
+    def _on_progress(self, offset: int) -> None:
+        response = self.protocol.progress(offset)
+        if response is not None:
+            self._send_interim(response)
 
-    @property
-    def overwrites(self) -> bool:
-        """`?overwrite=true`: a file of this name may be replaced. Raises BAD_PARAMETERS."""
-        return self.query_as(CreationQuery).overwrite
-
-    def interim(self, response: bytes) -> None:
-        """Send an informational response, before the answer has begun."""
+    def _send_interim(self, response: bytes) -> None:
         stream = getattr(self.request.connection, "stream", None)
         if stream is not None and not stream.closed() and not self._headers_written:
             stream.write(response)
@@ -153,10 +139,10 @@ class UploadsHandler(_UploadsHandler):
     async def begin(self) -> None:
         if self.request.method == "POST":
             self.check_encoding()
-            self.writer = await self.dialect.begin_creation()
+            self.receive(await self.protocol.begin_creation())
 
     async def begin_file(self, name: str) -> Writer:
-        return await self.dialect.begin_file(name)
+        return await self.protocol.begin_file(name)
 
     @operation(
         "create_upload",
@@ -191,7 +177,7 @@ class UploadsHandler(_UploadsHandler):
         """
         if not self.refused:
             await self.body_ended()
-            await self.dialect.created()
+            self.send(await self.protocol.created())
 
     @operation("list_uploads", UploadPage)
     async def get(self, query: UploadsQuery) -> None:
@@ -206,7 +192,7 @@ class UploadHandler(_UploadsHandler):
     async def begin(self) -> None:
         if self.request.method == "PATCH":
             self.check_encoding()
-            self.writer = await self.dialect.begin_append(self.path_kwargs["id"])
+            self.receive(await self.protocol.begin_append(self.path_kwargs["id"]))
 
     @operation(
         "append",
@@ -240,7 +226,7 @@ class UploadHandler(_UploadsHandler):
         """Append at `Upload-Offset`. What has arrived stays, even if the connection breaks."""
         if not self.refused:
             await self.body_ended()
-            await self.dialect.appended()
+            self.send(await self.protocol.appended())
 
     @operation(
         "upload_head",
@@ -253,7 +239,7 @@ class UploadHandler(_UploadsHandler):
     )
     async def head(self, id: UploadId) -> None:
         """Tell where an upload stands: 200 by tus, 204 by the IETF draft. An older request for it lets go."""
-        await self.dialect.head(id)
+        self.send(await self.protocol.head(id))
 
     @operation("get_upload", UploadInfo, problems.NO_SUCH_UPLOAD, problems.GONE, problems.BROKEN)
     async def get(self, id: UploadId) -> None:
@@ -263,7 +249,8 @@ class UploadHandler(_UploadsHandler):
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
             await uploads.request_release(upload, self.is_lost)
         if upload.writer is None:  # else the offset is not one to go on from
-            ResumableUpload(self).describe(upload)
+            for name, value in self._speak(ResumableUpload).state(upload).items():
+                self.set_header(name, value)
         self.answer(uploads.info(upload))
 
     @operation(
@@ -276,4 +263,4 @@ class UploadHandler(_UploadsHandler):
     )
     async def delete(self, id: UploadId) -> None:
         """Give up an upload; of a finished one only what is known of it goes, never the published file."""
-        await self.dialect.delete(id)
+        self.send(await self.protocol.delete(id))

@@ -9,6 +9,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.files.uploads.writer import Writer
+from tornado_app.handlers.uploads.messages import Receiver, Response
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.protocols import resumable_uploads
@@ -17,7 +18,7 @@ from tornado_app.protocols.resumable_uploads import Fields
 _PROGRESS_BYTES = 1 << 20
 _PROGRESS_S = 1.0
 
-_WORDED: dict[Kind, Kind] = {
+_KINDS: dict[Kind, Kind] = {
     problems.OFFSET_MISMATCH: problems.MISMATCHING_OFFSET,
     problems.CHECKSUM_MISMATCH: problems.DIGEST_MISMATCH,
 }
@@ -26,11 +27,13 @@ _WORDED: dict[Kind, Kind] = {
 class ResumableUpload(UploadProtocol):
     """Creation, offset retrieval, append and cancellation (sections 4.2 to 4.5)."""
 
-    _replayed = False
+    _is_replay = False
+    _reported = 0
+    _reported_at = 0.0
 
-    async def begin_creation(self) -> Writer:
+    async def begin_creation(self) -> Receiver:
         self.fields = Fields.read(self.headers)
-        if self.handler.form_of() is not None:
+        if self.request.form() is not None:
             raise problems.UNSUPPORTED_MEDIA_TYPE(
                 "the body is a form, and a resumable upload is of the bytes of the file; send those, "
                 "or the form without Upload-Complete"
@@ -38,24 +41,20 @@ class ResumableUpload(UploadProtocol):
         length = self._length(0, None)
         self.uploads.check_length(length)
         check = self.content_check()
-        self.upload = await self.uploads.create(self.record("draft", length=length), client=self.handler.client)
-        location = self.handler.location_of(self.upload)
-        self._interim({"Location": location, "Upload-Limit": self._limits(self.upload)})
-        writer = await self._begin(self.upload, 0)
-        writer.check = check
-        return writer
+        self.upload = await self.uploads.create(self.record("draft", length=length), client=self.request.client)
+        location = self.request.location_of(self.upload)
+        interim = self._interim({"Location": location, "Upload-Limit": self._limits(self.upload)})
+        self.writer = await self._write(self.upload, 0)
+        self.writer.check = check
+        return self._receiver(() if interim is None else (interim,))
 
-    async def created(self) -> None:
+    async def created(self) -> Response:
         upload = await self._finish()
         if upload.complete:
-            self._completed(upload)
-            return
-        self.handler.set_header("Location", self.handler.location_of(upload))
-        self._describe_open(upload)
-        self.handler.set_status(201)
-        self.handler.finish()
+            return self._completed(upload)
+        return Response(201, {"Location": self.request.location_of(upload)} | self._incomplete(upload))
 
-    async def begin_append(self, id: str) -> Writer | None:
+    async def begin_append(self, id: str) -> Receiver:
         kind = self.headers.get("Content-Type", "")
         if not resumable_uploads.is_partial_upload(kind):
             raise problems.UNSUPPORTED_MEDIA_TYPE(
@@ -68,12 +67,12 @@ class ResumableUpload(UploadProtocol):
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "draft":
             raise problems.CONFLICT(f"the upload {id!r} was not created by this protocol; go on with it as it began")
-        writer = await self._begin(upload, fields.offset)
+        writer = await self._write(upload, fields.offset)
         try:  # the offset is right: now to what else the headers say
             writer.check = self.content_check()
             if upload.complete:
                 self._check_replay()
-                self._replayed = True
+                self._is_replay = True
             else:
                 length = self._length(fields.offset, upload.record.length)
                 if length is not None:
@@ -81,88 +80,94 @@ class ResumableUpload(UploadProtocol):
         except BaseException:
             writer.release()
             raise
-        return writer
+        self.writer = writer
+        return self._receiver()
 
-    async def appended(self) -> None:
+    async def appended(self) -> Response:
         upload = await self._finish()
-        if upload.complete:
-            self._completed(upload)
-            return
-        self._describe_open(upload)
-        self.handler.set_status(204)
-        self.handler.finish()
+        return self._completed(upload) if upload.complete else Response(204, self._incomplete(upload))
 
-    async def head(self, id: str) -> None:
+    async def head(self, id: str) -> Response:
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.request_release(upload, self.handler.is_lost)
-        self.describe(upload)
-        self.handler.set_status(204)
-        self.handler.finish()
+        await self.uploads.request_release(upload, self.request.is_lost)
+        return Response(204, self.state(upload))
 
-    def describe(self, upload: Upload) -> None:
-        """What an offset retrieval tells (section 4.3.2)."""
-        handler = self.handler
-        handler.set_header("Upload-Offset", upload.offset)
-        handler.set_header("Upload-Complete", resumable_uploads.boolean(upload.complete))
-        handler.set_header("Upload-Limit", self._limits(upload))
+    def state(self, upload: Upload) -> dict[str, str]:
+        """Return the header fields of an offset retrieval (section 4.3.2)."""
+        headers = {
+            "Upload-Offset": str(upload.offset),
+            "Upload-Complete": resumable_uploads.boolean(upload.complete),
+            "Upload-Limit": self._limits(upload),
+        }
         if upload.record.length is not None:
-            handler.set_header("Upload-Length", upload.record.length)
+            headers["Upload-Length"] = str(upload.record.length)
+        return headers
+
+    def progress(self, offset: int) -> bytes | None:
+        """Return a 104 with the durable offset about every MiB or second, so that the client may drop those bytes."""
+        now = time.monotonic()
+        if self.writer is not None and self.writer.check is not None:
+            return None  # a failed check takes the bytes back
+        if offset - self._reported < _PROGRESS_BYTES and now - self._reported_at < _PROGRESS_S:
+            return None
+        self._reported, self._reported_at = offset, now
+        return self._interim({"Upload-Offset": str(offset)})
 
     def problem(self, problem: ProblemError) -> ProblemError:
-        """With where the upload stands, and never complete: what is refused did not complete it."""
-        handler = self.handler
-        handler.set_header("Upload-Complete", resumable_uploads.boolean(False))
+        """Add where the upload stands. It is never complete: a refused request does not complete it."""
+        headers = {"Upload-Complete": resumable_uploads.boolean(False)}
         upload = self.upload
         if upload is not None and not (upload.removed or upload.broken):
-            handler.set_header("Upload-Offset", upload.offset)
-            if handler.request.method == "POST":
-                handler.set_header("Location", handler.location_of(upload))
+            headers["Upload-Offset"] = str(upload.offset)
+            if self.request.method == "POST":
+                headers["Location"] = self.request.location_of(upload)
         if problem.kind is problems.TOO_LARGE:
-            handler.set_header("Upload-Limit", resumable_uploads.limits(handler.services.settings.max_upload_size))
-        kind = _WORDED.get(problem.kind)
-        return problem if kind is None else kind(problem.detail, headers=problem.headers, **problem.members)
+            headers["Upload-Limit"] = resumable_uploads.limits(self.max_size)
+        return problem.with_headers(headers, kind=_KINDS.get(problem.kind))
 
     # -- steps
 
-    async def _begin(self, upload: Upload, offset: int) -> Writer:
-        writer = await self.uploads.write(
-            upload, offset, self.handler.on_release_requested, is_lost=self.handler.is_lost
-        )
-        if not self.uploads.durable:  # else what came may still go: not to be told
-            self._told, self._told_at = offset, time.monotonic()
-            writer.on_progress = self._progress
+    async def _write(self, upload: Upload, offset: int) -> Writer:
+        request = self.request
+        writer = await self.uploads.write(upload, offset, request.on_release_requested, is_lost=request.is_lost)
+        self._reported, self._reported_at = offset, time.monotonic()
         return writer
+
+    def _receiver(self, interim: tuple[bytes, ...] = ()) -> Receiver:
+        """Return where the body goes. With `--durable` bytes are safe only at the end, so no progress is reported."""
+        return Receiver(self.writer, interim=interim, has_progress=not self.uploads.durable)
 
     async def _finish(self) -> Upload:
         """Only a true Upload-Complete completes an upload, even one that has every byte."""
-        writer = cast(Writer, self.handler.writer)
-        return await self.uploads.finish(writer, last=bool(self.fields.complete) and not self._replayed)
+        is_last = bool(self.fields.complete) and not self._is_replay
+        return await self.uploads.finish(cast(Writer, self.writer), last=is_last)
 
-    def _completed(self, upload: Upload) -> None:
-        self.handler.set_header("Upload-Complete", resumable_uploads.boolean(True))
-        self.handler.set_header("Upload-Offset", upload.offset)
-        self.answer_file(cast(FileStat, upload.published))
+    def _completed(self, upload: Upload) -> Response:
+        headers = {"Upload-Complete": resumable_uploads.boolean(True), "Upload-Offset": str(upload.offset)}
+        return self.file_response(cast(FileStat, upload.published), headers)
 
-    def _describe_open(self, upload: Upload) -> None:
-        self.handler.set_header("Upload-Offset", upload.offset)
-        self.handler.set_header("Upload-Complete", resumable_uploads.boolean(False))
-        self.handler.set_header("Upload-Limit", self._limits(upload))
+    def _incomplete(self, upload: Upload) -> dict[str, str]:
+        return {
+            "Upload-Offset": str(upload.offset),
+            "Upload-Complete": resumable_uploads.boolean(False),
+            "Upload-Limit": self._limits(upload),
+        }
 
     def _check_replay(self) -> None:
-        """To a completed upload nothing is appended; a client that lost the last answer may ask for it again."""
-        if not self.fields.complete or self.handler.body_size != 0:
+        """Nothing is appended to a complete upload; a client that lost the last answer may ask for it again."""
+        if not self.fields.complete or self.request.has_content:
             raise problems.CONFLICT("the upload is complete: nothing can be appended to it")
 
     def _length(self, offset: int, recorded: int | None) -> int | None:
-        """The length that the request indicates, or None. Raises INCONSISTENT_LENGTH."""
-        lengths = self.fields.lengths(offset, self.handler.body_size)
+        """Return the length that the request indicates, or None. Raises INCONSISTENT_LENGTH."""
+        size = self.request.content_length
+        lengths = self.fields.lengths(offset, size)
         known = lengths if recorded is None else lengths | {recorded}
         if len(known) > 1:
             raise problems.INCONSISTENT_LENGTH(
                 f"the upload can't be {' and '.join(map(str, sorted(known)))} bytes long at once", bytes_read=offset
             )
         length = next(iter(known), None)
-        size = self.handler.body_size
         if length is not None and size is not None and offset + size > length:
             raise problems.INCONSISTENT_LENGTH(
                 f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
@@ -172,20 +177,10 @@ class ResumableUpload(UploadProtocol):
         return length
 
     def _limits(self, upload: Upload) -> str:
-        age = self.uploads.expires(upload) - time.time()
-        return resumable_uploads.limits(self.handler.services.settings.max_upload_size, age)
+        return resumable_uploads.limits(self.max_size, self.uploads.expires(upload) - time.time())
 
-    def _progress(self, offset: int) -> None:
-        """Tell how far it is, now and then: the sender may let go of what is down."""
-        now = time.monotonic()
-        if self.handler.writer is not None and self.handler.writer.check is not None:
-            return  # what came may still go
-        if offset - self._told >= _PROGRESS_BYTES or now - self._told_at >= _PROGRESS_S:
-            self._told, self._told_at = offset, now
-            self._interim({"Upload-Offset": str(offset)})
-
-    def _interim(self, fields: dict[str, str]) -> None:
-        if self.fields.complete is not None and resumable_uploads.takes_interim(
-            self.handler.request.version, self.headers
-        ):
-            self.handler.interim(resumable_uploads.interim(fields))
+    def _interim(self, headers: dict[str, str]) -> bytes | None:
+        """Return a 104 response; None for a client that does not take it."""
+        if self.fields.complete is None or not resumable_uploads.takes_interim(self.request.version, self.headers):
+            return None
+        return resumable_uploads.interim(headers)

@@ -1,10 +1,13 @@
-"""What speaks of uploads to a client: one class a protocol, on the same service."""
+"""Interface of the upload protocols: each translates requests to the upload service, and its results to responses."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from tornado_app import problems
 from tornado_app.files.published_files import info
@@ -13,64 +16,72 @@ from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
+from tornado_app.handlers.uploads.messages import Receiver, Response, UploadRequest
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import conditionals, content_disposition, digests
 
-if TYPE_CHECKING:
-    from tornado_app.handlers.uploads.handler import _UploadsHandler
-
 
 class UploadProtocol(ABC):
-    """Translates the requests on uploads for one handler. A refusal is raised."""
+    """One request as a protocol understands it. The handler calls, in this order, what its method needs:
 
-    def __init__(self, handler: _UploadsHandler) -> None:
-        self.handler = handler
-        self.headers = handler.request.headers
+    - POST: `begin_creation`, for a form `begin_file`, then `created` once the body has ended.
+    - PATCH: `begin_append`, then `appended` once the body has ended.
+    - HEAD: `head`. DELETE: `delete`.
+
+    Each of them raises `ProblemError` to refuse; the handler answers with what `problem` makes of it.
+    """
+
+    def __init__(self, request: UploadRequest, uploads: Uploads, max_size: int = 0) -> None:
+        """`max_size` is the largest upload that the server takes; 0 for no limit."""
+        self.request = request
+        self.headers = request.headers
+        self.uploads = uploads
+        self.max_size = max_size
         self.upload: Upload | None = None
-
-    @property
-    def uploads(self) -> Uploads:
-        """The service."""
-        return self.handler.services.files.uploads
+        self.writer: Writer | None = None
 
     @abstractmethod
-    async def begin_creation(self) -> Writer | None:
-        """A POST has come, its body has not: the new upload's writer, if the body is for it."""
+    async def begin_creation(self) -> Receiver:
+        """Decide on a POST by its headers, before its body is read."""
 
     @abstractmethod
-    async def created(self) -> None:
-        """Finish what the POST brought, and answer."""
+    async def created(self) -> Response:
+        """Finish what the POST brought."""
 
     async def begin_file(self, name: str) -> Writer:
-        """The file of a form has begun, which has this name there."""
+        """Return the writer for the file of a form, which has this name there."""
         raise NotImplementedError
 
     @abstractmethod
-    async def begin_append(self, id: str) -> Writer | None:
-        """A PATCH has come, its body has not."""
+    async def begin_append(self, id: str) -> Receiver:
+        """Decide on a PATCH by its headers, before its body is read."""
 
     @abstractmethod
-    async def appended(self) -> None:
-        """Finish what the PATCH brought, and answer."""
+    async def appended(self) -> Response:
+        """Finish what the PATCH brought."""
 
     @abstractmethod
-    async def head(self, id: str) -> None:
-        """Where the upload stands."""
+    async def head(self, id: str) -> Response:
+        """Return where the upload stands, once no other request writes to it."""
 
-    async def delete(self, id: str) -> None:
+    async def delete(self, id: str) -> Response:
         """Forget an upload; the file that it became stays."""
         await self.uploads.cancel(self.uploads.get(id, broken=True))
-        self.handler.set_status(204)
+        return Response(204)
+
+    def progress(self, offset: int) -> bytes | None:
+        """Return an interim response once the bytes before `offset` are durable, or None."""
+        return None
 
     def problem(self, problem: ProblemError) -> ProblemError:
-        """A refusal as this protocol words it."""
+        """Return a refusal in the terms of this protocol, with its headers."""
         return problem
 
-    # -- what the dialects share
+    # -- for the protocols
 
     def check_fits(self, offset: int, length: int | None) -> None:
-        """Refuse a body that says it goes past the end, before it comes. Raises BAD_BODY, TOO_LARGE."""
-        size = self.handler.body_size
+        """Refuse a body that would go past the end, before it is read. Raises BAD_BODY, TOO_LARGE."""
+        size = self.request.content_length
         if length is not None and size is not None and offset + size > length:
             raise problems.BAD_BODY(
                 f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
@@ -79,7 +90,7 @@ class UploadProtocol(ABC):
         self.uploads.check_length(offset + (size or 0))
 
     def record(self, kind: Any, **fields: Any) -> UploadRecord:
-        """A record of an upload whose name comes from Content-Disposition and whose digests from Repr-Digest."""
+        """Return a record of an upload named by Content-Disposition, with the digests of Repr-Digest."""
         disposition = self.headers.get("Content-Disposition")
         name = None if disposition is None else content_disposition.file_name(disposition)
         if disposition is not None and name is None and "filename" in disposition.lower():
@@ -88,13 +99,13 @@ class UploadProtocol(ABC):
             kind,
             name or "",
             time.time(),
-            overwrite=self.handler.overwrites,
+            overwrite=self.request.overwrite,
             digests=self.digests("Repr-Digest"),
             **fields,
         )
 
     def digests(self, field: str) -> dict[str, bytes]:
-        """The digests in a field of RFC 9530. Raises BAD_REQUEST."""
+        """Return the digests in a field of RFC 9530. Raises BAD_REQUEST."""
         value = self.headers.get(field)
         found = {} if value is None else digests.read(value)
         if found is None:
@@ -104,15 +115,15 @@ class UploadProtocol(ABC):
         return found
 
     def content_check(self) -> DigestCheck | None:
-        """A check by Content-Digest, if the request has one."""
+        """Return a check of the body by Content-Digest, if the request has one. Raises BAD_REQUEST."""
         found = self.digests("Content-Digest")
         return DigestCheck({digests.HASHLIB[name]: digest for name, digest in found.items()}) if found else None
 
-    def answer_file(self, stat: FileStat) -> None:
-        """The upload has become a file: 201, with the file as JSON."""
-        handler = self.handler
-        handler.set_header("Location", handler.location_of_file(stat.name))
-        handler.set_header("ETag", conditionals.quoted(stat.etag))
+    def file_response(self, stat: FileStat, headers: Mapping[str, str] | None = None) -> Response:
+        """Return a 201 with the published file as JSON; its headers follow `headers`."""
+        headers = {**(headers or {}), "Location": self.request.location_of_file(stat.name)}
+        headers["ETag"] = conditionals.quoted(stat.etag)
         if stat.sha256 is not None:
-            handler.set_header("Repr-Digest", digests.write("sha-256", bytes.fromhex(stat.sha256)))
-        handler.answer(info(stat), 201)
+            headers["Repr-Digest"] = digests.write("sha-256", bytes.fromhex(stat.sha256))
+        headers["Content-Type"] = "application/json"
+        return Response(201, headers, msgspec.json.encode(info(stat)))

@@ -11,6 +11,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import Piece
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
+from tornado_app.handlers.uploads.messages import Receiver, Response
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import dates, tus
@@ -46,13 +47,13 @@ class ChecksumCheck:
 class Tus(UploadProtocol):
     """Every extension but checksum-trailer."""
 
-    async def begin_creation(self) -> Writer | None:
+    async def begin_creation(self) -> Receiver:
         self._check_version()
         concat = self.headers.get("Upload-Concat")
         parts = self._parts(concat)
         length = self._length(is_final=parts is not None and concat is not None)
-        handler = self.handler
-        if handler.has_body:
+        request = self.request
+        if request.has_content:
             self._check_media_type()
             if parts is not None:
                 raise problems.BAD_REQUEST("a final upload is made of its parts: its creation has no content")
@@ -62,14 +63,15 @@ class Tus(UploadProtocol):
         if parts is not None:
             self.uploads.concatenation.check(parts)
         self.upload = await self._create(record)
-        if parts is not None or not (handler.has_body or length == 0):
-            return None
-        return await self.uploads.write(self.upload, 0, handler.on_release_requested, check)
+        if parts is not None or not (request.has_content or length == 0):
+            return Receiver()
+        self.writer = await self.uploads.write(self.upload, 0, request.on_release_requested, check)
+        return Receiver(self.writer)
 
     async def _create(self, record: UploadRecord) -> Upload:
-        """A new upload; or, when the answer to a creation from parts was lost, the one that it made."""
+        """Create an upload; if the answer to a creation from parts was lost, return the upload that it made."""
         try:
-            return await self.uploads.create(record, client=self.handler.client)
+            return await self.uploads.create(record, client=self.request.client)
         except ProblemError as error:
             made = None
             if error.kind is problems.FILE_EXISTS:
@@ -78,25 +80,23 @@ class Tus(UploadProtocol):
                 raise
             return made
 
-    async def created(self) -> None:
+    async def created(self) -> Response:
         upload = cast(Upload, self.upload)
-        handler = self.handler
-        if handler.writer is not None:
+        headers = {}
+        if self.writer is not None:
             try:
-                await self.uploads.finish(handler.writer)
+                await self.uploads.finish(self.writer)
             except ProblemError as error:
                 if upload.broken or (error.kind is problems.CHECKSUM_MISMATCH and upload.offset == 0):
                     await self.uploads.cancel_quietly(upload)
                 raise
-            handler.set_header("Upload-Offset", upload.offset)
+            headers["Upload-Offset"] = str(upload.offset)
         elif upload.record.parts and not upload.complete:
             await self.uploads.concatenation.begin(upload)
-        handler.set_status(201)
-        handler.set_header("Location", handler.location_of(upload))
-        self._expires(upload)
-        handler.finish()
+        headers["Location"] = self.request.location_of(upload)
+        return Response(201, headers | self._expires(upload))
 
-    async def begin_append(self, id: str) -> Writer:
+    async def begin_append(self, id: str) -> Receiver:
         self._check_version()
         self._check_media_type()
         offset = self._count("Upload-Offset")
@@ -105,9 +105,8 @@ class Tus(UploadProtocol):
             raise problems.CONFLICT(f"the upload {id!r} was not created by tus; go on with it as it began")
         if upload.record.concat.startswith("final"):
             raise problems.FORBIDDEN("a final upload is made of its parts; it takes no content")
-        writer = await self.uploads.write(
-            upload, offset, self.handler.on_release_requested, is_lost=self.handler.is_lost
-        )
+        request = self.request
+        writer = await self.uploads.write(upload, offset, request.on_release_requested, is_lost=request.is_lost)
         try:  # the offset is right: now to what else the headers say
             writer.check = self._check()
             length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
@@ -117,62 +116,55 @@ class Tus(UploadProtocol):
         except BaseException:
             writer.release()
             raise
-        return writer
+        self.writer = writer
+        return Receiver(writer)
 
-    async def appended(self) -> None:
-        upload = await self.uploads.finish(cast(Writer, self.handler.writer))
-        self.handler.set_status(204)
-        self.handler.set_header("Upload-Offset", upload.offset)
-        self._expires(upload)
-        self.handler.finish()
+    async def appended(self) -> Response:
+        upload = await self.uploads.finish(cast(Writer, self.writer))
+        return Response(204, {"Upload-Offset": str(upload.offset)} | self._expires(upload))
 
-    async def head(self, id: str) -> None:
+    async def head(self, id: str) -> Response:
         self._check_version()
         self.upload = upload = self.uploads.get(id)
-        await self.uploads.request_release(upload, self.handler.is_lost)
-        self._describe(upload)
-        self.handler.finish()
+        await self.uploads.request_release(upload, self.request.is_lost)
+        return Response(200, self._state(upload))
 
-    async def delete(self, id: str) -> None:
+    async def delete(self, id: str) -> Response:
         self._check_version()
-        await super().delete(id)
+        return await super().delete(id)
 
     def problem(self, problem: ProblemError) -> ProblemError:
         upload = self.upload
-        if (
-            upload is not None
-            and not (upload.removed or upload.broken)
-            and problem.kind is not problems.OFFSET_MISMATCH
-        ):
-            # A client that got no answer to its creation may still go on with what it brought.
-            self.handler.set_header("Upload-Offset", upload.offset)
-            if self.handler.request.method == "POST":
-                self.handler.set_header("Location", self.handler.location_of(upload))
-        return problem
+        if upload is None or upload.removed or upload.broken or problem.kind is problems.OFFSET_MISMATCH:
+            return problem
+        # A client that got no answer to its creation may still go on with what it brought.
+        headers = {"Upload-Offset": str(upload.offset)}
+        if self.request.method == "POST":
+            headers["Location"] = self.request.location_of(upload)
+        return problem.with_headers(headers)
 
-    def _describe(self, upload: Upload) -> None:
-        record, handler = upload.record, self.handler
+    def _state(self, upload: Upload) -> dict[str, str]:
+        record, headers = upload.record, {}
         length = record.length
         if record.parts and length is None:
             length = self.uploads.concatenation.length(record.parts)
         else:
-            handler.set_header("Upload-Offset", upload.offset)
+            headers["Upload-Offset"] = str(upload.offset)
         if length is not None:
-            handler.set_header("Upload-Length", length)
+            headers["Upload-Length"] = str(length)
         elif not record.parts:
-            handler.set_header("Upload-Defer-Length", "1")
+            headers["Upload-Defer-Length"] = "1"
         if record.metadata:
-            handler.set_header("Upload-Metadata", record.metadata)
+            headers["Upload-Metadata"] = record.metadata
         if record.concat:
-            handler.set_header("Upload-Concat", record.concat)
-        self._expires(upload)
+            headers["Upload-Concat"] = record.concat
+        return headers | self._expires(upload)
 
-    def _expires(self, upload: Upload) -> None:
-        """An upload that is complete will not go on: it has nothing to expire."""
-        if not upload.complete:
-            self.handler.set_header("Upload-Expires", dates.write(self.uploads.expires(upload)))
+    def _expires(self, upload: Upload) -> dict[str, str]:
+        """Return Upload-Expires; a complete upload has none, for it does not go on."""
+        return {} if upload.complete else {"Upload-Expires": dates.write(self.uploads.expires(upload))}
 
-    # -- what the headers say
+    # -- reading the headers
 
     def _check_version(self) -> None:
         version = self.headers.get("Tus-Resumable")
@@ -239,7 +231,7 @@ class Tus(UploadProtocol):
             None if concat is not None and parts is None else self._text(found, "filename"),
             time.time(),
             length=length,
-            overwrite=self.handler.overwrites or self._text(found, "overwrite") == "true",
+            overwrite=self.request.overwrite or self._text(found, "overwrite") == "true",
             digests=self._digests(found),
             metadata=field,
             concat=concat or "",

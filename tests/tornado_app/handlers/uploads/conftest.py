@@ -1,0 +1,19 @@
+"""The upload service alone, for protocols without a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tornado_app.files.service import FileService
+from tornado_app.files.uploads.service import Uploads
+from tornado_app.settings import Settings
+
+
+@pytest.fixture
+async def uploads(settings: Settings) -> AsyncIterator[Uploads]:
+    service = FileService(settings)
+    await service.open()
+    yield service.uploads
+    await service.close()

@@ -1,0 +1,106 @@
+"""Values between the upload handler and the upload protocols: a request, where its body goes, a response. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+
+from tornado_app.files.uploads.upload import Upload
+from tornado_app.files.uploads.writer import Writer
+from tornado_app.handlers.forms import file_field
+from tornado_app.handlers.openapi import query
+from tornado_app.protocols.forms.multipart import FileField
+
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+
+
+class CreationQuery(msgspec.Struct):
+    """How an upload is created."""
+
+    overwrite: Annotated[bool, Meta(description="Whether a published file of this name may be replaced.")] = False
+
+
+def _never() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """One request for an upload, before its body is read.
+
+    `content_length` is 0 without a body and None while it is unknown. `origin` is the scheme and authority that the
+    client used; `path_prefix` is where a trusted proxy serves this server. `client` identifies the sender for its share
+    of uploads. `is_lost` returns whether the connection is gone, and `on_release_requested` ends it.
+    """
+
+    method: str
+    headers: Mapping[str, str]
+    version: str = "HTTP/1.1"
+    arguments: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    content_length: int | None = 0
+    origin: str = ""
+    path_prefix: str = ""
+    client: str = ""
+    is_lost: Callable[[], bool] = _never
+    on_release_requested: Callable[[], None] = _nothing
+
+    @property
+    def has_content(self) -> bool:
+        """Return whether a body follows the headers."""
+        return self.content_length != 0
+
+    @property
+    def overwrite(self) -> bool:
+        """Return whether `?overwrite=true` allows to replace a file. Raises BAD_PARAMETERS."""
+        return query.read(CreationQuery, query.texts(self.arguments)).overwrite
+
+    def form(self) -> FileField | None:
+        """Return a reader of the body if it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
+        return file_field(self.headers, self.origin)
+
+    def location_of(self, upload: Upload) -> str:
+        """Return the URL of an upload, as an absolute path."""
+        return f"{self.path_prefix}/v1/uploads/{upload.id}"
+
+    def location_of_file(self, name: str) -> str:
+        """Return the URL of a published file, as an absolute path."""
+        return f"{self.path_prefix}/v1/files/{quote(name)}"
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Where the body of an accepted request goes: to a writer, or through a form until its file begins.
+
+    `interim` are responses to send before the body is read. With `has_progress` the protocol is asked for further ones
+    whenever bytes have been written.
+    """
+
+    writer: Writer | None = None
+    form: FileField | None = None
+    interim: tuple[bytes, ...] = ()
+    has_progress: bool = False
+
+
+@dataclass(frozen=True)
+class Response:
+    """A final response."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+def forwarded_prefix(headers: Mapping[str, str]) -> str:
+    """Return the path of X-Forwarded-Prefix without its last slash; "" for anything else than a plain path."""
+    prefix = headers.get("X-Forwarded-Prefix", "").rstrip("/")
+    return prefix if _PREFIX.fullmatch(prefix) else ""
