@@ -45,13 +45,6 @@ STILL_CIRCLES: list[set[str]] = [
         "holdfast.widgets",
     },
     {"tornado_app.processes.recovery", "tornado_app.processes.runner"},
-    {
-        "tornado_app.handlers.uploads.handler",
-        "tornado_app.handlers.uploads.ietf",
-        "tornado_app.handlers.uploads.protocol",
-        "tornado_app.handlers.uploads.single_request",
-        "tornado_app.handlers.uploads.tus",
-    },
 ]
 
 
