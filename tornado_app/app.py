@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
@@ -17,8 +18,13 @@ from tornado_app.files.store.local import reserved_folder
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.processes import work_context
+from tornado_app.processes.executors.interface import ExecutorFactory
+from tornado_app.processes.executors.loop import LoopExecutor
+from tornado_app.processes.executors.os_process import OSProcessExecutor
+from tornado_app.processes.executors.thread import ThreadExecutor
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
+from tornado_app.processes.work_context import WorkContext, WorkSettings, WorkspaceSource
 from tornado_app.routes import matcher, routes
 from tornado_app.server import listening
 from tornado_app.server.access import Access
@@ -54,7 +60,7 @@ class App:
                 files = FileService(settings)
                 await files.open()
                 try:
-                    engine = Engine(settings, registry, files.workspace())
+                    engine = new_engine(settings, registry, files.workspace())
                     await engine.open()
                 except BaseException:
                     await files.close()
@@ -117,6 +123,20 @@ class App:
         await self.services.files.close()
         self.services.access.close()
         self._lock.release()
+
+
+def new_engine(
+    settings: Settings, registry: Registry, files: WorkspaceSource, more: Mapping[str, ExecutorFactory] | None = None
+) -> Engine:
+    """Return an engine with the executors that come with the server, and `more` of them by name; not open yet."""
+    context = WorkContext(WorkSettings.of(settings), files)
+    executors: dict[str, ExecutorFactory] = {
+        "thread": lambda: ThreadExecutor(registry.get, context),
+        "loop": lambda: LoopExecutor(registry.get, context),
+        "process": lambda: OSProcessExecutor(settings, files, registry.module_of),
+        **(more or {}),
+    }
+    return Engine(settings, registry, context, executors)
 
 
 def _open_access(settings: Settings) -> tuple[Access, Links]:

@@ -6,14 +6,16 @@ import asyncio
 import dataclasses
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from holdfast.wire import Process, StartRequest, State
 from tests.support.servers import PATIENCE
+from tornado_app.app import new_engine
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.workspace import Workspace
+from tornado_app.processes.executors.interface import ExecutorFactory
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.settings import Settings
@@ -50,10 +52,10 @@ async def start_in(engine: Engine, place: str, id: str, **options: Any) -> Proce
     return await start(engine, id, WORK_OF_PLACE[place], place=place, **options)
 
 
-def engine_on(settings: Settings, registry: Registry) -> Engine:
-    """An engine with a store of its own, not open yet; `shut` closes both."""
+def engine_on(settings: Settings, registry: Registry, more: Mapping[str, ExecutorFactory] | None = None) -> Engine:
+    """Return an engine with a store of its own and `more` executors, not open yet; `shut` closes both."""
     store = LocalStore(settings.files_dir)
-    engine = Engine(settings, registry, Workspace(store))
+    engine = new_engine(settings, registry, Workspace(store), more)
     _stores[engine] = store
     return engine
 
@@ -106,3 +108,11 @@ async def eventually(condition: Callable[[], Awaitable[T] | T], within: float = 
 def told(trail: Path) -> list[str]:
     """The lines of a trail."""
     return trail.read_text().splitlines() if trail.exists() else []
+
+
+def alive(pid: int) -> bool:
+    """Return whether that OS process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from holdfast.work import Job, NoParams, Progress, WorkError, work_type
+from holdfast.work import MAX_CHECKPOINT, Job, NoParams, Progress, WorkError, work_type
 
 RELEASE = threading.Event()
 """Lets go of work that never yields, in this process."""
@@ -179,6 +179,18 @@ async def flood_async(job: Job[Steps]) -> AsyncGenerator[Progress, None]:
     yield Progress()
     for i in range(job.params.to):
         job.log(f"line {i}")
+
+
+@work_type("large")
+def large(job: Job[Any]) -> Generator[Progress, None, None]:
+    """Yields the largest checkpoint that is kept."""
+    yield Progress(checkpoint="x" * (MAX_CHECKPOINT - 2))
+
+
+@work_type("large-async")
+async def large_async(job: Job[Any]) -> AsyncGenerator[Progress, None]:
+    """Yields the largest checkpoint that is kept."""
+    yield Progress(checkpoint="x" * (MAX_CHECKPOINT - 2))
 
 
 # -- bad work

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
 from holdfast.wire import Event, ProgressInfo
-from holdfast.work import WorkType
+from holdfast.work import Stopping
 from tornado_app import problems
 from tornado_app.processes import metrics
 from tornado_app.processes.events import EventBroker
-from tornado_app.processes.executors.driver import Control, Yielded
-from tornado_app.processes.executors.interface import Handle
-from tornado_app.processes.executors.log_buffer import Line
+from tornado_app.processes.executors.attempt import Checkpoint, Line, Outcome
+from tornado_app.processes.executors.interface import AttemptHandle
+from tornado_app.processes.executors.log_buffer import LogBuffer
 from tornado_app.processes.journal.queries import ProcessRecord, version
 from tornado_app.processes.journal.sqlite import Journal
 from tornado_app.processes.journal.transitions import SafePoint, Transitions
@@ -29,32 +29,49 @@ _TICK = 0.1  # progress is told at most ten times a second
 
 
 class RunningAttempt:
-    """An attempt that runs now, as the engine sees it. `row` is how the journal stands."""
+    """An attempt that runs now. `row` is how the journal stands. It is the sink of what the executor reports."""
 
     __slots__ = (
+        "_commit",
+        "_end",
+        "_run_id",
         "began_at",
-        "control",
         "handle",
         "journaled",
+        "latest",
+        "lines",
         "lines_in_flight",
         "over",
         "overdue",
         "progress_is_kept",
         "published",
+        "rollback",
         "row",
         "seen",
+        "stop_request",
         "touched",
-        "undo",
-        "work",
+        "yields",
     )
 
-    def __init__(self, row: ProcessRecord, work: WorkType, undo: bool) -> None:
+    def __init__(
+        self,
+        row: ProcessRecord,
+        rollback: bool,
+        commit: Callable[[RunningAttempt], None],
+        end: Callable[[RunningAttempt, Outcome], None],
+    ) -> None:
+        """`commit` makes the newest checkpoint durable, in a thread of the work; `end` takes the outcome."""
         self.row = row
         self.began_at = row
-        self.work = work
-        self.undo = undo
-        self.control = Control()
-        self.handle: Handle | None = None
+        self.rollback = rollback
+        self._commit = commit
+        self._end = end
+        self._run_id: str | None = None
+        self.handle: AttemptHandle | None = None
+        self.stop_request: Stopping | None = None
+        self.latest: Checkpoint | None = None
+        self.yields = 0
+        self.lines = LogBuffer()
         self.published = 0
         self.seen = 0  # yields that the last tick saw
         self.journaled = 0  # yields that the journal has
@@ -64,15 +81,47 @@ class RunningAttempt:
         self.overdue = False
         self.progress_is_kept = False  # the journal knows that this attempt has made progress
 
+    def request_stop(self, why: Stopping | None) -> None:
+        """Request a stop of the attempt at its next yield; None revokes the request."""
+        self.stop_request = why
+        if self.handle is not None:
+            self.handle.request_stop(why)
+
+    # -- reports of the executor: see `AttemptSink`
+
+    def begin(self, run: str) -> bool:
+        if self._run_id is None:
+            self._run_id = run
+        return self._run_id == run
+
+    def checkpoint(self, yields: int, checkpoint: Checkpoint) -> None:
+        self.latest = checkpoint  # before the count, so that who reads the count first misses nothing
+        self.yields = yields
+
+    def commit(self, yields: int, checkpoint: Checkpoint) -> None:
+        self.checkpoint(yields, checkpoint)
+        self._commit(self)
+
+    def log(self, line: Line, *, wait: bool) -> None:
+        self.lines.put(line, wait=wait)
+
+    def has_room(self) -> bool:
+        return not self.lines.is_full
+
+    def ended(self, outcome: Outcome) -> None:
+        self._end(self, outcome)
+
+    # -- what the newest checkpoint shows
+
     def has_progressed(self) -> bool:
         """Whether this attempt has come further than any before it."""
-        latest = self.control.latest
-        return latest is not None and self.began_at.is_surpassed_by(latest.checkpoint, latest.done)
+        latest = self.latest
+        return latest is not None and self.began_at.is_surpassed_by(latest.data, latest.done)
 
     def current(self) -> ProcessRecord:
         """The row with the newest progress in place."""
-        latest = self.control.latest
-        if latest is None or self.undo:
+        latest = self.latest
+        if latest is None or self.rollback:
             return self.row
         return msgspec.structs.replace(self.row, done=latest.done, total=latest.total, note=latest.note)
 
@@ -118,8 +167,8 @@ class ProgressReports:
         """Tell the progress that came since the last tick."""
         now = time.monotonic()
         for id, run in self._runs.items():
-            latest, yields = run.control.latest, run.control.yields
-            if yields == run.seen or latest is None or run.undo:
+            latest, yields = run.latest, run.yields
+            if yields == run.seen or latest is None or run.rollback:
                 continue
             metrics.YIELDS.inc(yields - run.seen)
             run.seen = yields
@@ -135,8 +184,8 @@ class ProgressReports:
         """Write the newest safe point of every attempt that has a newer one than the journal."""
         newest = []
         for run in self._runs.values():
-            yields, latest = run.control.yields, run.control.latest
-            if yields != run.journaled and latest is not None and not run.undo:
+            yields, latest = run.yields, run.latest
+            if yields != run.journaled and latest is not None and not run.rollback:
                 newest.append((run, yields, _safe_point(run, latest)))
         if not newest:
             return
@@ -149,11 +198,11 @@ class ProgressReports:
 
     def keep_now(self, run: RunningAttempt) -> None:
         """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
-        latest = run.control.latest
+        latest = run.latest
         assert latest is not None  # noqa: S101 - called by a yield
         point = _safe_point(run, latest)
         pause = 0.1
-        while run.control.stopping is None:  # a wish to stop ends the wait: its answer writes this checkpoint, too
+        while run.stop_request is None:  # a stop request ends the wait: its answer writes this checkpoint, too
             try:
                 self._journal.write_here(lambda connection: self._book.checkpoints(connection, [point]))
             except problems.ProblemError as error:
@@ -161,7 +210,7 @@ class ProgressReports:
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
             else:
-                run.journaled = run.control.yields
+                run.journaled = run.yields
                 run.progress_is_kept |= point.first
                 return
 
@@ -171,11 +220,11 @@ class ProgressReports:
         Returns once every line of `run` (of all runs) that was said before the call is on disk.
         """
         runs = [run] if run is not None else list(self._runs.values())
-        if not any(each.lines_in_flight or each.control.lines for each in runs):
+        if not any(each.lines_in_flight or each.lines for each in runs):
             return
         # One write at a time: were one that fails overtaken by the next, its lines would come behind newer ones.
         async with self._writing_lines:
-            taken = [(each, some) for each in runs if (some := each.control.lines.take())]
+            taken = [(each, some) for each in runs if (some := each.lines.take())]
             if taken:
                 await self._write_lines(taken)
 
@@ -188,7 +237,7 @@ class ProgressReports:
             seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, rows))
         except Exception:
             for run, some in taken:
-                run.control.lines.put_back(some)
+                run.lines.put_back(some)
             raise
         finally:
             for run, _ in taken:
@@ -200,6 +249,6 @@ class ProgressReports:
                 self._hub.tell(event, row)
 
 
-def _safe_point(run: RunningAttempt, latest: Yielded) -> SafePoint:
-    first = not run.progress_is_kept and run.began_at.is_surpassed_by(latest.checkpoint, latest.done)
+def _safe_point(run: RunningAttempt, latest: Checkpoint) -> SafePoint:
+    first = not run.progress_is_kept and run.began_at.is_surpassed_by(latest.data, latest.done)
     return SafePoint(run.row.id, run.row.attempt, latest, first)

@@ -66,7 +66,7 @@ class Recovery:
         run = None
         while self._loop.time() < end:
             run = self._attempts.get(row.id) or run
-            if run is not None and (run.over.is_set() or (run.has_progressed() and not run.undo)):
+            if run is not None and (run.over.is_set() or (run.has_progressed() and not run.rollback)):
                 break
             await asyncio.sleep(_LOOK)
         trust = functools.partial(self._book.trust, id=row.id)

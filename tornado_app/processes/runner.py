@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from holdfast.wire import ENDED, Process, State
+from holdfast.work import Stopping
 from tornado_app import fault_points, problems
 from tornado_app.processes import metrics
 from tornado_app.processes.deadlines import Timers
 from tornado_app.processes.events import EventBroker
-from tornado_app.processes.executors.driver import Attempt, Failed, Outcome, Succeeded
-from tornado_app.processes.executors.interface import Place
+from tornado_app.processes.executors.attempt import Attempt, Failed, Outcome, Succeeded
+from tornado_app.processes.executors.interface import Executor
 from tornado_app.processes.journal import queries
 from tornado_app.processes.journal.queries import ProcessRecord
 from tornado_app.processes.journal.schema import DELETED
@@ -41,6 +42,8 @@ log = logging.getLogger("holdfast.processes")
 
 T = TypeVar("T")
 
+_STOP_REQUESTS: dict[State, Stopping] = {State.PAUSING: "pause", State.CANCELLING: "cancel"}
+
 _LAST_WORD = 1.0  # seconds that a stop waits for a journal that does not take what it writes
 _TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
@@ -55,7 +58,7 @@ class Runner:
         journal: Journal,
         book: Transitions,
         hub: EventBroker,
-        places: Mapping[str, Place],
+        executors: Mapping[str, Executor],
         services: WorkContext,
     ) -> None:
         self._settings = settings
@@ -63,7 +66,7 @@ class Runner:
         self._journal = journal
         self._book = book
         self._hub = hub
-        self._places = places
+        self._executors = executors
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, RunningAttempt] = {}
@@ -91,7 +94,7 @@ class Runner:
         self._closing = True
         saying = self._loop.create_task(self._say_stopping())
         for run in self._runs.values():
-            self._stop(run)
+            run.request_stop("shutdown")
         try:
             async with asyncio.timeout(grace):
                 while self._runs:
@@ -128,12 +131,11 @@ class Runner:
     def asked(self, row: ProcessRecord) -> None:
         """A wish is in the journal: tell the attempt, or roll back what has none."""
         run = self._runs.get(row.id)
-        if run is not None and run.row.attempt == row.attempt and not run.undo:
+        if run is not None and run.row.attempt == row.attempt and not run.rollback:
             run.row = row
-            if run.handle is not None and not run.overdue:
-                going_on = "shutdown" if self._closing else None
-                wish = {State.PAUSING: "pause", State.CANCELLING: "cancel"}.get(row.state, going_on)
-                run.handle.stop(wish)  # type: ignore[arg-type] # the words are those of Stopping
+            if not run.overdue:
+                going_on: Stopping | None = "shutdown" if self._closing else None
+                run.request_stop(_STOP_REQUESTS.get(row.state, going_on))
         elif row.state is State.CANCELLING and run is None:
             self.spawn(self.roll_back(row))
 
@@ -144,7 +146,7 @@ class Runner:
             return queries.wire(row)
         if row.version > run.row.version:
             run.row = row
-        stalled = not run.undo and time.monotonic() - run.touched > self._settings.stall_after
+        stalled = not run.rollback and time.monotonic() - run.touched > self._settings.stall_after
         return queries.wire(run.current(), published=run.published, stalled=stalled)
 
     def landed(self, batch: Batch) -> None:
@@ -234,7 +236,7 @@ class Runner:
     async def _end(self, run: RunningAttempt) -> None:
         """Stop an attempt at its next yield, or else kill it where that can be done."""
         if run.handle is not None:
-            run.handle.stop("cancel")
+            run.request_stop("cancel")
             if not await self.wait_over(run, self._settings.kill_grace):
                 await run.handle.kill(self._settings.kill_grace)
 
@@ -254,52 +256,45 @@ class Runner:
             error = Failed("UnknownWorkType", self._registry.why_absent(row.work_type))
             self.spawn(self._write_end(row.id, row.attempt, error, None))
             return
-        run = RunningAttempt(row, work, undo=False)
-        self._runs[row.id] = run
-        self._run_in_place(run, sent)
+        run = self._begin(row, sent, rollback=False)
         if self._closing:
-            self._stop(run)
+            run.request_stop("shutdown")
         if row.deadline is not None and self._timers.has_passed(row.id):  # between two attempts
             self._deadline_has_passed(row.id)
 
-    def _run_in_place(self, run: RunningAttempt, sent: bytes | None) -> None:
-        row = run.row
-        control = run.control
-        if self._settings.journal_interval == 0 and not run.undo:
-            control.on_yield = lambda control: self.reports.keep_now(run)
+    def _begin(self, row: ProcessRecord, sent: bytes | None, rollback: bool) -> RunningAttempt:
+        """Hand an attempt, or a rollback, to the executor of its process."""
+        run = self._runs[row.id] = RunningAttempt(row, rollback, self.reports.keep_now, self._ended)
         attempt = Attempt(
             row.id,
             row.work_type,
             row.attempt,
             row.params,
             row.checkpoint,
-            undo=run.undo,
-            code=sent,
-            serial=queries.serial(row),
-            owner=queries.owner(row),
+            rollback,
+            sent,
+            queries.serial(row),
+            queries.owner(row),
+            self._settings.journal_interval == 0 and not rollback,
         )
         try:
-            place = self._places[row.place]
-            run.handle = place.launch(run.work, attempt, control, lambda outcome: self._ended(run, outcome))
+            run.handle = self._executors[row.place].launch(attempt, run)
         except Exception as error:
             log.exception("process %s can't be launched", row.id)
             self._ended(run, Failed(type(error).__name__, f"it can't be launched: {error}", retry=True))
-
-    def _stop(self, run: RunningAttempt) -> None:
-        if run.handle is not None:
-            run.handle.stop("shutdown")
+        return run
 
     def _ended(self, run: RunningAttempt, outcome: Outcome) -> None:
         if self._closed:  # cut off by the end of the server: it goes on from its last checkpoint at the next start
             return
-        self.spawn(self._undone(run, outcome) if run.undo else self._finish(run, outcome))
+        self.spawn(self._undone(run, outcome) if run.rollback else self._finish(run, outcome))
 
     async def _finish(self, run: RunningAttempt, outcome: Outcome) -> None:
-        metrics.YIELDS.inc(run.control.yields - run.seen)
+        metrics.YIELDS.inc(run.yields - run.seen)
         if run.overdue and not isinstance(outcome, Succeeded):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
-            run.control.lines.put_at_once((time.time(), outcome.trace))
+            run.lines.put((time.time(), outcome.trace), wait=False)
         await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
         if row is not None and row.state is State.CANCELLING and not self._closing:
@@ -309,7 +304,7 @@ class Runner:
         self, id: str, attempt: int, outcome: Outcome, run: RunningAttempt | None
     ) -> ProcessRecord | None:
         """Write the end of an attempt down, which frees its slot."""
-        latest = run.control.latest if run is not None else None
+        latest = run.latest if run is not None else None
         shutdown = self._closing
 
         def end(connection: Connection) -> ProcessRecord | None:
@@ -354,14 +349,12 @@ class Runner:
             sent = await self.insist(f"the rollback of process {row.id}", read)
         if self._closing:  # nobody might wait for its end any more: it is done at the next start, and once
             return
-        run = RunningAttempt(row, work, undo=True)
-        self._runs[row.id] = run
-        self._run_in_place(run, sent)
+        self._begin(row, sent, rollback=True)
 
     async def _undone(self, run: RunningAttempt, outcome: Outcome) -> None:
         self._undo_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
-            run.control.lines.put_at_once((time.time(), outcome.trace))
+            run.lines.put((time.time(), outcome.trace), wait=False)
         await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         await self._write_undone(run.row, outcome)
         self._forget(run)

@@ -33,8 +33,7 @@ from holdfast.wire import (
 from tornado_app import problems
 from tornado_app.processes import metrics
 from tornado_app.processes.events import EventBroker, Watcher
-from tornado_app.processes.executors.interface import LoopPlace, Place, ThreadPlace
-from tornado_app.processes.executors.os_process import ProcessPlace
+from tornado_app.processes.executors.interface import Executor, Executors
 from tornado_app.processes.journal import logs, queries
 from tornado_app.processes.journal.clock import JournalClock
 from tornado_app.processes.journal.diagnosis import refusal
@@ -49,7 +48,7 @@ from tornado_app.processes.runner import Runner
 from tornado_app.processes.sent_code import check as check_code
 from tornado_app.processes.sent_code import code
 from tornado_app.processes.states import Cause
-from tornado_app.processes.work_context import WorkContext, WorkspaceSource
+from tornado_app.processes.work_context import WorkContext
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
@@ -69,18 +68,20 @@ _ID = re.compile(PROCESS_ID)
 class Engine:
     """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
 
-    def __init__(self, settings: Settings, registry: Registry, files: WorkspaceSource) -> None:
+    def __init__(self, settings: Settings, registry: Registry, context: WorkContext, executors: Executors) -> None:
+        """`executors` are made when it is opened; processes name one of them as their `place`."""
         self.registry = registry
         self.hub = EventBroker()
         self._settings = settings
-        self._services = WorkContext(settings, files)
+        self._services = context
+        self._factories = executors
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
         logs = ProcessLogs(settings.log_size, settings.logs_size)
         self._book = Transitions(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
         self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
-        self._places: dict[str, Place] = {}
+        self._executors: dict[str, Executor] = {}
         self._attempts: Runner
         self._clock = JournalClock()
         self._closing = False
@@ -88,13 +89,9 @@ class Engine:
     async def open(self) -> None:
         """Open the journal and go on with what an earlier server left. Raises `SettingsError` for a bad journal."""
         loop = asyncio.get_running_loop()
-        self._places = {
-            "thread": ThreadPlace(self._services),
-            "loop": LoopPlace(self._services),
-            "process": ProcessPlace(self._settings, self._services.files, self.registry.module_of),
-        }
+        self._executors = {name: make() for name, make in self._factories.items()}
         self._attempts = Runner(
-            self._settings, self.registry, self._journal, self._book, self.hub, self._places, self._services
+            self._settings, self.registry, self._journal, self._book, self.hub, self._executors, self._services
         )
         self._journal.last = self._book.finish_batch
         self._journal.landed = self._book.landed
@@ -132,9 +129,9 @@ class Engine:
         await self._attempts.close(grace)
 
     async def close(self) -> None:
-        """After `stop`: let go of the places and the journal."""
-        for place in self._places.values():
-            await place.close()
+        """After `stop`: close the executors and the journal."""
+        for executor in self._executors.values():
+            await executor.close()
         await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
         await self._attempts.drop_staged()
         await asyncio.get_running_loop().run_in_executor(None, self._services.close)
@@ -162,17 +159,17 @@ class Engine:
         if sent is None and work is code:
             raise problems.BAD_PARAMETERS("the work type code needs the code itself, as a base64 pickle", field="code")
         place = request.place or work.place
-        if (place == "loop") != work.is_async:
-            kind = (
-                "an async generator, it runs on the loop" if work.is_async else "a plain generator: thread or process"
-            )
-            raise problems.BAD_PARAMETERS(f"{work.name} is {kind}, not in place {place!r}", field="place")
-        if place not in self._places:
+        executor = self._executors.get(place)
+        if executor is None:
+            known = ", ".join(self._executors)
+            raise problems.BAD_PARAMETERS(f"there is no place {place!r}; there are {known}", field="place")
+        if executor.runs_async != work.is_async:
+            kind = "an async generator" if work.is_async else "a plain generator"
+            fits = ", ".join(name for name, each in self._executors.items() if each.runs_async == work.is_async)
             raise problems.BAD_PARAMETERS(
-                f"there is no place {place!r}; there are {', '.join(self._places)}", field="place"
+                f"{work.name} is {kind}, which does not run in place {place!r}; use {fits}", field="place"
             )
-        if place == "process":
-            self._services.files.description()  # raises where no other process can open the files
+        executor.check_usable()
         _check_options(request)
         params = validate(work, request.params, self._services.setting, strict=strict)
         size = len(msgspec.json.encode(params))

@@ -1,10 +1,11 @@
-"""What a place lends to the work that runs in it: files, databases, an HTTP client, settings."""
+"""Work context: the files, databases, HTTP client and settings that an executor gives to the work that it runs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     import httpx
 
 _AT_ONCE = 16
+_SECRET = ("token", "token_file", "metrics_token")
 
 
 class WorkspaceSource(FilesForWork, Protocol):
-    """Files of which each process gets a view: what it stages is its own.
+    """Files of which each process gets its own view.
 
     Pickled, it is a description that a child process opens for itself; see `description`.
     """
@@ -36,22 +38,36 @@ class WorkspaceSource(FilesForWork, Protocol):
         ...
 
     def of(self, owner: str) -> WorkspaceSource:
-        """The same files for a process. `owner` stands for it alone, in every journal."""
+        """Return the view of one process. `owner` is unique to the process in every journal."""
         ...
 
     def owners(self) -> set[str]:
-        """Those who have staged something. Blocks."""
+        """Return the owners of staged files. Blocks."""
         ...
 
     def drop(self, owners: Collection[str]) -> None:
-        """Remove what those processes have staged. Blocks."""
+        """Remove the staged files of those owners. Blocks."""
         ...
 
 
-class WorkContext:
-    """Shared by the attempts of one place; everything is made when first asked for."""
+@dataclass(frozen=True)
+class WorkSettings:
+    """Settings that work may read. Can be pickled, and holds no token of the server."""
 
-    def __init__(self, settings: Settings, files: WorkspaceSource) -> None:
+    values: Mapping[str, Any]
+    databases: Mapping[str, str]
+
+    @classmethod
+    def of(cls, settings: Settings) -> WorkSettings:
+        """Return the part of the server's settings that work may read."""
+        values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _SECRET}
+        return cls({**values, "databases": settings.databases}, settings.databases)
+
+
+class WorkContext:
+    """Services that the attempts of one executor share; each is made at its first use."""
+
+    def __init__(self, settings: WorkSettings, files: WorkspaceSource) -> None:
         self.files = files
         self._settings = settings
         self._lock = threading.Lock()
@@ -59,22 +75,22 @@ class WorkContext:
         self._http: httpx.Client | None = None
         self._alive: dict[str, LeftAlive] = {}
 
-    def to(self, owner: str) -> Services:
-        """What one process gets."""
+    def for_owner(self, owner: str) -> Services:
+        """Return the context of one process."""
         return _AttemptContext(self, self.files.of(owner))
 
     @property
     def http(self) -> httpx.Client:
-        """One client for all: it is safe to share between threads."""
+        """HTTP client that all attempts share; it is thread-safe."""
         with self._lock:
-            if self._http is None or self._http.is_closed:  # work may have closed it, as one does with a client
+            if self._http is None or self._http.is_closed:  # work may have closed it by mistake
                 import httpx  # takes a third of a second, and most work needs none
 
                 self._http = httpx.Client(timeout=30.0)
             return self._http
 
     def database(self, name: str) -> sqlalchemy.Engine:
-        """The engine of a database that the settings name. Raises `WorkError` for another name."""
+        """Return the engine of a database that the settings name. Raises `WorkError` for another name."""
         with self._lock:
             if name not in self._engines:
                 urls = self._settings.databases
@@ -84,13 +100,15 @@ class WorkContext:
             return self._engines[name]
 
     def setting(self, name: str) -> Any:
-        """A server setting by its field name; secrets are not lent."""
-        if name in ("token", "token_file"):
+        """Return a server setting by its field name. Raises `WorkError` for a token, and for an unknown name."""
+        if name in _SECRET:
             raise WorkError(f"the setting {name!r} is not for work")
-        return getattr(self._settings, name)
+        if name not in self._settings.values:
+            raise WorkError(f"the server has no setting {name!r}; use the name of a field of its settings")
+        return self._settings.values[name]
 
     def leave(self, id: str, thing: LeftAlive) -> None:
-        """Keep `thing` for the next attempt of that process."""
+        """Keep `thing` for the next attempt of the process; close what was kept before."""
         with self._lock:
             before = self._alive.pop(id, None)
             self._alive[id] = thing
@@ -98,23 +116,23 @@ class WorkContext:
             before.close()
 
     def take(self, id: str) -> LeftAlive | None:
-        """What was left for that process, or None."""
+        """Remove and return what was kept for the process, or None."""
         with self._lock:
             return self._alive.pop(id, None)
 
     def keeps(self, id: str) -> bool:
-        """Whether something was left for that process."""
+        """Return whether something is kept for the process."""
         return id in self._alive
 
     def forget(self, id: str) -> None:
-        """That process has ended: close what was left for it. May take as long as that takes."""
+        """Close what was kept for a process that has ended. Blocks as long as that takes."""
         thing = self.take(id)
         if thing is not None:
             thing.close()
 
     def close(self) -> None:
-        """Let go of connections, and of what was left alive."""
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="close") as pool:  # each may need its time to end
+        """Close connections, and what was kept for processes."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="close") as pool:  # each may take seconds
             list(pool.map(self.forget, list(self._alive)))
         with self._lock:
             for engine in self._engines.values():
@@ -126,23 +144,23 @@ class WorkContext:
 
 
 class _AttemptContext:
-    """The same services for all, and files that are one process's."""
+    """Context of one process: its own view of the files, and the services that all share."""
 
-    def __init__(self, services: WorkContext, files: FilesForWork) -> None:
-        self._services = services
+    def __init__(self, shared: WorkContext, files: FilesForWork) -> None:
+        self._shared = shared
         self.files = files
-        self.database = services.database
-        self.setting = services.setting
-        self.leave = services.leave
-        self.take = services.take
+        self.database = shared.database
+        self.setting = shared.setting
+        self.leave = shared.leave
+        self.take = shared.take
 
     @property
     def http(self) -> httpx.Client:
-        return self._services.http
+        return self._shared.http
 
 
 def check_databases(settings: Settings) -> None:
-    """Raises `SettingsError` for a URL that no engine can be made of. Nothing is connected to, and no URL is told."""
+    """Raise `SettingsError` for a database URL that is not valid. Connects to nothing, and shows no URL."""
     for name, url in settings.database.items():
         try:
             sqlalchemy.create_engine(url).dispose()
@@ -150,7 +168,7 @@ def check_databases(settings: Settings) -> None:
             raise SettingsError(f"--database {name}: its driver is not installed: {error}") from None
         except (SQLAlchemyError, ValueError):
             raise SettingsError(
-                f"--database {name}: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
+                f"--database {name}: it is no SQLAlchemy URL; give one such as postgresql+psycopg://user@host/name"
             ) from None
 
 
@@ -161,7 +179,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
         @event.listens_for(engine, "connect")
         def on_connect(connection: Any, record: object) -> None:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")  # readers and other imports need not wait for a writer
+            cursor.execute("PRAGMA journal_mode=WAL")  # readers and other imports do not wait for a writer
             cursor.execute("PRAGMA synchronous=NORMAL")
             cursor.execute("PRAGMA busy_timeout=30000")
             cursor.close()

@@ -17,9 +17,8 @@ import pytest
 
 from holdfast.wire import Event, Process
 from tests.support.histories import check_chain, check_end, check_trail
-from tests.support.processes import told
+from tests.support.processes import alive, told
 from tests.support.servers import ServerProcess, wait_until
-from tests.tornado_app.processes.executors.test_os_process import alive
 
 pytestmark = pytest.mark.slow
 

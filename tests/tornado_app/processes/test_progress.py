@@ -10,11 +10,12 @@ import pytest
 from holdfast.wire import State
 from tests.support.processes import reaches, start
 from tornado_app.processes.executors import log_buffer
+from tornado_app.processes.executors.attempt import Line
 from tornado_app.processes.executors.log_buffer import LogBuffer
 from tornado_app.processes.service import Engine
 
 
-def messages(lines: list[log_buffer.Line]) -> list[str]:
+def messages(lines: list[Line]) -> list[str]:
     return [message for _, message in lines]
 
 
@@ -32,7 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_nobody_takes_lines_the_oldest_go_and_their_number_is_told() -> None:
     lines = LogBuffer()
     for n in range(5):
-        lines.put(str(n))
+        lines.put((0.0, str(n)), wait=True)
     missing, *rest = messages(lines.take())
     assert missing.startswith("[2 lines of the log are missing here")
     assert rest == ["2", "3", "4"]
@@ -43,10 +44,10 @@ def test_where_nobody_takes_lines_the_oldest_go_and_their_number_is_told() -> No
 def test_lines_that_could_not_be_written_stand_before_what_is_missing() -> None:
     lines = LogBuffer()
     for n in range(2):
-        lines.put(str(n))
+        lines.put((0.0, str(n)), wait=True)
     taken = lines.take()
     for n in range(2, 6):
-        lines.put(str(n))
+        lines.put((0.0, str(n)), wait=True)
     lines.put_back(taken)
     before, after, missing, *rest = messages(lines.take(100))
     assert (before, after, rest) == ("0", "1", ["3", "4", "5"])
@@ -57,8 +58,8 @@ def test_who_says_a_line_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(log_buffer, "MOST", 3)
     lines = LogBuffer()
     for n in range(3):
-        lines.put(str(n))
-    waiting = threading.Thread(target=lines.put, args=("3",))
+        lines.put((0.0, str(n)), wait=True)
+    waiting = threading.Thread(target=lines.put, args=((0.0, "3"),), kwargs={"wait": True})
     waiting.start()
     assert lines.is_full
     assert messages(lines.take(2)) == ["0", "1"]

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from holdfast.work import WorkError
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.workspace import Workspace
-from tornado_app.processes.work_context import WorkContext
+from tornado_app.processes.work_context import WorkContext, WorkSettings
 from tornado_app.settings import Settings
 
 
@@ -36,7 +36,7 @@ def lent(tmp_path: Path) -> Iterator[WorkContext]:
         database={"own": f"sqlite:///{tmp_path / 'own.sqlite'}"},
         kill_grace=3.0,
     )
-    services = WorkContext(settings, Workspace(LocalStore(settings.files_dir)))
+    services = WorkContext(WorkSettings.of(settings), Workspace(LocalStore(settings.files_dir)))
     yield services
     services.close()
 

@@ -15,10 +15,12 @@ import pytest
 
 from holdfast.work import Job, WorkError
 from holdfast.work.testing import Workshop, check
+from tests.support.executor_conformance import RecordingSink, attempt_of
 from tests.support.origin import KEY_AND_CERTIFICATE, Origin, held
 from tests.support.servers import PATIENCE, ServerProcess, wait_until
 from tests.support.work_runs import Run
-from tornado_app.processes.executors.driver import Attempt, Control, Drive, Failed
+from tornado_app.processes.executors.attempt import Failed
+from tornado_app.processes.executors.driver import AttemptDriver
 from tornado_app.settings import SettingsError, read
 from tornado_app.work_types import fetch as fetch_module
 from tornado_app.work_types import url_policy
@@ -200,8 +202,8 @@ def test_a_refusal_is_told_and_tried_again_where_that_may_help(
     origin: Origin, workshop: Workshop, status: int, again: bool
 ) -> None:
     origin.statuses["/f"] = status
-    params = msgspec.json.encode(Fetch(origin.url + "/f"))
-    outcome = Drive(fetch, Attempt("p", "fetch", 1, params), Control(), workshop).run()
+    attempt = attempt_of("fetch", url=origin.url + "/f")
+    outcome = AttemptDriver(fetch, attempt, RecordingSink(), workshop).run()
     assert isinstance(outcome, Failed)
     assert (outcome.message, outcome.retry) == (f"{origin.url}/f answered with status {status}", again)
 
@@ -306,22 +308,21 @@ def test_a_digest_that_is_none_is_refused_before_anything_is_fetched(
 def test_pause_is_heard_while_nothing_arrives(origin: Origin, workshop: Workshop) -> None:
     gate = threading.Event()
     origin.gate = held(gate, 131_072)
-    control = Control()
-    params = msgspec.json.encode(Fetch(origin.url + "/f"))
-    drive = Drive(fetch, Attempt("p", "fetch", 1, params), control, workshop)
+    sink = RecordingSink()
+    driver = AttemptDriver(fetch, attempt_of("fetch", url=origin.url + "/f"), sink, workshop)
     outcomes: list[Any] = []
-    thread = threading.Thread(target=lambda: outcomes.append(drive.run()))
+    thread = threading.Thread(target=lambda: outcomes.append(driver.run()))
     thread.start()
     try:
         wait_until(lambda: workshop.files.stage("f", "fetch-p").tell() == 131_072)
-        control.stopping = "pause"
+        driver.request_stop("pause")
         thread.join(PATIENCE)
         assert not thread.is_alive()
     finally:
         gate.set()
         thread.join()
-    assert control.latest is not None
-    assert msgspec.json.decode(control.latest.checkpoint)["byte"] == 131_072
+    assert sink.latest is not None
+    assert msgspec.json.decode(sink.latest.data)["byte"] == 131_072
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""Drives one attempt of a process: the same in a thread, in an OS process and on the loop.
+"""Driver of one attempt: the same in a thread, in an OS process and on the event loop.
 
-A work type is a generator; the driver takes what it yields, and at each yield either goes on or closes the generator.
-Only its two loops, sync and async, know how to wait; everything that is decided is decided once.
+A work type is a generator. The driver reports what it yields, and at each yield goes on or closes the generator. The
+driver lives where the work runs; only its two loops, sync and async, differ.
 """
 
 from __future__ import annotations
@@ -13,141 +13,92 @@ import os
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from holdfast.work import MAX_CHECKPOINT, Interrupted, Job, Progress, Services, Stopping, WorkError, WorkType
 from holdfast.work._values import NotJson, as_json, line_of
 from tornado_app.processes.executors import output, tracebacks
+from tornado_app.processes.executors.attempt import (
+    LONGEST_LINE,
+    LONGEST_NOTE,
+    MAX_RESULT,
+    Attempt,
+    Checkpoint,
+    Failed,
+    Outcome,
+    StoppedAttempt,
+    Succeeded,
+    text_of,
+)
+from tornado_app.processes.executors.interface import ReportSink
 from tornado_app.processes.executors.interrupts import Interrupts
-from tornado_app.processes.executors.log_buffer import LogBuffer
-
-MAX_RESULT = 4 << 20
-"""Most bytes of a result as JSON."""
-
-LONGEST_NOTE = 1000
-LONGEST_LINE = output.LONGEST
-"""Most characters of a note, and of a log line, an error message or a traceback; what is longer loses its middle."""
 
 _TURN = 0.005  # seconds that an async generator may hold the loop by yielding without awaiting
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """What a place needs to run one attempt; `params` and `checkpoint` are JSON. `undo` asks for the rollback.
-
-    `serial` is what no other process of any journal ever has; `owner` stands for it in the files directory.
-    """
-
-    id: str
-    work_type: str
-    attempt: int
-    params: bytes
-    checkpoint: bytes | None = None
-    undo: bool = False
-    code: bytes | None = None
-    serial: str = ""
-    owner: str = ""
+class _ContractError(Exception):
+    """The work type broke its contract; the message says how."""
 
 
-class Yielded(NamedTuple):
-    """The newest safe point, with the checkpoint as JSON at the moment of the yield: later mutation can't change it."""
-
-    done: float | None
-    total: float | None
-    note: str
-    checkpoint: bytes
-
-
-class StoppedAttempt(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
-    """The generator was closed at a yield because it was asked to."""
-
-
-class Succeeded(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
-    """The generator returned; `result` is JSON."""
-
-    result: bytes
-
-
-class Failed(msgspec.Struct, frozen=True, tag_field="outcome", tag=True):
-    """The attempt raised. `retry` says that its work type thinks another attempt may do better."""
-
-    type: str
-    message: str
-    retry: bool = False
-    trace: str = ""
-
-
-Outcome = StoppedAttempt | Succeeded | Failed
-
-
-class Control:
-    """What the engine and one attempt share: a wish to stop going in, the newest safe point coming out.
-
-    Plain attributes, each written by one side and read by the other; the interpreter makes each access atomic.
-    """
-
-    __slots__ = ("interrupts", "latest", "lines", "on_kill", "on_yield", "stopping", "yields")
-
-    def __init__(self, on_yield: Callable[[Control], None] | None = None) -> None:
-        self.stopping: Stopping | None = None
-        self.interrupts = Interrupts()
-        self.on_kill: Callable[[], None] | None = None
-        self.latest: Yielded | None = None
-        self.yields = 0
-        self.on_yield = on_yield
-        self.lines = LogBuffer()
-
-    def stop(self, why: Stopping | None) -> None:
-        """Ask the work to stop, and interrupt what it waits for; None revokes that. From any thread."""
-        self.stopping = why
-        self.interrupts.stop(why is not None)
-
-
-class _Fault(Exception):
-    """The work type broke the contract; the message says how."""
-
-
-class Drive:
-    """One attempt of one process."""
+class AttemptDriver:
+    """Runs one attempt of one process. Stop requests come from any thread."""
 
     def __init__(
         self,
         work: WorkType,
         attempt: Attempt,
-        control: Control,
-        services: Services | None = None,
-        say: output.Say | None = None,
+        sink: ReportSink,
+        context: Services | None = None,
+        write_line: output.WriteLine | None = None,
     ) -> None:
-        """`say` takes the lines of a place that hears all that the work prints; others are heard by their context."""
+        """`write_line` takes log lines where the whole output of the process is captured already.
+
+        Without it the driver captures what the work prints in its own context.
+        """
         self.work = work
         self.attempt = attempt
-        self.control = control
-        self._services = services
-        self._say = say
+        self.stopping: Stopping | None = None
+        self.interrupts = Interrupts()
+        self.yields = 0
+        self._sink = sink
+        self._context = context
+        self._write_line = write_line
+        self._on_kill: Callable[[], None] | None = None
         self._pid = os.getpid()
         self._read_checkpoint: Callable[[bytes], Any] | None = None
         self._running: Any = None  # the generator, and its frame, which outlives it
         self._frame: FrameType | None = None
 
+    def request_stop(self, why: Stopping | None) -> None:
+        """Request a stop at the next yield, and interrupt what the work waits for. None revokes the request."""
+        self.stopping = why
+        self.interrupts.request_stop(why is not None)
+
+    @property
+    def end_wait(self) -> Callable[[], None] | None:
+        """How a kill ends what the work waits for; None where the work offers no way."""
+        return self._on_kill or (self.interrupts.kill if self.interrupts.used else None)
+
     # -- the two loops
 
     def run(self) -> Outcome:
         """Run a plain generator function, or the rollback, to its end or its stop. Never raises."""
-        if self._say is not None:
+        if self._write_line is not None:
             return self._run()
-        with output.spoken_by(self._log):
+        with output.captured(self._log):
             return self._run()
 
     def _run(self) -> Outcome:
-        control = self.control
         try:
             job = self._job()
-            if self.attempt.undo:
-                self._undo(job)
+            if self.attempt.rollback:
+                self._roll_back(job)
                 return self._succeeded(None)
             generator = self._running = self.work.function(job)
             self._frame = getattr(generator, "gi_frame", None)
+            durable, sink = self.attempt.durable, self._sink
             try:
                 while True:
                     try:
@@ -155,49 +106,51 @@ class Drive:
                     except StopIteration as end:
                         self._check_fork()
                         return self._succeeded(end.value)
-                    self._take(item)
-                    if control.on_yield is not None:
-                        control.on_yield(control)
-                    if control.stopping is not None:
+                    checkpoint = self._checkpoint(item)
+                    if durable:
+                        sink.commit(self.yields, checkpoint)
+                    else:
+                        sink.checkpoint(self.yields, checkpoint)
+                    if self.stopping is not None:
                         generator.close()
                         return StoppedAttempt()
             finally:
                 generator.close()
         except Interrupted as error:
-            if not control.interrupts.killed and not self.attempt.undo:
-                return (
-                    StoppedAttempt()
-                )  # as if at its last yield; if that was revoked meanwhile, it is begun again from there
-            return self._failed(error)
+            if self.interrupts.killed or self.attempt.rollback:
+                return self._failed(error)
+            return StoppedAttempt()  # at its last yield; if the request was revoked, a new attempt goes on from there
         except BaseException as error:
             return self._failed(error)
 
     async def run_async(self) -> Outcome:
-        """Run an async generator function, or an async rollback, likewise."""
-        with output.spoken_by(self._log):
+        """Run an async generator function, or an async rollback, to its end or its stop. Never raises."""
+        with output.captured(self._log):
             return await self._run_async()
 
     async def _run_async(self) -> Outcome:
-        control = self.control
         try:
             job = self._job()
-            if self.attempt.undo:
-                undone = self._undo(job)
-                if inspect.isawaitable(undone):
-                    await undone
+            if self.attempt.rollback:
+                awaitable = self._roll_back(job)
+                if inspect.isawaitable(awaitable):
+                    await awaitable
                 return self._succeeded(None)
             generator = self._running = self.work.function(job)
             self._frame = getattr(generator, "ag_frame", None)
+            durable, sink = self.attempt.durable, self._sink
             turn = time.monotonic()
             try:
                 async for item in generator:
-                    self._take(item)
+                    checkpoint = self._checkpoint(item)
+                    if durable:
+                        await asyncio.to_thread(sink.commit, self.yields, checkpoint)
+                    else:
+                        sink.checkpoint(self.yields, checkpoint)
                     if time.monotonic() - turn > _TURN:  # it may never await anything itself
                         await asyncio.sleep(0)
                         turn = time.monotonic()
-                    if control.on_yield is not None:  # it may wait for the disk
-                        await asyncio.to_thread(control.on_yield, control)
-                    if control.stopping is not None:
+                    if self.stopping is not None:
                         await generator.aclose()
                         return StoppedAttempt()
                 return self._succeeded(job.result)
@@ -206,30 +159,28 @@ class Drive:
         except BaseException as error:
             return self._failed(error)
 
-    # -- what is decided
+    # -- what both loops share
 
     def _job(self) -> Job[Any]:
-        attempt, control = self.attempt, self.control
-
-        def when_killed(end: Callable[[], None]) -> None:
-            control.on_kill = end
-
+        attempt = self.attempt
         try:
             params = msgspec.json.decode(attempt.params, type=self.work.params)
         except msgspec.ValidationError as error:
-            raise _Fault(f"its parameters no longer fit the work type {self.work.name}: {error}") from None
+            raise _ContractError(f"its parameters no longer fit the work type {self.work.name}: {error}") from None
         read: Callable[[bytes], Any] = msgspec.json.decode
         if self.work.checkpoint is not None:
             try:
                 read = self._read_checkpoint = msgspec.json.Decoder(self.work.checkpoint).decode
             except TypeError as error:
-                raise _Fault(f"it declares a checkpoint type that can't be read from JSON: {error}") from None
+                raise _ContractError(f"it declares a checkpoint type that can't be read from JSON: {error}") from None
         checkpoint = None
         if attempt.checkpoint is not None:
             try:
                 checkpoint = read(attempt.checkpoint)
             except msgspec.ValidationError as error:
-                raise _Fault(f"its last checkpoint no longer fits the work type {self.work.name}: {error}") from None
+                raise _ContractError(
+                    f"its last checkpoint no longer fits the work type {self.work.name}: {error}"
+                ) from None
         return Job(
             attempt.id,
             params,
@@ -237,32 +188,35 @@ class Drive:
             attempt=attempt.attempt,
             serial=attempt.serial,
             log=self._log,
-            stopping=lambda: control.stopping,
-            when_killed=when_killed,
-            interruptible=control.interrupts,
-            services=self._services,
+            stopping=lambda: self.stopping,
+            when_killed=self._when_killed,
+            interruptible=self.interrupts,
+            services=self._context,
         )
 
-    def _log(self, message: object) -> None:
-        text, lines = text_of(message, LONGEST_LINE), self.control.lines
-        if self._say is not None:
-            self._say(text)
-        elif self.work.is_async:
-            lines.put_at_once((time.time(), text))
-        else:
-            lines.put(text)
+    def _when_killed(self, end: Callable[[], None]) -> None:
+        self._on_kill = end
 
-    def _undo(self, job: Job[Any]) -> Any:
+    def _log(self, message: object) -> None:
+        text = text_of(message, LONGEST_LINE)
+        if self._write_line is not None:
+            self._write_line(text)
+        else:
+            self._sink.log((time.time(), text), wait=not self.work.is_async)
+
+    def _roll_back(self, job: Job[Any]) -> Any:
         return self.work.undo(job) if self.work.undo is not None else None
 
-    def _take(self, item: object) -> None:
-        """What was yielded is the newest safe point."""
+    def _checkpoint(self, item: object) -> Checkpoint:
+        """Return what was yielded as the newest checkpoint. Raises `_ContractError` for what can't be one."""
         if not isinstance(item, Progress):
-            raise self._fault(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
+            raise self._contract_error(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
         try:
             done, total = _number(item.done), _number(item.total)
         except ValueError as error:
-            raise self._fault(f"it yielded a Progress whose done or total is {error}; give a number or None") from None
+            raise self._contract_error(
+                f"it yielded a Progress whose done or total is {error}; give a number or None"
+            ) from None
         note = item.note
         if type(note) is not str or len(note) > LONGEST_NOTE or not note.isascii():
             note = text_of(note, LONGEST_NOTE)
@@ -271,27 +225,26 @@ class Drive:
             if self._read_checkpoint is not None:
                 self._read_checkpoint(checkpoint)
         except NotJson as error:
-            raise self._fault(f"it yielded a checkpoint that is not JSON: {error}", error.path) from None
+            raise self._contract_error(f"it yielded a checkpoint that is not JSON: {error}", error.path) from None
         except msgspec.ValidationError as error:
             declared = getattr(self.work.checkpoint, "__name__", self.work.checkpoint)
             message = f"it yielded a checkpoint that does not fit the type that it declares, {declared}: {error}"
-            raise self._fault(message.replace("`$", "`checkpoint")) from None
+            raise self._contract_error(message.replace("`$", "`checkpoint")) from None
         if len(checkpoint) > MAX_CHECKPOINT:
             message = f"it yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept"
-            raise self._fault(message)
+            raise self._contract_error(message)
         self._check_fork()
-        control = self.control
-        control.latest = Yielded(done, total, note, checkpoint)
-        control.yields += 1
+        self.yields += 1
+        return Checkpoint(done, total, note, checkpoint)
 
-    def _fault(self, message: str, path: str = "") -> _Fault:
-        """The work's mistake, with the way to the value and the line where it is yielded or returned."""
+    def _contract_error(self, message: str, path: str = "") -> _ContractError:
+        """Return an error that names the path to the value and the line of the work where it is yielded or returned."""
         line = line_of(self._running, self._frame)
         where = ", ".join(filter(None, (path, line and f"at {line}")))
-        return _Fault(f"{message} ({where})" if where else message)
+        return _ContractError(f"{message} ({where})" if where else message)
 
     def _check_fork(self) -> None:
-        """Work that forked and let its child come back here: only the parent may report."""
+        """End the child of a fork of the work that came back here: only the parent may report."""
         if os.getpid() != self._pid:
             os._exit(70)
 
@@ -299,9 +252,9 @@ class Drive:
         try:
             result = as_json(value, "result")
         except NotJson as error:
-            raise self._fault(f"it returned a result that is not JSON: {error}", error.path) from None
+            raise self._contract_error(f"it returned a result that is not JSON: {error}", error.path) from None
         if len(result) > MAX_RESULT:
-            raise self._fault(
+            raise self._contract_error(
                 f"it returned a result of {len(result)} bytes; at most {MAX_RESULT} are kept: put it into a file"
             )
         return Succeeded(result)
@@ -310,37 +263,26 @@ class Drive:
         self._check_fork()
         try:
             return self._failure(error)
-        except Exception:  # an error so broken, or memory so short, that it can't be told in full
+        except Exception:  # the error is broken, or memory is too short to describe it
             return Failed(type(error).__name__, "it failed, and its error can't be told")
 
     def _failure(self, error: BaseException) -> Failed:
         name = type(error).__name__
-        if isinstance(error, _Fault):
+        if isinstance(error, _ContractError):
             return Failed("BadWork", text_of(error, LONGEST_LINE))
         if isinstance(error, SystemExit):
-            said = text_of(error.code, LONGEST_LINE)
-            message = f"the work called sys.exit({said}); return, or raise an error"
+            status = text_of(error.code, LONGEST_LINE)
+            message = f"the work called sys.exit({status}); return, or raise an error"
             return Failed(name, message, trace=text_of(tracebacks.shown(error), LONGEST_LINE))
         message = text_of(error, LONGEST_LINE)
         retry_on = self.work.retry_on
-        if isinstance(error, WorkError):  # "cannot go on", so worth another attempt only where its type says so by name
+        if isinstance(error, WorkError):  # retried only where the work type names it or a subclass
             retry_on = tuple(kind for kind in retry_on if issubclass(kind, WorkError))
             return Failed(name, message, isinstance(error, retry_on))
         retry = isinstance(error, Exception) and isinstance(error, retry_on)
         if isinstance(error, RuntimeError) and message.endswith("generator ignored GeneratorExit"):
             message += f": it must not yield again when it is stopped (at {line_of(self._running, self._frame)})"
         return Failed(name, message or name, retry, text_of(tracebacks.shown(error), LONGEST_LINE))
-
-
-def text_of(value: object, most: int) -> str:
-    """A value as text that UTF-8 can carry, lone surrogates escaped; what is longer than `most` loses its middle."""
-    try:
-        text = str(value)
-    except Exception as error:
-        text = f"a {type(value).__name__} whose text can't be made: {type(error).__name__}"
-    if len(text) > most:
-        text = f"{text[: most // 2]} [...] {text[-(most // 2) :]}"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""Ends what the work of one attempt waits for when it is to stop: a statement of a database, a read of a socket."""
+"""Interrupts what the work of one attempt waits for when a stop is requested: a database statement, a socket read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from holdfast.work import Interrupted
 
 log = logging.getLogger("holdfast.processes")
 
-_AGAIN = 0.1  # seconds between interrupts: one that comes before the statement has begun is lost
+_AGAIN = 0.1  # seconds between interrupts: one that comes before the statement begins is lost
 
 
 class Interrupts:
-    """Blocks of one attempt that can be interrupted. The work enters them; `stop` and `kill` come from other threads.
+    """Interruptible blocks of one attempt. The work enters them; requests come from other threads.
 
-    No lock: the block is noted before the request is read, and the request before the block, so one side sees the
-    other.
+    It needs no lock: the work stores its block and then reads the request, the other thread stores the request and then
+    reads the block, so at least one of them sees the other.
     """
 
     __slots__ = ("_block", "_stopping", "killed", "used")
@@ -48,18 +48,22 @@ class Interrupts:
             block.leave()
 
     def is_wanted(self) -> bool:
-        """Whether the work is to stop, or was killed."""
+        """Return whether a stop or a kill is requested."""
         return self.killed or self._stopping
 
-    def stop(self, wanted: bool) -> None:
-        """Interrupt the block that the work is in until it leaves it, or no more. Does not wait."""
-        self._stopping = wanted
+    def request_stop(self, requested: bool) -> None:
+        """Interrupt the current block until the work leaves it; False revokes that. Does not block."""
+        self._stopping = requested
         self._begin()
 
     def kill(self) -> None:
-        """Interrupt the block that the work is in, and each one that it enters."""
+        """Interrupt the current block, and each one that the work enters from now on."""
         self.killed = True
         self._begin()
+
+    def revoke_kill(self) -> None:
+        """Interrupt no more blocks for a kill that was given up."""
+        self.killed = False
 
     def _begin(self) -> None:
         block = self._block
@@ -68,24 +72,24 @@ class Interrupts:
 
 
 class _InterruptBlock:
-    """One stay in a block."""
+    """One block, from entering to leaving it."""
 
     def __init__(self, interrupt: Callable[[], object], wanted: Callable[[], bool]) -> None:
         self.interrupted = False
         self._interrupt = interrupt
         self._wanted = wanted
-        self._lock = threading.Lock()  # an interrupt must not meet what the work does next
+        self._lock = threading.Lock()  # an interrupt must not reach what the work does next
         self._begun = False
         self._left = False
 
     def begin(self) -> None:
-        """Interrupt it in a thread of its own, until it is left."""
-        if not self._begun:  # twice does no harm
+        """Interrupt the block from a thread of its own until the work leaves it."""
+        if not self._begun:  # a race that starts two threads does no harm
             self._begun = True
             threading.Thread(target=self._run, name="interrupt", daemon=True).start()
 
     def leave(self) -> None:
-        """Be left: no interrupt comes after this."""
+        """End the block: no interrupt comes after this."""
         with self._lock:
             self._left = True
 
@@ -94,10 +98,10 @@ class _InterruptBlock:
             with self._lock:
                 if self._left:
                     return
-                if self._wanted():  # it may have been revoked
+                if self._wanted():  # the request may have been revoked
                     self.interrupted = True
                     try:
                         self._interrupt()
-                    except Exception as error:  # a connection that is gone has nothing left to interrupt
+                    except Exception as error:  # a connection that is closed has nothing left to interrupt
                         log.debug("an interrupt failed: %s", error)
             time.sleep(_AGAIN)

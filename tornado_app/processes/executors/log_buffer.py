@@ -1,4 +1,4 @@
-"""Log lines on their way to the journal: bounded, with back-pressure, and none goes without a word."""
+"""Log lines on their way to the journal: bounded, with back-pressure, and a dropped line is counted in the log."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from tornado_app.processes.executors.attempt import Line
+
 MOST = 10_000
-"""Lines that may wait, and characters of them."""
+"""Most lines that may wait."""
 MOST_CHARACTERS = 4 << 20
+"""Most characters of them together."""
 PATIENCE = 5.0
-"""Seconds that a line waits for room; then the oldest goes, and a line in its place says how many did."""
+"""Seconds that a new line waits for room; then the oldest line is dropped, and a line in its place counts those."""
 
-_LOOK = 0.01
-
-Line = tuple[float, str]
-"""When it was said, in seconds since the epoch, and what."""
+_POLL = 0.01  # seconds
 
 
 class LogBuffer:
-    """Lines that wait to be taken. From any thread."""
+    """Log lines that wait to be written. Thread-safe."""
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque()
@@ -29,24 +29,20 @@ class LogBuffer:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Lines that wait."""
+        """Return the number of lines that wait."""
         return len(self._lines)
 
     @property
     def is_full(self) -> bool:
-        """Whether a line more would have to wait, or to cost another one."""
+        """True where one more line would have to wait, or to push out another one."""
         return len(self._lines) >= MOST or self._characters >= MOST_CHARACTERS
 
-    def put(self, message: str) -> None:
-        """Say a line. Who says more than can be written waits a little, so that none is lost. Blocks."""
-        if self.is_full:
+    def put(self, line: Line, *, wait: bool) -> None:
+        """Append a line. With `wait`, block up to `PATIENCE` seconds for room, so that fast work loses no line."""
+        if wait and self.is_full:
             until = time.monotonic() + PATIENCE
             while self.is_full and time.monotonic() < until:
-                time.sleep(_LOOK)
-        self.put_at_once((time.time(), message))
-
-    def put_at_once(self, line: Line) -> None:
-        """For who must not wait, as on the loop."""
+                time.sleep(_POLL)
         with self._lock:
             while self.is_full:
                 self._pop()
@@ -55,15 +51,15 @@ class LogBuffer:
             self._characters += len(line[1])
 
     def take(self, most: int = MOST) -> list[Line]:
-        """The oldest lines, in order."""
+        """Remove and return the oldest lines, in order."""
         with self._lock:
-            self._tell_dropped()
+            self._count_dropped()
             return [self._pop() for _ in range(min(most, len(self._lines)))]
 
     def put_back(self, lines: Iterable[Line]) -> None:
-        """They could not be written: they are the oldest again, however many there are."""
+        """Return lines that could not be written to the front, however many there are."""
         with self._lock:
-            self._tell_dropped()
+            self._count_dropped()
             for line in reversed(list(lines)):
                 self._lines.appendleft(line)
                 self._characters += len(line[1])
@@ -73,10 +69,10 @@ class LogBuffer:
         self._characters -= len(line[1])
         return line
 
-    def _tell_dropped(self) -> None:
-        """What went was older than all that is there."""
+    def _count_dropped(self) -> None:
+        """Put a line that counts the dropped ones in their place, before all others."""
         if self._dropped:
-            said = f"[{self._dropped} lines of the log are missing here: they came quicker than they could be written]"
-            self._lines.appendleft((self._lines[0][0], said))
-            self._characters += len(said)
+            text = f"[{self._dropped} lines of the log are missing here: they came quicker than they could be written]"
+            self._lines.appendleft((self._lines[0][0], text))
+            self._characters += len(text)
             self._dropped = 0

@@ -1,8 +1,8 @@
-"""Output and logging of work, as lines of its log.
+"""Capture of what work prints and logs, as lines of its log.
 
-In an OS process of its own all that is written to its standard output and error is the work's, be it by Python, by a
-library in C or by a program that it starts. In a thread, or on the loop, what Python writes there is told apart by the
-context in which it is written; a thread that the work starts by itself has none.
+In an OS process of its own everything that is written to standard output and error belongs to the work: by Python, by a
+C library or by a program that it starts. In a thread or on the event loop, the context variable of the attempt decides
+to whom a line of Python belongs; a thread that the work starts by itself has no such context.
 """
 
 from __future__ import annotations
@@ -20,79 +20,81 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-LONGEST = 8192
-"""Most characters of a line; a longer one comes in pieces."""
+from tornado_app.processes.executors.attempt import LONGEST_LINE
 
 _MOST_AT_ONCE = 64 * 1024
-_CHATTY = ("httpx", "httpcore")  # they log every request, with all that is in its URL
+_CHATTY = ("httpx", "httpcore")  # they log every request with its whole URL
 _OWN = "holdfast"
 
-Say = Callable[[str], object]
-"""Takes a line; may block while there is no room for it."""
+WriteLine = Callable[[str], object]
+"""Takes one line; may block while there is no room for it."""
 
 
 class OutputLines:
-    """Cuts text into lines. Of one that was written over, as progress bars are, what one would see."""
+    """Splits text into lines. Of a line that is written over, as a progress bar is, the last text counts.
 
-    def __init__(self, say: Say) -> None:
-        self._say = say
+    A line longer than `LONGEST_LINE` characters is written in pieces.
+    """
+
+    def __init__(self, write_line: WriteLine) -> None:
+        self._write_line = write_line
         self._pending = ""
 
     def write(self, text: str) -> None:
-        """Say the lines that end in it."""
+        """Write the lines that are complete; keep the rest."""
         *lines, last = (self._pending + text).split("\n")
         for line in lines:
             self._pieces(line.rstrip("\r").rpartition("\r")[2])
         cut = last.rstrip("\r").rfind("\r") + 1
-        while len(last) - cut > LONGEST:
-            self._say(last[cut : cut + LONGEST])
-            cut += LONGEST
+        while len(last) - cut > LONGEST_LINE:
+            self._write_line(last[cut : cut + LONGEST_LINE])
+            cut += LONGEST_LINE
         self._pending = last[cut:]
 
     def finish(self) -> None:
-        """Say what has no end yet."""
+        """Write the last line, which has no newline."""
         pending, self._pending = self._pending.rstrip("\r"), ""
         if pending:
             self._pieces(pending.rpartition("\r")[2])
 
     def _pieces(self, line: str) -> None:
-        for at in range(0, max(1, len(line)), LONGEST):
-            self._say(line[at : at + LONGEST])
+        for at in range(0, max(1, len(line)), LONGEST_LINE):
+            self._write_line(line[at : at + LONGEST_LINE])
 
 
 # -- in an OS process of its own
 
 
 class ProcessOutput:
-    """All output of this process and of what it starts, in order."""
+    """Output of this process and of what it starts, in order."""
 
-    def __init__(self, read: int, write: int, say: Say) -> None:
-        """Takes the two ends of a pipe, which becomes standard output and error."""
-        self._say = say
+    def __init__(self, read: int, write: int, write_line: WriteLine) -> None:
+        """Make the pipe with the ends `read` and `write` the standard output and error."""
+        self._write_line = write_line
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._read = read
-        self._raw = OutputLines(self._put)
+        self._raw = OutputLines(write_line)
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         os.set_blocking(read, False)
         for fd in (1, 2):
             os.dup2(write, fd)
         os.close(write)
-        self._streams = [_Stream(self, fd) for fd in (1, 2)]
+        self._streams = [_Stream(self, fd, write_line) for fd in (1, 2)]
         sys.stdout, sys.stderr = self._streams
         sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[assignment,misc]
         os.register_at_fork(after_in_child=self._forked)
         threading.Thread(target=self._drain_forever, daemon=True).start()
 
-    def say(self, line: str) -> None:
-        """Say a line that did not come by the pipe, behind all that was written before."""
+    def write_line(self, line: str) -> None:
+        """Write a line that did not come by the pipe, after everything that was written before."""
         with self._lock:
             self.drain()
-            self._say(line)
+            self._write_line(line)
 
     def write(self, lines: OutputLines, text: str, fd: int) -> None:
-        """Stream for what Python writes."""
-        if os.getpid() != self._pid:  # a fork of the work: its memory is not ours
+        """Take text that Python writes to the stream of `fd`."""
+        if os.getpid() != self._pid:  # a fork of the work: what it keeps in memory is lost
             os.write(fd, text.encode("utf-8", "backslashreplace"))
             return
         with self._lock:
@@ -100,22 +102,19 @@ class ProcessOutput:
             lines.write(text)
 
     def drain(self) -> None:
-        """Say what the pipe holds."""
+        """Write what the pipe holds."""
         with self._lock, contextlib.suppress(BlockingIOError):
             while data := os.read(self._read, _MOST_AT_ONCE):
                 self._raw.write(self._decode(data))
 
     def finish(self) -> None:
-        """The work is over: say all that is left."""
-        with contextlib.suppress(Exception):  # libraries in C keep some of it to themselves until then
+        """Write all that is left, after the end of the work."""
+        with contextlib.suppress(Exception):  # C libraries buffer their output until then
             ctypes.CDLL(None).fflush(None)
         with self._lock:
             self.drain()
             for lines in (self._raw, *(stream.lines for stream in self._streams)):
                 lines.finish()
-
-    def _put(self, line: str) -> None:
-        self._say(line)
 
     def _drain_forever(self) -> None:
         poll = select.poll()
@@ -134,10 +133,10 @@ class _Stream(io.TextIOBase):
     encoding = "utf-8"
     errors = "backslashreplace"
 
-    def __init__(self, output: ProcessOutput, fd: int) -> None:
+    def __init__(self, output: ProcessOutput, fd: int, write_line: WriteLine) -> None:
         self._output = output
         self._fd = fd
-        self.lines = OutputLines(output._put)
+        self.lines = OutputLines(write_line)
         self.buffer = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115 - as long as the process
 
     def write(self, text: str) -> int:
@@ -151,19 +150,19 @@ class _Stream(io.TextIOBase):
         return self._fd
 
     def close(self) -> None:
-        """Keep what the work prints after it has closed its output."""
+        """Do nothing: what the work prints after it closed its output is still captured."""
 
 
 def log_in_process(output: ProcessOutput) -> None:
-    """Say what is logged in this process, from INFO on, unless the work sees to that itself."""
+    """Write what is logged in this process, from INFO on, unless the work configures logging itself."""
     root = logging.getLogger()
-    handler = _Handler(lambda: output.say)
+    handler = _Handler(lambda: output.write_line)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     configure = logging.basicConfig
 
     def basic_config(**options: Any) -> None:
-        root.removeHandler(handler)  # else it would find that all is configured, and do nothing
+        root.removeHandler(handler)  # else basicConfig finds a handler and does nothing
         configure(**options)
 
     logging.basicConfig = basic_config
@@ -172,13 +171,13 @@ def log_in_process(output: ProcessOutput) -> None:
 # -- in a thread, or on the loop
 
 
-class _Speaker:
-    """Who speaks in a context: one attempt."""
+class _Capture:
+    """What one attempt prints."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
+    def __init__(self, write_line: WriteLine) -> None:
+        self.write_line = write_line
         self._lock = threading.RLock()  # a context is copied for the threads of asyncio.to_thread
-        self._streams = {name: OutputLines(say) for name in ("stdout", "stderr")}
+        self._streams = {name: OutputLines(write_line) for name in ("stdout", "stderr")}
 
     def write(self, stream: str, text: str) -> None:
         with self._lock:
@@ -190,21 +189,21 @@ class _Speaker:
                 lines.finish()
 
 
-_speaker: contextvars.ContextVar[_Speaker | None] = contextvars.ContextVar("holdfast_speaker", default=None)
+_capture: contextvars.ContextVar[_Capture | None] = contextvars.ContextVar("holdfast_capture", default=None)
 
 
-class _Switch:
-    """Standard output or error of a server: what work writes goes to its log, all else where it always went."""
+class _CapturedStream:
+    """Standard output or error of a server: what work writes goes to its log, all else to the stream itself."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
         self._name = name
         self.stream = stream
 
     def write(self, text: str) -> int:
-        speaker = _speaker.get()
-        if speaker is None:
+        capture = _capture.get()
+        if capture is None:
             return self.stream.write(text)
-        speaker.write(self._name, text)
+        capture.write(self._name, text)
         return len(text)
 
     def writelines(self, lines: Iterator[str]) -> None:
@@ -216,65 +215,66 @@ class _Switch:
 
 
 @contextlib.contextmanager
-def spoken_by(say: Say) -> Iterator[None]:
-    """Send what is printed and logged in this context to `say`."""
+def captured(write_line: WriteLine) -> Iterator[None]:
+    """Send what is printed and logged in this context to `write_line`."""
     for name in ("stdout", "stderr"):
-        if not isinstance(getattr(sys, name), (_Switch, type(None))):
-            setattr(sys, name, _Switch(name, getattr(sys, name)))
+        if not isinstance(getattr(sys, name), (_CapturedStream, type(None))):
+            setattr(sys, name, _CapturedStream(name, getattr(sys, name)))
     if _handler not in logging.getLogger().handlers:
         logging.getLogger().addHandler(_handler)
-    speaker = _Speaker(say)
-    token = _speaker.set(speaker)
+    capture = _Capture(write_line)
+    token = _capture.set(capture)
     try:
         yield
     finally:
-        _speaker.reset(token)
-        speaker.finish()
+        _capture.reset(token)
+        capture.finish()
 
 
 def restore() -> None:
-    """Take the switches out again. What goes on speaking is heard where it always was."""
+    """Give the process its own streams back. What still runs prints to them."""
     for name in ("stdout", "stderr"):
-        switch = getattr(sys, name)
-        if isinstance(switch, _Switch):
-            setattr(sys, name, switch.stream)
+        stream = getattr(sys, name)
+        if isinstance(stream, _CapturedStream):
+            setattr(sys, name, stream.stream)
     logging.getLogger().removeHandler(_handler)
 
 
 class _Handler(logging.Handler):
-    """Says records, but none that another handler writes where we would find it a second time."""
+    """Writes log records, except those that another handler writes to a stream that is captured anyway."""
 
-    def __init__(self, say: Callable[[], Say | None]) -> None:
+    def __init__(self, find_write_line: Callable[[], WriteLine | None]) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
-        self._say = say
+        self._find_write_line = find_write_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        say = self._say()
+        write_line = self._find_write_line()
         name = record.name.partition(".")[0]
-        if say is None or name == _OWN or (name in _CHATTY and record.levelno < logging.WARNING):
+        if write_line is None or name == _OWN or (name in _CHATTY and record.levelno < logging.WARNING):
             return
-        if not _is_written(record):
+        if not _is_captured(record):
             try:
-                say(self.format(record))
+                write_line(self.format(record))
             except Exception:
                 self.handleError(record)
 
 
-def _is_written(record: logging.LogRecord) -> bool:
+def _is_captured(record: logging.LogRecord) -> bool:
+    """Return whether a handler of the work writes that record to a captured stream."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         for handler in logger.handlers:
             stream = getattr(handler, "stream", None)
-            if isinstance(stream, (_Stream, _Switch)) and record.levelno >= handler.level:
+            if isinstance(stream, (_Stream, _CapturedStream)) and record.levelno >= handler.level:
                 return True
         logger = logger.parent if logger.propagate else None
     return False
 
 
-def _say_of_speaker() -> Say | None:
-    speaker = _speaker.get()
-    return None if speaker is None else speaker.say
+def _write_line_of_context() -> WriteLine | None:
+    capture = _capture.get()
+    return None if capture is None else capture.write_line
 
 
-_handler = _Handler(_say_of_speaker)
+_handler = _Handler(_write_line_of_context)

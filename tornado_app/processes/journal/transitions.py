@@ -22,7 +22,7 @@ from sqlalchemy.dialects import sqlite
 from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
 from tornado_app import fault_points, problems
 from tornado_app.problems import ProblemError
-from tornado_app.processes.executors.driver import Failed, Outcome, StoppedAttempt, Succeeded, Yielded
+from tornado_app.processes.executors.attempt import Checkpoint, Failed, Outcome, StoppedAttempt, Succeeded
 from tornado_app.processes.journal.logs import ProcessLogs
 from tornado_app.processes.journal.queries import (
     COLUMNS,
@@ -122,7 +122,7 @@ class SafePoint(NamedTuple):
 
     id: str
     attempt: int
-    point: Yielded
+    point: Checkpoint
     first: bool = False
 
 
@@ -420,7 +420,7 @@ class Transitions:
         rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         for id, attempt, y, first in newest:
             row = {"wanted": id, "of_attempt": attempt}
-            row |= {"done": y.done, "total": y.total, "note": y.note, "checkpoint": y.checkpoint}
+            row |= {"done": y.done, "total": y.total, "note": y.note, "checkpoint": y.data}
             rows[first].append(row)
         landed = 0
         for statement, some in ((_CHECKPOINT, rows[False]), (_FIRST_PROGRESS, rows[True])):
@@ -436,7 +436,7 @@ class Transitions:
         return seqs
 
     def ended(
-        self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Yielded | None, shutdown: bool
+        self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Checkpoint | None, shutdown: bool
     ) -> ProcessRecord | None:
         """An attempt is over and its slot is free. None when it was an old one, whose report changes nothing.
 
@@ -452,9 +452,9 @@ class Transitions:
                 "done": latest.done,
                 "total": latest.total,
                 "note": latest.note,
-                "checkpoint": latest.checkpoint,
+                "checkpoint": latest.data,
             }
-            if row.is_surpassed_by(latest.checkpoint, latest.done):
+            if row.is_surpassed_by(latest.data, latest.done):
                 changes["failures"] = 0
         if row.state is State.CANCELLING:
             if isinstance(outcome, Failed):

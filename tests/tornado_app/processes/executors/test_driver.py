@@ -13,12 +13,12 @@ import pytest
 import holdfast
 from holdfast.errors import ProcessFailed
 from holdfast.wire import Process, State
+from holdfast.work import MAX_CHECKPOINT
 from tests.support import work
-from tests.support.processes import eventually, makes_progress, reaches, start, told, until
+from tests.support.processes import alive, eventually, makes_progress, reaches, start, told, until
 from tests.support.servers import ServerProcess
-from tests.tornado_app.processes.executors.test_os_process import alive
 from tornado_app.problems import ProblemError
-from tornado_app.processes.executors import driver
+from tornado_app.processes.executors import attempt
 from tornado_app.processes.service import Engine
 
 # Generators that ignore GeneratorExit ignore that of the garbage collector, too.
@@ -40,12 +40,12 @@ MISDEEDS: dict[str, tuple[str, str]] = {
     "yields_a_loop": ("BadWork", "it yielded a checkpoint that is not JSON"),
     "yields_too_much": (
         "BadWork",
-        f"it yielded a checkpoint of 300002 bytes; at most {driver.MAX_CHECKPOINT} are kept",
+        f"it yielded a checkpoint of 300002 bytes; at most {MAX_CHECKPOINT} are kept",
     ),
     "yields_a_word_as_done": ("BadWork", "it yielded a Progress whose done or total is 'half'; give a number or None"),
     "yields_a_number_beyond_all": ("BadWork", "it yielded a Progress whose done or total is 1000000"),
     "returns_no_json": ("BadWork", "it returned a result that is not JSON"),
-    "returns_too_much": ("BadWork", f"at most {driver.MAX_RESULT} are kept: put it into a file"),
+    "returns_too_much": ("BadWork", f"at most {attempt.MAX_RESULT} are kept: put it into a file"),
 }
 
 in_both = pytest.mark.parametrize("place", ["thread", "process"])
@@ -73,7 +73,7 @@ async def test_a_misdeed_fails_the_process_with_a_clear_error(engine: Engine, ho
     type, words = MISDEEDS[how]
     assert last.error.type == type
     assert words in last.error.message
-    assert len(last.error.message) < driver.LONGEST_LINE + 100
+    assert len(last.error.message) < attempt.LONGEST_LINE + 100
     assert last.ended is not None
 
 
@@ -120,10 +120,10 @@ async def test_what_can_only_just_be_told_is_made_tellable(engine: Engine, place
     assert last.result == "fine"
     assert (last.progress.done, last.progress.total) == (None, 2.0**70)
     assert last.progress.note.startswith("caf\\udce9 yyy")
-    assert len(last.progress.note) < driver.LONGEST_NOTE + 50
+    assert len(last.progress.note) < attempt.LONGEST_NOTE + 50
     lines = [line.message for line in (await engine.log("p", 0, 10)).items]
     assert lines[:2] == ["42", "caf\\udce9"]
-    assert len(lines[2]) < driver.LONGEST_LINE + 50
+    assert len(lines[2]) < attempt.LONGEST_LINE + 50
     assert " [...] " in lines[2]
 
 
@@ -297,7 +297,7 @@ async def test_a_launch_that_fails_fails_the_process_and_frees_its_slot(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tornado_app.processes.executors.interface.ThreadPlace.launch", refuse)
+        patch.setattr("tornado_app.processes.executors.thread.ThreadExecutor.launch", refuse)
         await start(engine, "p", to=1)
         last = await reaches(engine, "p", State.FAILED)
     assert last.error is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -12,10 +11,7 @@ import httpx
 import pytest
 
 from holdfast.work import Interrupted, Job, Progress, work_type
-from tests.support.processes import eventually
 from tornado_app.app import App
-from tornado_app.processes.executors.driver import Control, Failed
-from tornado_app.processes.executors.interface import _ThreadHandle
 from tornado_app.processes.executors.interrupts import Interrupts
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
@@ -88,26 +84,6 @@ async def test_it_can_be_killed_in_a_thread(processes: App, http: httpx.AsyncCli
     assert answer.json()["error"]["type"] == "Killed"
 
 
-async def test_also_when_it_has_only_just_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And does not say yet that it can be."""
-    monkeypatch.setattr("tornado_app.processes.executors.interface._BEGINNING", 60.0)
-    control = Control()
-    handle = _ThreadHandle(control, lambda outcome: None)
-    killing = asyncio.create_task(handle.kill(60.0))
-    await asyncio.sleep(0)
-    assert not killing.done()
-    ended: list[bool] = []
-    control.on_kill = lambda: ended.append(True)
-    await eventually(lambda: ended)
-    handle.over(Failed("Error", "it was ended"))
-    assert await killing is None
-    yielding = Control()
-    yielding.yields = 1
-    refusal = await _ThreadHandle(yielding, lambda outcome: None).kill(60.0)
-    assert refusal is not None
-    assert "a thread can't be killed" in refusal
-
-
 async def test_the_end_of_the_server_does_not_wait_for_it(processes: App, http: httpx.AsyncClient) -> None:
     await start(http, "thread")
     engine = processes.services.processes
@@ -117,12 +93,12 @@ async def test_the_end_of_the_server_does_not_wait_for_it(processes: App, http: 
 
 def test_one_that_is_to_stop_enters_no_block() -> None:
     interrupts = Interrupts()
-    interrupts.stop(True)
+    interrupts.request_stop(True)
     entered = False
     with pytest.raises(Interrupted), interrupts(lambda: None):
         entered = True
     assert not entered
-    interrupts.stop(False)
+    interrupts.request_stop(False)
     with interrupts(lambda: None):
         entered = True
     assert entered
@@ -146,7 +122,7 @@ def test_an_interrupt_comes_again_until_the_block_is_left() -> None:
 
     def work() -> None:
         with interrupts(interrupt):
-            interrupts.stop(True)
+            interrupts.request_stop(True)
             assert second.wait(30)
             raise RuntimeError("interrupted")
 

@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.wire import StartRequest
 from holdfast.work import Job, Progress, WorkError, work_type
+from tests.support.processes import eventually
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -36,6 +37,7 @@ class Bench:
         self.left = Thing()
         self.taken: list[Any] = []
         self.waits = threading.Event()
+        self.can_be_killed = threading.Event()
         self.killed = 0
         bench = self
 
@@ -62,6 +64,7 @@ class Bench:
                     bench.waits.set()
 
             job.when_killed(end)
+            bench.can_be_killed.set()
             yield Progress(checkpoint=1)
             bench.waits.wait(20)
             raise WorkError("what I waited for has ended")
@@ -134,8 +137,7 @@ async def test_kill_ends_what_a_thread_waits_for_when_the_work_says_how(
     object.__setattr__(app.settings, "kill_grace", 0.2)
     await start(http, "waits")
     await until(http, "running")
-    while app.services.processes._attempts.get("a").control.on_kill is None:  # type: ignore[union-attr]
-        await until(http, "running")
+    await eventually(bench.can_be_killed.is_set)
     answer = await http.post("/v1/processes/a/kill")
     assert answer.status_code == 200, answer.text
     failed = await until(http, "failed")
@@ -149,8 +151,7 @@ async def test_a_kill_that_does_not_help_says_so(app: App, http: httpx.AsyncClie
     bench.killed = 2
     await start(http, "waits")
     await until(http, "running")
-    while app.services.processes._attempts.get("a").control.on_kill is None:  # type: ignore[union-attr]
-        await until(http, "running")
+    await eventually(bench.can_be_killed.is_set)
     answer = await http.post(
         "/v1/processes/a/kill",
     )

@@ -11,7 +11,8 @@ from holdfast.wire import State
 from tests.support.processes import reaches, start
 from tests.tornado_app.processes.test_sent_code import Spawn, pickled
 from tests.tornado_app.processes.test_sent_code import start as send
-from tornado_app.processes.executors.output import LONGEST, OutputLines
+from tornado_app.processes.executors.attempt import LONGEST_LINE
+from tornado_app.processes.executors.output import OutputLines
 from tornado_app.processes.service import Engine
 
 SAID = [
@@ -110,7 +111,7 @@ def test_code_that_was_sent_speaks_to_its_log(spawn_server: Spawn) -> None:
         (["a\nb", "c\n", "\n"], ["a", "bc", ""]),
         (["10%\r20%\r", "30%\r\n"], ["30%"]),
         (["1%\r" + "x" * 10, "\r2%"], ["2%"]),
-        (["x" * (LONGEST + 5), "\n"], ["x" * LONGEST, "x" * 5]),
+        (["x" * (LONGEST_LINE + 5), "\n"], ["x" * LONGEST_LINE, "x" * 5]),
         (["no end"], ["no end"]),
     ],
 )

@@ -16,18 +16,18 @@ from tests.support import work
 from tests.support.processes import makes_progress, reaches, start, until
 from tests.tornado_app.processes.conftest import Make
 from tornado_app.problems import CONFLICT, ProblemError
-from tornado_app.processes.executors.driver import Failed, StoppedAttempt, Succeeded, Yielded
+from tornado_app.processes.executors.attempt import Checkpoint, Failed, StoppedAttempt, Succeeded
 from tornado_app.processes.journal import queries
 from tornado_app.processes.journal.transitions import SafePoint
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.processes.states import Cause
 
-POINT = SafePoint("p", 1, Yielded(9, 9, "late", b"9"), first=True)
+POINT = SafePoint("p", 1, Checkpoint(9, 9, "late", b"9"), first=True)
 LATE: dict[str, Callable[[Engine, Connection], Any]] = {
     "succeeded": lambda engine, c: engine._book.ended(c, "p", 1, Succeeded(b"1"), None, False),
     "failed": lambda engine, c: engine._book.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
-    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, StoppedAttempt(), Yielded(9, 9, "late", b"9"), False),
+    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, StoppedAttempt(), Checkpoint(9, 9, "late", b"9"), False),
     "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [POINT]),
     "undone": lambda engine, c: engine._book.undone(c, "p", 1, Succeeded(b"null")),
     "of nobody": lambda engine, c: engine._book.ended(c, "q", 1, Succeeded(b"1"), None, False),

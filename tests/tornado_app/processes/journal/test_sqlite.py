@@ -160,7 +160,7 @@ async def test_log_lines_that_come_while_older_ones_cannot_be_written_stay_behin
     work.RELEASE.set()
     run = engine._attempts.get("p")
     assert run is not None
-    await eventually(lambda: run.control.yields > 0)
+    await eventually(lambda: run.yields > 0)
     asking = asyncio.create_task(engine.log("p", 0, 10))
     await asyncio.sleep(0.05)  # time enough for what must not happen
     first.let_go.set()
@@ -232,7 +232,7 @@ async def test_a_kill_waits_until_its_end_is_written(engine: Engine) -> None:
         killing = asyncio.create_task(engine.kill("p"))
         run = engine._attempts.get("p")
         assert run is not None
-        await eventually(lambda: run.handle._over.is_set())  # type: ignore[union-attr]
+        await eventually(lambda: not run.handle.is_alive)  # type: ignore[union-attr]
         assert not killing.done()
         lock.close()
         assert (await killing).state == State.FAILED
