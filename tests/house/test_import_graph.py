@@ -17,14 +17,6 @@ IMPORTS_FOR_PEOPLE = {"tornado_app.processes.registry", "tornado_app.processes.e
 STILL_CIRCLES: list[set[str]] = [
     {"tornado_app.files.store.local.published", "tornado_app.files.store.local.staged"},
     {
-        "tornado_app.files.uploads.concatenation",
-        "tornado_app.files.uploads.events",
-        "tornado_app.files.uploads.lease",
-        "tornado_app.files.uploads.service",
-        "tornado_app.files.uploads.upload",
-        "tornado_app.files.uploads.writer",
-    },
-    {
         "holdfast._async.client",
         "holdfast._async.files",
         "holdfast._client.display",

@@ -1,15 +1,16 @@
-"""Buffers that bodies are received into and written from: the same few again and again, and no copy in between."""
+"""Buffers that bodies are received into and written from without a copy in between; a few, used again and again."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 SIZE = 1 << 20
 MOST = 16
 
 
 class _Buffer(bytearray):
-    """One of a pool's. When nobody gives it back, its end makes room for another."""
+    """A buffer of a pool. When it is deleted without being given back, the pool may make another."""
 
     def __init__(self, pool: Buffers) -> None:
         super().__init__(SIZE)
@@ -25,10 +26,10 @@ class Buffers:
     def __init__(self) -> None:
         self._free: list[_Buffer] = []
         self._made = 0
-        self._lock = threading.RLock()  # a buffer can end while we hold it
+        self._lock = threading.RLock()  # a buffer can be deleted while we hold it
 
     def take(self) -> bytearray | None:
-        """A buffer of `SIZE` bytes, with anything in it; None when all are in use."""
+        """Return a buffer of `SIZE` bytes with arbitrary content; None when all are in use."""
         with self._lock:
             if self._free:
                 return self._free.pop()
@@ -37,14 +38,15 @@ class Buffers:
             self._made += 1
         return _Buffer(self)
 
-    def give(self, data: bytes | memoryview) -> None:
-        """Nobody needs `data` any more; if it is a piece of one of our buffers, that is free again."""
-        if isinstance(data, memoryview) and isinstance(data.obj, _Buffer):
-            with self._lock:
-                self._free.append(data.obj)
+    def give(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Free the buffers of which these are pieces; nobody may use the pieces afterwards."""
+        with self._lock:
+            for data in pieces:
+                if isinstance(data, memoryview) and isinstance(data.obj, _Buffer):
+                    self._free.append(data.obj)
 
     def ended(self) -> None:
-        """A buffer is no more."""
+        """Count a buffer that was deleted."""
         with self._lock:
             self._made -= 1
 

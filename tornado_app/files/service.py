@@ -34,20 +34,22 @@ class FileService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.on_event: Callable[[Event], None] | None = None
-        self._executor = BlockingExecutor(_THREADS, "files")
+        self.executor = BlockingExecutor(_THREADS, "files")
 
     async def open(self) -> None:
         """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
-            self.uploads = Uploads(self.settings, self.store, self._executor, self._emit)
+            self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
             await self.uploads.open()
         except OSError as error:
             if hasattr(self, "store"):
                 await self.run(self.store.close)
-            self._executor.close()
+            self.executor.close()
             raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
-        self.expiry = Expiry(self.uploads, self.settings.upload_expiry)
+        self.expiry = Expiry(
+            self.uploads, self.uploads.lifetimes, self.uploads.leases, self.uploads.expire, self.settings.upload_expiry
+        )
         self.expiry.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads)
@@ -66,11 +68,11 @@ class FileService:
         await self.expiry.stop()
         await self.uploads.close()
         await self.run(self.store.close)
-        self._executor.close()
+        self.executor.close()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
-        return self._executor.run(function, *args, **kwargs)
+        return self.executor.run(function, *args, **kwargs)
 
     def workspace(self) -> Workspace:
         """Return the files as work gets them; safe in worker threads."""

@@ -139,7 +139,7 @@ async def begin(http: httpx.AsyncClient, app: App, headers: dict[str, str]) -> t
     task = asyncio.create_task(http.put(URL, content=body, headers=headers))
     body.send(b"from the first")
     uploads = app.services.files.uploads
-    await asyncio.to_thread(wait_until, lambda: uploads._all, what="the PUT has begun")
+    await asyncio.to_thread(wait_until, lambda: list(uploads), what="the PUT has begun")
     return body, task
 
 

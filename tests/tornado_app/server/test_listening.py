@@ -11,7 +11,7 @@ import pytest
 from tests.support.uploads import OCTETS, TUS, metadata
 from tornado_app import clocks
 from tornado_app.app import App
-from tornado_app.files.uploads.service import EMPTY_EXPIRY_S
+from tornado_app.files.uploads.expiry import EMPTY_EXPIRY_S
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings
 

@@ -4,41 +4,57 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tornado_app import problems
+from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import Joins, StagedData
+from tornado_app.files.uploads.expiry import Lifetimes
+from tornado_app.files.uploads.limits import UploadLimits
+from tornado_app.files.uploads.registry import UploadRegistry
 from tornado_app.files.uploads.upload import Upload, UploadRecord
-
-if TYPE_CHECKING:
-    from tornado_app.files.uploads.service import Uploads
-    from tornado_app.files.uploads.writer import Writer
+from tornado_app.files.uploads.writer import Writer
 
 log = logging.getLogger("holdfast.files")
 
 _PIECE = 1 << 20
 
 
-class Concatenation:
-    """Knows which uploads wait for which parts. A whole is joined once its last part is there."""
+@dataclass(frozen=True, slots=True)
+class ConcatenationPorts:
+    """What joining needs of the rest: uploads and their limits, leases, and what to do with a whole."""
 
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
+    registry: UploadRegistry
+    limits: UploadLimits
+    lifetimes: Lifetimes
+    executor: BlockingExecutor
+    acquire: Callable[[Upload], Awaitable[Writer]]
+    publish: Callable[[Upload], Awaitable[None]]
+    spawn: Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Concatenation:
+    """Keeps which uploads wait for which parts. A whole is joined once its last part is complete."""
+
+    def __init__(self, ports: ConcatenationPorts) -> None:
+        self._ports = ports
+        self._uploads = ports.registry
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
 
     def check(self, parts: Sequence[str]) -> None:
-        """Raises BAD_REQUEST unless every id is one of a part, TOO_LARGE for too much."""
+        """Raise BAD_REQUEST unless every id is that of a part, TOO_LARGE for more than this server takes."""
         if not parts:
             raise problems.BAD_REQUEST("a final upload names at least one partial upload")
         for id in parts:
             part = self._uploads.find(id)
             if part is None or part.record.name is not None or part.broken:
                 raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
-        self._uploads.check_length(self.length(parts))
+        self._ports.limits.check_length(self.length(parts))
 
     def made(self, record: UploadRecord, etag: str) -> Upload | None:
-        """What has become the file of this entity tag, under the same name and from the same parts."""
+        """Return the upload that became the file of this entity tag, with the same name and parts as `record`."""
         for other in self._uploads:
             if record.parts and (other.record.name, other.record.parts) == (record.name, record.parts):
                 published = other.published
@@ -47,7 +63,7 @@ class Concatenation:
         return None
 
     def length(self, parts: Sequence[str]) -> int | None:
-        """How long the whole will be; None while the length of a part is not known."""
+        """Return the length of the whole; None while the length of a part is not known."""
         total = 0
         for id in parts:
             part = self._uploads.find(id)
@@ -61,7 +77,7 @@ class Concatenation:
         for id in whole.record.parts:
             self._waiting[id].add(whole.id)
         if self._is_ready(whole):
-            self._uploads.spawn(self.join_quietly(whole))
+            self._ports.spawn(self.join_quietly(whole))
 
     async def begin(self, whole: Upload) -> None:
         """Join a whole now if its parts are complete, else as soon as they are. Raises what `join` raises."""
@@ -71,11 +87,11 @@ class Concatenation:
             self.wait(whole)
 
     def part_is_complete(self, part: Upload) -> None:
-        """Join what waited for this part alone."""
+        """Join the uploads that waited for this part alone."""
         for id in self._waiting.get(part.id, ()):
             whole = self._uploads.find(id)
             if whole is not None and self._is_ready(whole):
-                self._uploads.spawn(self.join_quietly(whole))
+                self._ports.spawn(self.join_quietly(whole))
 
     def _is_ready(self, whole: Upload) -> bool:
         if not whole.record.parts or whole.record.length is not None:
@@ -84,7 +100,7 @@ class Concatenation:
         return all(part is not None and part.complete for part in parts)
 
     async def join_quietly(self, whole: Upload) -> None:
-        """As `join`, for those who do not ask for it: a refusal is logged."""
+        """Join as `join` does, and log a refusal instead of raising it."""
         try:
             await self.join(whole)
         except problems.ProblemError as error:
@@ -93,7 +109,7 @@ class Concatenation:
             log.exception("upload %s can't be joined", whole.id)
 
     async def join(self, whole: Upload) -> None:
-        """Put the parts together, if they are all there, and publish.
+        """Join the parts and publish the whole, if all of them are complete.
 
         Raises:
             ProblemError: NO_SPACE, TOO_LARGE, LOCKED when a newer request wants the whole, and what
@@ -101,51 +117,50 @@ class Concatenation:
         """
         if not self._is_ready(whole):
             return
-        uploads = self._uploads
         held = []
         try:
             for id in sorted({whole.id, *whole.record.parts}):  # in one order: two joins can't wait for each other
-                held.append(await self._hold(id, whole))  # noqa: PERF401 - those held so far are released below
+                held.append(await self._acquire(id, whole))  # noqa: PERF401 - those held so far are released below
             if not self._is_ready(whole):
                 return  # another request has joined it meanwhile
-            uploads.check_length(self.length(whole.record.parts))
-            parts = [uploads.get(id) for id in whole.record.parts]
-            await uploads.run(self._join, whole, parts)
-            await uploads.update_record(whole, length=whole.offset)
+            self._ports.limits.check_length(self.length(whole.record.parts))
+            parts = [self._uploads.get(id) for id in whole.record.parts]
+            await self._ports.executor.run(self._join, whole, parts)
+            await self._uploads.update_record(whole, length=whole.offset)
         finally:
             for writer in held:
                 writer.release()
-        await uploads.publish(whole)
+        await self._ports.publish(whole)
         for id in dict.fromkeys(whole.record.parts):
-            await self._note_joined(id, whole)
+            await self._record_joined(id, whole)
         for id in whole.record.parts:
             self._waiting[id].discard(whole.id)
             if not self._waiting[id]:
                 del self._waiting[id]
 
-    async def _hold(self, id: str, whole: Upload) -> Writer:
-        """Hold the whole or a part. Who else wants a part, which is complete, joins or looks: we take turns."""
+    async def _acquire(self, id: str, whole: Upload) -> Writer:
+        """Acquire the lease on the whole or a part. Others that want a part only join it, too: try until it is free."""
         while True:
             try:
-                return await self._uploads.acquire(self._uploads.get(id))
+                return await self._ports.acquire(self._uploads.get(id))
             except problems.ProblemError as error:
                 if id == whole.id or error.kind is not problems.LOCKED:
                     raise
 
-    async def _note_joined(self, id: str, whole: Upload) -> None:
+    async def _record_joined(self, id: str, whole: Upload) -> None:
         try:
-            writer = await self._hold(id, whole)
+            writer = await self._acquire(id, whole)
         except problems.ProblemError:
             return  # it has been removed meanwhile, and the file is there
         try:
-            await self._uploads.update_record(writer.upload, joined=self._uploads.clock.now())
+            await self._uploads.update_record(writer.upload, joined=self._ports.lifetimes.clock.now())
         finally:
             writer.release()
 
     def _join(self, whole: Upload, parts: Sequence[Upload]) -> None:
         staged = whole.staged
-        self._uploads.check_space(sum(part.offset for part in parts))
-        staged.truncate(0)  # what an earlier server had joined when it died
+        self._ports.limits.check_space(sum(part.offset for part in parts))
+        staged.truncate(0)  # an earlier server may have joined something before it died
         if whole.digest is not None:
             whole.digest.cut(0)
         if isinstance(staged, Joins):

@@ -1,13 +1,26 @@
-"""Digests that a sender gives for the bytes of one request, checked as the bytes go by."""
+"""Digests that a sender gives for the bytes of one request, checked as the bytes arrive."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Protocol
 
 from tornado_app import problems
 from tornado_app.files.store.interface import Piece
 from tornado_app.problems import Kind
+
+
+class Check(Protocol):
+    """A digest that the sender gave for the bytes of one request."""
+
+    def update(self, data: Piece) -> None:
+        """Add the next bytes; called in a worker thread."""
+        ...
+
+    def verify(self) -> None:
+        """Raise a `ProblemError` when the bytes are not the ones that were sent."""
+        ...
 
 
 class DigestCheck:
@@ -19,12 +32,12 @@ class DigestCheck:
         self._mismatch = mismatch
 
     def update(self, data: Piece) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
         for running in self._running.values():
             running.update(data)
 
     def verify(self) -> None:
-        """Raises `mismatch`, with both digests as hex."""
+        """Raise `mismatch`, with both digests as hex."""
         for name, running in self._running.items():
             if running.digest() != self._expected[name]:
                 raise self._mismatch(

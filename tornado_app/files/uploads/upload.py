@@ -1,30 +1,28 @@
-"""One upload: what is kept of it beside its bytes, and how it stands."""
+"""One upload: its record, which is kept beside its bytes, and its state."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
+from holdfast.wire import UploadInfo
 from tornado_app.files.store.interface import ABSENT, FileStat, Precondition, StagedData
 from tornado_app.files.uploads.hashing import RunningDigest
-from tornado_app.files.uploads.lease import Lease
-
-if TYPE_CHECKING:
-    from tornado_app.files.uploads.writer import Writer
 
 Kind = Literal["seed", "tus", "draft", "plain", "put"]
 
 
 class UploadRecord(msgspec.Struct, omit_defaults=True):
-    """What is known of an upload besides its bytes; kept on disk beside them.
+    """What is kept of an upload beside its bytes.
 
     `name` is None for a part of another upload (tus), which never becomes a file by itself. `length` is None while it
-    is not known. `in_view`: shown under its name as it grows. `digests` by algorithm (RFC 9530) are what the sender
-    says the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids that `concat`
-    names. `joined` is when a part became part of a file, by the clock of uploads. `only` and `present`: it may
-    replace a file with one of these entity tags, or any file, but not come to be where there is none. `broken` says why
-    it can't go on, if it can't.
+    is not known. `in_view`: the file is shown under its name as it grows. `digests`, by algorithm (RFC 9530), are what
+    the sender says that the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids
+    that `concat` names. `joined` is when a part became part of a file, by the clock of uploads. `only` and `present`:
+    the upload may replace a file with one of these entity tags, or any file, but not create one. `broken` says why
+    nothing can be appended any more; "" while something can.
     """
 
     kind: Kind
@@ -44,19 +42,19 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
 
     @property
     def expect(self) -> Precondition:
-        """What may stand under the name at the end."""
+        """Return what must exist under the name when the upload is published."""
         if not self.overwrite:
             return ABSENT
         return Precondition(etags=None if self.only is None else frozenset(self.only), present=self.present)
 
     @property
     def is_one_request(self) -> bool:
-        """Nobody can go on with it: its client has no name for it."""
+        """Return whether nobody can resume it: its client does not know its id."""
         return self.kind in ("plain", "put")
 
     @property
     def is_kept(self) -> bool:
-        """It can still be asked for once it has become a file, for as long as uploads are kept."""
+        """Return whether its state stays after it has become a file, for as long as uploads are kept."""
         return self.kind in ("tus", "draft")
 
 
@@ -71,50 +69,64 @@ class Upload:
         self.record = record
         self.staged = staged
         self.digest = RunningDigest(staged) if digest else None
-        self.lease = Lease()
         self.removed = False
-        self.broken = record.broken  # known here even where it could not be written down
         self.idle_since = 0.0  # by the clock of uploads
-        self.moved = 0.0  # when bytes came last, by `steady`, and when news were told of it
-        self.told = 0.0
+        self.moved_at = 0.0  # by `steady`: when bytes came last, and when an event said so
+        self.announced_at = 0.0
         self._most = most
 
     @property
-    def writer(self) -> Writer | None:
-        """The request that writes to it."""
-        return self.lease.writer
-
-    @property
     def offset(self) -> int:
-        """Bytes that are down."""
+        """Return how many bytes are written."""
         return self.staged.offset
 
     @property
     def limit(self) -> int | None:
-        """Where it has to end: its length, or what the server takes at most."""
+        """Return where the bytes have to end: the length, or the most that this server takes."""
         return self.record.length if self.record.length is not None else self._most
 
     @property
+    def broken(self) -> str:
+        """Return why nothing can be appended any more; "" while something can."""
+        return self.record.broken
+
+    @property
     def published(self) -> FileStat | None:
-        """The file that it became."""
+        """Return the file that it became."""
         return self.staged.published
 
     @property
     def is_empty(self) -> bool:
-        """Nothing has come, and something is to come."""
+        """Return whether bytes are expected and none has come."""
         return self.offset == 0 and not self.record.parts and not self.complete
 
     @property
     def has_all(self) -> bool:
-        """Every byte is there, whether it is a file yet or not."""
-        return self.record.length is not None and self.offset >= self.record.length and not self.broken
+        """Return whether every byte is there, be it a file yet or not."""
+        record = self.record
+        return record.length is not None and self.staged.offset >= record.length and not record.broken
 
     @property
     def complete(self) -> bool:
-        """Nothing is left to do."""
-        return self.published is not None or (self.record.name is None and self.has_all)
+        """Return whether nothing is left to do."""
+        return self.staged.published is not None or (self.record.name is None and self.has_all)
 
     @property
     def is_ready_to_publish(self) -> bool:
-        """Every byte is there and nobody has to say so: by the draft the sender completes an upload, not its length."""
-        return self.has_all and not self.complete and self.record.kind != "draft"
+        """Return whether every byte is there and no client has to say so.
+
+        By the IETF draft the sender completes an upload, not its length.
+        """
+        return self.has_all and self.record.kind != "draft" and not self.complete
+
+    def info(self, expires: float) -> UploadInfo:
+        """Return it as it crosses the wire; `expires` in seconds since the epoch."""
+        return UploadInfo(
+            id=self.id,
+            name=self.record.name or "",
+            offset=self.offset,
+            length=self.record.length,
+            created=datetime.fromtimestamp(self.record.created, UTC),
+            expires=datetime.fromtimestamp(expires, UTC),
+            complete=self.complete,
+        )

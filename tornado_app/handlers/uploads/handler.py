@@ -248,7 +248,7 @@ class UploadHandler(_UploadsHandler):
         upload = uploads.get(id)
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
             await uploads.request_release(upload, self.is_lost)
-        if upload.writer is None:  # else the offset is not one to go on from
+        if uploads.current_writer(upload) is None:  # else the offset is not one to go on from
             for name, value in self._speak(ResumableUpload).state(upload).items():
                 self.set_header(name, value)
         self.answer(uploads.info(upload))

@@ -159,7 +159,7 @@ class TestInTheService:
         broken("discard")
         with pytest.raises(problems.ProblemError, match="nothing was published"):
             await files.uploads.finish(writer, last=True)
-        assert upload.id not in files.uploads._making
+        assert files.uploads.registry.in_the_making == 0
 
     async def test_what_is_published_is_a_success_though_its_leavings_stay(
         self, files: FileService, broken: Callable[[str], None]

@@ -99,8 +99,7 @@ class UploadsModel(RuleBasedStateMachine):
 
     async def idle(self) -> None:
         """Until nothing goes on in the background."""
-        while self.service.uploads._tasks:
-            await asyncio.gather(*self.service.uploads._tasks, return_exceptions=True)
+        await self.service.uploads.wait_for_tasks()
 
     def expect_end(self, id: str) -> problems.Kind | None:
         """What becomes of an upload that has every byte, or whose parts have: a file, unless the name is taken."""
@@ -289,8 +288,8 @@ class UploadsModel(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """Nobody gets to say goodbye: handles are dropped as they are."""
-        self.service.expiry._task.cancel()  # type: ignore[union-attr]
-        self.service._executor.close()
+        self.run(self.service.expiry.stop())
+        self.service.executor.close()
         self.service.store.close()
         self.start()
 
@@ -340,7 +339,7 @@ class UploadsModel(RuleBasedStateMachine):
             if upload.published is None and upload.offset:
                 assert upload.staged.read(0, 100) == account.bytes
         making = sum(not (account.complete or account.broken) for account in self.accounts.values())
-        assert len(self.service.uploads._making) == making
+        assert self.service.uploads.registry.in_the_making == making
 
     def teardown(self) -> None:
         self.run(self.service.close())

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tornado_app import problems
+from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.service import FileService
 from tornado_app.files.store.local.staged import LocalStaged
 from tornado_app.files.uploads.digest_check import DigestCheck
-from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import QUEUED
 from tornado_app.settings import Settings
@@ -33,15 +33,15 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
         upload = await uploads.create(UploadRecord(kind="seed", name="x.bin", created=0.0, length=2 * QUEUED))
         writer = await uploads.write(upload, 0)
         written, go_on = asyncio.Event(), asyncio.Event()
-        run = Uploads.run
+        run = BlockingExecutor.run
 
-        async def slowly(self: Uploads, function: Any, *arguments: Any) -> Any:
+        async def slowly(self: BlockingExecutor, function: Any, *arguments: Any) -> Any:
             result = await run(self, function, *arguments)
             written.set()
             await go_on.wait()
             return result
 
-        monkeypatch.setattr(Uploads, "run", slowly)
+        monkeypatch.setattr(BlockingExecutor, "run", slowly)
         writer.write(b"a" * QUEUED)
         await written.wait()  # down, and still in the queue's count
         room = writer.write(b"b" * QUEUED)

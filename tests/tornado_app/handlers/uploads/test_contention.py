@@ -13,7 +13,6 @@ import pytest
 from tests.support.uploads import OCTETS, PARTIAL, TUS, Raw, metadata, shown, until
 from tornado_app.app import App
 from tornado_app.files.uploads.upload import Upload
-from tornado_app.files.uploads.writer import Writer
 from tornado_app.settings import Settings
 
 DRAFT = {"Upload-Complete": "?0"}
@@ -46,8 +45,8 @@ async def stalled_at(app: App, base_url: str, url: str, sent: bytes, *, draft: b
     await stalled.send(f"PATCH {url}", {**by, "Upload-Offset": "0", "Content-Length": "9"}, sent)
 
     async def is_there() -> bool:
-        writer = upload_of(app, url).writer
-        return writer is not None and writer._received == len(sent)
+        writer = app.services.files.uploads.current_writer(upload_of(app, url))
+        return writer is not None and writer.received == len(sent)
 
     await until(is_there)
     return stalled
@@ -71,20 +70,13 @@ class TestWhoAsks:
 
     @pytest.mark.parametrize("draft", [False, True], ids=["tus", "draft"])
     async def test_is_answered_though_others_came_later_while_all_waited(
-        self, app: App, http: httpx.AsyncClient, draft: bool, monkeypatch: pytest.MonkeyPatch
+        self, app: App, http: httpx.AsyncClient, draft: bool
     ) -> None:
         url = await create(http, 9, draft=draft)
-        waiting: set[asyncio.Task[Any] | None] = set()
-        released = Writer.released
-
-        async def counted(self: Writer, *timeout: float) -> None:
-            waiting.add(asyncio.current_task())
-            await released(self, *timeout)
-
-        monkeypatch.setattr(Writer, "released", counted)
-        busy = await app.services.files.uploads.acquire(upload_of(app, url))
+        uploads, upload = app.services.files.uploads, upload_of(app, url)
+        busy = await uploads.acquire(upload)
         heads = [asyncio.ensure_future(http.head(url, headers={} if draft else TUS)) for _ in range(4)]
-        await until(lambda: asyncio.sleep(0, len(waiting) == len(heads)))
+        await until(lambda: asyncio.sleep(0, uploads.leases.waiting(upload.id) == len(heads)))
         busy.release()
         answers = await asyncio.gather(*heads)
         assert {answer.status_code for answer in answers} == {204 if draft else 200}
@@ -128,18 +120,17 @@ class TestWhoWrites:
         self, app: App, http: httpx.AsyncClient, draft: bool
     ) -> None:
         url = await create(http, 3, draft=draft)
-        upload = upload_of(app, url)
+        upload, leases = upload_of(app, url), app.services.files.uploads.leases
         by = {**PARTIAL, "Upload-Complete": "?1"} if draft else OCTETS
 
         def patch() -> asyncio.Task[httpx.Response]:
             return asyncio.ensure_future(http.patch(url, headers={**by, "Upload-Offset": "0"}, content=b"abc"))
 
         busy = await app.services.files.uploads.acquire(upload)  # as while the server itself is at it
-        before = upload.lease._ticket
         older = patch()
-        await until(lambda: asyncio.sleep(0, upload.lease._ticket == before + 1))
+        await until(lambda: asyncio.sleep(0, leases.waiting(upload.id) == 1))
         newer = patch()
-        await until(lambda: asyncio.sleep(0, upload.lease._ticket == before + 2))
+        await until(lambda: asyncio.sleep(0, leases.waiting(upload.id) == 2))
         busy.release()
         refused = await older
         assert (refused.status_code, refused.json()["type"]) == (423, "/problems/locked")
@@ -150,14 +141,12 @@ class TestWhoWrites:
         self, app: App, http: httpx.AsyncClient, base_url: str
     ) -> None:
         url = await create(http, 3)
-        upload = upload_of(app, url)
+        upload, leases = upload_of(app, url), app.services.files.uploads.leases
         busy = await app.services.files.uploads.acquire(upload)
-        asked = upload.lease._ticket
-        for body in (b"", b"abc"):
+        for asked, body in enumerate((b"", b"abc"), 1):
             waiting = Raw(base_url)
             await waiting.send(f"PATCH {url}", {**OCTETS, "Upload-Offset": "0", "Content-Length": "3"}, body)
-            asked += 1
-            await until(lambda asked=asked: asyncio.sleep(0, upload.lease._ticket == asked))  # type: ignore[misc]
+            await until(lambda asked=asked: asyncio.sleep(0, leases.waiting(upload.id) == asked))  # type: ignore[misc]
             waiting.close()
             await waiting.writer.wait_closed()
         busy.release()
@@ -166,16 +155,6 @@ class TestWhoWrites:
         headers = {**OCTETS, "Upload-Offset": str(stands)}
         assert (await http.patch(url, headers=headers, content=b"abc"[stands:])).is_success
         assert upload.published is not None
-
-    async def test_the_server_itself_at_work_counts_as_no_other_client(self, app: App, http: httpx.AsyncClient) -> None:
-        url = await create(http, 3)
-        upload = upload_of(app, url)
-        busy = await app.services.files.uploads.acquire(upload)
-        asked = asyncio.ensure_future(http.head(url, headers=TUS))
-        await until(lambda: asyncio.sleep(0, busy.release_requested))
-        busy.release()
-        assert (await asked).status_code == 200
-        assert upload.lease._patience == 0
 
     async def test_deletes_at_once_are_all_answered(self, app: App, http: httpx.AsyncClient, base_url: str) -> None:
         url = await create(http, 9)
@@ -193,7 +172,7 @@ class TestWhoWrites:
 
 
 @pytest.mark.slow
-async def test_two_clients_that_oust_each_other_get_done(
+async def test_two_clients_that_interrupt_each_other_get_done(
     http: httpx.AsyncClient, base_url: str, settings: Settings
 ) -> None:
     """Each asks and writes again as soon as it was interrupted, as two tabs of a browser do."""

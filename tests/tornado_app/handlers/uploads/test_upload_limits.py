@@ -114,7 +114,7 @@ class TestReserve:
         assert "--reserve-space" in answer.json()["detail"]
         url = (await open_upload(http, 10, "a")).headers["Location"]
         app.services.files.store.free_space = lambda: 99  # type: ignore[method-assign]
-        app.services.files.uploads._settings = dataclasses.replace(app.settings, reserve_space=100)
+        app.services.files.uploads.limits.reserve = 100
         answer = await http.patch(url, headers={**OCTETS, "Upload-Offset": "0"}, content=b"01234")
         assert answer.status_code == 507
         assert "99 bytes are free, and 100 of them stay so" in answer.json()["detail"]
@@ -172,7 +172,8 @@ class TestLies:
         await raw.send(f"PATCH {url}", chunked, b"3\r\nabc\r\n")
 
         async def taken() -> bool:
-            return upload.writer is not None and upload.writer._received == 3
+            writer = app.services.files.uploads.current_writer(upload)
+            return writer is not None and writer.received == 3
 
         await until(taken)
         raw.writer.write(b"no size\r\ndef\r\n0\r\n\r\n")
@@ -220,7 +221,8 @@ class TestSlowClients:
         await raw.send(f"PATCH {url}", {**OCTETS, "Upload-Offset": "0", "Content-Length": "6"}, b"abc")
 
         async def taken() -> bool:
-            return upload.writer is not None and upload.writer._received == 3
+            writer = app.services.files.uploads.current_writer(upload)
+            return writer is not None and writer.received == 3
 
         await until(taken)
         raw.writer.write(b"def")

@@ -1,0 +1,74 @@
+"""An upload becomes a file, is shown as one while it grows, or is removed with all that shows of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tornado_app import problems
+from tornado_app.files import metrics
+from tornado_app.files.blocking_executor import BlockingExecutor
+from tornado_app.files.store.interface import FileStat, GrowsInView
+from tornado_app.files.uploads.events import UploadEvents
+from tornado_app.files.uploads.hashing import digest_of
+from tornado_app.files.uploads.upload import Upload
+
+log = logging.getLogger("holdfast.files")
+
+
+class Publication:
+    """Publishes uploads under their names. For callers that hold the lease on the upload."""
+
+    def __init__(self, executor: BlockingExecutor, events: UploadEvents) -> None:
+        self._executor = executor
+        self._events = events
+
+    async def publish(self, upload: Upload) -> None:
+        """Make a file of an upload that has every byte; what is staged stays only if its state is kept.
+
+        Raises:
+            ProblemError: CHECKSUM_MISMATCH, and what `StagedData.publish` raises; nothing has changed then.
+        """
+        stat = await self._executor.run(_publish, upload)
+        metrics.PUBLISHED.labels(upload.record.kind).inc()
+        metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
+        self._events.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
+        self._events.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
+        if not upload.record.is_kept:
+            try:
+                await self._executor.run(upload.staged.discard)
+            except (problems.ProblemError, OSError):  # it is published all the same
+                log.exception("what is left of upload %s could not be removed", upload.id)
+
+    async def show(self, upload: Upload) -> None:
+        """Show the bytes of an upload under its name while more are to come, if the store can."""
+        staged, name = upload.staged, upload.record.name
+        if isinstance(staged, GrowsInView) and name is not None:
+            await self._executor.run(staged.expose, name, upload.record.expect)
+
+    async def discard(self, upload: Upload) -> None:
+        """Remove the bytes of an upload, also those that are shown; a file that it became stays."""
+        await self._executor.run(_discard, upload)
+
+
+def _publish(upload: Upload) -> FileStat:
+    name = upload.record.name
+    if name is None:
+        raise ValueError(f"{upload.id} is a part and never becomes a file")
+    sha256 = upload.digest.result() if upload.digest is not None else None
+    for algorithm, digest in upload.record.digests.items():
+        known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else digest_of(upload.staged, algorithm)
+        if known != digest:
+            metrics.DIGEST_FAILURES.inc()
+            raise problems.CHECKSUM_MISMATCH(
+                f"the {algorithm} of the whole upload is {known.hex()} and was to be {digest.hex()}: nothing was "
+                f"published; {'' if upload.record.is_one_request else 'cancel it and '}send it again"
+            )
+    return upload.staged.publish(name, sha256, upload.record.expect)
+
+
+def _discard(upload: Upload) -> None:
+    staged, name = upload.staged, upload.record.name
+    if upload.record.in_view and name is not None and upload.published is None and isinstance(staged, GrowsInView):
+        staged.withdraw(name)
+    staged.discard()
