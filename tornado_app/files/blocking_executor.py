@@ -1,4 +1,4 @@
-"""Trips off the event loop: blocking calls in worker threads, those of one turn of the loop together."""
+"""Blocking calls in worker threads, off the event loop; those that are submitted in one iteration run as a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PATIENCE_S = 0.001
+_SLOW_S = 0.001
+"""Seconds after which the calls behind a slow one go on in another thread."""
 
 
 class _Call(NamedTuple):
@@ -22,30 +23,30 @@ class _Call(NamedTuple):
 
 
 class _Worker:
-    """A thread that makes trips; while it is idle, nobody but who wakes it touches it."""
+    """A thread that runs tasks. While it is idle, only who wakes it touches it."""
 
-    def __init__(self, crew: WorkerThreads, name: str) -> None:
-        self.trip: Callable[[], None] | None = None
+    def __init__(self, threads: WorkerThreads, name: str) -> None:
+        self.task: Callable[[], None] | None = None
         self.wake = threading.Lock()
         self.wake.acquire()
-        self._crew = crew
+        self._threads = threads
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def _work(self) -> None:
         while True:
             self.wake.acquire()
-            trip, self.trip = self.trip, None
-            if trip is None:
-                return  # woken for the end
-            while trip is not None:
-                trip()
-                trip = self._crew.next(self)
+            task, self.task = self.task, None
+            if task is None:
+                return  # woken to end
+            while task is not None:
+                task()
+                task = self._threads.next_task(self)
 
 
 class WorkerThreads:
-    """At most so many threads. The one that came back last goes first: it is still warm.
+    """A pool of threads. The one that became idle last is used first: its caches are still warm.
 
-    A ThreadPoolExecutor wakes its threads in turn, and every trip is then ten calls of futex instead of two.
+    A ThreadPoolExecutor wakes its threads in turn, and each task then takes ten calls of futex instead of two.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -57,8 +58,8 @@ class WorkerThreads:
         self._idle: list[_Worker] = []
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def submit(self, trip: Callable[[], None]) -> None:
-        """Make a trip as soon as a thread is free; it must not raise. Raises `RuntimeError` when closed."""
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run a task as soon as a thread is free; it must not raise. Raises `RuntimeError` when closed."""
         with self._lock:
             if self.closed:
                 raise RuntimeError("the threads have ended")
@@ -69,13 +70,13 @@ class WorkerThreads:
                 self._workers.append(worker)
                 worker.thread.start()
             else:
-                self._waiting.append(trip)
+                self._waiting.append(task)
                 return
-        worker.trip = trip
+        worker.task = task
         worker.wake.release()
 
-    def next(self, worker: _Worker) -> Callable[[], None] | None:
-        """What waits, for a worker that has come back; else it is idle."""
+    def next_task(self, worker: _Worker) -> Callable[[], None] | None:
+        """Return the task that waits longest, for a worker that has finished one; None makes it idle."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
@@ -85,8 +86,13 @@ class WorkerThreads:
                 self._idle.append(worker)
             return None
 
+    @property
+    def idle(self) -> int:
+        """Return how many threads wait for a task."""
+        return len(self._idle)
+
     def close(self) -> None:
-        """Wait for every trip, and end the threads."""
+        """Wait for every task, and end the threads."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
@@ -97,67 +103,67 @@ class WorkerThreads:
 
 
 class BlockingExecutor:
-    """Calls blocking functions in threads. What is asked for in one turn of the loop goes in one trip.
+    """Runs blocking functions in threads. Those that are submitted in one iteration of the loop run as one batch.
 
-    Handing work to a thread and back costs more than a small read does: two wake-ups, and a struggle for the GIL. Calls
-    of one turn share them. When one of them turns out to be slow, those behind it go on in other threads.
+    Handing work to a thread and back costs more than a small read does: two wake-ups, and contention for the GIL. The
+    calls of a batch share that cost. When one of them turns out to be slow, those behind it go on in other threads.
     """
 
     def __init__(self, threads: int, name: str) -> None:
-        self._crew = WorkerThreads(threads, name)
-        self._asked: deque[_Call] = deque()
+        self._threads = WorkerThreads(threads, name)
+        self._pending: deque[_Call] = deque()
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """The result of a blocking function, to be awaited on the loop."""
+        """Return a future with the result of a blocking function. For the event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        if not self._asked:
-            loop.call_soon(self._depart, loop)
-        self._asked.append(_Call(future, function, args, kwargs))
+        if not self._pending:
+            loop.call_soon(self._submit_batch, loop)
+        self._pending.append(_Call(future, function, args, kwargs))
         return future
 
     def close(self) -> None:
-        """Wait for what is under way, and end the threads."""
-        self._crew.close()
+        """Wait for what is running, and end the threads."""
+        self._threads.close()
 
-    def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
-        calls, self._asked = self._asked, deque()
-        trip = _Trip(calls, loop, self._crew)
+    def _submit_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        calls, self._pending = self._pending, deque()
+        batch = _Batch(calls, loop, self._threads)
         try:
-            trip.depart()
+            batch.submit()
         except RuntimeError as error:  # closed
             for call in calls:
                 if not call.future.done():
                     call.future.set_exception(error)
 
 
-class _Trip:
-    """Calls that go together. Threads take them from the left; results wait for the loop to fetch them."""
+class _Batch:
+    """Calls that run together. Threads take them from the left; results wait for the loop to fetch them."""
 
-    def __init__(self, calls: deque[_Call], loop: asyncio.AbstractEventLoop, crew: WorkerThreads) -> None:
+    def __init__(self, calls: deque[_Call], loop: asyncio.AbstractEventLoop, threads: WorkerThreads) -> None:
         self._calls = calls
         self._loop = loop
-        self._crew = crew
+        self._threads = threads
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def depart(self) -> None:
-        """Send a thread; if calls are still waiting a little later, the next one. Raises `RuntimeError` when closed."""
+    def submit(self) -> None:
+        """Use one thread, and another one if calls still wait a little later. Raises `RuntimeError` when closed."""
         if len(self._calls) > 1:
-            self._timer = self._loop.call_later(_PATIENCE_S, self._relieve)
-        self._crew.submit(self._travel)
+            self._timer = self._loop.call_later(_SLOW_S, self._add_thread)
+        self._threads.submit(self._run)
 
-    def _relieve(self) -> None:
+    def _add_thread(self) -> None:
         self._timer = None
-        self._arrive()
+        self._deliver()
         if self._calls:
             try:
-                self.depart()
+                self.submit()
             except RuntimeError:
-                pass  # closed: the thread that is under way takes them all
+                pass  # closed: the thread that is at work takes them all
 
-    def _travel(self) -> None:
-        """In a thread: make the calls that nobody has taken yet."""
+    def _run(self) -> None:
+        """In a thread: make the calls that no other has taken."""
         while True:
             try:
                 future, function, args, kwargs = self._calls.popleft()
@@ -170,12 +176,12 @@ class _Trip:
             except BaseException as error:
                 self._results.append((future, None, error))
         try:
-            self._loop.call_soon_threadsafe(self._arrive)
+            self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
 
-    def _arrive(self) -> None:
-        """On the loop: hand over the results there are."""
+    def _deliver(self) -> None:
+        """On the loop: set the results that are there."""
         while self._results:
             future, result, error = self._results.popleft()
             if future.done():
@@ -185,6 +191,6 @@ class _Trip:
             else:
                 future.set_exception(error)
         if self._timer is not None and not self._calls:
-            # What a thread still works on, it brings home itself.
+            # A call that is still running is delivered by its own thread.
             self._timer.cancel()
             self._timer = None

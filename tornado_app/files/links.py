@@ -1,4 +1,4 @@
-"""Signed links: whoever has one may read one file until it expires, without the token."""
+"""Signed links: whoever has one may read one file until it expires, without a token."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ KEY_FILE = "link-key"
 
 
 class Links:
-    """Signs links with a random key of their own, and knows them again.
+    """Signs links with a random key, and verifies them.
 
-    HMAC-SHA-256 as hex over the method, the name and the time (seconds since the epoch) that a link is good until.
+    A signature is HMAC-SHA-256, as hex, over the method, the name and the time (seconds since the epoch) that a link is
+    valid until.
     """
 
     def __init__(self, data_dir: Path, longest: float) -> None:
-        """`longest`: seconds that a link may be good for. Raises `OSError`, `NotPrivateError`."""
+        """`longest`: seconds that a link may be valid for. Raises `OSError`, `NotPrivateError`."""
         self._path = data_dir / KEY_FILE
         self._longest = longest
         self._key = private.secret(self._path).encode()
 
     def sign(self, name: str, seconds: float) -> FileLink:
-        """A link to a file, there or not. Raises BAD_PARAMETERS for a time that is too long."""
+        """Return a link to a file, which need not exist yet. Raises BAD_PARAMETERS for a time that is too long."""
         if not 0 < seconds <= self._longest:
             raise problems.BAD_PARAMETERS(
                 f"a link is good for more than 0 and at most {self._longest:g} seconds (--link-life), not {seconds:g}",
@@ -39,7 +40,7 @@ class Links:
         return FileLink(name, f"{where}&signature={self._signature(name, expires)}", expires)
 
     def refusal(self, name: str, expires: str | None, signature: str) -> str:
-        """Why a link is not good, and what would be; "" when it is."""
+        """Return why a link is not valid, and what to do; "" when it is."""
         if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
             return "a signed link carries expires=, seconds since the epoch; ask for a new link"
         good = self._signature(name, int(expires))
@@ -52,7 +53,7 @@ class Links:
         return ""
 
     def revoke(self) -> None:
-        """Make all links that were given out worthless, by a new key. Blocks."""
+        """Make all links that were given out invalid, by a new key. Blocks."""
         self._key = private.renew(self._path).encode()
 
     def _signature(self, name: str, expires: int) -> str:

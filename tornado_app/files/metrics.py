@@ -1,4 +1,4 @@
-"""What is counted about transfers, on prometheus-client's default registry."""
+"""Metrics of transfers, in prometheus-client's default registry."""
 
 from __future__ import annotations
 

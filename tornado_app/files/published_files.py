@@ -1,4 +1,4 @@
-"""Published files as HTTP has them: what a GET, PUT or DELETE with its preconditions means, decided off the loop."""
+"""Published files for HTTP: GET, HEAD, PUT and DELETE with their preconditions, decided in a worker thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tornado_app.protocols.conditionals import Validators, Verdict
 from tornado_app.protocols.ranges import Span
 
 SMALL = 64 * 1024
-"""Up to so many bytes are read in the same trip that finds and opens the file."""
+"""Up to so many bytes are read in the same call to a thread that finds and opens the file."""
 
 _TRIES = 3
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
@@ -33,7 +33,7 @@ _DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
 
 @dataclass(slots=True)
 class FileAnswer:
-    """What a GET or HEAD gets: of one version of a file.
+    """The answer to a GET or HEAD, from one version of a file.
 
     `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
     then belongs to the caller; `is_ready` says that reading them never waits for a disk. A HEAD and a 304 have neither.
@@ -49,14 +49,14 @@ class FileAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PutRequest:
-    """A file that is being put: write to `writer`. `replaces`: there was one under its name."""
+    """A PUT whose body is to come: write it to `writer`. `replaces` says whether a file has this name already."""
 
     writer: Writer
     replaces: bool
 
 
 class PublishedFiles:
-    """What `/v1/files` decides. Every method is a coroutine of one trip to a worker thread."""
+    """The service behind `/v1/files`. Every method is one call to a worker thread."""
 
     def __init__(self, store: FileStore, uploads: Uploads) -> None:
         self._store = store
@@ -65,7 +65,7 @@ class PublishedFiles:
     # -- reading
 
     def get(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
-        """What a GET with these headers gets.
+        """Return the answer to a GET with these headers.
 
         Raises:
             ProblemError: NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small file that
@@ -74,11 +74,11 @@ class PublishedFiles:
         return self._uploads.run(self._get, name, _relevant(headers))
 
     def head(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
-        """What a HEAD with these headers gets: what a GET without a Range would. Raises as `get`."""
+        """Return the answer to a HEAD: that of a GET without a Range, without the bytes. Raises as `get`."""
         return self._uploads.run(self._head, name, _relevant(headers))
 
     async def page(self, prefix: str, after: str, limit: int, *, by_level: bool = False) -> FilePage:
-        """Files by name from the one after `after`, at most `limit`; `by_level`: folders for what is in them."""
+        """Return at most `limit` files by name, from the one after `after`; `by_level` gives a folder for all in it."""
         return await self._uploads.run(self._page, prefix, after, limit, by_level)
 
     def _page(self, prefix: str, after: str, limit: int, by_level: bool) -> FilePage:
@@ -116,7 +116,7 @@ class PublishedFiles:
             finally:
                 if not keep:
                     reader.close()
-        raise problems.UNAVAILABLE(f"{name!r} is being written to; try again", headers={"Retry-After": "1"})
+        raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
 
     # -- writing
 
@@ -130,16 +130,16 @@ class PublishedFiles:
         on_release_requested: Callable[[], None],
         client: str = "",
     ) -> PutRequest:
-        """Begin to replace or create a file; what is written to the writer is it once `finish_put` has been called.
+        """Begin to create or replace a file: write its bytes to the writer, then call `finish_put`.
 
-        `digests` are what the bytes should have, by hashlib name; `length` is None while it is not known; `client` as
-        in `Uploads.create`.
+        `digests` are those that the bytes should have, by hashlib name; `length` is None while it is not known;
+        `client` as in `Uploads.create`.
 
         Raises:
             ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, and what `Uploads.create` raises.
         """
         current, expect = await self._uploads.run(self._expect_for_put, name, headers)
-        known, checked = self._by_whom(digests)
+        known, checked = self._split_digests(digests)
         record = UploadRecord(
             "put",
             name,
@@ -154,8 +154,8 @@ class PublishedFiles:
         writer = await self._uploads.write(upload, 0, on_release_requested, DigestCheck(checked) if checked else None)
         return PutRequest(writer, replaces=current is not None)
 
-    def _by_whom(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """The digest that is made of every upload anyway, and those that are to be made of this request."""
+    def _split_digests(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Return the digest that is made of every upload anyway, and those that are to be made of this request."""
         if not self._uploads.digests:
             return {}, dict(digests)
         checked = dict(digests)
@@ -163,7 +163,7 @@ class PublishedFiles:
         return {} if sha256 is None else {"sha-256": sha256}, checked
 
     async def finish_put(self, put: PutRequest) -> FileInfo:
-        """Publish what was written in one step. Raises what `Uploads.finish` raises; nothing is kept then."""
+        """Publish the bytes in one step. Raises what `Uploads.finish` raises; nothing is kept then."""
         upload = put.writer.upload
         try:
             await self._uploads.finish(put.writer, last=True)
@@ -176,7 +176,7 @@ class PublishedFiles:
         return info(cast(FileStat, upload.published))
 
     async def delete(self, name: str, headers: Mapping[str, str]) -> None:
-        """Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
+        """Delete a file. Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         await self._uploads.run(self._delete, name, headers)
         self._uploads.events.of_file(name, "deleted")
 
@@ -192,7 +192,7 @@ class PublishedFiles:
 
 
 def info(stat: FileStat) -> FileInfo:
-    """A file as it crosses the wire."""
+    """Return a file as it crosses the wire."""
     return FileInfo(
         name=stat.name,
         size=stat.size,
@@ -204,12 +204,12 @@ def info(stat: FileStat) -> FileInfo:
 
 
 def _relevant(headers: Mapping[str, str]) -> dict[str, str]:
-    """What a GET is decided by; most have none of it."""
+    """Return the headers that a GET depends on; most have none of them."""
     return {name: headers[name] for name in _DECISIVE if name in headers}
 
 
 def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
-    """Preconditions first, then If-Range and Range (RFC 9110, section 13.2.2)."""
+    """Decide by the preconditions first, then by If-Range and Range (RFC 9110, section 13.2.2)."""
     if not headers:
         return FileAnswer(200, stat)
     status = _status("GET", name, headers, stat)
@@ -228,7 +228,7 @@ def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
 
 
 def _extent(answer: FileAnswer) -> tuple[int, int]:
-    """From where and how many bytes are needed in all; several spans count as more than is read at once."""
+    """Return the offset and the count of the bytes to read; several spans count as more than is read at once."""
     if answer.spans is None:
         return 0, answer.stat.size
     if len(answer.spans) > 1:
@@ -245,7 +245,7 @@ def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) 
 
 
 def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
-    """Put off a request that names a digest which is being confirmed: it decides what the answer is."""
+    """Refuse for now a request that names a digest which is being confirmed: the answer depends on it."""
     if stat.claimed is not None and any(stat.claimed in headers.get(field, "") for field in _BY_ETAG):
         seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
         raise problems.UNAVAILABLE(
@@ -256,7 +256,7 @@ def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
 
 
 def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Precondition:
-    """What must still stand there when a PUT or DELETE takes effect: with preconditions, what they were true of."""
+    """Return what must still hold when a PUT or DELETE takes effect: with preconditions, the version they held for."""
     fault = conditionals.malformed(headers)
     if fault is not None:
         raise problems.BAD_REQUEST(fault)

@@ -1,4 +1,4 @@
-"""Brings files into memory ahead of sendfile, so that the loop, which calls it, never waits for a disk."""
+"""Reads files into the page cache before sendfile, so that the event loop, which calls it, never waits for a disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import lru_cache
 from tornado_app.files.store.interface import FileReader, HasDescriptor
 
 FIRST_WINDOW = 1 << 20
-"""How much is read ahead before anything is sent: the first bytes should not wait for those that follow."""
+"""Bytes that are read ahead before any is sent: the first ones do not wait for those that follow."""
 
 
 def begin(reader: FileReader, offset: int, count: int) -> bool:
-    """Read the first window ahead; whether all of the file is in memory for good. Blocks."""
+    """Read the first window ahead, and return whether the file stays in memory always. Blocks."""
     if not isinstance(reader, HasDescriptor):
         return False
     bring_into_memory(reader.fileno(), offset, min(count, FIRST_WINDOW))
@@ -20,7 +20,7 @@ def begin(reader: FileReader, offset: int, count: int) -> bool:
 
 
 def in_memory(fd: int, offset: int, count: int) -> bool:
-    """Whether a part of a file can be read without waiting; False where there is no telling. Never blocks."""
+    """Return whether a part of a file is in the page cache; False where that can't be known. Never blocks."""
     if not hasattr(os, "RWF_NOWAIT"):
         return False
     byte = bytearray(1)
@@ -40,7 +40,7 @@ def bring_into_memory(fd: int, offset: int, count: int) -> None:
 
 @lru_cache(maxsize=64)
 def lives_in_memory(device: int) -> bool:
-    """Whether a device is a file system without a disk, which `in_memory` can't see. Blocks the first time."""
+    """Return whether a device is a file system in memory, of which `in_memory` knows nothing. Blocks the first time."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
@@ -49,5 +49,5 @@ def lives_in_memory(device: int) -> bool:
                 if fields.split()[2] == wanted:
                     return kind.split()[0] in ("tmpfs", "ramfs")
     except OSError:
-        pass  # no Linux: there is no telling
+        pass  # not Linux: it can't be known
     return False

@@ -1,4 +1,4 @@
-"""The seed's files: text pieces of a download, and uploads that are known by the name of their file."""
+"""The files of the seed's endpoints: text pieces of a download, and uploads identified by the name of their file."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Encoding = Literal["text", "base64"]
 
 
 class SeedFiles:
-    """What the seed's endpoints for files decide."""
+    """The service behind the seed's endpoints for files."""
 
     def __init__(self, settings: Settings, store: FileStore, uploads: Uploads) -> None:
         self._settings = settings
         self._store = store
         self._uploads = uploads
-        self._beginning = asyncio.Lock()
+        self._creating = asyncio.Lock()
 
     # -- download
 
     async def piece(self, name: str, bytes_read: int, encoding: Encoding = "text", etag: str = "") -> DownloadPiece:
-        """The piece of a file that starts at `bytes_read`, of at most `chunk_size` bytes.
+        """Return the piece of a file that starts at `bytes_read`, of at most `chunk_size` bytes.
 
         Raises:
             ProblemError: NO_SUCH_FILE; FILE_CHANGED when `etag` is given and not the file's any more;
@@ -76,7 +76,7 @@ class SeedFiles:
     # -- upload
 
     async def status(self, name: str) -> UploadStatus:
-        """Where an upload in the making is to go on, or the whole of a published file. Raises NO_SUCH_FILE."""
+        """Return where an upload in the making stands, or the size of a published file. Raises NO_SUCH_FILE."""
         upload = self._find(name) if names.flaw(name) is None else None
         if upload is not None and not upload.broken:
             return _status(upload)
@@ -94,7 +94,9 @@ class SeedFiles:
         on_release_requested: Callable[[], None] = lambda: None,
         client: str = "",
     ) -> Writer:
-        """The right to append at `bytes_read`; the first piece, at 0, begins the upload. `body_size`: if it is known.
+        """Return a writer that appends at `bytes_read`; the first piece, at 0, creates the upload.
+
+        `body_size` is given when it is known.
 
         Raises:
             ProblemError: OFFSET_MISMATCH or FILE_EXISTS with the `bytes_read` at which it stands, BAD_PARAMETERS, and
@@ -107,27 +109,27 @@ class SeedFiles:
                 field="file_size",
                 bytes_read=bytes_read,
             )
-        async with self._beginning:  # of two first pieces only one begins the upload
+        async with self._creating:  # of two first pieces only one creates the upload
             upload = self._find(name)
-            if upload is not None and upload.broken:  # its name is all that it has: make room
+            if upload is not None and upload.broken:  # a client of the seed can't delete it by its id
                 await self._uploads.cancel(upload)
                 upload = None
             if upload is not None and bytes_read == 0 and overwrite and upload.offset > 0:
                 await self._uploads.cancel(upload)
                 upload = None
-            begins = upload is None
+            creates = upload is None
             if upload is None:
-                upload = await self._begin(name, bytes_read, file_size, overwrite, client)
+                upload = await self._create(name, bytes_read, file_size, overwrite, client)
         if file_size is not None and upload.record.length not in (None, file_size):
             raise problems.BAD_PARAMETERS(
                 f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
             )
         writer = await self._uploads.write(upload, bytes_read, on_release_requested)
-        writer.creates_upload = begins
+        writer.creates_upload = creates
         try:
             if file_size is not None:
                 await self._uploads.set_length(upload, file_size)
-            if overwrite and not upload.record.overwrite:  # somebody else has published the name meanwhile
+            if overwrite and not upload.record.overwrite:  # somebody has published a file of this name meanwhile
                 await self._uploads.update_record(upload, overwrite=True)
         except BaseException:
             writer.release()
@@ -135,7 +137,7 @@ class SeedFiles:
         return writer
 
     async def finish(self, writer: Writer, *, is_complete: bool = False) -> UploadStatus:
-        """The piece is whole: where the upload stands now, or the file that it became."""
+        """Write the rest of a piece, and return where the upload stands now, or the file that it became."""
         upload = await self._uploads.finish(writer, last=is_complete)
         return _status(upload)
 
@@ -152,7 +154,7 @@ class SeedFiles:
         upload = self._uploads.find(_id(name))
         return None if upload is None or upload.complete else upload
 
-    async def _begin(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool, client: str) -> Upload:
+    async def _create(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool, client: str) -> Upload:
         stat: FileStat | None = await self._uploads.run(self._store.check_target, name)
         if bytes_read:
             if stat is not None:
@@ -183,7 +185,7 @@ class SeedFiles:
 
 
 def _id(name: str) -> str:
-    """The seed knows an upload by its file's name alone."""
+    """Return the id of the seed's upload of a name: clients of the seed know only the name."""
     return "seed-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:40]
 
 
@@ -198,7 +200,7 @@ def _status(upload: Upload) -> UploadStatus:
 
 
 def _text(data: bytes, start: int, is_last: bool) -> tuple[str, int]:
-    """The text at the start of `data` that cuts no character, and how many bytes it has."""
+    """Return the text at the start of `data` that ends with a whole character, and how many bytes it has."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(data, final=is_last)

@@ -24,7 +24,7 @@ _THREADS = 8
 
 
 class FileService:
-    """Everything about files, from `open` to `close`. `on_event` gets what happens to uploads and files."""
+    """Everything about files, from `open` to `close`. `on_event` gets the events of uploads and files."""
 
     store: FileStore
     uploads: Uploads
@@ -37,7 +37,7 @@ class FileService:
         self.executor = BlockingExecutor(_THREADS, "files")
 
     async def open(self) -> None:
-        """Open the files directory and take up what an earlier server left. Raises `SettingsError`."""
+        """Open the files directory and find the uploads that an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
             self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
@@ -64,14 +64,14 @@ class FileService:
         return store
 
     async def close(self) -> None:
-        """Let writers put down what they have, and let go of everything."""
+        """Wait until writers have written what they have, then close the store and end the threads."""
         await self.expiry.stop()
         await self.uploads.close()
         await self.run(self.store.close)
         self.executor.close()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Call a blocking function, such as one of the store's, in a worker thread: a whole decision in one trip."""
+        """Call a blocking function, such as one of the store's, in a worker thread."""
         return self.executor.run(function, *args, **kwargs)
 
     def workspace(self) -> Workspace:

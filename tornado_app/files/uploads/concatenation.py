@@ -24,7 +24,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ConcatenationPorts:
-    """What joining needs of the rest: uploads and their limits, leases, and what to do with a whole."""
+    """Parts of the service that concatenation uses: uploads and limits, leases, and publication."""
 
     registry: UploadRegistry
     limits: UploadLimits

@@ -1,4 +1,4 @@
-"""How long uploads are kept, and the sweep that removes those that nobody goes on with."""
+"""Lifetimes of uploads, and the sweep that ends those that nobody resumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tornado_app.files.uploads.upload import Upload
 log = logging.getLogger("holdfast.files")
 
 EMPTY_EXPIRY_S = 900.0
-"""How long an upload without a byte, or one that can't go on, is kept at most: it holds a place, and nothing else."""
+"""Seconds that an upload without a byte, or a broken one, is kept at most: it takes a place, and nothing else."""
 
 JOINED_EXPIRY_S = 3600.0
-"""How long a part is kept at most once it has become part of a file: a client may use it again."""
+"""Seconds that a part is kept at most once it has become part of a file: a client may use it again."""
 
 _MOST_BETWEEN_S = 60.0
 _NOTE_EVERY_S = 600.0
 
 
 class Lifetimes:
-    """When uploads expire, by a clock that no change of the system's time moves."""
+    """The times at which uploads expire, by a clock that no change of the system's time moves."""
 
     def __init__(self, store: FileStore, executor: BlockingExecutor, expiry: float) -> None:
         self.clock = AgeClock(None)
@@ -63,7 +63,7 @@ class Lifetimes:
         return self.clock.on_the_wall(self._expires(upload))
 
     def is_expired(self, upload: Upload) -> bool:
-        """Return whether nobody has gone on with an upload for as long as it is kept, while a server ran."""
+        """Return whether no byte has come for as long as an upload is kept, counted while a server ran."""
         return self._expires(upload) <= self.clock.now()
 
     def _expires(self, upload: Upload) -> float:

@@ -1,4 +1,4 @@
-"""The SHA-256 of bytes in the making, made as they arrive."""
+"""The SHA-256 of staged bytes, made as they arrive."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ _CATCH_UP = 8 << 20
 
 
 class RunningDigest:
-    """Follows the bytes of a `StagedData`; what it has not seen (after a restart) it reads again.
-
-    For one thread at a time.
-    """
+    """The digest of a `StagedData` so far; bytes from before a restart are read again. For one thread at a time."""
 
     def __init__(self, staged: StagedData) -> None:
         self._staged = staged
@@ -25,7 +22,7 @@ class RunningDigest:
         self._mark: tuple[hashlib._Hash, int] | None = None
 
     def feed(self, offset: int, pieces: Sequence[Piece]) -> None:
-        """These bytes were written at `offset`. When it is behind, it catches up by a part, to keep writers going."""
+        """Add bytes that were written at `offset`. When it is behind, read on by a part only, so that writers go on."""
         if self._position == offset:
             for piece in pieces:
                 self._sha256.update(piece)
@@ -34,11 +31,11 @@ class RunningDigest:
             self._read_on(min(self._staged.offset, self._position + _CATCH_UP + sum(map(len, pieces))))
 
     def mark(self) -> None:
-        """Remember this point: the bytes from here on are on trial."""
+        """Remember this point: the bytes from here on may be cut off again."""
         self._mark = self._sha256.copy(), self._position
 
     def cut(self, size: int) -> None:
-        """The bytes after `size` are gone."""
+        """Forget the bytes after `size`, which were cut off."""
         if self._position > size:
             sha256, position = self._mark or (hashlib.sha256(), 0)
             if position > size:
@@ -46,7 +43,7 @@ class RunningDigest:
             self._sha256, self._position = sha256.copy(), position
 
     def result(self) -> str:
-        """The digest of all that is staged, as hex; reads what it has not seen."""
+        """Return the digest of all that is staged, as hex; reads what was not added."""
         self._read_on(self._staged.offset)
         return self._sha256.hexdigest()
 
@@ -60,7 +57,7 @@ class RunningDigest:
 
 
 def digest_of(staged: StagedData, algorithm: str) -> bytes:
-    """The digest of all that is staged, by an algorithm's name in RFC 9530; reads all of it."""
+    """Return the digest of all that is staged, by an algorithm's name in RFC 9530; reads all of it."""
     made = hashlib.new(HASHLIB[algorithm])
     offset = 0
     while piece := staged.read(offset, _READ):

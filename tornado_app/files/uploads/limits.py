@@ -1,4 +1,4 @@
-"""What this server takes: how long an upload may be, and how much of the disk stays free."""
+"""Limits of this server: how long an upload may be, and how much of the disk stays free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tornado_app.settings import Settings
 
 
 class UploadLimits:
-    """Refuses what is too much, before a byte is written."""
+    """Refuses an upload that is too large, before a byte is written."""
 
     def __init__(self, settings: Settings, store: FileStore) -> None:
         self.most = settings.max_upload_size or None

@@ -1,4 +1,4 @@
-"""An upload becomes a file, is shown as one while it grows, or is removed with all that shows of it."""
+"""Publication: an upload becomes a file, is shown as one while it grows, or is discarded."""
 
 from __future__ import annotations
 

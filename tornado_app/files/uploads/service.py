@@ -239,7 +239,7 @@ class Uploads:
         self.registry.check_usable(upload)
 
     def _on_written(self, upload: Upload, before: int) -> None:
-        """The offset of an upload has changed."""
+        """Count bytes that were written, and emit progress."""
         upload.idle_since, upload.moved_at = self.lifetimes.clock.now(), steady()
         received = upload.staged.offset - before
         if received > 0:
@@ -290,7 +290,7 @@ class Uploads:
             self._forget(upload)
 
     async def _end_overrun(self, writer: Writer) -> None:
-        """Content that went past the length while it came ends an upload by the draft for good (section 4.4)."""
+        """Mark an upload of the IETF draft broken when its content went past its length (section 4.4)."""
         upload = writer.upload
         if writer.overran and upload.record.kind == "draft" and not upload.broken:
             await self.registry.mark_broken(upload, f"its content went past its length of {upload.record.length} bytes")
@@ -333,7 +333,7 @@ class Uploads:
             log.exception("upload %s can't be published as %r", upload.id, upload.record.name)
 
     async def _clean_up(self, upload: Upload) -> None:
-        """After a request: emit its progress, remove what nobody can resume, and join what waited for a part."""
+        """End a request: emit its progress, remove an upload that nobody can resume, join what waited for a part."""
         if upload.removed:
             return
         is_complete = upload.complete

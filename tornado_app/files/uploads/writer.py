@@ -26,7 +26,7 @@ _UNKNOWN = -1
 
 @dataclass(eq=False, slots=True)
 class WriterContext:
-    """What all writers of a server share, and whom they notify.
+    """Resources that all writers of a server share, and callbacks for what they do.
 
     `check_space` raises NO_SPACE, in a worker thread. `on_written` gets an upload whose offset changed, and the offset
     before. `mark_broken` records that the bytes of an upload are not what they are taken for.
@@ -39,7 +39,7 @@ class WriterContext:
     on_written: Callable[[Upload, int], None]
     mark_broken: Callable[[Upload, str, BaseException | None], Awaitable[None]]
     active: int = 0
-    """How many writers hold a lease: they share the memory for queued bytes."""
+    """The number of writers that hold a lease: they share the memory for queued bytes."""
 
 
 class Writer:
@@ -191,7 +191,7 @@ class Writer:
             raise self.failure
 
     async def abandon(self, why: str) -> None:
-        """The request was cut: keep its bytes unless they are provisional, and release. Does nothing after `finish`."""
+        """End a request that was cut: keep its bytes unless they are provisional, and release. No-op after `finish`."""
         if self.ended:
             return
         self.ended = True

@@ -1,4 +1,4 @@
-"""How long the holder of a lease may go on once another request asks for it.
+"""Fairness between requests: the time that a holder may go on once another request asks for its lease.
 
 The first time the holder is interrupted at once. When that hits a holder whose bytes were still arriving, a second
 client may be at work, and will be back: the next request waits, and longer each time, so that each of the two gets
