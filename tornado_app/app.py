@@ -17,11 +17,14 @@ from tornado_app.files.service import FileService
 from tornado_app.files.store.local import reserved_folder
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.openapi.document import Contract
-from tornado_app.processes import work_context
+from tornado_app.processes import metrics, work_context
 from tornado_app.processes.executors.interface import ExecutorFactory
 from tornado_app.processes.executors.loop import LoopExecutor
 from tornado_app.processes.executors.os_process import OSProcessExecutor
 from tornado_app.processes.executors.thread import ThreadExecutor
+from tornado_app.processes.journal.interface import Journal
+from tornado_app.processes.journal.ownership import LEASE
+from tornado_app.processes.journal.sqlite import SqliteJournal
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.processes.work_context import WorkContext, WorkSettings, WorkspaceSource
@@ -126,9 +129,18 @@ class App:
 
 
 def new_engine(
-    settings: Settings, registry: Registry, files: WorkspaceSource, more: Mapping[str, ExecutorFactory] | None = None
+    settings: Settings,
+    registry: Registry,
+    files: WorkspaceSource,
+    more: Mapping[str, ExecutorFactory] | None = None,
+    *,
+    journal: Journal | None = None,
+    lease: float = LEASE,
 ) -> Engine:
-    """Return an engine with the executors that come with the server, and `more` of them by name; not open yet."""
+    """Return an engine with the executors that come with the server, and `more` of them by name; not open yet.
+
+    Without a `journal` it has the one of its data directory, whose lock the caller holds.
+    """
     context = WorkContext(WorkSettings.of(settings), files)
     executors: dict[str, ExecutorFactory] = {
         "thread": lambda: ThreadExecutor(registry.get, context),
@@ -136,7 +148,10 @@ def new_engine(
         "process": lambda: OSProcessExecutor(settings, files, registry.module_of),
         **(more or {}),
     }
-    return Engine(settings, registry, context, executors)
+    if journal is None:
+        path = settings.data_dir / "journal.sqlite"
+        journal = SqliteJournal(path, durable=settings.durable, observe=metrics.COMMIT.observe)
+    return Engine(settings, registry, context, executors, journal, lease=lease)
 
 
 def _open_access(settings: Settings) -> tuple[Access, Links]:

@@ -16,6 +16,9 @@ from tornado_app.app import new_engine
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.workspace import Workspace
 from tornado_app.processes.executors.interface import ExecutorFactory
+from tornado_app.processes.journal.interface import Journal
+from tornado_app.processes.journal.ownership import LEASE
+from tornado_app.processes.journal.sqlite import SqliteJournal
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.settings import Settings
@@ -52,12 +55,24 @@ async def start_in(engine: Engine, place: str, id: str, **options: Any) -> Proce
     return await start(engine, id, WORK_OF_PLACE[place], place=place, **options)
 
 
-def engine_on(settings: Settings, registry: Registry, more: Mapping[str, ExecutorFactory] | None = None) -> Engine:
+def engine_on(
+    settings: Settings,
+    registry: Registry,
+    more: Mapping[str, ExecutorFactory] | None = None,
+    *,
+    journal: Journal | None = None,
+    lease: float = LEASE,
+) -> Engine:
     """Return an engine with a store of its own and `more` executors, not open yet; `shut` closes both."""
     store = LocalStore(settings.files_dir)
-    engine = new_engine(settings, registry, Workspace(store), more)
+    engine = new_engine(settings, registry, Workspace(store), more, journal=journal, lease=lease)
     _stores[engine] = store
     return engine
+
+
+def shared_journal(settings: Settings) -> SqliteJournal:
+    """A journal of these settings that other engines may have open, too."""
+    return SqliteJournal(settings.data_dir / "journal.sqlite", shared=True)
 
 
 _stores: weakref.WeakKeyDictionary[Engine, LocalStore] = weakref.WeakKeyDictionary()

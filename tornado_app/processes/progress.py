@@ -18,8 +18,8 @@ from tornado_app.processes.events import EventBroker
 from tornado_app.processes.executors.attempt import Checkpoint, Line, Outcome
 from tornado_app.processes.executors.interface import AttemptHandle
 from tornado_app.processes.executors.log_buffer import LogBuffer
+from tornado_app.processes.journal.interface import Journal
 from tornado_app.processes.journal.queries import ProcessRecord, version
-from tornado_app.processes.journal.sqlite import Journal
 from tornado_app.processes.journal.transitions import SafePoint, Transitions
 from tornado_app.settings import Settings
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -15,24 +15,17 @@ from holdfast.wire import ENDED, Process, State
 from holdfast.work import Stopping
 from tornado_app import fault_points, problems
 from tornado_app.processes import metrics
-from tornado_app.processes.deadlines import Timers
 from tornado_app.processes.events import EventBroker
 from tornado_app.processes.executors.attempt import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.executors.interface import Executor
 from tornado_app.processes.journal import queries
-from tornado_app.processes.journal.queries import ProcessRecord
+from tornado_app.processes.journal.interface import Journal
+from tornado_app.processes.journal.ownership import Takeover
+from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord
 from tornado_app.processes.journal.schema import DELETED
-from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import (
-    ATTEMPTING,
-    BACKOFF_MOST,
-    DEADLINE_PASSED,
-    Batch,
-    Recovered,
-    Transitions,
-)
+from tornado_app.processes.journal.transitions import BACKOFF_MOST, DEADLINE_PASSED, Batch, Transitions
+from tornado_app.processes.maintenance.deadlines import Timers
 from tornado_app.processes.progress import ProgressReports, RunningAttempt
-from tornado_app.processes.recovery import Recovery
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.sent_code import code
 from tornado_app.processes.work_context import WorkContext
@@ -57,6 +50,8 @@ class Runner:
         registry: Registry,
         journal: Journal,
         book: Transitions,
+        takeover: Takeover,
+        owner: str,
         hub: EventBroker,
         executors: Mapping[str, Executor],
         services: WorkContext,
@@ -65,6 +60,8 @@ class Runner:
         self._registry = registry
         self._journal = journal
         self._book = book
+        self._takeover = takeover
+        self._owner = owner  # this server's id, in the rows of what it runs
         self._hub = hub
         self._executors = executors
         self._services = services
@@ -81,20 +78,23 @@ class Runner:
         self._closed = False
         self._idle = asyncio.Event()
 
-    def begin(self, found: Recovered) -> None:
-        """Look after what an earlier server left, and start ticking."""
-        for row in found.timed:
-            self._timers.set(row, deadline=True)
-        self.spawn(Recovery(self._journal, self._book, self, found).run())
+    def begin(self, timed: Iterable[ProcessRecord]) -> None:
+        """Begin to report, and wait for the times of what an earlier server left."""
+        for row in timed:
+            self._timers.set(row)
         self.spawn(self._drop_what_was_left())
         self.spawn(self.reports.keep_forever())
+
+    def stop_all(self) -> None:
+        """Request that everything that runs stops at its next yield: it goes on elsewhere, or later."""
+        for run in self._runs.values():
+            run.request_stop("shutdown")
 
     async def close(self, grace: float) -> None:
         """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
         self._closing = True
         saying = self._loop.create_task(self._say_stopping())
-        for run in self._runs.values():
-            run.request_stop("shutdown")
+        self.stop_all()
         try:
             async with asyncio.timeout(grace):
                 while self._runs:
@@ -117,7 +117,7 @@ class Runner:
 
     async def _say_stopping(self) -> None:
         try:
-            await self._journal.write(self._book.stopping)
+            await self._journal.write(self._takeover.stopping)
         except problems.ProblemError as error:
             log.error("that the server stops can't be written: %s", error.detail)
 
@@ -136,7 +136,7 @@ class Runner:
             if not run.overdue:
                 going_on: Stopping | None = "shutdown" if self._closing else None
                 run.request_stop(_STOP_REQUESTS.get(row.state, going_on))
-        elif row.state is State.CANCELLING and run is None:
+        elif row.state is State.CANCELLING and run is None and row.owner == self._owner:
             self.spawn(self.roll_back(row))
 
     def show(self, row: ProcessRecord) -> Process:
@@ -149,12 +149,25 @@ class Runner:
         stalled = not run.rollback and time.monotonic() - run.touched > self._settings.stall_after
         return queries.wire(run.current(), published=run.published, stalled=stalled)
 
-    def landed(self, batch: Batch) -> None:
-        """A transaction is on disk: launch what it claimed, tell what it changed."""
+    def _changed_elsewhere(self, row: ProcessRecord) -> None:
+        """Follow what another server has committed: it may have asked something of an attempt that runs here."""
+        run = self._runs.get(row.id)
+        if run is not None and run.row.attempt == row.attempt and row.owner != self._owner:
+            run.request_stop("shutdown")  # another server has taken it over
+        elif row.owner == self._owner:
+            self.asked(row)
+        self._timers.set(row)
+
+    def committed(self, batch: Batch) -> None:
+        """Launch what a committed transaction has claimed, and publish what it has changed."""
+        for other, event in batch.others:
+            if other is not None:
+                self._changed_elsewhere(other)
+            self._hub.tell(event, other)
         for row, event in batch.changed:
             if event.type == DELETED:
                 log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
-                self._deleted.add(queries.owner(row))
+                self._deleted.add(queries.stager(row))
                 self._drop_staged(row)
                 continue
             log.info(
@@ -174,7 +187,7 @@ class Runner:
                 self.spawn(asyncio.to_thread(self._services.forget, row.id))
             if row.state in (State.SUCCEEDED, State.CANCELLED):  # what failed may go on yet
                 self._drop_staged(row)
-            self._timers.set(row, deadline=event.before is None)
+            self._timers.set(row)
         for row, sent in batch.claimed:
             self._launch(row, sent)
         for row, event in batch.changed:
@@ -182,7 +195,7 @@ class Runner:
 
     def _drop_staged(self, row: ProcessRecord) -> None:
         """It will never run again: what it staged and did not publish is of no use."""
-        self._done_with.add(queries.owner(row))
+        self._done_with.add(queries.stager(row))
         if len(self._done_with) == 1 and not self._closed:
             self.spawn(self._drop_soon())
 
@@ -274,7 +287,7 @@ class Runner:
             rollback,
             sent,
             queries.serial(row),
-            queries.owner(row),
+            queries.stager(row),
             self._settings.journal_interval == 0 and not rollback,
         )
         try:

@@ -36,13 +36,23 @@ from tornado_app.processes.events import EventBroker, Watcher
 from tornado_app.processes.executors.interface import Executor, Executors
 from tornado_app.processes.journal import logs, queries
 from tornado_app.processes.journal.clock import JournalClock
-from tornado_app.processes.journal.diagnosis import refusal
-from tornado_app.processes.journal.disk import DiskWatch
+from tornado_app.processes.journal.interface import Journal
 from tornado_app.processes.journal.logs import ProcessLogs
-from tornado_app.processes.journal.queries import ProcessRecord
+from tornado_app.processes.journal.ownership import (
+    LEASE,
+    ServerLease,
+    Takeover,
+    answer_kill,
+    kill_answer,
+    request_kill,
+)
+from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord
+from tornado_app.processes.journal.queue import ProcessQueue
 from tornado_app.processes.journal.schema import probe
-from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import ATTEMPTING, New, Transitions
+from tornado_app.processes.journal.transitions import Batch, New, Transitions
+from tornado_app.processes.maintenance.disk import DiskWatch
+from tornado_app.processes.maintenance.heartbeat import Heartbeat
+from tornado_app.processes.maintenance.recovery import Recovery
 from tornado_app.processes.registry import Registry, completed, validate
 from tornado_app.processes.runner import Runner
 from tornado_app.processes.sent_code import check as check_code
@@ -54,6 +64,7 @@ from tornado_app.settings import Settings
 log = logging.getLogger("holdfast.processes")
 
 _WRITTEN = 30.0  # seconds that a killer waits for the end to be in the journal
+_ANSWER = 0.05  # seconds between two looks for another server's answer
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
 _MOST_LABELS = 64
 _MOST_PARAMS = 64 << 10  # bytes as JSON: lists carry them
@@ -68,8 +79,20 @@ _ID = re.compile(PROCESS_ID)
 class Engine:
     """The process service. Construct, `await open()`, and `await close(grace)` in the end."""
 
-    def __init__(self, settings: Settings, registry: Registry, context: WorkContext, executors: Executors) -> None:
-        """`executors` are made when it is opened; processes name one of them as their `place`."""
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        context: WorkContext,
+        executors: Executors,
+        journal: Journal,
+        *,
+        lease: float = LEASE,
+    ) -> None:
+        """`executors` are made when it is opened; processes name one of them as their `place`.
+
+        `lease` is for how many seconds this server owns what it runs without renewing that.
+        """
         self.registry = registry
         self.hub = EventBroker()
         self._settings = settings
@@ -78,11 +101,15 @@ class Engine:
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
-        logs = ProcessLogs(settings.log_size, settings.logs_size)
-        self._book = Transitions(settings.max_running, limits, self._has_undo, settings.max_crashes, logs)
-        self._journal = Journal(settings.data_dir / "journal.sqlite", durable=settings.durable)
+        logs = ProcessLogs(journal.dialect, settings.log_size, settings.logs_size)
+        self.journal = journal
+        self.lease = ServerLease(journal.dialect, shared=journal.is_shared, seconds=lease)
+        self.queue = ProcessQueue(settings.max_running, limits, self.lease.id, shared=journal.is_shared)
+        self.transitions = Transitions(journal.dialect, self.queue, self.lease.id, self._has_rollback, logs)
+        changes, begin = self.transitions.changes, self.transitions.begin
+        self.takeover = Takeover(changes, self.queue, self.lease, begin, settings.max_crashes)
         self._executors: dict[str, Executor] = {}
-        self._attempts: Runner
+        self.runner: Runner
         self._clock = JournalClock()
         self._closing = False
 
@@ -90,34 +117,53 @@ class Engine:
         """Open the journal and go on with what an earlier server left. Raises `SettingsError` for a bad journal."""
         loop = asyncio.get_running_loop()
         self._executors = {name: make() for name, make in self._factories.items()}
-        self._attempts = Runner(
-            self._settings, self.registry, self._journal, self._book, self.hub, self._executors, self._services
+        self.runner = Runner(
+            self._settings,
+            self.registry,
+            self.journal,
+            self.transitions,
+            self.takeover,
+            self.lease.id,
+            self.hub,
+            self._executors,
+            self._services,
         )
-        self._journal.last = self._book.finish_batch
-        self._journal.landed = self._book.landed
-        self._journal.aborted = self._book.aborted
-        self._journal.committed = self._attempts.landed
-        self._journal.observe = metrics.COMMIT.observe
-        await loop.run_in_executor(None, self._journal.open, loop)
-        watch = DiskWatch(self._journal, self._book, self._settings.journal_reserve, self._paused_or_resumed)
+        await loop.run_in_executor(None, self.journal.open, loop, self.transitions, self._committed)
+        reserve, folder = self._settings.journal_reserve, self.journal.folder
+        watch = folder and DiskWatch(self.journal, folder, self.transitions, reserve, self._paused_or_resumed)
         try:
-            if self._settings.journal_reserve and await watch.is_short():
-                self._book.hold_for_room()  # before anything begins
-            found = await self._journal.write(self._book.recover)
+            if watch and reserve and await watch.is_short():
+                self.transitions.hold_for_room()  # before anything begins
+            found = await self.journal.write(self.takeover.recover)
         except problems.ProblemError as error:
-            await loop.run_in_executor(None, self._journal.close)
+            await loop.run_in_executor(None, self.journal.close)
             cause = error.__cause__
-            raise refusal(self._journal.path, cause.orig if isinstance(cause, DatabaseError) else error) from error
-        self._attempts.begin(found)
-        self.hub.newest = self._book.newest
-        # Without a reserve, too, once: what an earlier server has paused for want of room goes on.
-        self._attempts.spawn(watch.run() if self._settings.journal_reserve else watch.look())
+            raise self.journal.refusal(cause.orig if isinstance(cause, DatabaseError) else error) from error
+        runner = self.runner
+        runner.begin(found.timed)
+        runner.spawn(Recovery(self.journal, self.takeover, self.lease.id, runner, found).run())
+        self.hub.newest = self.transitions.changes.newest
+        self.heartbeat = Heartbeat(self.journal, self.transitions, self.takeover, self.queue, self.lease, runner)
+        runner.spawn(self.heartbeat.run())
+        if watch:  # without a reserve, too, once: what an earlier server has paused for want of room goes on
+            runner.spawn(watch.run() if reserve else watch.check())
         if self._settings.keep_ended > 0:
-            self._attempts.spawn(self._expire_forever())
+            runner.spawn(self._expire_forever())
+
+    def _committed(self, batch: Batch) -> None:
+        self.runner.committed(batch)
+        for id in batch.kills:
+            self.runner.spawn(self._kill_for_another(id))
+
+    async def _kill_for_another(self, id: str) -> None:
+        """Kill an attempt that runs here, as another server asks, and answer it."""
+        refusal = await self._end_attempt(id)
+        answer = functools.partial(answer_kill, id=id, refusal=None if refusal is None else refusal.detail)
+        await self.runner.insist("the answer to a kill", lambda: self.journal.write(answer))
 
     def _paused_or_resumed(self, changed: Iterable[ProcessRecord]) -> None:
         for row in changed:
-            self._attempts.asked(row)
+            self.runner.asked(row)
 
     async def stop(self, grace: float) -> None:
         """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""
@@ -125,15 +171,18 @@ class Engine:
             return
         self._closing = True
         self.hub.close()
-        self._book.close_queue()
-        await self._attempts.close(grace)
+        self.queue.close()
+        await self.runner.close(grace)
 
     async def close(self) -> None:
         """After `stop`: close the executors and the journal."""
         for executor in self._executors.values():
             await executor.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
-        await self._attempts.drop_staged()
+        if not len(self.runner):  # else the lease ends by itself, when what was cut off has surely ended
+            with contextlib.suppress(problems.ProblemError):
+                await self.journal.write(self.lease.release)
+        await asyncio.get_running_loop().run_in_executor(None, self.journal.close)
+        await self.runner.drop_staged()
         await asyncio.get_running_loop().run_in_executor(None, self._services.close)
 
     # -- asked for by people
@@ -146,8 +195,8 @@ class Engine:
         """
         new = self._validated(request, strict)
         known = functools.partial(completed, self.registry.find(new.work_type))
-        row, created = await self._journal.write(lambda connection: self._book.start(connection, new, known))
-        return self._attempts.show(row), created
+        row, created = await self.journal.write(lambda connection: self.transitions.start(connection, new, known))
+        return self.runner.show(row), created
 
     def _validated(self, request: StartRequest, strict: bool) -> New:
         if self._closing:
@@ -193,11 +242,11 @@ class Engine:
 
     async def get(self, id: str) -> Process:
         """A process as it stands. Raises NO_SUCH_PROCESS."""
-        run = self._attempts.get(id)
+        run = self.runner.get(id)
         if run is not None:
-            return self._attempts.show(run.row)
+            return self.runner.show(run.row)
         check_id(id)
-        return self._attempts.show(await self._journal.read(lambda connection: queries.get(connection, id)))
+        return self.runner.show(await self.journal.read(lambda connection: queries.get(connection, id)))
 
     async def wait(self, id: str, after: int | None, timeout: float) -> Process:
         """The process once its version is not `after` (by default, its version now), or after `timeout` seconds."""
@@ -226,14 +275,14 @@ class Engine:
         end = time.monotonic() + timeout
         while not true(process) and not watcher.dropped and (left := end - time.monotonic()) > 0:
             await watcher.next(left)
-            process = await self.get(process.id) if watcher.row is None else self._attempts.show(watcher.row)
+            process = await self.get(process.id) if watcher.row is None else self.runner.show(watcher.row)
         return process
 
     async def page(self, wanted: BulkRequest, cursor: str | None, limit: int) -> ProcessPage:
         """A page of processes, newest first. Raises BAD_PARAMETERS for a cursor that is none."""
         before = None if cursor is None else queries.from_cursor(cursor)
-        found, more = await self._journal.read(lambda connection: queries.page(connection, wanted, before, limit))
-        return ProcessPage([self._attempts.show(row) for row in found], queries.cursor(found[-1].n) if more else None)
+        found, more = await self.journal.read(lambda connection: queries.page(connection, wanted, before, limit))
+        return ProcessPage([self.runner.show(row) for row in found], queries.cursor(found[-1].n) if more else None)
 
     async def pause(self, id: str) -> Process:
         """Stop at the next yield, keep the checkpoint, free the slot."""
@@ -259,32 +308,52 @@ class Engine:
         Raises:
             ProblemError: ILLEGAL_STATE, saying why, where it can't be done; UNAVAILABLE where it can't be written.
         """
-        await self._ask(id, Cause.KILL)
-        refusal = await self._end_attempt(id)
+        row = await self._ask_row(id, Cause.KILL)
+        refusal = await self._kill(row)
         if refusal is not None:
             raise refusal
         return await self.get(id)
 
+    async def _kill(self, row: ProcessRecord) -> problems.ProblemError | None:
+        is_here = row.owner in (None, self.lease.id)
+        return await (self._end_attempt(row.id) if is_here else self._end_elsewhere(row))
+
     async def _end_attempt(self, id: str) -> problems.ProblemError | None:
         """End the attempt that runs, if one does; what is in the way, or None once it is written down."""
-        run = self._attempts.get(id)
+        run = self.runner.get(id)
         if run is None or run.handle is None:
             return None
         refusal = await run.handle.kill(self._settings.kill_grace)
         if refusal is not None:
             return problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
-        if not await self._attempts.wait_over(run, _WRITTEN):
+        if not await self.runner.wait_over(run, _WRITTEN):
             return problems.UNAVAILABLE(
                 f"process {id!r} was killed, but the journal does not take that yet; look at it again in a moment",
                 id=id,
             )
         return None
 
-    async def _ask(self, id: str, cause: Cause) -> Process:
+    async def _end_elsewhere(self, row: ProcessRecord) -> problems.ProblemError | None:
+        """Ask the owner of an attempt to kill it, and wait for its answer."""
+        await self.journal.write(functools.partial(request_kill, row=row))
+        end = time.monotonic() + self._settings.kill_grace + _WRITTEN
+        while time.monotonic() < end:
+            answered, refusal = await self.journal.read(functools.partial(kill_answer, id=row.id))
+            if answered:
+                return None if refusal is None else problems.ILLEGAL_STATE(refusal, id=row.id)
+            await asyncio.sleep(_ANSWER)
+        return problems.UNAVAILABLE(
+            f"process {row.id!r} runs on another server, which does not answer. Try again in a moment.", id=row.id
+        )
+
+    async def _ask_row(self, id: str, cause: Cause) -> ProcessRecord:
         check_id(id)
-        row = await self._journal.write(lambda connection: self._book.ask(connection, id, cause))
-        self._attempts.asked(row)
-        return self._attempts.show(row)
+        row = await self.journal.write(lambda connection: self.transitions.ask(connection, id, cause))
+        self.runner.asked(row)
+        return row
+
+    async def _ask(self, id: str, cause: Cause) -> Process:
+        return self.runner.show(await self._ask_row(id, cause))
 
     async def ask_all(self, wanted: BulkRequest, cause: Cause) -> BulkAnswer:
         """A verb for all that match the filter. Raises BAD_PARAMETERS for no filter at all."""
@@ -296,12 +365,12 @@ class Engine:
         if wanted.state is None and wanted.ids is None:
             meant = {Cause.RESUME: (State.PAUSED, State.PAUSING), Cause.KILL: ATTEMPTING}.get(cause, LIVE)
             wanted = msgspec.structs.replace(wanted, state=sorted(meant))
-        queries, refused = await self._journal.write(lambda connection: self._book.ask_all(connection, wanted, cause))
-        changed = [row.id for row in queries]
-        for row in queries:
-            self._attempts.asked(row)
+        rows, refused = await self.journal.write(lambda connection: self.transitions.ask_all(connection, wanted, cause))
+        changed = [row.id for row in rows]
+        for row in rows:
+            self.runner.asked(row)
         if cause is Cause.KILL:
-            refusals = await asyncio.gather(*map(self._end_attempt, changed))
+            refusals = await asyncio.gather(*map(self._kill, rows))
             refused |= {id: why.detail for id, why in zip(changed, refusals, strict=True) if why is not None}
             changed = [id for id in changed if id not in refused]
         return BulkAnswer(changed, refused)
@@ -309,7 +378,7 @@ class Engine:
     async def delete(self, id: str) -> None:
         """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
         check_id(id)
-        await self._journal.write(lambda connection: self._book.delete(connection, id))
+        await self.journal.write(lambda connection: self.transitions.delete(connection, id))
 
     def watch(self, wanted: BulkRequest) -> Watcher:
         """Watch the processes that the filter means; with none at all everything. End it with `hub.leave`."""
@@ -319,37 +388,38 @@ class Engine:
 
     async def known_event(self, seq: int) -> int:
         """That number of an event; the newest one's when it is of another journal, which was moved away since."""
-        return min(seq, await self._journal.read(queries.newest_event))
+        newest = functools.partial(queries.newest_event, self.journal.dialect)
+        return min(seq, await self.journal.read(newest))
 
     async def events_after(self, seq: int, wanted: BulkRequest, limit: int = 500) -> list[Event]:
         """State changes and deletions after that number, in order, of the processes that the filter means."""
-        return await self._journal.read(lambda connection: queries.events_after(connection, seq, wanted, limit))
+        return await self.journal.read(lambda connection: queries.events_after(connection, seq, wanted, limit))
 
     async def check_ready(self) -> None:
         """Raises UNAVAILABLE when the server is stopping or the journal takes no writes."""
         if self._closing:
             raise problems.UNAVAILABLE("the server is stopping")
-        await self._journal.write(probe)
+        await self.journal.write(probe)
 
     async def refresh_metrics(self) -> None:
         """Bring the gauges up to date: what the journal and the loop know now."""
-        counts, oldest = await self._journal.read(
+        counts, oldest = await self.journal.read(
             lambda connection: (queries.counts(connection), queries.oldest_queued(connection))
         )
         metrics.LIVE.clear()
         for state, work_type, count in counts:
             metrics.LIVE.labels(state, work_type).set(count)
         metrics.QUEUE_AGE.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
-        metrics.RUNNING.set(len(self._attempts))
+        metrics.RUNNING.set(len(self.runner))
         metrics.WATCHERS.set(len(self.hub))
 
     async def log(self, id: str, after: int, limit: int, last: int = 0) -> LogPage:
         """What the work logged, in order; with `last`, the end of it, so many lines."""
-        await self._attempts.reports.keep_lines()
+        await self.runner.reports.keep_lines()
         await self.get(id)
         if last:
-            return LogPage(await self._journal.read(lambda connection: logs.log_end(connection, id, last)))
-        lines, more = await self._journal.read(lambda connection: logs.log_after(connection, id, after, limit))
+            return LogPage(await self.journal.read(lambda connection: logs.log_end(connection, id, last)))
+        lines, more = await self.journal.read(lambda connection: logs.log_after(connection, id, after, limit))
         return LogPage(lines, lines[-1].seq if more else None)
 
     async def _expire_forever(self) -> None:
@@ -357,13 +427,13 @@ class Engine:
         while True:
             expired = 0
             with contextlib.suppress(problems.ProblemError):
-                expired = await self._journal.write(self._expire)
+                expired = await self.journal.write(self._expire)
             await asyncio.sleep(0 if expired else _EXPIRE_EVERY)
 
     def _expire(self, connection: Connection) -> int:
-        return self._book.expire(connection, self._clock.now(connection) - self._settings.keep_ended)
+        return self.transitions.expire(connection, self._clock.now(connection) - self._settings.keep_ended)
 
-    def _has_undo(self, name: str) -> bool:
+    def _has_rollback(self, name: str) -> bool:
         work = self.registry.get(name)
         return work is None or work.undo is not None
 

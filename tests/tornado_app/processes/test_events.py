@@ -255,7 +255,7 @@ async def test_who_comes_back_to_another_journal_hears_of_what_happens_now(
 async def test_progress_of_weeks_goes_on_being_told_and_a_state_change_is_newer(engine: Engine) -> None:
     await start(engine, "p")
     await makes_progress(engine, "p")
-    run = engine._attempts.get("p")
+    run = engine.runner.get("p")
     assert run is not None
     run.published = 60 * 86400 * 10
     before = await engine.get("p")

@@ -217,7 +217,7 @@ async def test_a_rollback_that_would_begin_while_the_server_stops_runs_once_at_t
     await makes_progress(first, "p")
     await first.pause("p")
     await reaches(first, "p", State.PAUSED)
-    first._attempts.roll_back = none  # type: ignore[method-assign]
+    first.runner.roll_back = none  # type: ignore[method-assign]
     await first.cancel("p")
     await shut(first)
     second = await make_engine()

@@ -12,6 +12,6 @@ async def test_all_that_run_at_once_keep_their_checkpoints_and_go_on_being_told(
     for id in ids:
         await start(engine, id)
     for id in ids:
-        kept = await eventually(lambda id=id: engine._journal.read(lambda c: queries.get(c, id).done or 0))
+        kept = await eventually(lambda id=id: engine.journal.read(lambda c: queries.get(c, id).done or 0))
         await makes_progress(engine, id, kept)
-        await eventually(lambda id=id, kept=kept: engine._journal.read(lambda c: (queries.get(c, id).done or 0) > kept))
+        await eventually(lambda id=id, kept=kept: engine.journal.read(lambda c: (queries.get(c, id).done or 0) > kept))

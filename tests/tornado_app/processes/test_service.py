@@ -124,7 +124,7 @@ async def test_what_no_longer_fits_the_code_fails_with_a_clear_error_instead_of_
     await first.pause("p")
     await reaches(first, "p", State.PAUSED)
     await shut(first)
-    with closing(sqlite3.connect(first._journal.path)) as journal, journal:
+    with closing(sqlite3.connect(first.journal.path)) as journal, journal:
         journal.execute(f"UPDATE processes SET {column} = ?", (value,))
     journal.close()
     second = await make_engine()

@@ -6,22 +6,17 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Row, bindparam, cast, delete, func, insert, select, text, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, LargeBinary, Row, bindparam, cast, delete, func, insert, select, update
 
 from holdfast.wire import LogLine
+from tornado_app.processes.journal.interface import Dialect
 from tornado_app.processes.journal.pages import as_many_as_fit, is_full
 from tornado_app.processes.journal.schema import log_sizes, logs
 
 _OF_A_ROW = 64  # bytes that a line takes beside its message, with its indexes
 _SLACK = 64  # what is cut goes this much below its bound, so that not every line that is added cuts one off
 
-_NEWEST = text("SELECT seq FROM sqlite_sequence WHERE name = 'logs'")
 _INSERT = insert(logs)
-_made = sqlite.insert(log_sizes)
-_GROW = _made.on_conflict_do_update(
-    index_elements=[log_sizes.c.id], set_={"bytes": log_sizes.c.bytes + _made.excluded.bytes}
-)
 _CUT = (
     update(log_sizes)
     .where(log_sizes.c.id == bindparam("of_id"))
@@ -37,23 +32,26 @@ _SIZE = func.length(cast(logs.c.message, LargeBinary)) + _OF_A_ROW
 
 
 class ProcessLogs:
-    """Decisions about log lines. Belongs to the book. `most` and `most_of_all` are bytes; 0 is no bound."""
+    """Decisions about log lines, which `Transitions` uses. `most` and `most_of_all` are bytes; 0 is no bound."""
 
-    def __init__(self, most: int, most_of_all: int) -> None:
+    def __init__(self, dialect: Dialect, most: int, most_of_all: int) -> None:
+        self._dialect = dialect
+        made = dialect.insert(log_sizes)
+        self._grow = made.on_conflict_do_update(
+            index_elements=[log_sizes.c.id], set_={"bytes": log_sizes.c.bytes + made.excluded.bytes}
+        )
         self._most = most
         self._most_of_all = most_of_all
         self._total: int | None = None  # bytes of all lines; None when that must be looked up
 
-    def aborted(self) -> None:
-        """The transaction failed: nothing of it counts."""
+    def rolled_back(self) -> None:
+        """Forget what the transaction counted: it was not committed."""
         self._total = None
 
     def add(self, connection: Connection, lines: Sequence[tuple[str, float, int, str]]) -> list[int]:
         """Keep lines (id, time, attempt, message), and cut off the oldest ones; the sequence number of each."""
         total = self._measured(connection)
-        last: int = (
-            connection.execute(_NEWEST).scalar() or 0
-        )  # of all that there ever were: a number is never used again
+        last = self._dialect.newest_number(connection, logs)  # a number is never used again
         seqs = list(range(last + 1, last + 1 + len(lines)))
         rows = [
             {"seq": seq, "id": id, "time": at, "attempt": attempt, "message": message}
@@ -63,7 +61,7 @@ class ProcessLogs:
         grown: dict[str, int] = {}
         for id, _, _, message in lines:
             grown[id] = grown.get(id, 0) + len(message.encode()) + _OF_A_ROW
-        connection.execute(_GROW, [{"id": id, "bytes": size, "gone": 0} for id, size in grown.items()])
+        connection.execute(self._grow, [{"id": id, "bytes": size, "gone": 0} for id, size in grown.items()])
         self._total = total + sum(grown.values())
         if self._most:
             for id, size in self._too_large(connection, grown):

@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, State
 from tornado_app import problems
+from tornado_app.processes.journal.interface import Dialect
 from tornado_app.processes.journal.pages import as_many_as_fit, is_full
 from tornado_app.processes.journal.schema import DELETED, events, labels, processes, staged_by_deleted
 from tornado_app.processes.states import legal
+
+ATTEMPTING = (State.RUNNING, State.PAUSING, State.CANCELLING)
+"""The states in which a server owns a process: it runs an attempt, or rolls back."""
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -34,7 +38,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     lived; it is counted when an attempt begins, so that nothing need be written when the server dies. `alone` says that
     nothing else ran beside the attempt: when its server dies, no other one is to blame. `reached` is the most that was
     ever done before this attempt. `held` says that the engine has paused it, for a reason that is in `error`, and goes
-    on with it when that is gone.
+    on with it when that is gone. `owner` is the server that runs the attempt or the rollback.
     """
 
     n: int
@@ -66,6 +70,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     reached: float | None = None
     serial: str | None = None
     held: bool = False
+    owner: str | None = None
 
     def is_surpassed_by(self, checkpoint: bytes, done: float | None) -> bool:
         """Whether a safe point is progress over where an attempt with this row began."""
@@ -77,7 +82,6 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 _NO_CHECKPOINT = b"null"
 
 COLUMNS = [processes.c[name] for name in ProcessRecord.__struct_fields__]
-_NEWEST_EVENT = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
 
 
@@ -124,12 +128,12 @@ def serial(row: ProcessRecord) -> str:
     return row.serial or str(row.n)
 
 
-def owner(row: ProcessRecord) -> str:
-    """What stands for a process in the files directory, which may have seen other journals."""
-    return _owner(row.n, row.id, row.created)
+def stager(row: ProcessRecord) -> str:
+    """Return the name of a process as owner of staged files, in a directory that may have seen other journals."""
+    return _stager(row.n, row.id, row.created)
 
 
-def _owner(n: int, id: str, created: float) -> str:
+def _stager(n: int, id: str, created: float) -> str:
     return hashlib.sha256(f"{n} {id} {created}".encode()).hexdigest()[:20]
 
 
@@ -146,12 +150,27 @@ def done_with(connection: Connection, owners: Collection[str]) -> set[str]:
     query = select(processes.c.n, processes.c.id, processes.c.created).where(
         processes.c.state.in_([State.SUCCEEDED.value, State.CANCELLED.value])
     )
-    found = {_owner(n, id, created) for n, id, created in connection.execute(query)}
+    found = {_stager(n, id, created) for n, id, created in connection.execute(query)}
     return found.intersection(owners)
 
 
 def _at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def newest_event(dialect: Dialect, connection: Connection) -> int:
+    """Return the number of the newest event that there ever was; 0 when there was none."""
+    return dialect.newest_number(connection, events)
+
+
+def changes_between(connection: Connection, after: int, before: int) -> list[tuple[ProcessRecord | None, Event]]:
+    """Return the events between two numbers, in order, each with its process as it is now, if it is kept."""
+    between = (events.c.seq > after, events.c.seq < before)
+    found = [
+        event_of(**row._mapping) for row in connection.execute(select(events).where(*between).order_by(events.c.seq))
+    ]
+    rows = {event.id: find(connection, event.id) for event in found}
+    return [(rows[event.id], event) for event in found]
 
 
 def event_of(
@@ -244,12 +263,6 @@ def from_cursor(given: str) -> int:
     raise problems.BAD_PARAMETERS("cursor is not one that this server gave: leave it out to start anew", field="cursor")
 
 
-def newest_event(connection: Connection) -> int:
-    """The number of the newest event that there ever was; 0 when there was none."""
-    newest: int | None = connection.execute(_NEWEST_EVENT).scalar()
-    return newest or 0
-
-
 def events_after(connection: Connection, seq: int, wanted: BulkRequest, limit: int) -> list[Event]:
     """State changes and deletions after that number, in order."""
     where: list[ColumnElement[bool]] = []
@@ -296,9 +309,10 @@ def fits(wanted: BulkRequest, event: Event, row: ProcessRecord | None) -> bool:
     return wanted.work_type in (None, work_type) and (wanted.label or {}).items() <= given.items()
 
 
-def cancelling(connection: Connection) -> list[ProcessRecord]:
-    """Return the processes that are to be rolled back, or are being."""
-    query = select(*COLUMNS).where(processes.c.state == State.CANCELLING.value).order_by(processes.c.n)
+def cancelling(connection: Connection, owner: str) -> list[ProcessRecord]:
+    """Return the processes that this server is to roll back, or is rolling back."""
+    mine = (processes.c.state == State.CANCELLING.value, processes.c.owner == owner)
+    query = select(*COLUMNS).where(*mine).order_by(processes.c.n)
     return [record(row) for row in connection.execute(query)]
 
 

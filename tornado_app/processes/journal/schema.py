@@ -60,11 +60,12 @@ processes = Table(
     Column("result", LargeBinary),
     Column("error", LargeBinary),
     Column("code", LargeBinary),
-    Column("crashes", Integer, nullable=False, server_default="0"),  # see `rows.Record`
+    Column("crashes", Integer, nullable=False, server_default="0"),  # see `queries.ProcessRecord`
     Column("alone", Integer, nullable=False, server_default="0"),
     Column("reached", Float),
     Column("held", Integer, nullable=False, server_default="0"),
     Column("serial", String(32)),  # of a process of an older journal there is none: its `n` is
+    Column("owner", String(32)),  # the server that runs it or rolls it back; of what nobody runs there is none
     sqlite_autoincrement=True,
 )
 Index("processes_queue", processes.c.state, processes.c.priority.desc(), processes.c.n)
@@ -133,7 +134,30 @@ staged_by_deleted = Table(
     "staged_by_deleted", metadata, Column("owner", String(32), primary_key=True), sqlite_with_rowid=False
 )
 
-clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `ages.JournalClock`
+clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `clock.JournalClock`
+
+# Servers that have the journal open: the lease of each ends `lease` seconds after `seen`, on the dialect's clock.
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(256), nullable=False),
+    Column("seen", Float, nullable=False),
+    Column("lease", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Kills of attempts that another server runs. Its owner answers with a refusal, or ends the attempt.
+kill_requests = Table(
+    "kill_requests",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("owner", String(32), nullable=False),
+    Column("taken", Integer, nullable=False),
+    Column("refusal", Text),
+    sqlite_with_rowid=False,
+)
 
 migrations = Table("migrations", metadata, Column("name", String(64), primary_key=True))
 
@@ -178,6 +202,12 @@ def _hold_for_room(connection: Connection) -> None:
     _add_columns(connection, processes.c.held)
 
 
+def _own_attempts(connection: Connection) -> None:
+    servers.create(connection, checkfirst=True)
+    kill_requests.create(connection, checkfirst=True)
+    _add_columns(connection, processes.c.owner)
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -195,6 +225,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-keep-time", _keep_time),
     ("2026-11-remember-staged", _remember_staged),
     ("2026-11-hold-for-room", _hold_for_room),
+    ("2026-11-own-attempts", _own_attempts),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 

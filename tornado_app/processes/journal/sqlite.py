@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -20,18 +21,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError
 
 from tornado_app import fault_points, problems
 from tornado_app.problems import ProblemError
-from tornado_app.processes.journal.diagnosis import refusal
+from tornado_app.processes.journal.interface import Decision, Participant
 from tornado_app.processes.journal.schema import migrate
+from tornado_app.settings import SettingsError
 
 log = logging.getLogger("holdfast.journal")
 
 T = TypeVar("T")
-Decision = Callable[[Connection], T]
 
 BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for another program that holds the journal; then it is refused."""
@@ -49,29 +51,91 @@ _OF_THE_FILE = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_NO_ROOM = 64 << 10  # bytes; SQLite needs as much to open a journal at all
+
+_LOCKED = "another program holds it: end that one, or wait until it is done, and start again"
+_FULL = "its disk is full: make room and start again"
+_DAMAGED = (
+    "it is damaged: put a backup in its place, or keep it elsewhere and start with a new one; either way move its -wal "
+    "and -shm files along with it, which hold its newest and would spoil another one"
+)
+_CLOSED = "it can't be opened or written: see to its owner and permissions, and those of its folder"
+_DISK = "its disk can't be read or written: see to that, to quotas and limits, and start again"
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_CANTOPEN: _CLOSED,
+    sqlite3.SQLITE_READONLY: _CLOSED,
+    sqlite3.SQLITE_PERM: _CLOSED,
+    sqlite3.SQLITE_AUTH: _CLOSED,
+    sqlite3.SQLITE_IOERR: _DISK,
+}
+
+_NEWEST = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+
 _Future = Future[Any] | asyncio.Future[Any]
 _Job = tuple[Decision[Any], _Future]
 _Answer = tuple[_Future, Any, Exception | None]
 
 
-class Journal:
-    """Open with `open`, then `write` and `read` from the loop and `write_here` from other threads.
+class SqliteDialect:
+    """SQLite's own SQL. All servers of one file are on one machine, so its monotonic clock is theirs in common."""
 
-    `last` is a decision that closes every batch (the queue's claims). Once the transaction is on disk, `landed` is
-    called on the thread that wrote, and `committed` with the answer of `last`, unless that is None, on the loop. When
-    it failed, `aborted` is called on that thread. Decisions and these calls come one at a time.
+    def insert(self, table: Table) -> sqlite.Insert:
+        """Return an INSERT that can be given an ON CONFLICT clause."""
+        return sqlite.insert(table)
+
+    def inserted_number(self, result: CursorResult[Any]) -> int:
+        """Return the number of the row that was inserted."""
+        return result.lastrowid
+
+    def newest_number(self, connection: Connection, table: Table) -> int:
+        """Return the newest number that a row of `table` ever had. Writers hold the only write lock already."""
+        newest: int | None = connection.execute(_NEWEST, {"name": table.name}).scalar()
+        return newest or 0
+
+    def now(self, connection: Connection) -> float:
+        """Return seconds since the machine was started."""
+        return time.monotonic()
+
+
+class Polling:
+    """Notifications of a database that sends none."""
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for all of `timeout` seconds."""
+        await asyncio.sleep(timeout)
+
+
+class SqliteJournal:
+    """The journal in one SQLite file: see `interface.Journal`.
+
+    `shared` says that other servers may have the file open; otherwise the caller holds the lock of its directory.
+    `observe` is called with the seconds that each transaction took.
     """
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        shared: bool = False,
+        observe: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self.path = path
-        self.last: Decision[Any] | None = None
-        self.landed: Callable[[], None] = lambda: None
-        self.committed: Callable[[Any], None] = lambda answer: None
-        self.aborted: Callable[[], None] = lambda: None
-        self.observe: Callable[[float], None] = lambda seconds: None
-        self._durable = durable
+        self.folder: Path | None = path.parent
+        self.is_shared = shared
+        self.dialect = SqliteDialect()
+        self.notifications = Polling()
+        self._participant: Participant | None = None
+        self._on_commit: Callable[[Any], None] = lambda answer: None
+        self._observe = observe
         self._waiting: deque[_Job] = deque()
-        self._going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()  # wakes the writer thread; False ends it
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # wakes the writer thread; False ends it
         self._turn = threading.Lock()
         self._connection: Connection | None = None  # of whoever's turn it is
         self._closing = threading.Lock()
@@ -81,9 +145,16 @@ class Journal:
         self._engine = _connect(path, durable, writer=True)
         self._read_engine = _connect(path, durable, writer=False)
 
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+    def open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        participant: Participant | None = None,
+        on_commit: Callable[[Any], None] | None = None,
+    ) -> None:
         """Bring the schema up to date and start writing. Blocks. Raises `SettingsError` when the file is no good."""
         self._loop = loop
+        self._participant = participant
+        self._on_commit = on_commit or self._on_commit
         try:
             with self._engine.begin() as connection:
                 migrate(connection)
@@ -94,7 +165,7 @@ class Journal:
             self._engine.dispose()
             self._read_engine.dispose()
             if isinstance(error, DatabaseError):
-                raise refusal(self.path, error.orig) from error
+                raise self.refusal(error.orig) from error
             raise
         self._writer.start()
 
@@ -102,7 +173,7 @@ class Journal:
         """Run a decision; its answer, once it is on disk. Raises UNAVAILABLE when the disk or database won't."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._put(decision, future)
-        self._going_on.put(True)
+        self._wakeups.put(True)
         return await future
 
     def write_here(self, decision: Decision[T]) -> T:
@@ -131,11 +202,18 @@ class Journal:
         except DatabaseError as error:
             raise self._unavailable(error) from error
 
+    def refusal(self, error: BaseException | None) -> SettingsError:
+        """Return why the file can't be used. Only for a damaged one does it advise to put another one in its place."""
+        advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "see the server's log")
+        if advice in (_CLOSED, _DISK) and _is_full(self.path.parent):  # what SQLite says when it can't make its files
+            advice = _FULL
+        return SettingsError(f"the journal {self.path} can't be used: {error}; {advice}")
+
     def close(self) -> None:
         """Write what is queued and close the files. Blocks."""
         with self._closing:
             self._closed = True
-        self._going_on.put(False)
+        self._wakeups.put(False)
         if self._writer.is_alive():
             self._writer.join()
         with self._turn:
@@ -151,7 +229,7 @@ class Journal:
 
     def _write_all(self) -> None:
         """The writer thread."""
-        while self._going_on.get():
+        while self._wakeups.get():
             with self._turn:
                 if self._waiting:  # else a worker took it along
                     self._write_batch()
@@ -168,7 +246,7 @@ class Journal:
             else:
                 log.warning("journal: a batch of %d writes failed, trying each alone: %s", len(jobs), error)
                 self._one_by_one(jobs)
-        self.observe(time.perf_counter() - began)
+        self._observe(time.perf_counter() - began)
 
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all of `jobs`; a refusal is the answer of its own job alone."""
@@ -183,34 +261,36 @@ class Journal:
                         answers.append((future, decision(connection), None))
                     except ProblemError as error:
                         answers.append((future, None, error))
-                last = self.last(connection) if self.last is not None else None
+                last = self._participant.finish(connection) if self._participant is not None else None
                 fault_points.point("journal.before-commit")
         except BaseException:
-            self.aborted()
+            if self._participant is not None:
+                self._participant.rolled_back()
             raise
         fault_points.point("journal.after-commit")
-        self.landed()
-        self._tell(answers, last)
+        if self._participant is not None:
+            self._participant.committed()
+        self._send(answers, last)
 
-    def _tell(self, answers: list[_Answer], last: Any) -> None:
+    def _send(self, answers: list[_Answer], last: Any) -> None:
         """Answers go to where they are waited for; all of those on the loop in one call, which wakes it once."""
         on_loop = []
         for answer in answers:
             if isinstance(answer[0], asyncio.Future):
                 on_loop.append(answer)
             else:
-                _settle(*answer)
+                _answer(*answer)
         if on_loop or last is not None:
             try:
-                self._loop.call_soon_threadsafe(self._told, on_loop, last)
+                self._loop.call_soon_threadsafe(self._answer_all, on_loop, last)
             except RuntimeError:  # the loop is closed: nobody waits
                 log.debug("journal: written after the loop had closed")
 
-    def _told(self, answers: list[_Answer], last: Any) -> None:
+    def _answer_all(self, answers: list[_Answer], last: Any) -> None:
         for answer in answers:
-            _settle(*answer)
+            _answer(*answer)
         if last is not None:
-            self._loop.call_soon(self.committed, last)  # after those who were just answered
+            self._loop.call_soon(self._on_commit, last)  # after those who were just answered
 
     def _one_by_one(self, jobs: list[_Job]) -> None:
         """After a batch failed: each job alone, so that one can't spoil the others."""
@@ -224,7 +304,7 @@ class Journal:
     def _refuse(self, jobs: list[_Job], error: Exception) -> None:
         log.error("journal: %d writes failed: %s", len(jobs), error)
         failure = self._unavailable(error) if isinstance(error, DatabaseError) else error
-        self._tell([(future, None, failure) for _, future in jobs], None)
+        self._send([(future, None, failure) for _, future in jobs], None)
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
@@ -243,7 +323,7 @@ class Journal:
         return problem
 
 
-def _settle(future: _Future, answer: Any, failure: Exception | None) -> None:
+def _answer(future: _Future, answer: Any, failure: Exception | None) -> None:
     if future.done():  # cancelled: nobody waits any more
         return
     if failure is not None:
@@ -285,3 +365,11 @@ def _connect(path: Path, durable: bool, *, writer: bool) -> Engine:
             raise DatabaseError(begin, None, error) from error
 
     return engine
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM

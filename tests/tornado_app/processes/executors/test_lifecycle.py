@@ -165,11 +165,11 @@ async def test_resume_revokes_a_pause_but_no_shutdown(make_engine: Make) -> None
     await until(first, "p", lambda p: p.version & 0xFFFFFF > 0)
     await first.pause("p")
     stopping = asyncio.create_task(first.stop(30))
-    await eventually(lambda: first._attempts._closing)
+    await eventually(lambda: first.runner._closing)
     assert (await first.resume("p")).state == State.RUNNING
     work.RELEASE.set()
     await stopping
-    assert first._attempts.get("p") is None, "it stopped at its next yield"
+    assert first.runner.get("p") is None, "it stopped at its next yield"
     await shut(first)
     second = await make_engine()
     assert (await reaches(second, "p", State.SUCCEEDED)).attempt == 2

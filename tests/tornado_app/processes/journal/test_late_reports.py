@@ -25,22 +25,22 @@ from tornado_app.processes.states import Cause
 
 POINT = SafePoint("p", 1, Checkpoint(9, 9, "late", b"9"), first=True)
 LATE: dict[str, Callable[[Engine, Connection], Any]] = {
-    "succeeded": lambda engine, c: engine._book.ended(c, "p", 1, Succeeded(b"1"), None, False),
-    "failed": lambda engine, c: engine._book.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
-    "stopped": lambda engine, c: engine._book.ended(c, "p", 1, StoppedAttempt(), Checkpoint(9, 9, "late", b"9"), False),
-    "a checkpoint": lambda engine, c: engine._book.checkpoints(c, [POINT]),
-    "undone": lambda engine, c: engine._book.undone(c, "p", 1, Succeeded(b"null")),
-    "of nobody": lambda engine, c: engine._book.ended(c, "q", 1, Succeeded(b"1"), None, False),
-    "of nobody's rollback": lambda engine, c: engine._book.undone(c, "q", 1, Succeeded(b"1")),
+    "succeeded": lambda engine, c: engine.transitions.ended(c, "p", 1, Succeeded(b"1"), None, False),
+    "failed": lambda engine, c: engine.transitions.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
+    "stopped": lambda engine, c: engine.transitions.ended(c, "p", 1, StoppedAttempt(), POINT.point, False),
+    "a checkpoint": lambda engine, c: engine.transitions.checkpoints(c, [POINT]),
+    "undone": lambda engine, c: engine.transitions.undone(c, "p", 1, Succeeded(b"null")),
+    "of nobody": lambda engine, c: engine.transitions.ended(c, "q", 1, Succeeded(b"1"), None, False),
+    "of nobody's rollback": lambda engine, c: engine.transitions.undone(c, "q", 1, Succeeded(b"1")),
 }
 
 
 async def test_what_stopped_for_a_pause_that_was_then_revoked_queues_and_goes_on(make_engine: Make) -> None:
     engine = await make_engine(journal_interval=30)
-    engine._book._slots._limits.clear()  # a work type that is full keeps the queue looked at
+    engine.queue._limits.clear()  # a work type that is full keeps the queue looked at
     await start(engine, "p", "bad", how="spins", place="process")
     await until(engine, "p", lambda p: p.version & 0xFFFFFF > 0)
-    await engine._journal.write(lambda c: engine._book.ended(c, "p", 1, StoppedAttempt(), None, False))
+    await engine.journal.write(lambda c: engine.transitions.ended(c, "p", 1, StoppedAttempt(), None, False))
     await until(engine, "p", lambda p: p.attempt == 2 and p.state == State.RUNNING)
 
 
@@ -68,22 +68,22 @@ async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make
     def look(connection: Connection) -> queries.ProcessRecord:
         return queries.get(connection, "p")
 
-    before, events = await engine._journal.read(look), await engine.events_after(0, BulkRequest())
+    before, events = await engine.journal.read(look), await engine.events_after(0, BulkRequest())
     assert before.state == state
-    assert not await engine._journal.write(lambda connection: LATE[report](engine, connection))
-    assert await engine._journal.read(look) == before
+    assert not await engine.journal.write(lambda connection: LATE[report](engine, connection))
+    assert await engine.journal.read(look) == before
     assert await engine.events_after(0, BulkRequest()) == events
 
 
 async def test_a_change_of_a_row_that_has_changed_meanwhile_does_not_land(engine: Engine) -> None:
     await start(engine, "p", to=1)
-    stale = await engine._journal.read(lambda connection: queries.get(connection, "p"))
+    stale = await engine.journal.read(lambda connection: queries.get(connection, "p"))
     await reaches(engine, "p", State.SUCCEEDED)
     stale = queries.ProcessRecord(
         **{name: getattr(stale, name) for name in stale.__struct_fields__} | {"state": State.QUEUED}
     )
     with pytest.raises(ProblemError) as refusal:
-        await engine._journal.write(lambda connection: engine._book._move(connection, stale, Cause.PAUSE))
+        await engine.journal.write(lambda connection: engine.transitions.changes.move(connection, stale, Cause.PAUSE))
     assert refusal.value.kind is CONFLICT
     assert (await engine.get("p")).state == State.SUCCEEDED
 
@@ -139,7 +139,7 @@ async def test_a_bug_in_one_report_does_not_end_the_reports_of_all(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._attempts.reports, "_publish", bug)
+        patch.setattr(engine.runner.reports, "_publish", bug)
         await start(engine, "p")
         await until(engine, "p", lambda p: "ZeroDivisionError" in caplog.text)
     await makes_progress(engine, "p", (await engine.get("p")).progress.done or 0)

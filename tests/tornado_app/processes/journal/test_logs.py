@@ -97,7 +97,7 @@ async def test_the_lines_of_an_older_journal_count(make_engine: Make) -> None:
     engine = await make_engine()
     await says(engine, "p", 3000)
     await shut(engine)
-    older = sqlite3.connect(engine._journal.path)
+    older = sqlite3.connect(engine.journal.path)
     older.executescript("DROP TABLE log_sizes; DELETE FROM migrations WHERE name = '2026-11-bound-logs'")
     older.close()
     engine = await make_engine(logs_size=BOUND)

@@ -207,7 +207,7 @@ async def test_to_look_for_what_has_expired_takes_no_longer_the_more_there_is(en
     def plan(connection: Connection) -> list[str]:
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
 
-    assert await engine._journal.read(plan) == ["SEARCH processes USING INDEX processes_ended (ended<?)"]
+    assert await engine.journal.read(plan) == ["SEARCH processes USING INDEX processes_ended (ended<?)"]
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -253,15 +253,15 @@ async def none_is_left(engine: Engine) -> bool:
 async def looks(engine: Engine, times: int = 5) -> None:
     """The engine has looked that often for what to expire."""
     seen: list[float] = []
-    expire = engine._book.expire
+    expire = engine.transitions.expire
 
     def watched(connection: Connection, before: float) -> int:
         seen.append(before)
         return expire(connection, before)
 
-    engine._book.expire = watched  # type: ignore[method-assign]
+    engine.transitions.expire = watched  # type: ignore[method-assign]
     await eventually(lambda: len(seen) >= times)
-    engine._book.expire = expire  # type: ignore[method-assign]
+    engine.transitions.expire = expire  # type: ignore[method-assign]
 
 
 async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,7 +320,7 @@ async def test_no_wait_is_longer_after_a_restart_with_a_clock_that_is_behind(
 async def test_what_failed_just_before_its_deadline_is_not_tried_again_beyond_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reports = engine._attempts.reports
+    reports = engine.runner.reports
     keep_lines = reports.keep_lines
 
     async def keep_lines_when_it_is_overdue(run: RunningAttempt | None = None) -> None:
@@ -339,4 +339,4 @@ async def test_nothing_is_kept_of_a_deadline_when_the_process_has_ended(engine: 
     for n in range(3):
         await start(engine, f"p{n}", "empty", deadline_s=3600)
         await reaches(engine, f"p{n}", State.SUCCEEDED)
-    await eventually(lambda: not len(engine._attempts._timers))
+    await eventually(lambda: not len(engine.runner._timers))

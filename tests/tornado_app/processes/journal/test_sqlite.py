@@ -29,9 +29,9 @@ from tests.tornado_app.processes.conftest import Make
 from tornado_app import problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes.journal import sqlite as module
+from tornado_app.processes.journal.ownership import Takeover
 from tornado_app.processes.journal.schema import MIGRATIONS, migrations
-from tornado_app.processes.journal.sqlite import Journal
-from tornado_app.processes.journal.transitions import Transitions
+from tornado_app.processes.journal.sqlite import SqliteJournal
 from tornado_app.processes.service import Engine
 from tornado_app.processes.states import Cause
 from tornado_app.settings import SettingsError
@@ -46,9 +46,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+def batches() -> list[str]:
+    """The threads that wrote, one a transaction."""
+    return []
+
+
+@pytest.fixture
+async def journal(tmp_path: Path, batches: list[str]) -> AsyncIterator[SqliteJournal]:
     """A journal by itself."""
-    journal = Journal(tmp_path / "journal.sqlite")
+    path = tmp_path / "journal.sqlite"
+    journal = SqliteJournal(path, observe=lambda seconds: batches.append(threading.current_thread().name))
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, journal.open, loop)
     yield journal
@@ -68,7 +75,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def with_pragma(journal: Journal, during: str, after: str) -> Iterator[None]:
+def with_pragma(journal: SqliteJournal, during: str, after: str) -> Iterator[None]:
     """The writer's connections have a pragma set, from the next transaction on."""
     pragma = during
 
@@ -80,12 +87,12 @@ def with_pragma(journal: Journal, during: str, after: str) -> Iterator[None]:
     pragma = after
 
 
-def read_only(path: Path, journal: Journal) -> contextlib.AbstractContextManager[None]:
+def read_only(path: Path, journal: SqliteJournal) -> contextlib.AbstractContextManager[None]:
     """SQLite itself says that the file can't be written to."""
     return with_pragma(journal, "PRAGMA query_only=ON", "PRAGMA query_only=OFF")
 
 
-TROUBLES: dict[str, tuple[Callable[[Path, Journal], contextlib.AbstractContextManager[None]], str]] = {
+TROUBLES: dict[str, tuple[Callable[[Path, SqliteJournal], contextlib.AbstractContextManager[None]], str]] = {
     "locked": (lambda path, journal: locked(path), "database is locked"),
     "read-only": (read_only, "attempt to write a readonly database"),
 }
@@ -93,7 +100,7 @@ in_each_trouble = pytest.mark.parametrize("trouble", TROUBLES)
 
 
 def in_trouble(engine: Engine, trouble: str) -> contextlib.AbstractContextManager[None]:
-    journal = engine._journal
+    journal = engine.journal
     return TROUBLES[trouble][0](journal.path, journal)
 
 
@@ -141,8 +148,8 @@ class FirstFails:
     def __init__(self, engine: Engine) -> None:
         self.begun = asyncio.Event()
         self.let_go = asyncio.Event()
-        self._journal = engine._journal
-        engine._attempts.reports._journal = self  # type: ignore[assignment]
+        self._journal = engine.journal
+        engine.runner.reports._journal = self  # type: ignore[assignment]
 
     async def write(self, decision: Any) -> Any:
         if not self.begun.is_set():
@@ -158,7 +165,7 @@ async def test_log_lines_that_come_while_older_ones_cannot_be_written_stay_behin
     await start(engine, "p", "says", lines=["before", "after"])
     await first.begun.wait()
     work.RELEASE.set()
-    run = engine._attempts.get("p")
+    run = engine.runner.get("p")
     assert run is not None
     await eventually(lambda: run.yields > 0)
     asking = asyncio.create_task(engine.log("p", 0, 10))
@@ -178,9 +185,9 @@ async def test_work_does_not_end_before_lines_that_are_being_written_are_on_disk
     await start(engine, "p", "says", lines=["only"])
     await first.begun.wait()
     work.RELEASE.set()
-    run = engine._attempts.get("p")
+    run = engine.runner.get("p")
     assert run is not None
-    assert not await engine._attempts.wait_over(run, 0.1)
+    assert not await engine.runner.wait_over(run, 0.1)
     first.let_go.set()
     await reaches(engine, "p", State.SUCCEEDED)
     assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["only"]
@@ -193,14 +200,14 @@ async def killed_while_locked(engine: Engine, ids: str) -> AsyncIterator[context
 
         async def kill(grace: float, end: Callable[[float], Awaitable[str | None]]) -> str | None:
             if not held:
-                held.append(lock.enter_context(locked(engine._journal.path)))
+                held.append(lock.enter_context(locked(engine.journal.path)))
             return await end(grace)
 
         held: list[None] = []
         for id in ids:
             await start(engine, id, "bad", how="spins", place="process")
             await reaches(engine, id, State.RUNNING)
-            run = engine._attempts.get(id)
+            run = engine.runner.get(id)
             assert run is not None
             assert run.handle is not None
             run.handle.kill = functools.partial(kill, end=run.handle.kill)  # type: ignore[method-assign]
@@ -230,7 +237,7 @@ async def test_a_kill_is_not_told_as_done_before_that_is_written(
 async def test_a_kill_waits_until_its_end_is_written(engine: Engine) -> None:
     async with killed_while_locked(engine, "p") as lock:
         killing = asyncio.create_task(engine.kill("p"))
-        run = engine._attempts.get("p")
+        run = engine.runner.get("p")
         assert run is not None
         await eventually(lambda: not run.handle.is_alive)  # type: ignore[union-attr]
         assert not killing.done()
@@ -254,7 +261,7 @@ async def test_a_retry_that_is_due_meanwhile_comes_afterwards(
 async def test_what_no_longer_fits_is_refused_and_what_still_fits_is_taken(engine: Engine) -> None:
     await start(engine, "p")
     await makes_progress(engine, "p")
-    with with_pragma(engine._journal, "PRAGMA max_page_count=1", "PRAGMA max_page_count=1000000"):
+    with with_pragma(engine.journal, "PRAGMA max_page_count=1", "PRAGMA max_page_count=1000000"):
         with pytest.raises(ProblemError, match="database or disk is full"):
             await start(engine, "q", trail="x" * 60_000)
         await engine.pause("p")
@@ -270,7 +277,7 @@ async def test_work_whose_every_checkpoint_is_kept_waits_for_a_locked_journal(
     engine = await make_engine(journal_interval=0)
     await start_in(engine, place, "p", every=0.005, trail=trail)
     await makes_progress(engine, "p")
-    with locked(engine._journal.path):
+    with locked(engine.journal.path):
         await asyncio.sleep(0.15)
         stands = (await engine.get("p")).progress.done
         await asyncio.sleep(0.15)
@@ -287,13 +294,13 @@ async def test_with_an_interval_of_zero_every_checkpoint_is_durable_before_the_w
 ) -> None:
     engine = await make_engine(journal_interval=0)
     kept: list[float] = []
-    write = engine._book.checkpoints
+    write = engine.transitions.checkpoints
 
     def watch(connection: Connection, newest: Any) -> int:
         kept.extend(point.done for _, _, point, _ in newest)
         return write(connection, newest)
 
-    engine._book.checkpoints = watch  # type: ignore[method-assign]
+    engine.transitions.checkpoints = watch  # type: ignore[method-assign]
     await start_in(engine, place, "p", to=30, every=0)
     await reaches(engine, "p", State.SUCCEEDED)
     assert [done for done, _ in itertools.groupby(kept)] == list(range(1, 31))
@@ -303,14 +310,14 @@ async def test_a_shutdown_does_not_wait_for_a_journal_that_stays_locked(make_eng
     engine = await make_engine(journal_interval=0)
     await start(engine, "p", every=0.01)
     await makes_progress(engine, "p")
-    with locked(engine._journal.path):
+    with locked(engine.journal.path):
         await shut(engine, 0.3)
     again = await make_engine()
     await makes_progress(again, "p")
 
 
 async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(engine: Engine) -> None:
-    with locked(engine._journal.path):
+    with locked(engine.journal.path):
         began = time.monotonic()
         with pytest.raises(ProblemError):
             await start(engine, "alone")
@@ -339,9 +346,7 @@ def names(connection: Connection) -> set[str]:
     return {row[0] for row in connection.execute(text("SELECT name FROM migrations"))} - dict(MIGRATIONS).keys()
 
 
-async def test_decisions_that_wait_together_share_a_transaction(journal: Journal) -> None:
-    batches: list[int] = []
-    journal.last = lambda connection: batches.append(1)
+async def test_decisions_that_wait_together_share_a_transaction(journal: SqliteJournal, batches: list[str]) -> None:
     with locked(journal.path):
         writing = [asyncio.create_task(journal.write(put("first")))]
         await asyncio.sleep(0.01)
@@ -355,7 +360,7 @@ async def test_decisions_that_wait_together_share_a_transaction(journal: Journal
 class Held:
     """A decision that a worker thread writes, and that takes until it is told to go on."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: SqliteJournal) -> None:
         self._begun = threading.Event()
         self._go_on = threading.Event()
         self.writing = asyncio.create_task(asyncio.to_thread(journal.write_here, self._decide))
@@ -372,11 +377,9 @@ class Held:
         await self.writing
 
 
-async def test_whoever_writes_first_writes_for_all_who_wait(journal: Journal) -> None:
-    batches: list[str] = []
+async def test_whoever_writes_first_writes_for_all_who_wait(journal: SqliteJournal, batches: list[str]) -> None:
     held = Held(journal)
     await held.begun()
-    journal.last = lambda connection: batches.append(threading.current_thread().name)
     writing = [
         asyncio.create_task(write)
         for n in range(5)
@@ -389,7 +392,7 @@ async def test_whoever_writes_first_writes_for_all_who_wait(journal: Journal) ->
 
 
 async def test_what_worker_threads_wait_to_write_at_the_end_is_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.sqlite")
+    journal = SqliteJournal(tmp_path / "journal.sqlite")
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, journal.open, loop)
     held = Held(journal)
@@ -403,7 +406,7 @@ async def test_what_worker_threads_wait_to_write_at_the_end_is_written(tmp_path:
     assert await writing == "a"
 
 
-async def test_a_refusal_is_the_answer_of_its_own_decision_alone(journal: Journal) -> None:
+async def test_a_refusal_is_the_answer_of_its_own_decision_alone(journal: SqliteJournal) -> None:
     def refuse(connection: Connection) -> None:
         raise problems.CONFLICT("no")
 
@@ -416,7 +419,7 @@ async def test_a_refusal_is_the_answer_of_its_own_decision_alone(journal: Journa
     assert await journal.read(names) == {"a", "b"}
 
 
-async def test_a_decision_that_breaks_spoils_no_other(journal: Journal) -> None:
+async def test_a_decision_that_breaks_spoils_no_other(journal: SqliteJournal) -> None:
     def bug(connection: Connection) -> None:
         raise ZeroDivisionError
 
@@ -431,7 +434,7 @@ async def test_a_decision_that_breaks_spoils_no_other(journal: Journal) -> None:
     assert await journal.read(names) == {"a", "b", "c"}
 
 
-async def test_whoever_stops_waiting_stops_nothing(journal: Journal) -> None:
+async def test_whoever_stops_waiting_stops_nothing(journal: SqliteJournal) -> None:
     writing = asyncio.create_task(journal.write(put("a")))
     await asyncio.sleep(0)
     writing.cancel()
@@ -439,13 +442,13 @@ async def test_whoever_stops_waiting_stops_nothing(journal: Journal) -> None:
     assert await journal.read(names) == {"a", "b"}
 
 
-async def test_a_reader_cannot_write(journal: Journal) -> None:
+async def test_a_reader_cannot_write(journal: SqliteJournal) -> None:
     with pytest.raises(ProblemError, match="attempt to write a readonly database"):
         await journal.read(put("a"))
 
 
 async def test_after_the_end_writes_are_refused_and_those_before_it_are_done(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.sqlite", durable=True)
+    journal = SqliteJournal(tmp_path / "journal.sqlite", durable=True)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, journal.open, loop)
     writing = [asyncio.create_task(journal.write(put(f"n{n}"))) for n in range(50)]
@@ -466,7 +469,7 @@ async def test_an_older_journal_is_brought_up_to_date_and_keeps_what_it_has(make
     await start(engine, "p", to=1)
     await reaches(engine, "p", State.SUCCEEDED)
     await shut(engine)
-    older = sqlite3.connect(engine._journal.path)
+    older = sqlite3.connect(engine.journal.path)
     older.executescript(
         "DROP INDEX events_of_deletions; ALTER TABLE events DROP COLUMN data;"
         "ALTER TABLE processes DROP COLUMN crashes; ALTER TABLE processes DROP COLUMN alone;"
@@ -531,7 +534,7 @@ async def test_a_journal_that_is_no_good_is_refused_at_the_start_and_left_as_it_
     await start(first, "p", "empty")
     await reaches(first, "p", State.SUCCEEDED)
     await shut(first)
-    path = first._journal.path
+    path = first.journal.path
     harm(path)
     before = path.read_bytes() if path.is_file() else b""
     with pytest.raises(SettingsError) as refusal:
@@ -586,11 +589,11 @@ def test_a_journal_that_is_locked_at_the_start_is_said_to_be_and_nobody_is_told_
 async def test_a_journal_that_fails_only_when_work_is_taken_up_is_refused_as_well(
     make_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recover(book: Transitions, connection: Connection) -> None:
+    def recover(takeover: Takeover, connection: Connection) -> None:
         connection.execute(text("PRAGMA max_page_count=1"))
         connection.execute(text("CREATE TABLE no_room (a)"))
 
-    monkeypatch.setattr(Transitions, "recover", recover)
+    monkeypatch.setattr(Takeover, "recover", recover)
     with pytest.raises(SettingsError, match="can't be used: database or disk is full; its disk is full: make room"):
         await make_engine()
 
@@ -599,7 +602,7 @@ async def test_a_journal_that_is_damaged_while_the_server_runs_is_a_clear_error(
     for n in range(30):
         await start(engine, f"p{n}", "empty", labels={"k": "x" * 200})
     await reaches(engine, "p29", State.SUCCEEDED)
-    path = engine._journal.path
+    path = engine.journal.path
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     other.close()

@@ -62,7 +62,7 @@ async def test_a_process_of_an_older_journal_keeps_the_key_that_it_started_with(
     await engine.pause("p")
     await reaches(engine, "p", State.PAUSED)
     await shut(engine)
-    older = sqlite3.connect(engine._journal.path)
+    older = sqlite3.connect(engine.journal.path)
     older.executescript(
         "ALTER TABLE processes DROP COLUMN serial; DELETE FROM migrations WHERE name = '2026-11-name-for-ever'"
     )
@@ -79,7 +79,7 @@ async def test_what_an_older_journal_holds_and_never_began_has_a_key_of_its_own(
     await key(engine, "first")
     await start(engine, "second", "keyed")
     await shut(engine)
-    older = sqlite3.connect(engine._journal.path)
+    older = sqlite3.connect(engine.journal.path)
     older.executescript(
         "ALTER TABLE processes DROP COLUMN serial; DELETE FROM migrations WHERE name = '2026-11-name-for-ever'"
     )

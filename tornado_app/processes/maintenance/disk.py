@@ -1,4 +1,4 @@
-"""Watches the room on the disk of the journal: what has been answered must be kept, so work stops before it is full."""
+"""Watch on the free room of the journal's disk: what was answered must be kept, so work stops before it is full."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 from holdfast.wire import ErrorInfo
 from tornado_app import problems
+from tornado_app.processes.journal.interface import Journal
 from tornado_app.processes.journal.queries import ProcessRecord
-from tornado_app.processes.journal.sqlite import Journal
 from tornado_app.processes.journal.transitions import Transitions
 
 log = logging.getLogger("holdfast.processes")
 
-LOOK_EVERY = 1.0
+CHECK_EVERY = 1.0
 _SHARE = 20
 _ENOUGH = 1.25  # times the reserve must be free before work goes on, so that it does not stop again at once
 
 
 def room(folder: Path) -> tuple[int, int]:
-    """Bytes that are free for us on the disk of `folder`, and how many it has. Blocks."""
+    """Return the bytes that are free for us on the disk of `folder`, and how many it has. Blocks."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
@@ -35,23 +35,28 @@ class DiskWatch:
     """
 
     def __init__(
-        self, journal: Journal, book: Transitions, reserve: int, changed: Callable[[Iterable[ProcessRecord]], None]
+        self,
+        journal: Journal,
+        folder: Path,
+        transitions: Transitions,
+        reserve: int,
+        changed: Callable[[Iterable[ProcessRecord]], None],
     ) -> None:
         self._journal = journal
-        self._book = book
-        self._folder = journal.path.parent
+        self._transitions = transitions
+        self._folder = folder
         self._reserve = reserve
         self._changed = changed
         self._is_short: bool | None = None  # not known yet
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Check the disk again and again."""
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY)
+            await self.check()
+            await asyncio.sleep(CHECK_EVERY)
 
     async def is_short(self) -> bool:
-        """Whether there is too little room now."""
+        """Return whether there is too little room now."""
         free, reserve = await self._room()
         return free < reserve
 
@@ -59,17 +64,17 @@ class DiskWatch:
         free, size = await asyncio.to_thread(room, self._folder)
         return free, min(self._reserve, size // _SHARE)
 
-    async def look(self) -> None:
-        """Look once, and do what follows."""
+    async def check(self) -> None:
+        """Check once; pause what runs when there is too little room, resume it when there is enough again."""
         try:
             free, reserve = await self._room()
             if free < reserve and not self._is_short:
                 log.warning("%d bytes are free on the disk of the journal, less than %d: work is paused", free, reserve)
-                await self._do(functools.partial(self._book.pause_for_room, error=_why(free, reserve)), True)
+                await self._do(functools.partial(self._transitions.pause_for_room, error=_why(free, reserve)), True)
             elif free >= reserve * _ENOUGH and self._is_short is not False:
-                await self._do(self._book.go_on_with_room, False)
+                await self._do(self._transitions.go_on_with_room, False)
         except (OSError, problems.ProblemError) as error:
-            log.error("the disk of the journal can't be looked after: %s", error)
+            log.error("the disk of the journal can't be checked: %s", error)
 
     async def _do(self, decision: Callable[..., list[ProcessRecord]], short: bool) -> None:
         write: Awaitable[list[ProcessRecord]] = self._journal.write(decision)

@@ -15,7 +15,7 @@ from holdfast.wire import Process, State
 from tests.support.processes import PLACES, makes_progress, reaches, shut, start, start_in, until
 from tests.support.servers import ServerProcess, wait_until
 from tests.tornado_app.processes.conftest import Make
-from tornado_app.processes.journal import disk
+from tornado_app.processes.maintenance import disk
 from tornado_app.processes.service import Engine
 
 MIB = 1 << 20
@@ -28,7 +28,7 @@ class Disk:
         self.free = 1000 * MIB
         self.size = 2000 * MIB
         monkeypatch.setattr(disk, "room", lambda folder: (self.free, self.size))
-        monkeypatch.setattr(disk, "LOOK_EVERY", 0.01)
+        monkeypatch.setattr(disk, "CHECK_EVERY", 0.01)
 
 
 @pytest.fixture

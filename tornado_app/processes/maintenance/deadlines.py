@@ -39,8 +39,8 @@ class Timers:
         """Whether the deadline of that process has passed."""
         return id in self._passed
 
-    def set(self, row: ProcessRecord, *, deadline: bool) -> None:
-        """Wait for the retry of this row; with `deadline`, for that, too. One that has ended waits for nothing."""
+    def set(self, row: ProcessRecord) -> None:
+        """Wait for the retry and the deadline of this row. One that has ended waits for nothing."""
         if row.retry_at is not None and row.state is State.QUEUED:
             left = min(self._longest_retry, max(0.0, row.retry_at - time.time()))
             self._wait_for_retry(row.id, row.attempt, steady() + left)
@@ -48,7 +48,7 @@ class Timers:
             self._passed.discard(row.id)
             if (timer := self._deadlines.pop(row.id, None)) is not None:
                 timer.cancel()
-        elif deadline and row.deadline is not None:
+        elif row.deadline is not None and row.id not in self._deadlines and row.id not in self._passed:
             left = min(row.deadline - row.created, max(0.0, row.deadline - time.time()))
             self._wait_for_deadline(row.id, steady() + left)
 
