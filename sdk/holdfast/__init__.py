@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from holdfast._client import display as _display
+
 if TYPE_CHECKING:
     from holdfast import errors
     from holdfast._async.client import AsyncClient, AsyncProcess
@@ -68,14 +70,27 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _notebook_display() -> _display.Display:
+    from holdfast.notebook._display import NotebookDisplay
+
+    return NotebookDisplay()
+
+
+_display.register(_notebook_display)
+
+
 def load_ipython_extension(shell: Any) -> None:
     """`%load_ext holdfast`: the magics `%holdfast` and `%%process`."""
-    importlib.import_module("holdfast.notebook._magics").load(shell)
+    from holdfast.notebook import _magics
+
+    _magics.load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """`%unload_ext holdfast`."""
-    importlib.import_module("holdfast.notebook._magics").unload(shell)
+    from holdfast.notebook import _magics
+
+    _magics.unload(shell)
 
 
 def __dir__() -> list[str]:

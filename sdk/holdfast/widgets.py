@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast._client.download_link import DownloadLink
     from holdfast.notebook._dashboard import Dashboard
-    from holdfast.notebook._link import DownloadLink
     from holdfast.notebook._process import ProcessCard
     from holdfast.notebook._transfer import TransferCard
     from holdfast.notebook._upload_box import UploadBox
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["Dashboard", "DownloadLink", "ProcessCard", "TransferCard", "UploadBox"]
 
 _HOME = {
-    "Dashboard": "_dashboard",
-    "DownloadLink": "_link",
-    "ProcessCard": "_process",
-    "TransferCard": "_transfer",
-    "UploadBox": "_upload_box",
+    "Dashboard": "notebook._dashboard",
+    "DownloadLink": "_client.download_link",
+    "ProcessCard": "notebook._process",
+    "TransferCard": "notebook._transfer",
+    "UploadBox": "notebook._upload_box",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'holdfast.widgets' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"holdfast.notebook.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"holdfast.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -100,7 +100,7 @@ class TestNoSecretIsShown:
         url = "http://someone:hunter2@127.0.0.1:9/prefix"
         with holdfast.Client(url, token="s3cret", retries=0) as client:
             assert repr(client) == "<Client http://127.0.0.1:9/prefix>"
-            assert "s3cret" not in repr(client._connection)
+            assert "s3cret" not in repr(client._core.connection)
             with pytest.raises(holdfast.errors.ConnectFailed) as failed:
                 client.work_types()
         assert "hunter2" not in str(failed.value) + repr(failed.value)

@@ -11,29 +11,31 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Unpack
 
 from holdfast import calls, plans, wire
 from holdfast._async.files import AsyncFiles, AsyncSeed, AsyncTransfers
 from holdfast._async.threads import in_thread
-from holdfast._client.display import ShowsProcesses, ShowsServer
+from holdfast._client import display
+from holdfast._client.core import AsyncCore
 from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast._client.sent_code import code_request
-from holdfast._endpoints.call import Call, T
+from holdfast._endpoints.call import Call
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
-from holdfast._transfers.handles import AsyncTransfer
-from holdfast._transfers.job import R, TransferContext
 from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State
 from holdfast.work import Job
+
+if TYPE_CHECKING:
+    from holdfast.notebook._dashboard import Dashboard
 
 P = ParamSpec("P")
 
 __all__ = ["AsyncClient", "AsyncProcess"]
 
 
-class AsyncClient(ShowsServer):
+class AsyncClient:
     """A Holdfast server. Safe to share between tasks; an async context manager that closes its connections.
 
     Args:
@@ -57,43 +59,42 @@ class AsyncClient(ShowsServer):
         retries: int | Retries | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:
-        super().__init__()
-        self._connection = Connection.of(base_url, token, timeout, retries)
-        self._driver = AsyncDriver(self._connection, transport)
-        self.processes = AsyncProcesses(self)
-        self.files = AsyncFiles(self)
-        self.transfers = AsyncTransfers(self)
-        self.seed = AsyncSeed(self)
+        driver = AsyncDriver(Connection.of(base_url, token, timeout, retries), transport)
+        self._core = AsyncCore(type(self).__name__, driver)
+        self.processes = AsyncProcesses(self._core)
+        self.files = AsyncFiles(self._core)
+        self.transfers = AsyncTransfers(self._core)
+        self.seed = AsyncSeed(self._core)
 
     @property
     def base_url(self) -> str:
         """Where the server is, without a slash at the end."""
-        return self._connection.base_url
+        return self._core.base_url
 
     @property
     def token(self) -> Token:
         """The token in use; assign another one when it has changed."""
-        return self._connection.token
+        return self._core.connection.token
 
     @token.setter
     def token(self, token: Token) -> None:
-        self._connection.token = token
+        self._core.connection.token = token
 
     async def live(self) -> bool:
         """Whether the server answers at all. Raises `TransportError` when it does not."""
-        return (await self._request(calls.live())).status == "live"
+        return (await self._core.request(calls.live())).status == "live"
 
     async def ready(self) -> bool:
         """Whether it can work. Raises `Unavailable`, saying why, when it can't."""
-        return (await self._request(calls.ready())).status == "ready"
+        return (await self._core.request(calls.ready())).status == "ready"
 
     async def metrics(self) -> str:
         """Figures in the text format of Prometheus."""
-        return await self._request(calls.metrics())
+        return await self._core.request(calls.metrics())
 
     async def openapi(self) -> dict[str, Any]:
         """The server's contract as an OpenAPI 3.1 document."""
-        return await self._request(calls.openapi())
+        return await self._core.request(calls.openapi())
 
     def process(self, function: Callable[Concatenate[Job[Any], P], Any]) -> AsyncSentFunction[P]:
         """Decorator: calling the function starts it on the server, and gives its process.
@@ -108,11 +109,11 @@ class AsyncClient(ShowsServer):
 
         The server has to be started with `--allow-code`, and with the same minor version of Python as here.
         """
-        return AsyncSentFunction(self, function)
+        return AsyncSentFunction(self._core, function)
 
     async def work_types(self) -> list[wire.WorkTypeInfo]:
         """What this server can run."""
-        return (await self._request(calls.list_work_types())).items
+        return (await self._core.request(calls.list_work_types())).items
 
     def events(
         self,
@@ -127,12 +128,19 @@ class AsyncClient(ShowsServer):
         With a work type, labels or ids only what happens to processes that have them all and are among the ids.
         `after` is the `seq` of the last event that is known already; None begins with the next.
         """
-        return self._iterate(plans.events(all_events(work_type, labels, ids), after, None, self._patience))
+        return self._core.iterate(plans.events(all_events(work_type, labels, ids), after, None, self._core.patience))
+
+    def dashboard(self) -> Dashboard:
+        """Return a live panel of all processes, uploads and files, for a notebook; the same one while it is open.
+
+        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs the extra `notebook`.
+        """
+        panel: Dashboard = display.current().dashboard(self._core)
+        return panel
 
     async def close(self) -> None:
         """Close every connection; transfers that run are not waited for, and views stand still."""
-        self._closed.set()
-        await self._driver.close()
+        await self._core.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,45 +151,23 @@ class AsyncClient(ShowsServer):
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._connection.shown_url}>"
+        return repr(self._core)
 
-    def _begin(self, job: TransferJob[R]) -> AsyncTransfer[R]:
-        transfer = AsyncTransfer(job, self._driver)
-        transfer.resume()
-        return transfer
-
-    @property
-    def _around(self) -> TransferContext:
-        return TransferContext(self.base_url, self._patience)
-
-    @property
-    def _retries(self) -> Retries:
-        return self._connection.retries
-
-    @property
-    def _patience(self) -> Retries:
-        return self._connection.patience
-
-    async def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
-        return await self._driver.run(plan)
-
-    def _iterate(self, plan: plans.Plan[None]) -> AsyncIterator[Any]:
-        return self._driver.iterate(plan)
-
-    async def _request(self, call: Call[T]) -> T:
-        return await self._driver.run(plans.request(call, self._connection.retries))
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "client")
 
 
 class AsyncProcess(ProcessView):
     """A process on the server, as it stood at the last answer."""
 
-    def __init__(self, client: AsyncClient, info: wire.Process) -> None:
-        super().__init__(info)
-        self._client = client
+    _core: AsyncCore
+
+    def __init__(self, core: AsyncCore, info: wire.Process) -> None:
+        super().__init__(core, info)
 
     async def refresh(self) -> Self:
         """Ask how it stands now."""
-        self._info = await self._client._request(calls.get_process(self.id))
+        self._info = await self._core.request(calls.get_process(self.id))
         return self
 
     async def pause(self) -> Self:
@@ -202,7 +188,7 @@ class AsyncProcess(ProcessView):
 
     async def forget(self) -> None:
         """Remove it from the server; it must have ended. Raises `IllegalState`."""
-        await self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
+        await self._core.run(plans.forget(calls.forget_process(self.id), self._core.retries))
 
     async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
         """Return once it has ended, or is in one of the states of `until`. A server that restarts is waited for, too.
@@ -210,7 +196,7 @@ class AsyncProcess(ProcessView):
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process goes on.
         """
-        self._info = await self._client._run(plans.wait(self._info, states(until), timeout, self._client._patience))
+        self._info = await self._core.run(plans.wait(self._info, states(until), timeout, self._core.patience))
         return self
 
     async def result(self, timeout: float | None = None) -> Any:
@@ -224,7 +210,7 @@ class AsyncProcess(ProcessView):
 
     def log(self, *, after: int = 0) -> AsyncIterator[wire.LogLine]:
         """The lines that it has logged so far, past line number `after`."""
-        return self._client._iterate(plans.log(self.id, after, self._client._retries))
+        return self._core.iterate(plans.log(self.id, after, self._core.retries))
 
     def events(self, *, after: int | None = 0) -> AsyncIterator[wire.Event]:
         """What happens to it, until it has ended: every state change, and progress and log lines as they come.
@@ -232,20 +218,20 @@ class AsyncProcess(ProcessView):
         Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
         0 begins with the first there was, None with the next.
         """
-        plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
-        return self._client._iterate(plan)
+        plan = plans.events(partial(process_events, self.id), after, self.id, self._core.patience)
+        return self._core.iterate(plan)
 
     async def _verb(self, name: str, call: Call[wire.Process]) -> Self:
         get = calls.get_process(self.id)
-        self._info = await self._client._run(plans.verb(name, call, get, self._client._retries))
+        self._info = await self._core.run(plans.verb(name, call, get, self._core.retries))
         return self
 
 
 class AsyncSentFunction(Generic[P]):
     """A function that runs on the server when it is called. Made by `@client.process`."""
 
-    def __init__(self, client: AsyncClient, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
-        self._client = client
+    def __init__(self, core: AsyncCore, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
+        self._core = core
         self.function = function
         functools.update_wrapper(self, function)
 
@@ -253,14 +239,17 @@ class AsyncSentFunction(Generic[P]):
         """Start it; raises as `client.processes.submit`."""
         request = await in_thread(partial(code_request, self.function, args, kwargs))
         call = calls.start_process(request)
-        return AsyncProcess(self._client, await self._client._request(call))
+        return AsyncProcess(self._core, await self._core.request(call))
 
 
-class AsyncProcesses(ShowsProcesses):
+class AsyncProcesses:
     """`client.processes`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, core: AsyncCore) -> None:
+        self._core = core
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "processes")
 
     async def start(
         self,
@@ -294,7 +283,7 @@ class AsyncProcesses(ShowsProcesses):
         request = wire.StartRequest(
             work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
         )
-        return AsyncProcess(self._client, await self._client._request(calls.start_process(request)))
+        return AsyncProcess(self._core, await self._core.request(calls.start_process(request)))
 
     async def submit(
         self, function: Callable[..., Any], /, *args: Any, id: str | None = None, **kwargs: Any
@@ -310,11 +299,11 @@ class AsyncProcesses(ShowsProcesses):
         """
         request = await in_thread(partial(code_request, function, args, kwargs, id=id))
         call = calls.start_process(request)
-        return AsyncProcess(self._client, await self._client._request(call))
+        return AsyncProcess(self._core, await self._core.request(call))
 
     async def get(self, id: str) -> AsyncProcess:
         """The process of this id. Raises `NotFound`."""
-        return AsyncProcess(self._client, await self._client._request(calls.get_process(id)))
+        return AsyncProcess(self._core, await self._core.request(calls.get_process(id)))
 
     async def list(
         self,
@@ -326,8 +315,8 @@ class AsyncProcesses(ShowsProcesses):
     ) -> AsyncIterator[AsyncProcess]:
         """Processes that match, newest first; pages are fetched as the iteration reaches them."""
         page = listing(state, work_type, labels, page_size)
-        async for info in self._client._iterate(plans.pages(page, self._client._retries)):
-            yield AsyncProcess(self._client, info)
+        async for info in self._core.iterate(plans.pages(page, self._core.retries)):
+            yield AsyncProcess(self._core, info)
 
     async def pause(self, id: str) -> AsyncProcess:
         """As `AsyncProcess.pause`, by id."""
@@ -353,24 +342,24 @@ class AsyncProcesses(ShowsProcesses):
 
     async def forget(self, id: str) -> None:
         """As `AsyncProcess.forget`, by id."""
-        await self._client._run(plans.forget(calls.forget_process(id), self._client._retries))
+        await self._core.run(plans.forget(calls.forget_process(id), self._core.retries))
 
     async def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Pause all that match. Raises `BadRequest` when there is no filter at all."""
-        return await self._client._request(calls.pause_processes(bulk(which)))
+        return await self._core.request(calls.pause_processes(bulk(which)))
 
     async def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Resume all that match."""
-        return await self._client._request(calls.resume_processes(bulk(which)))
+        return await self._core.request(calls.resume_processes(bulk(which)))
 
     async def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Cancel all that match."""
-        return await self._client._request(calls.cancel_processes(bulk(which)))
+        return await self._core.request(calls.cancel_processes(bulk(which)))
 
     async def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Kill all that match; those whose place can't (a thread) are among the refused."""
-        return await self._client._request(calls.kill_processes(bulk(which)))
+        return await self._core.request(calls.kill_processes(bulk(which)))
 
     async def _verb(self, name: str, id: str, call: Call[wire.Process]) -> AsyncProcess:
-        plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
-        return AsyncProcess(self._client, await self._client._run(plan))
+        plan = plans.verb(name, call, calls.get_process(id), self._core.retries)
+        return AsyncProcess(self._core, await self._core.run(plan))

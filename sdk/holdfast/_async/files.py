@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
-from holdfast._client.display import ShowsFiles
+from holdfast._client import display
+from holdfast._client.core import AsyncCore
+from holdfast._client.download_link import DownloadLink
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
 from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
@@ -17,19 +19,23 @@ from holdfast._local_files.walk import Links
 from holdfast._transfers.download import DownloadJob, Target
 from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._transfers.handles import AsyncTransfer
+from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.reader import AsyncRemoteFile, Reading
 from holdfast._transfers.upload import UploadJob
 
 if TYPE_CHECKING:
-    from holdfast._async.client import AsyncClient
-    from holdfast.widgets import DownloadLink
+    from holdfast.notebook._upload_box import UploadBox
 
 
-class AsyncFiles(ShowsFiles):
+class AsyncFiles:
     """`client.files`."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, core: AsyncCore) -> None:
+        self._core = core
+        self._context = TransferContext(core.base_url, core.patience)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "files")
 
     def upload(
         self,
@@ -60,16 +66,17 @@ class AsyncFiles(ShowsFiles):
             ValueError: there is no name, and none can be told from `content`.
             TypeError: `content` is none of these, or a file that is open as text.
         """
-        return self._client._begin(
+        return _start(
+            self._core,
             UploadJob(
-                self._client._around,
+                self._context,
                 source_of(content),
                 name or name_of(content),
                 overwrite=overwrite,
                 restart=restart,
                 segments=segments,
                 limit=limit,
-            )
+            ),
         )
 
     def download(
@@ -98,9 +105,10 @@ class AsyncFiles(ShowsFiles):
             segments: connections at once; as many as pay, found out by measuring, when left out.
             limit: bytes a second at most.
         """
-        return self._client._begin(
+        return _start(
+            self._core,
             DownloadJob(
-                self._client._around,
+                self._context,
                 name,
                 Target.of(to),
                 overwrite=overwrite,
@@ -108,13 +116,13 @@ class AsyncFiles(ShowsFiles):
                 allow_dangerous=allow_dangerous,
                 segments=segments,
                 limit=limit,
-            )
+            ),
         )
 
     def uploads(self, *, page_size: int | None = None) -> AsyncIterator[wire.UploadInfo]:
         """Uploads in the making, of every client, and finished ones that the server still remembers."""
         page = partial(upload_page, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
+        return self._core.iterate(plans.pages(page, self._core.retries))
 
     def upload_folder(
         self,
@@ -134,7 +142,7 @@ class AsyncFiles(ShowsFiles):
         `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has changed.
         """
         job = UploadFolder(
-            self._client._around,
+            self._context,
             Path(folder),
             prefix,
             overwrite=overwrite,
@@ -142,7 +150,7 @@ class AsyncFiles(ShowsFiles):
             links=links,
             limit=limit,
         )
-        return self._client._begin(job)
+        return _start(self._core, job)
 
     def download_folder(
         self,
@@ -164,7 +172,7 @@ class AsyncFiles(ShowsFiles):
         """
         target = Path(to) if to is not None else Path()
         job = DownloadFolder(
-            self._client._around,
+            self._context,
             prefix,
             target,
             overwrite=overwrite,
@@ -172,29 +180,29 @@ class AsyncFiles(ShowsFiles):
             allow_dangerous=allow_dangerous,
             limit=limit,
         )
-        return self._client._begin(job)
+        return _start(self._core, job)
 
     async def open(self, name: str) -> AsyncRemoteFile:
         """A file of the server for reading, as if it were here: seekable, read ahead, always of one version.
 
         Reading raises `RemoteChanged` once the file has been replaced. Raises `NotFound`.
         """
-        reading = Reading(name, self._client._retries)
-        await self._client._run(reading.open())
-        return AsyncRemoteFile(reading, self._client._run)
+        reading = Reading(name, self._core.retries)
+        await self._core.run(reading.open())
+        return AsyncRemoteFile(reading, self._core.run)
 
     async def get_upload(self, id: str) -> wire.UploadInfo:
         """An upload as it stands. Raises `NotFound`."""
-        return await self._client._request(calls.get_upload(id))
+        return await self._core.request(calls.get_upload(id))
 
     async def cancel_upload(self, id: str) -> None:
         """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
-        await self._client._run(plans.forget(calls.delete_upload(id), self._client._retries))
+        await self._core.run(plans.forget(calls.delete_upload(id), self._core.retries))
 
     def list(self, prefix: str = "", *, page_size: int | None = None) -> AsyncIterator[wire.FileInfo]:
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
         page = partial(file_page, prefix, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
+        return self._core.iterate(plans.pages(page, self._core.retries))
 
     def list_folder(
         self, folder: str = "", *, page_size: int | None = None
@@ -204,11 +212,11 @@ class AsyncFiles(ShowsFiles):
         One request for up to 100 of them (or `page_size`), then one for every 1,000. The top level is "".
         """
         page = partial(level_page, folder, page_size)
-        return self._client._iterate(plans.levels(page, self._client._retries))
+        return self._core.iterate(plans.levels(page, self._core.retries))
 
     async def info(self, name: str) -> wire.FileInfo:
         """Size, entity tag, digest and type of a file. Raises `NotFound`."""
-        return await self._client._run(plans.info(name, self._client._retries))
+        return await self._core.run(plans.info(name, self._core.retries))
 
     async def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
         """The bytes of a file from `begin` up to, not including, `end`, in memory; none where `end` is not after it.
@@ -218,7 +226,7 @@ class AsyncFiles(ShowsFiles):
             RangeNotSatisfiable: `begin` is at or past the end of the file.
             ProtocolError: something on the way ignores Range.
         """
-        return await self._client._run(plans.read(name, begin, end, etag, self._client._retries))
+        return await self._core.run(plans.read(name, begin, end, etag, self._core.retries))
 
     async def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
         """Publish `data` as a file in one request. Bigger ones go better by `upload`.
@@ -227,11 +235,11 @@ class AsyncFiles(ShowsFiles):
             PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
         """
         absent = not overwrite and etag is None
-        return await self._client._run(plans.put(name, data, etag, absent, self._client._retries))
+        return await self._core.run(plans.put(name, data, etag, absent, self._core.retries))
 
     async def delete(self, name: str, *, etag: str | None = None) -> None:
         """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
-        await self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
+        await self._core.run(plans.forget(calls.delete_file(name, etag=etag), self._core.retries))
 
     async def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
         """Sign a link that any browser follows, and resumes, without the token. As a last line it can be clicked.
@@ -242,21 +250,34 @@ class AsyncFiles(ShowsFiles):
                 link can read the file.
             base_url: the server as the browser reaches it, where that is not `client.base_url`.
         """
-        from holdfast.widgets import DownloadLink
-
-        link = await self._client._request(calls.sign_link(name, expires))
-        return DownloadLink((base_url or self._client.base_url).rstrip("/"), link)
+        link = await self._core.request(calls.sign_link(name, expires))
+        return DownloadLink((base_url or self._core.base_url).rstrip("/"), link)
 
     async def revoke_links(self) -> None:
         """Make all links that were signed so far worthless."""
-        await self._client._request(calls.revoke_links())
+        await self._core.request(calls.revoke_links())
+
+    def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
+        """Return a box for a notebook that takes files from the person's own machine, of any size, and resumes itself.
+
+        The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
+        a `local_server()` does); else they go through the kernel, up to a size that the box shows. Its trait `files`
+        lists what has arrived. Needs the extra `notebook`.
+
+        Args:
+            prefix: put before each file's name, such as "raw/".
+            overwrite: replace files of the same name; else they are refused.
+        """
+        box: UploadBox = display.current().upload_box(self._core, prefix, overwrite)
+        return box
 
 
 class AsyncTransfers:
     """`client.transfers`: what was begun with this server from this machine and is not over."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, core: AsyncCore) -> None:
+        self._core = core
+        self._context = TransferContext(core.base_url, core.patience)
 
     def pending(self) -> list[ResumeRecord]:
         """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
@@ -264,11 +285,11 @@ class AsyncTransfers:
         Those that are running now are among them. It reads the disk at once; `asyncio.to_thread` keeps that off the
         loop.
         """
-        return [*pending(records_dir(), self._client.base_url)]
+        return [*pending(records_dir(), self._core.base_url)]
 
     def resume(self, record: ResumeRecord) -> AsyncTransfer[Any]:
         """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
-        return self._client._begin(job_of(record, self._client._around))
+        return _start(self._core, job_of(record, self._context))
 
     async def cancel(self, record: ResumeRecord) -> None:
         """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
@@ -276,40 +297,40 @@ class AsyncTransfers:
         Raises:
             TransferBusy: it is running, here or in another process.
         """
-        await self._client._run(job_of(record, self._client._around).discard())
+        await self._core.run(job_of(record, self._context).discard())
 
 
 class AsyncSeed:
     """`client.seed`: the seed's endpoints, one request a method."""
 
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
+    def __init__(self, core: AsyncCore) -> None:
+        self._core = core
 
     async def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
         """`GET /{id}/process/`: start it, or see how it stands."""
-        return await self._client._request(calls.seed_start(id, work_type, params))
+        return await self._core.request(calls.seed_start(id, work_type, params))
 
     async def pause(self, id: str) -> wire.Process:
         """`POST /{id}/process/pause/`."""
-        return await self._client._request(calls.seed_pause(id))
+        return await self._core.request(calls.seed_pause(id))
 
     async def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
         """`POST /{id}/process/resume/`."""
-        return await self._client._request(calls.seed_resume(id, work_types))
+        return await self._core.request(calls.seed_resume(id, work_types))
 
     async def cancel(self, id: str) -> wire.Process:
         """`POST /{id}/process/cancel/`."""
-        return await self._client._request(calls.seed_cancel(id))
+        return await self._core.request(calls.seed_cancel(id))
 
     async def download(
         self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
     ) -> wire.DownloadPiece:
         """`GET /download/`: the piece at `bytes_read`."""
-        return await self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
+        return await self._core.request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
 
     async def upload_status(self, file_name: str) -> wire.UploadStatus:
         """`GET /upload/`: where to go on."""
-        return await self._client._request(calls.seed_upload_status(file_name))
+        return await self._core.request(calls.seed_upload_status(file_name))
 
     async def upload(
         self,
@@ -332,8 +353,14 @@ class AsyncSeed:
             overwrite=overwrite,
             is_complete=is_complete,
         )
-        return await self._client._request(call)
+        return await self._core.request(call)
 
     async def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
         """`POST /upload/cancel/`: delete the intermediate file."""
-        return await self._client._request(calls.seed_upload_cancel(file_name))
+        return await self._core.request(calls.seed_upload_cancel(file_name))
+
+
+def _start(core: AsyncCore, job: TransferJob[R]) -> AsyncTransfer[R]:
+    transfer = AsyncTransfer(job, core.driver)
+    transfer.resume()
+    return transfer

@@ -1,68 +1,63 @@
-"""How a handle comes to show itself in a notebook. What it shows is made in `holdfast.widgets`, not before."""
+"""Interface by which clients, processes and transfers are displayed in notebooks.
+
+The objects look the implementation up when they are displayed. `holdfast/__init__.py` registers the one of
+`holdfast.notebook`, which is imported on first use: nothing below it imports it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from holdfast.plans import Stop
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from holdfast.widgets import Dashboard, UploadBox
+    from holdfast import wire
+    from holdfast._client.core import AnyCore
+
+Part = Literal["client", "processes", "files"]
 
 
-class ShowsItself:
-    """As the last line of a notebook's cell it is a live view; elsewhere it is HTML or text."""
+class Display(Protocol):
+    """Displays objects of the SDK: as live widgets in a kernel, else as HTML and text.
 
-    _shows: ClassVar[Literal["process", "transfer", "client", "processes", "files"]]
+    `server`, `process` and `transfer` return what IPython expects of `_repr_mimebundle_`.
+    """
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        from holdfast.notebook._display import mimebundle
+    def server(self, core: AnyCore, part: Part) -> Any:
+        """Return the display of a client, of its processes, or of its files."""
+        ...
 
-        return mimebundle(self)
+    def process(self, core: AnyCore, info: wire.Process) -> Any:
+        """Return the display of a process."""
+        ...
 
+    def transfer(self, transfer: Any) -> Any:
+        """Return the display of a `Transfer` or an `AsyncTransfer`."""
+        ...
 
-class ShowsServer(ShowsItself):
-    """What both clients show."""
+    async def watch(self, core: AnyCore, info: wire.Process) -> wire.Process:
+        """Display a process until it has ended; return how it ended."""
+        ...
 
-    _shows = "client"
+    def dashboard(self, core: AnyCore) -> Any:
+        """Return the `Dashboard` of a server, the same one while it is open. Needs the extra `notebook`."""
+        ...
 
-    def __init__(self) -> None:
-        self._closed = Stop()
-        """Set by `close`: views then stand still."""
-
-    def dashboard(self) -> Dashboard:
-        """A live panel of all processes, uploads and files, for a notebook; while it is open, the same one again.
-
-        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs the extra `notebook`.
-        """
-        from holdfast.widgets import Dashboard
-
-        # Not a new one: ipywidgets keeps every widget until it is closed, however often the cell is run again.
-        return Dashboard.of(self)  # type: ignore[arg-type] # it is one of the two clients
-
-
-class ShowsProcesses(ShowsItself):
-    """What `client.processes` shows."""
-
-    _shows = "processes"
+    def upload_box(self, core: AnyCore, prefix: str, overwrite: bool) -> Any:
+        """Return a new `UploadBox`. Needs the extra `notebook`."""
+        ...
 
 
-class ShowsFiles(ShowsItself):
-    """What `client.files` shows and hands to the browser."""
+_load: Callable[[], Display] | None = None
 
-    _shows = "files"
 
-    def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
-        """A box in a notebook that takes files from the person's own machine, of any size, and resumes by itself.
+def register(load: Callable[[], Display]) -> None:
+    """Set the function that returns the implementation. It is called whenever something is displayed."""
+    global _load
+    _load = load
 
-        The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
-        a `local_server()` does); else they go through the kernel, up to a size that the box says. What has arrived is
-        in its trait `files`. Needs the extra `notebook`.
 
-        Args:
-            prefix: what is put before each file's name, such as "raw/".
-            overwrite: files of the same name are replaced; else they are refused.
-        """
-        from holdfast.widgets import UploadBox
-
-        return UploadBox(vars(self)["_client"], prefix, overwrite=overwrite)
+def current() -> Display:
+    """Return the registered implementation."""
+    if _load is None:
+        raise RuntimeError("no display is registered; importing `holdfast` registers one")
+    return _load()

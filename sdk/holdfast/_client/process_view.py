@@ -6,22 +6,22 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from holdfast import calls, wire
-from holdfast._client.display import ShowsItself
+from holdfast._client import display
+from holdfast._client.core import AnyCore
 from holdfast._endpoints.call import Call
 from holdfast.wire import State
 
 Paths = list[Path]
 
 
-class ProcessView(ShowsItself):
+class ProcessView:
     """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
 
-    _shows = "process"
-
-    def __init__(self, info: wire.Process) -> None:
+    def __init__(self, core: AnyCore, info: wire.Process) -> None:
+        self._core = core
         self._info = info
 
     @property
@@ -61,9 +61,10 @@ class ProcessView(ShowsItself):
 
     async def watch(self) -> None:
         """Show it in this cell until it has ended: for front ends that show updates only while a cell runs."""
-        from holdfast.notebook._display import watch
+        self._info = await display.current().watch(self._core, self._info)
 
-        await watch(self)
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().process(self._core, self._info)
 
     def __repr__(self) -> str:
         progress = self.progress

@@ -11,28 +11,30 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Unpack
 
 from holdfast import calls, plans, wire
-from holdfast._client.display import ShowsProcesses, ShowsServer
+from holdfast._client import display
+from holdfast._client.core import SyncCore
 from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast._client.sent_code import code_request
-from holdfast._endpoints.call import Call, T
+from holdfast._endpoints.call import Call
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
 from holdfast._sync.files import Files, Seed, Transfers
-from holdfast._transfers.handles import Transfer
-from holdfast._transfers.job import R, TransferContext
 from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State
 from holdfast.work import Job
+
+if TYPE_CHECKING:
+    from holdfast.notebook._dashboard import Dashboard
 
 P = ParamSpec("P")
 
 __all__ = ["Client", "Process"]
 
 
-class Client(ShowsServer):
+class Client:
     """A Holdfast server. Safe to share between threads; a context manager that closes its connections.
 
     Args:
@@ -56,43 +58,42 @@ class Client(ShowsServer):
         retries: int | Retries | None = None,
         transport: SyncTransport | None = None,
     ) -> None:
-        super().__init__()
-        self._connection = Connection.of(base_url, token, timeout, retries)
-        self._driver = SyncDriver(self._connection, transport)
-        self.processes = Processes(self)
-        self.files = Files(self)
-        self.transfers = Transfers(self)
-        self.seed = Seed(self)
+        driver = SyncDriver(Connection.of(base_url, token, timeout, retries), transport)
+        self._core = SyncCore(type(self).__name__, driver)
+        self.processes = Processes(self._core)
+        self.files = Files(self._core)
+        self.transfers = Transfers(self._core)
+        self.seed = Seed(self._core)
 
     @property
     def base_url(self) -> str:
         """Where the server is, without a slash at the end."""
-        return self._connection.base_url
+        return self._core.base_url
 
     @property
     def token(self) -> Token:
         """The token in use; assign another one when it has changed."""
-        return self._connection.token
+        return self._core.connection.token
 
     @token.setter
     def token(self, token: Token) -> None:
-        self._connection.token = token
+        self._core.connection.token = token
 
     def live(self) -> bool:
         """Whether the server answers at all. Raises `TransportError` when it does not."""
-        return (self._request(calls.live())).status == "live"
+        return (self._core.request(calls.live())).status == "live"
 
     def ready(self) -> bool:
         """Whether it can work. Raises `Unavailable`, saying why, when it can't."""
-        return (self._request(calls.ready())).status == "ready"
+        return (self._core.request(calls.ready())).status == "ready"
 
     def metrics(self) -> str:
         """Figures in the text format of Prometheus."""
-        return self._request(calls.metrics())
+        return self._core.request(calls.metrics())
 
     def openapi(self) -> dict[str, Any]:
         """The server's contract as an OpenAPI 3.1 document."""
-        return self._request(calls.openapi())
+        return self._core.request(calls.openapi())
 
     def process(self, function: Callable[Concatenate[Job[Any], P], Any]) -> SentFunction[P]:
         """Decorator: calling the function starts it on the server, and gives its process.
@@ -107,11 +108,11 @@ class Client(ShowsServer):
 
         The server has to be started with `--allow-code`, and with the same minor version of Python as here.
         """
-        return SentFunction(self, function)
+        return SentFunction(self._core, function)
 
     def work_types(self) -> list[wire.WorkTypeInfo]:
         """What this server can run."""
-        return self._request(calls.list_work_types()).items
+        return self._core.request(calls.list_work_types()).items
 
     def events(
         self,
@@ -126,12 +127,19 @@ class Client(ShowsServer):
         With a work type, labels or ids only what happens to processes that have them all and are among the ids.
         `after` is the `seq` of the last event that is known already; None begins with the next.
         """
-        return self._iterate(plans.events(all_events(work_type, labels, ids), after, None, self._patience))
+        return self._core.iterate(plans.events(all_events(work_type, labels, ids), after, None, self._core.patience))
+
+    def dashboard(self) -> Dashboard:
+        """Return a live panel of all processes, uploads and files, for a notebook; the same one while it is open.
+
+        `holdfast.widgets.Dashboard(client)` makes another one, with a filter of its own. Needs the extra `notebook`.
+        """
+        panel: Dashboard = display.current().dashboard(self._core)
+        return panel
 
     def close(self) -> None:
         """Close every connection; transfers that run are not waited for, and views stand still."""
-        self._closed.set()
-        self._driver.close()
+        self._core.close()
 
     def __enter__(self) -> Self:
         return self
@@ -142,46 +150,23 @@ class Client(ShowsServer):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._connection.shown_url}>"
+        return repr(self._core)
 
-    def _begin(self, job: TransferJob[R]) -> Transfer[R]:
-        job.look()
-        transfer = Transfer(job, self._driver)
-        transfer.resume()
-        return transfer
-
-    @property
-    def _around(self) -> TransferContext:
-        return TransferContext(self.base_url, self._patience)
-
-    @property
-    def _retries(self) -> Retries:
-        return self._connection.retries
-
-    @property
-    def _patience(self) -> Retries:
-        return self._connection.patience
-
-    def _run(self, plan: plans.Plan[plans.T]) -> plans.T:
-        return self._driver.run(plan)
-
-    def _iterate(self, plan: plans.Plan[None]) -> Iterator[Any]:
-        return self._driver.iterate(plan)
-
-    def _request(self, call: Call[T]) -> T:
-        return self._driver.run(plans.request(call, self._connection.retries))
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "client")
 
 
 class Process(ProcessView):
     """A process on the server, as it stood at the last answer."""
 
-    def __init__(self, client: Client, info: wire.Process) -> None:
-        super().__init__(info)
-        self._client = client
+    _core: SyncCore
+
+    def __init__(self, core: SyncCore, info: wire.Process) -> None:
+        super().__init__(core, info)
 
     def refresh(self) -> Self:
         """Ask how it stands now."""
-        self._info = self._client._request(calls.get_process(self.id))
+        self._info = self._core.request(calls.get_process(self.id))
         return self
 
     def pause(self) -> Self:
@@ -202,7 +187,7 @@ class Process(ProcessView):
 
     def forget(self) -> None:
         """Remove it from the server; it must have ended. Raises `IllegalState`."""
-        self._client._run(plans.forget(calls.forget_process(self.id), self._client._retries))
+        self._core.run(plans.forget(calls.forget_process(self.id), self._core.retries))
 
     def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
         """Return once it has ended, or is in one of the states of `until`. A server that restarts is waited for, too.
@@ -210,7 +195,7 @@ class Process(ProcessView):
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process goes on.
         """
-        self._info = self._client._run(plans.wait(self._info, states(until), timeout, self._client._patience))
+        self._info = self._core.run(plans.wait(self._info, states(until), timeout, self._core.patience))
         return self
 
     def result(self, timeout: float | None = None) -> Any:
@@ -224,7 +209,7 @@ class Process(ProcessView):
 
     def log(self, *, after: int = 0) -> Iterator[wire.LogLine]:
         """The lines that it has logged so far, past line number `after`."""
-        return self._client._iterate(plans.log(self.id, after, self._client._retries))
+        return self._core.iterate(plans.log(self.id, after, self._core.retries))
 
     def events(self, *, after: int | None = 0) -> Iterator[wire.Event]:
         """What happens to it, until it has ended: every state change, and progress and log lines as they come.
@@ -232,34 +217,37 @@ class Process(ProcessView):
         Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
         0 begins with the first there was, None with the next.
         """
-        plan = plans.events(partial(process_events, self.id), after, self.id, self._client._patience)
-        return self._client._iterate(plan)
+        plan = plans.events(partial(process_events, self.id), after, self.id, self._core.patience)
+        return self._core.iterate(plan)
 
     def _verb(self, name: str, call: Call[wire.Process]) -> Self:
         get = calls.get_process(self.id)
-        self._info = self._client._run(plans.verb(name, call, get, self._client._retries))
+        self._info = self._core.run(plans.verb(name, call, get, self._core.retries))
         return self
 
 
 class SentFunction(Generic[P]):
     """A function that runs on the server when it is called. Made by `@client.process`."""
 
-    def __init__(self, client: Client, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
-        self._client = client
+    def __init__(self, core: SyncCore, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
+        self._core = core
         self.function = function
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Process:
         """Start it; raises as `client.processes.submit`."""
         call = calls.start_process(code_request(self.function, args, kwargs))
-        return Process(self._client, self._client._request(call))
+        return Process(self._core, self._core.request(call))
 
 
-class Processes(ShowsProcesses):
+class Processes:
     """`client.processes`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, core: SyncCore) -> None:
+        self._core = core
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "processes")
 
     def start(
         self,
@@ -293,7 +281,7 @@ class Processes(ShowsProcesses):
         request = wire.StartRequest(
             work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
         )
-        return Process(self._client, self._client._request(calls.start_process(request)))
+        return Process(self._core, self._core.request(calls.start_process(request)))
 
     def submit(self, function: Callable[..., Any], /, *args: Any, id: str | None = None, **kwargs: Any) -> Process:
         """Send a generator function and start `function(job, *args, **kwargs)` in a process of its own on the server.
@@ -306,11 +294,11 @@ class Processes(ShowsProcesses):
             BadRequest: the server runs another minor version of Python.
         """
         call = calls.start_process(code_request(function, args, kwargs, id=id))
-        return Process(self._client, self._client._request(call))
+        return Process(self._core, self._core.request(call))
 
     def get(self, id: str) -> Process:
         """The process of this id. Raises `NotFound`."""
-        return Process(self._client, self._client._request(calls.get_process(id)))
+        return Process(self._core, self._core.request(calls.get_process(id)))
 
     def list(
         self,
@@ -322,8 +310,8 @@ class Processes(ShowsProcesses):
     ) -> Iterator[Process]:
         """Processes that match, newest first; pages are fetched as the iteration reaches them."""
         page = listing(state, work_type, labels, page_size)
-        for info in self._client._iterate(plans.pages(page, self._client._retries)):
-            yield Process(self._client, info)
+        for info in self._core.iterate(plans.pages(page, self._core.retries)):
+            yield Process(self._core, info)
 
     def pause(self, id: str) -> Process:
         """As `Process.pause`, by id."""
@@ -349,24 +337,24 @@ class Processes(ShowsProcesses):
 
     def forget(self, id: str) -> None:
         """As `Process.forget`, by id."""
-        self._client._run(plans.forget(calls.forget_process(id), self._client._retries))
+        self._core.run(plans.forget(calls.forget_process(id), self._core.retries))
 
     def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Pause all that match. Raises `BadRequest` when there is no filter at all."""
-        return self._client._request(calls.pause_processes(bulk(which)))
+        return self._core.request(calls.pause_processes(bulk(which)))
 
     def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Resume all that match."""
-        return self._client._request(calls.resume_processes(bulk(which)))
+        return self._core.request(calls.resume_processes(bulk(which)))
 
     def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Cancel all that match."""
-        return self._client._request(calls.cancel_processes(bulk(which)))
+        return self._core.request(calls.cancel_processes(bulk(which)))
 
     def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
         """Kill all that match; those whose place can't (a thread) are among the refused."""
-        return self._client._request(calls.kill_processes(bulk(which)))
+        return self._core.request(calls.kill_processes(bulk(which)))
 
     def _verb(self, name: str, id: str, call: Call[wire.Process]) -> Process:
-        plan = plans.verb(name, call, calls.get_process(id), self._client._retries)
-        return Process(self._client, self._client._run(plan))
+        plan = plans.verb(name, call, calls.get_process(id), self._core.retries)
+        return Process(self._core, self._core.run(plan))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
-from holdfast._client.display import ShowsFiles
+from holdfast._client import display
+from holdfast._client.core import SyncCore
+from holdfast._client.download_link import DownloadLink
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
 from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
@@ -17,19 +19,23 @@ from holdfast._local_files.walk import Links
 from holdfast._transfers.download import DownloadJob, Target
 from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._transfers.handles import Transfer
+from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.reader import Reading, RemoteFile, RemoteReader
 from holdfast._transfers.upload import UploadJob
 
 if TYPE_CHECKING:
-    from holdfast._sync.client import Client
-    from holdfast.widgets import DownloadLink
+    from holdfast.notebook._upload_box import UploadBox
 
 
-class Files(ShowsFiles):
+class Files:
     """`client.files`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, core: SyncCore) -> None:
+        self._core = core
+        self._context = TransferContext(core.base_url, core.patience)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().server(self._core, "files")
 
     def upload(
         self,
@@ -60,16 +66,17 @@ class Files(ShowsFiles):
             ValueError: there is no name, and none can be told from `content`.
             TypeError: `content` is none of these, or a file that is open as text.
         """
-        return self._client._begin(
+        return _start(
+            self._core,
             UploadJob(
-                self._client._around,
+                self._context,
                 source_of(content),
                 name or name_of(content),
                 overwrite=overwrite,
                 restart=restart,
                 segments=segments,
                 limit=limit,
-            )
+            ),
         )
 
     def download(
@@ -98,9 +105,10 @@ class Files(ShowsFiles):
             segments: connections at once; as many as pay, found out by measuring, when left out.
             limit: bytes a second at most.
         """
-        return self._client._begin(
+        return _start(
+            self._core,
             DownloadJob(
-                self._client._around,
+                self._context,
                 name,
                 Target.of(to),
                 overwrite=overwrite,
@@ -108,13 +116,13 @@ class Files(ShowsFiles):
                 allow_dangerous=allow_dangerous,
                 segments=segments,
                 limit=limit,
-            )
+            ),
         )
 
     def uploads(self, *, page_size: int | None = None) -> Iterator[wire.UploadInfo]:
         """Uploads in the making, of every client, and finished ones that the server still remembers."""
         page = partial(upload_page, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
+        return self._core.iterate(plans.pages(page, self._core.retries))
 
     def upload_folder(
         self,
@@ -134,7 +142,7 @@ class Files(ShowsFiles):
         `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has changed.
         """
         job = UploadFolder(
-            self._client._around,
+            self._context,
             Path(folder),
             prefix,
             overwrite=overwrite,
@@ -142,7 +150,7 @@ class Files(ShowsFiles):
             links=links,
             limit=limit,
         )
-        return self._client._begin(job)
+        return _start(self._core, job)
 
     def download_folder(
         self,
@@ -164,7 +172,7 @@ class Files(ShowsFiles):
         """
         target = Path(to) if to is not None else Path()
         job = DownloadFolder(
-            self._client._around,
+            self._context,
             prefix,
             target,
             overwrite=overwrite,
@@ -172,29 +180,29 @@ class Files(ShowsFiles):
             allow_dangerous=allow_dangerous,
             limit=limit,
         )
-        return self._client._begin(job)
+        return _start(self._core, job)
 
     def open(self, name: str) -> RemoteReader:
         """A file of the server for reading, as if it were here: seekable, buffered, read ahead, always of one version.
 
         Good for pandas, pyarrow and zipfile. Raises `NotFound`; reading raises `RemoteChanged` once it was replaced.
         """
-        reading = Reading(name, self._client._retries)
-        self._client._run(reading.open())
-        return RemoteReader(RemoteFile(reading, self._client._run))
+        reading = Reading(name, self._core.retries)
+        self._core.run(reading.open())
+        return RemoteReader(RemoteFile(reading, self._core.run))
 
     def get_upload(self, id: str) -> wire.UploadInfo:
         """An upload as it stands. Raises `NotFound`."""
-        return self._client._request(calls.get_upload(id))
+        return self._core.request(calls.get_upload(id))
 
     def cancel_upload(self, id: str) -> None:
         """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
-        self._client._run(plans.forget(calls.delete_upload(id), self._client._retries))
+        self._core.run(plans.forget(calls.delete_upload(id), self._core.retries))
 
     def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
         """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
         page = partial(file_page, prefix, page_size)
-        return self._client._iterate(plans.pages(page, self._client._retries))
+        return self._core.iterate(plans.pages(page, self._core.retries))
 
     def list_folder(self, folder: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo | wire.Folder]:
         """List what is in a folder, by name: its files, and the folders in it, however much is below those.
@@ -202,11 +210,11 @@ class Files(ShowsFiles):
         One request for up to 100 of them (or `page_size`), then one for every 1,000. The top level is "".
         """
         page = partial(level_page, folder, page_size)
-        return self._client._iterate(plans.levels(page, self._client._retries))
+        return self._core.iterate(plans.levels(page, self._core.retries))
 
     def info(self, name: str) -> wire.FileInfo:
         """Size, entity tag, digest and type of a file. Raises `NotFound`."""
-        return self._client._run(plans.info(name, self._client._retries))
+        return self._core.run(plans.info(name, self._core.retries))
 
     def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
         """The bytes of a file from `begin` up to, not including, `end`, in memory; none where `end` is not after it.
@@ -216,7 +224,7 @@ class Files(ShowsFiles):
             RangeNotSatisfiable: `begin` is at or past the end of the file.
             ProtocolError: something on the way ignores Range.
         """
-        return self._client._run(plans.read(name, begin, end, etag, self._client._retries))
+        return self._core.run(plans.read(name, begin, end, etag, self._core.retries))
 
     def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
         """Publish `data` as a file in one request. Bigger ones go better by `upload`.
@@ -225,11 +233,11 @@ class Files(ShowsFiles):
             PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
         """
         absent = not overwrite and etag is None
-        return self._client._run(plans.put(name, data, etag, absent, self._client._retries))
+        return self._core.run(plans.put(name, data, etag, absent, self._core.retries))
 
     def delete(self, name: str, *, etag: str | None = None) -> None:
         """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
-        self._client._run(plans.forget(calls.delete_file(name, etag=etag), self._client._retries))
+        self._core.run(plans.forget(calls.delete_file(name, etag=etag), self._core.retries))
 
     def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
         """Sign a link that any browser follows, and resumes, without the token. As a last line it can be clicked.
@@ -240,32 +248,45 @@ class Files(ShowsFiles):
                 link can read the file.
             base_url: the server as the browser reaches it, where that is not `client.base_url`.
         """
-        from holdfast.widgets import DownloadLink
-
-        link = self._client._request(calls.sign_link(name, expires))
-        return DownloadLink((base_url or self._client.base_url).rstrip("/"), link)
+        link = self._core.request(calls.sign_link(name, expires))
+        return DownloadLink((base_url or self._core.base_url).rstrip("/"), link)
 
     def revoke_links(self) -> None:
         """Make all links that were signed so far worthless."""
-        self._client._request(calls.revoke_links())
+        self._core.request(calls.revoke_links())
+
+    def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
+        """Return a box for a notebook that takes files from the person's own machine, of any size, and resumes itself.
+
+        The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
+        a `local_server()` does); else they go through the kernel, up to a size that the box shows. Its trait `files`
+        lists what has arrived. Needs the extra `notebook`.
+
+        Args:
+            prefix: put before each file's name, such as "raw/".
+            overwrite: replace files of the same name; else they are refused.
+        """
+        box: UploadBox = display.current().upload_box(self._core, prefix, overwrite)
+        return box
 
 
 class Transfers:
     """`client.transfers`: what was begun with this server from this machine and is not over."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, core: SyncCore) -> None:
+        self._core = core
+        self._context = TransferContext(core.base_url, core.patience)
 
     def pending(self) -> list[ResumeRecord]:
         """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
 
         Those that are running now are among them.
         """
-        return [*pending(records_dir(), self._client.base_url)]
+        return [*pending(records_dir(), self._core.base_url)]
 
     def resume(self, record: ResumeRecord) -> Transfer[Any]:
         """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
-        return self._client._begin(job_of(record, self._client._around))
+        return _start(self._core, job_of(record, self._context))
 
     def cancel(self, record: ResumeRecord) -> None:
         """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
@@ -273,40 +294,40 @@ class Transfers:
         Raises:
             TransferBusy: it is running, here or in another process.
         """
-        self._client._run(job_of(record, self._client._around).discard())
+        self._core.run(job_of(record, self._context).discard())
 
 
 class Seed:
     """`client.seed`: the seed's endpoints, one request a method."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, core: SyncCore) -> None:
+        self._core = core
 
     def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
         """`GET /{id}/process/`: start it, or see how it stands."""
-        return self._client._request(calls.seed_start(id, work_type, params))
+        return self._core.request(calls.seed_start(id, work_type, params))
 
     def pause(self, id: str) -> wire.Process:
         """`POST /{id}/process/pause/`."""
-        return self._client._request(calls.seed_pause(id))
+        return self._core.request(calls.seed_pause(id))
 
     def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
         """`POST /{id}/process/resume/`."""
-        return self._client._request(calls.seed_resume(id, work_types))
+        return self._core.request(calls.seed_resume(id, work_types))
 
     def cancel(self, id: str) -> wire.Process:
         """`POST /{id}/process/cancel/`."""
-        return self._client._request(calls.seed_cancel(id))
+        return self._core.request(calls.seed_cancel(id))
 
     def download(
         self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
     ) -> wire.DownloadPiece:
         """`GET /download/`: the piece at `bytes_read`."""
-        return self._client._request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
+        return self._core.request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
 
     def upload_status(self, file_name: str) -> wire.UploadStatus:
         """`GET /upload/`: where to go on."""
-        return self._client._request(calls.seed_upload_status(file_name))
+        return self._core.request(calls.seed_upload_status(file_name))
 
     def upload(
         self,
@@ -329,8 +350,15 @@ class Seed:
             overwrite=overwrite,
             is_complete=is_complete,
         )
-        return self._client._request(call)
+        return self._core.request(call)
 
     def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
         """`POST /upload/cancel/`: delete the intermediate file."""
-        return self._client._request(calls.seed_upload_cancel(file_name))
+        return self._core.request(calls.seed_upload_cancel(file_name))
+
+
+def _start(core: SyncCore, job: TransferJob[R]) -> Transfer[R]:
+    job.look()
+    transfer = Transfer(job, core.driver)
+    transfer.resume()
+    return transfer

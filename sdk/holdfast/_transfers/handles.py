@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 from holdfast._async.threads import in_thread
-from holdfast._client.display import ShowsItself
+from holdfast._client import display
 from holdfast._transfers.job import R, TransferJob
 from holdfast._transfers.pace import Rate, checked_rate
 from holdfast.errors import TransferCancelled, WaitTimeout
@@ -58,10 +58,8 @@ class TransferProgress:
         return self.done / self.total if self.total else 1.0
 
 
-class TransferView(ShowsItself, Generic[R]):
+class TransferView(Generic[R]):
     """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
-
-    _shows = "transfer"
 
     def __init__(self, job: TransferJob[R]) -> None:
         self._job = job
@@ -155,6 +153,9 @@ class TransferView(ShowsItself, Generic[R]):
     def _is_listening(self) -> bool:
         """Whether the thread that asks is within a listener."""
         return getattr(self._listening, "now", False)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return display.current().transfer(self)
 
     def __repr__(self) -> str:
         progress = self.progress

@@ -27,12 +27,13 @@ def write_out(context: Context, client: Client, name: str, limit: float | None =
     """
     if context.json:
         raise click.UsageError("the bytes go to the standard output, where --json would, too: give one of them")
-    reading, throttle = Reading(name, client._patience), Throttle(limit)
-    client._run(reading.open())
+    core = client._core
+    reading, throttle = Reading(name, core.patience), Throttle(limit)
+    core.run(reading.open())
     info = client.files.info(name)
     sha256 = info.sha256 if info.etag == reading.etag else None
     digest = hashlib.sha256()
-    while data := client._run(reading.read(throttle.piece(PIECE))):
+    while data := core.run(reading.read(throttle.piece(PIECE))):
         sys.stdout.buffer.write(data)
         digest.update(data)
         if wait := throttle.delay(len(data)):

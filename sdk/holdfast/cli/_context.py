@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from holdfast import errors
+from holdfast._client.core import core_of
 from holdfast._http import Connection
 from holdfast._sync.client import Client
 from holdfast.cli._printing._output import PlainConsole, compact
@@ -57,7 +58,7 @@ class Context:
             client = Client(self.url, self.token, **options)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        connection = client._driver.connection
+        connection = core_of(client).connection
         connection.on_retry = Patience(self, connection).take
         return client
 

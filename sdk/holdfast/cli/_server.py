@@ -9,6 +9,7 @@ from importlib.metadata import version as installed
 
 import click
 
+from holdfast._client.core import core_of
 from holdfast._client.parameters import summary
 from holdfast._environment.extras import install_hint
 from holdfast.cli._completion._offers import OfServer, server_flags
@@ -67,7 +68,7 @@ def version(context: Context) -> None:
         except HoldfastError as error:
             code = exit_code(error)
             server = f"{type(error).__name__}: {error}"
-        found = {"holdfast": installed("holdfast"), "url": client._connection.shown_url, "server": server}
+        found = {"holdfast": installed("holdfast"), "url": core_of(client).connection.shown_url, "server": server}
     if context.json:
         context.print_json(found)
     else:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from holdfast import wire
+from holdfast._client.core import core_of
 from holdfast._sync.client import Client, Process
 from holdfast.cli._completion._offers import process_ids
 from holdfast.cli._context import Context, Exit, command
@@ -188,7 +189,7 @@ class Board:
             }
             found = sorted(self._found.values(), key=lambda info: info.created, reverse=True)
         counts = {state: sum(info.state is state for info in found) for state in State}
-        line = Text(self._client._connection.shown_url + "  ", style="bold")
+        line = Text(core_of(self._client).connection.shown_url + "  ", style="bold")
         for state, count in counts.items():
             if count:
                 line.append(f"{count} {state}  ", _records.COLOURS[state])

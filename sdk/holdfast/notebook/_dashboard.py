@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import ipywidgets
 
+from holdfast._client.core import AnyClient, AnyCore, core_of
 from holdfast.notebook._card import ICONS, WidgetTree
 from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
 from holdfast.notebook._feed._tracked import Tracked
@@ -21,10 +22,6 @@ from holdfast.notebook._html._appearance import LEGAL, VERBS, Verb, box_html
 from holdfast.notebook._process import ProcessCard
 from holdfast.notebook._renderer import NO_LIVE_UPDATES, UpdateWidget, needs_running_cell, render_callback
 from holdfast.wire import ENDED, State
-
-if TYPE_CHECKING:
-    from holdfast._async.client import AsyncClient
-    from holdfast._sync.client import Client
 
 Part = Literal["processes", "uploads", "files"]
 ALL: tuple[Part, ...] = ("processes", "uploads", "files")
@@ -56,8 +53,8 @@ class Dashboard(WidgetTree):
         parts: the tables to show.
     """
 
-    def __init__(self, client: Client | AsyncClient, parts: Sequence[Part] = ALL) -> None:
-        self._client = client
+    def __init__(self, client: AnyClient | AnyCore, parts: Sequence[Part] = ALL) -> None:
+        self._core = core_of(client)
         self._parts = tuple(parts)
         self._feed = feed_of(client)
         self._hint = NO_LIVE_UPDATES if needs_running_cell() else ""
@@ -77,7 +74,7 @@ class Dashboard(WidgetTree):
         self._start_rendering()
 
     @classmethod
-    def of(cls, client: Client | AsyncClient, parts: Sequence[Part] = ALL) -> Dashboard:
+    def of(cls, client: AnyClient | AnyCore, parts: Sequence[Part] = ALL) -> Dashboard:
         """Return the open panel of these parts, or a new one."""
         panels = _panels.setdefault(feed_of(client), weakref.WeakValueDictionary())
         panel = panels.get(tuple(parts))
@@ -293,7 +290,7 @@ class Dashboard(WidgetTree):
             self._detail_slot.children = ()
             return
         if self._detail is None:
-            self._detail = ProcessCard(self._client, id)
+            self._detail = ProcessCard(self._core, id)
         else:
             self._detail.show_process(id)
         self._detail_slot.children = (self._detail,)

@@ -1,60 +1,83 @@
-"""How objects of the SDK display themselves: as a widget in a kernel, else as HTML and text."""
+"""Display of clients, processes and transfers: a widget where there is a kernel, else HTML and text."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from holdfast import calls, plans
+from holdfast import calls, plans, wire
+from holdfast._client.core import AnyCore, AsyncCore
+from holdfast._client.display import Part
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import Appearance
 from holdfast.plans import Retries
+from holdfast.wire import ENDED
 
 _NO_RETRIES = Retries(attempts=0)
-_MAX_LISTED = 20  # of each kind, in text
+_MAX_LISTED = 20  # of each kind, where there is nothing but text
 
 
-def mimebundle(thing: Any) -> Any:
-    """Return what IPython displays for a process, a transfer, a client or a part of a client."""
-    if in_kernel():
-        try:
-            view = _VIEWS[thing._shows](thing)
-        except ImportError:  # holdfast without [notebook]
-            pass
-        else:
-            return view._repr_mimebundle_()
-    if thing._shows in _APPEARANCES:
-        shown = _APPEARANCES[thing._shows](thing)
-        return {"text/plain": _appearance.plain(shown), "text/html": _appearance.static_html(shown, datetime.now(UTC))}
-    text = listing(thing)
-    return {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+class NotebookDisplay:
+    """Implementation of `holdfast._client.display.Display`. Widgets are imported when one is made."""
+
+    def server(self, core: AnyCore, part: Part) -> Any:
+        bundle = _widget(lambda: _dashboard(core, part))
+        if bundle is None:
+            text = listing(core, part)
+            bundle = {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+        return bundle
+
+    def process(self, core: AnyCore, info: wire.Process) -> Any:
+        return _widget(lambda: _process_card(core, info)) or _static(_appearance.process_appearance(info))
+
+    def transfer(self, transfer: Any) -> Any:
+        return _widget(lambda: _transfer_card(transfer)) or _static(_appearance.transfer_appearance(transfer))
+
+    async def watch(self, core: AnyCore, info: wire.Process) -> wire.Process:
+        if in_kernel():
+            from IPython.display import display
+
+            card = _process_card(core, info)
+            display(card)  # type: ignore[no-untyped-call]
+            ended: wire.Process = await card.ended()
+            return ended
+        plan = plans.wait(info, ENDED, None, core.patience)
+        info = await (core.run(plan) if isinstance(core, AsyncCore) else asyncio.to_thread(core.run, plan))
+        print(_appearance.plain(_appearance.process_appearance(info)))  # noqa: T201 - there is nothing else to show it in
+        return info
+
+    def dashboard(self, core: AnyCore) -> Any:
+        return _dashboard(core, "client")
+
+    def upload_box(self, core: AnyCore, prefix: str, overwrite: bool) -> Any:
+        from holdfast.notebook._upload_box import UploadBox
+
+        return UploadBox(core, prefix, overwrite=overwrite)
 
 
-async def watch(process: Any) -> None:
-    """Display a process and wait until it has ended. It updates live in any front end that can run `await` cells."""
-    if in_kernel():
-        from IPython.display import display
+def _widget(make: Callable[[], Any]) -> Any:
+    """Return the display of a new widget; None outside a kernel and without the extra `notebook`."""
+    if not in_kernel():
+        return None
+    try:
+        view = make()
+    except ImportError:
+        return None
+    return view._repr_mimebundle_()
 
-        from holdfast.notebook._process import ProcessCard
 
-        card = ProcessCard.of(process._client, process.info)
-        display(card)  # type: ignore[no-untyped-call]
-        process._info = await card.ended()
-    else:
-        ended = process.wait
-        await (ended() if inspect.iscoroutinefunction(ended) else asyncio.to_thread(ended))
-        print(_appearance.plain(_appearance.process_appearance(process.info)))  # noqa: T201 - there is no widget
+def _static(shown: Appearance) -> dict[str, str]:
+    return {"text/plain": _appearance.plain(shown), "text/html": _appearance.static_html(shown, datetime.now(UTC))}
 
 
 def in_kernel() -> bool:
-    """Return whether this Python is a Jupyter kernel, which can display widgets."""
+    """Whether this Python is a kernel, whose widgets someone may see."""
     if "IPython" not in sys.modules:
         return False
     from IPython.core.getipython import get_ipython
@@ -62,10 +85,10 @@ def in_kernel() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-def _process_card(process: Any) -> Any:
+def _process_card(core: AnyCore, info: wire.Process) -> Any:
     from holdfast.notebook._process import ProcessCard
 
-    return ProcessCard.of(process._client, process.info)
+    return ProcessCard.of(core, info)
 
 
 def _transfer_card(transfer: Any) -> Any:
@@ -74,21 +97,21 @@ def _transfer_card(transfer: Any) -> Any:
     return TransferCard.of(transfer)
 
 
-def _dashboard(client: Any, *parts: Any) -> Any:
-    from holdfast.notebook._dashboard import Dashboard
+def _dashboard(core: AnyCore, part: Part) -> Any:
+    from holdfast.notebook._dashboard import ALL, Dashboard
 
-    return Dashboard.of(client, parts)
+    # Not a new one: ipywidgets keeps every widget until it is closed, however often the cell is run again.
+    return Dashboard.of(core, {"client": ALL, "processes": ("processes",), "files": ("uploads", "files")}[part])
 
 
-def listing(thing: Any) -> str:
-    """Return the newest processes and the first files as text; only one of them for a part of a client."""
-    client = thing if thing._shows == "client" else thing._client
-    driver, lines = SyncDriver(client._connection), [repr(client)]
+def listing(core: AnyCore, part: Part) -> str:
+    """Return the newest processes and the first files, as far as `part` is about them, as text."""
+    driver, lines = SyncDriver(core.connection), [repr(core)]
     try:
-        if thing._shows != "files":
+        if part != "files":
             processes = driver.run(plans.request(calls.list_processes(limit=_MAX_LISTED), _NO_RETRIES)).items
             lines += [_appearance.plain(_appearance.process_appearance(info)).replace("\n", "  ") for info in processes]
-        if thing._shows != "processes":
+        if part != "processes":
             files = driver.run(plans.request(calls.list_files(limit=_MAX_LISTED), _NO_RETRIES)).items
             lines += [f"file {file.name}: {_appearance.size(file.size)}" for file in files]
     except HoldfastError as error:
@@ -96,16 +119,3 @@ def listing(thing: Any) -> str:
     finally:
         driver.close()
     return "\n".join(lines)
-
-
-_VIEWS: dict[str, Callable[[Any], Any]] = {
-    "process": _process_card,
-    "transfer": _transfer_card,
-    "client": lambda client: _dashboard(client, "processes", "uploads", "files"),
-    "processes": lambda processes: _dashboard(processes._client, "processes"),
-    "files": lambda files: _dashboard(files._client, "uploads", "files"),
-}
-_APPEARANCES: dict[str, Callable[[Any], Appearance]] = {
-    "process": lambda process: _appearance.process_appearance(process.info),
-    "transfer": _appearance.transfer_appearance,
-}

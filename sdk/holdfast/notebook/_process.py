@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import weakref
-from typing import TYPE_CHECKING
 
 from holdfast import wire
+from holdfast._client.core import AnyClient, AnyCore
 from holdfast.notebook._card import Card
 from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import Appearance, Verb
 from holdfast.notebook._renderer import needs_running_cell, render_callback
-
-if TYPE_CHECKING:
-    from holdfast._async.client import AsyncClient
-    from holdfast._sync.client import Client
 
 RUN_WATCH = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
 
@@ -30,7 +26,7 @@ class ProcessCard(Card):
         info: the process as it is known so far, if it is known.
     """
 
-    def __init__(self, client: Client | AsyncClient, id: str, info: wire.Process | None = None) -> None:
+    def __init__(self, client: AnyClient | AnyCore, id: str, info: wire.Process | None = None) -> None:
         self._feed = feed_of(client)
         self._hint = RUN_WATCH if needs_running_cell() else ""
         self.show_process(id, info)
@@ -47,7 +43,7 @@ class ProcessCard(Card):
             before.close()
 
     @classmethod
-    def of(cls, client: Client | AsyncClient, info: wire.Process) -> ProcessCard:
+    def of(cls, client: AnyClient | AnyCore, info: wire.Process) -> ProcessCard:
         """Return the open card of this process, or a new one."""
         cards = _cards.setdefault(feed_of(client), weakref.WeakValueDictionary())
         card = cards.get(info.id)

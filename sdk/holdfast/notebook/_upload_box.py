@@ -11,22 +11,19 @@ import threading
 import weakref
 from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anywidget
 import traitlets
 
 from holdfast import calls, plans
+from holdfast._client.core import AnyClient, AnyCore, core_of
 from holdfast._endpoints.call import Call, T
 from holdfast._http import SyncDriver
 from holdfast.errors import Conflict, HoldfastError, TransportError
 from holdfast.notebook._feed._feed import driver_of
 from holdfast.notebook._renderer import assign_traits, kernel_renderer
 from holdfast.plans import Retries, Stop
-
-if TYPE_CHECKING:
-    from holdfast._async.client import AsyncClient
-    from holdfast._sync.client import Client
 
 LIMIT = 100_000_000
 """Most bytes of a file that goes through the kernel, if the page can't reach the server."""
@@ -65,12 +62,13 @@ class UploadBox(anywidget.AnyWidget):
     )
 
     def __init__(
-        self, client: Client | AsyncClient, prefix: str = "", *, overwrite: bool = False, limit: int = LIMIT
+        self, client: AnyClient | AnyCore, prefix: str = "", *, overwrite: bool = False, limit: int = LIMIT
     ) -> None:
-        url = f"{client.base_url}/v1/uploads"
+        core = core_of(client)
+        url = f"{core.base_url}/v1/uploads"
         super().__init__(endpoint=url, prefix=prefix, overwrite=overwrite, limit=limit)
-        self._driver = driver_of(client)
-        self._client_closed = client._closed
+        self._driver = driver_of(core)
+        self._client_closed = core.closed
         self._relays: dict[str, _Relay] = {}
         self._renderer = kernel_renderer()
         self.on_msg(_MessageHandler(self))

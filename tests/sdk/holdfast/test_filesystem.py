@@ -317,9 +317,9 @@ def test_one_level_is_one_request(fs: HoldfastFileSystem, monkeypatch: pytest.Mo
     for name in ("levels/a", "levels/b/c", "levels/b/d/e", "levels/f/g"):
         fs.pipe_file(name, b"")
     asked: list[str] = []
-    ask = fs.client._run
-    monkeypatch.setattr(fs.client, "_iterate", watched(fs.client._iterate, asked))
-    monkeypatch.setattr(fs.client, "_run", watched(ask, asked))
+    ask = fs.client._core.run
+    monkeypatch.setattr(fs.client._core, "iterate", watched(fs.client._core.iterate, asked))
+    monkeypatch.setattr(fs.client._core, "run", watched(ask, asked))
     assert fs.ls("levels", detail=False) == ["levels/a", "levels/b", "levels/f"]
     assert fs.glob("levels/*") == ["levels/a", "levels/b", "levels/f"]
     assert len(asked) == 2

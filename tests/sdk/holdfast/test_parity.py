@@ -39,6 +39,7 @@ SAME = {
     "__enter__": "__aenter__",
     "__exit__": "__aexit__",
     "Iterator": "AsyncIterator",
+    "SyncCore": "AsyncCore",
     "SyncTransport": "AsyncTransport",
     "RemoteReader": "AsyncRemoteFile",
     **{one.__name__: other.__name__ for one, other in PAIRS},

@@ -12,9 +12,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from holdfast import calls, plans, wire
+from holdfast._client.core import AnyClient, AnyCore, SyncCore, core_of
 from holdfast._endpoints.call import Call
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
@@ -23,10 +23,6 @@ from holdfast.notebook._feed._stream import read_events
 from holdfast.notebook._feed._tracked import LOG_LINES, Tracked
 from holdfast.plans import Retries, Stop, Stopped
 from holdfast.wire import ENDED, State
-
-if TYPE_CHECKING:
-    from holdfast._async.client import AsyncClient
-    from holdfast._sync.client import Client
 
 CLOSED = "the client was closed: this is the last known state"
 
@@ -390,19 +386,20 @@ _feeds: weakref.WeakKeyDictionary[object, Feed] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def feed_of(client: Client | AsyncClient) -> Feed:
+def feed_of(client: AnyClient | AnyCore) -> Feed:
     """Return the feed of a client. The first call makes it."""
+    core = core_of(client)
     with _lock:
-        feed = _feeds.get(client)
+        feed = _feeds.get(core)
         if feed is None:
-            feed = _feeds[client] = Feed(driver_of(client))
-            client._closed.then(feed.close)
+            feed = _feeds[core] = Feed(driver_of(core))
+            core.closed.then(feed.close)
         return feed
 
 
-def driver_of(client: Client | AsyncClient) -> SyncDriver:
+def driver_of(client: AnyClient | AnyCore) -> SyncDriver:
     """Return the driver for requests of views, which run on threads."""
-    driver = client._driver
+    core = core_of(client)
     # The connections of an async client belong to its loop. Views have their own, to the same server and with the
     # same token, in sessions, so that they are closed in the end.
-    return driver if isinstance(driver, SyncDriver) else SyncDriver(client._connection)
+    return core.driver if isinstance(core, SyncCore) else SyncDriver(core.connection)

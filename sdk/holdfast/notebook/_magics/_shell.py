@@ -72,7 +72,7 @@ class Magics:
         )
         client = self._client()
         try:
-            process = Process(client, client._request(calls.start_process(request)))
+            process = Process(client._core, client._core.request(calls.start_process(request)))
             before = process.has_ended
         except IdTaken:
             process = client.processes.get(str(request.id))

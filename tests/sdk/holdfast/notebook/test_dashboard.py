@@ -74,15 +74,15 @@ async def test_it_begins_with_all_there_is_and_follows_what_happens(
 async def test_uploads_are_shown_while_they_are_made(client: holdfast.Client) -> None:
     panel = Dashboard(client, ["uploads"])
     create = holdfast.calls.create_upload(length=1000, metadata=holdfast.calls.tus_metadata(filename="half.bin"))
-    upload = await asyncio.to_thread(client._request, create)
-    await asyncio.to_thread(client._request, holdfast.calls.append(upload.id, 0, b"x" * 500))
+    upload = await asyncio.to_thread(client._core.request, create)
+    await asyncio.to_thread(client._core.request, holdfast.calls.append(upload.id, 0, b"x" * 500))
     await shows(lambda: "half.bin" in text_of(panel) and "50%" in text_of(panel))
-    await asyncio.to_thread(client._request, holdfast.calls.delete_upload(upload.id))
+    await asyncio.to_thread(client._core.request, holdfast.calls.delete_upload(upload.id))
     await shows(lambda: "half.bin" not in text_of(panel))
-    part = await asyncio.to_thread(client._request, holdfast.calls.create_upload(length=1000, partial=True))
+    part = await asyncio.to_thread(client._core.request, holdfast.calls.create_upload(length=1000, partial=True))
     await shows(lambda: "part of a file" in text_of(panel))
     assert "upload part of a file: 0 B of 1 kB" in panel._repr_mimebundle_()[0]["text/plain"]
-    await asyncio.to_thread(client._request, holdfast.calls.delete_upload(part.id))
+    await asyncio.to_thread(client._core.request, holdfast.calls.delete_upload(part.id))
 
 
 async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: holdfast.Client) -> None:
