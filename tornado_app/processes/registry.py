@@ -156,8 +156,9 @@ def _loaded(where: str, load: Callable[[], T]) -> T:
         raise SettingsError(f"{where}: {type(error).__name__}: {error}{at}") from error
 
 
+@functools.lru_cache(maxsize=256)
 def describe(work: WorkType) -> WorkTypeInfo:
-    """A work type as the wire tells it."""
+    """Return a work type as it crosses the wire. Its JSON Schema costs most of a request, and never changes."""
     return WorkTypeInfo(
         name=work.name,
         doc=work.doc,

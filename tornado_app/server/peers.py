@@ -1,8 +1,8 @@
-"""Who holds the other end of a connection on this machine, asked of the kernel.
+"""The user who holds the other end of a connection on this machine, according to the kernel.
 
-A loopback address says which machine calls, not which user. The kernel knows the owner of the peer's socket: by netlink
-(sock_diag(7)) for exactly one pair of addresses, or by the tables in /proc/net, which are read as a whole. A Unix
-socket carries its peer's credentials.
+A loopback address identifies a machine, not a user. The kernel knows the owner of the peer's socket: netlink
+(sock_diag(7)) finds one pair of addresses, the tables in /proc/net are read as a whole. A Unix socket carries the
+credentials of its peer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +22,22 @@ _NETLINK_SOCK_DIAG = 4
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST = 1
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_ASKED = struct.Struct("=BBBxI")  # family, protocol, extensions, states
+_REQUEST = struct.Struct("=IHHII BBBxI 2s2s16s16s III")
+"""The header; family, protocol, extensions, states; both ports and addresses; interface and cookie."""
+_PORT = struct.Struct(">H")
 _FOUND = struct.Struct("=BBBB48xIIIII")  # family, state, timer, retransmits, (id), expires, queues, uid, inode
 _ANY_COOKIE = (0xFFFFFFFF, 0xFFFFFFFF)
-_REPLY = 4096
+_ALL_STATES = 0xFFFFFFFF
+_REPLY_BYTES = 4096
+
+_IPV4_BYTES = 4
+_IPV6_LOOPBACK = bytes(15) + b"\x01"
+_MAPPED = bytes(10) + b"\xff\xff"
+"""How the IPv6 form of an IPv4 address begins (RFC 4291, section 2.5.5.2)."""
 
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT = 1, 4, 5, 8
 _HELD = frozenset({_ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2})
-"""States of the peer's socket in which a process may still hold it; FIN_WAIT: it has ended its side alone."""
+"""States of the peer's socket in which a process may still hold it. In FIN_WAIT it has shut down its sending side."""
 _OURS = frozenset({_ESTABLISHED, _CLOSE_WAIT})
 """States of our own socket in which the pair of addresses can't belong to another connection."""
 
@@ -38,7 +45,7 @@ _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1  # <sys/un.h> of macOS and the BSDs
 
 
 class End(NamedTuple):
-    """A socket as the kernel's tables have it."""
+    """One end of a connection in the kernel's tables."""
 
     state: int
     uid: int
@@ -46,61 +53,71 @@ class End(NamedTuple):
 
 
 class SocketPair(NamedTuple):
-    """The addresses of a connection as the other end sees them."""
+    """The addresses of a connection as its peer sees them, each of 4 or 16 bytes in network order."""
 
-    local: IPv4Address | IPv6Address
+    local: bytes
     local_port: int
-    remote: IPv4Address | IPv6Address
+    remote: bytes
     remote_port: int
 
     @classmethod
     def of_peer(cls, sock: socket.socket) -> SocketPair:
-        """The pair of a connected TCP socket's peer. Raises `OSError` when it is not connected any more."""
+        """Return the pair of a connected TCP socket's peer. Raises `OSError` when it is not connected any more."""
         peer, own = sock.getpeername(), sock.getsockname()
-        return cls(_plain(peer[0]), peer[1], _plain(own[0]), own[1])
+        return cls(_packed(peer[0]), peer[1], _packed(own[0]), own[1])
+
+    @property
+    def is_local_loopback(self) -> bool:
+        """Return whether the peer's address is a loopback address."""
+        return self.local[:1] == b"\x7f" if len(self.local) == _IPV4_BYTES else self.local == _IPV6_LOOPBACK
 
 
-def _plain(text: str) -> IPv4Address | IPv6Address:
-    """An address; an IPv4 one also where a dual-stack socket maps it into IPv6."""
-    address = ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
+def _packed(text: str) -> bytes:
+    """Return an address as bytes; an IPv4 one also where a dual-stack socket maps it into IPv6."""
+    if ":" not in text:
+        return socket.inet_pton(socket.AF_INET, text)
+    packed = socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    return packed.removeprefix(_MAPPED)
 
 
 Lookup = Callable[[SocketPair], End | None]
-"""The socket at one end of a connection; None when there is none. Raises `OSError` when the kernel does not say."""
+"""Returns the peer's end of a connection; None when there is none. Raises `OSError` when the kernel does not say."""
 
 
 class Netlink:
-    """Asks for one socket by its addresses, whatever else is open. One request takes tens of microseconds."""
+    """Asks the kernel for one socket by its addresses. One request takes tens of microseconds."""
+
+    _loopback = 0
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
-        self._socket.setblocking(False)  # the answer is there when the request has been sent
+        self._socket.setblocking(False)  # the reply is there when the request has been sent
         self._sequence = 0
         with suppress(OSError):
             self._loopback = socket.if_nametoindex("lo")
 
-    _loopback = 0
-
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the netlink socket."""
         self._socket.close()
 
     def __call__(self, pair: SocketPair) -> End | None:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        family = socket.AF_INET if pair.local.version == 4 else socket.AF_INET6
-        identity = struct.pack(">HH16s16s", pair.local_port, pair.remote_port, pair.local.packed, pair.remote.packed)
-        # With the interface also those are found that are bound to it, as by `curl --interface lo`.
-        where = self._loopback if pair.local.is_loopback else 0
-        body = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0xFFFFFFFF) + identity
-        body += struct.pack("=III", where, *_ANY_COOKIE)
-        header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0)
-        self._socket.send(header + body)
+        family = socket.AF_INET if len(pair.local) == _IPV4_BYTES else socket.AF_INET6
+        # With the interface, sockets that are bound to it are found too, as by `curl --interface lo`.
+        interface = self._loopback if pair.is_local_loopback else 0
+        self._socket.send(
+            _REQUEST.pack(
+                *(_REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0),
+                *(family, socket.IPPROTO_TCP, 0, _ALL_STATES),
+                *(_PORT.pack(pair.local_port), _PORT.pack(pair.remote_port), pair.local, pair.remote),
+                *(interface, *_ANY_COOKIE),
+            )
+        )
         while True:
-            reply = self._socket.recv(_REPLY)
+            reply = self._socket.recv(_REPLY_BYTES)
             _, kind, _, sequence, _ = _HEADER.unpack_from(reply)
             if sequence != self._sequence:
-                continue  # of a request that failed on the way
+                continue  # the reply to an earlier request that failed on the way
             if kind == _NLMSG_ERROR:
                 number = -struct.unpack_from("=i", reply, _HEADER.size)[0]
                 if number == errno.ENOENT:
@@ -111,70 +128,71 @@ class Netlink:
 
 
 class Tables:
-    """Looks into /proc/net/tcp and tcp6: slower the more sockets there are."""
+    """Reads /proc/net/tcp and tcp6, which takes longer the more sockets are open."""
 
     def __init__(self, folder: Path = Path("/proc/net")) -> None:
         self._folder = folder
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
     def __call__(self, pair: SocketPair) -> End | None:
-        for name, forms in self._places(pair):
+        for name, addresses in self._candidates(pair):
             with suppress(FileNotFoundError):
                 for line in (self._folder / name).read_text("ascii").splitlines()[1:]:
                     fields = line.split()
-                    if (fields[1], fields[2]) == forms:
+                    if (fields[1], fields[2]) == addresses:
                         return End(int(fields[3], 16), int(fields[7]), int(fields[9]))
         return None
 
-    def _places(self, pair: SocketPair) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _candidates(self, pair: SocketPair) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Iterate over the tables that may have the pair, each with the pair as that table writes it."""
         local, remote = pair.local, pair.remote
-        if isinstance(local, IPv4Address) and isinstance(remote, IPv4Address):
-            yield "tcp", (_hex(local.packed, pair.local_port), _hex(remote.packed, pair.remote_port))
-            local, remote = IPv6Address(f"::ffff:{local}"), IPv6Address(f"::ffff:{remote}")
-        yield "tcp6", (_hex(local.packed, pair.local_port), _hex(remote.packed, pair.remote_port))
+        if len(local) == _IPV4_BYTES and len(remote) == _IPV4_BYTES:
+            yield "tcp", (_hex(local, pair.local_port), _hex(remote, pair.remote_port))
+            local, remote = _MAPPED + local, _MAPPED + remote
+        yield "tcp6", (_hex(local, pair.local_port), _hex(remote, pair.remote_port))
 
 
 def _hex(packed: bytes, port: int) -> str:
-    """As these tables write it: words of four bytes in the machine's order."""
+    """Return an address as /proc/net writes it: words of four bytes in the machine's order."""
     words = (int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4))
     return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 class Peers:
-    """Tells whether the other end of a connection is held by this process's own user, or by root."""
+    """Recognizes connections whose other end belongs to the user of this process, or to root."""
 
     def __init__(self, lookup: Lookup | None) -> None:
-        """`lookup` is for TCP; None where the system can't tell."""
+        """`lookup` is for TCP; None where the system has no way to find the owner."""
         self._lookup = lookup
         self._uid = os.geteuid()
 
     @classmethod
     def open(cls) -> Peers:
-        """With the first way that works here: each is tried on a connection of our own."""
+        """Return peers with the first lookup that works on this system. Each is tried on a connection to itself."""
         if not _is_ambiguous(os.geteuid()):
-            for way in (Netlink, Tables):
+            for kind in (Netlink, Tables):
                 with suppress(OSError, AttributeError):  # AttributeError: a system without netlink
-                    lookup = way()
+                    lookup = kind()
                     if _works(lookup):
                         return cls(lookup)
                     lookup.close()
         return cls(None)
 
     @property
-    def can_tell(self) -> bool:
-        """Whether the owners of TCP connections are known here."""
+    def knows_tcp_owners(self) -> bool:
+        """Return whether this system reports the owners of TCP connections."""
         return self._lookup is not None
 
     def close(self) -> None:
-        """Give back what the look-up holds."""
+        """Close the lookup."""
         close = getattr(self._lookup, "close", None)
         if close is not None:
             close()
 
     def is_own(self, sock: socket.socket) -> bool:
-        """Whether our own user or root holds the other end *now*; False for what is gone, orphaned or unknown."""
+        """Return whether this user or root holds the other end *now*. False if it is closed, orphaned or unknown."""
         try:
             uid = self._unix_uid(sock) if sock.family == socket.AF_UNIX else self._tcp_uid(sock)
         except (OSError, ValueError):
@@ -185,10 +203,10 @@ class Peers:
         if self._lookup is None:
             return None
         end = self._lookup(SocketPair.of_peer(sock))
-        # A socket that was closed has neither owner nor inode left: its zeros are not root's.
+        # A closed socket has neither owner nor inode: its uid 0 is not root's.
         if end is None or end.state not in _HELD or end.inode == 0:
             return None
-        # Asked last: a connection that has ended may have left its addresses to another user's by now.
+        # Checked last: the addresses of a connection that has ended may belong to another user's by now.
         return end.uid if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _OURS else None
 
     def _unix_uid(self, sock: socket.socket) -> int | None:
@@ -200,7 +218,7 @@ class Peers:
 
 
 def _works(lookup: Lookup) -> bool:
-    """Whether it finds this process at the other end of a connection of its own."""
+    """Return whether a lookup finds this process at the other end of a connection to itself."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         stack.enter_context(socket.create_connection(listener.getsockname(), timeout=5))
@@ -212,7 +230,7 @@ def _works(lookup: Lookup) -> bool:
 
 
 def _is_ambiguous(uid: int) -> bool:
-    """Whether our own number also stands for all users that are unknown here (user_namespaces(7), overflowuid)."""
+    """Return whether this uid also stands for every unknown user (user_namespaces(7), overflowuid)."""
     try:
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
         mapped = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]

@@ -148,11 +148,11 @@ class TestLookup:
         found = Peers.open()
         assert isinstance(found._lookup, Tables)
         monkeypatch.setattr(peers, "Tables", lambda: lambda pair: None)
-        assert not Peers.open().can_tell
+        assert not Peers.open().knows_tcp_owners
 
     def test_a_number_that_stands_for_all_unknown_users_is_nobodys(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(peers, "_is_ambiguous", lambda uid: True)
-        assert not Peers.open().can_tell
+        assert not Peers.open().knows_tcp_owners
 
 
 @on_linux
@@ -220,7 +220,7 @@ for i in range(200):
         """The server's part is played by what it asks."""
         code = f"""
 import codecs, os, socket
-from tornado_app.peers import Netlink, Peers, Tables
+from tornado_app.server.peers import Netlink, Peers, Tables
 [codecs.lookup(name) for name in ("ascii", "idna")]
 os.setresuid(*[{STRANGER}] * 3)
 listener = socket.create_server(("127.0.0.1", 0))
