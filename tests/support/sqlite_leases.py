@@ -69,16 +69,13 @@ class SqliteLeases:
             self._watching = asyncio.create_task(self._watch())
         return lease
 
-    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> None:
+    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> bool:
         """See `UploadLeases`."""
-        row = self._row("epoch, server, expires", upload)
-        while row and row[1] and row[2] > time.time() and not is_lost():
+        epoch = self._row("epoch", upload)
+        while self._row("epoch", upload) == epoch and self._is_held(upload) and not is_lost():
             self._want(upload, 1)
             await asyncio.sleep(_POLL_S)
-            now = self._row("epoch, server, expires", upload)
-            if not now or now[0] != row[0]:
-                return
-            row = now
+        return self._row("iif(server = '', previous, server) NOT IN ('', ?)", upload, self.server) == (1,)
 
     def release_all(self) -> None:
         """See `UploadLeases`."""
@@ -143,9 +140,12 @@ class SqliteLeases:
     def _want(self, upload: str, how: int) -> None:
         self._change("UPDATE leases SET wanted = max(wanted, ?) WHERE upload = ?", how, upload)
 
-    def _row(self, columns: str, upload: str) -> tuple[float, ...]:
+    def _is_held(self, upload: str) -> bool:
+        return self._row("server <> '' AND expires > ?", upload, time.time()) == (1,)
+
+    def _row(self, columns: str, upload: str, *values: object) -> tuple[float, ...]:
         query = f"SELECT {columns} FROM leases WHERE upload = ?"
-        return self._database.execute(query, (upload,)).fetchone() or ()
+        return self._database.execute(query, (*values, upload)).fetchone() or ()
 
     def _change(self, statement: str, *values: object) -> bool:
         return self._database.execute(statement, values).rowcount > 0

@@ -13,11 +13,15 @@ from tornado_app import problems
 from tornado_app.files import metrics, workspace
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import FileStore, StagedData
+from tornado_app.files.uploads.lease.interface import UploadLeases
 from tornado_app.files.uploads.limits import UploadLimits
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.files")
+
+MOST_OPEN = 128
+"""Uploads whose descriptors stay open while nobody writes."""
 
 _RETRY_S = 10  # after which one of too many uploads may have ended
 _EXPIRED = 10_000  # ids of expired uploads that are remembered
@@ -26,14 +30,16 @@ _EXPIRED = 10_000  # ids of expired uploads that are remembered
 class UploadRegistry:
     """Uploads by id. Lives on the event loop."""
 
-    def __init__(self, settings: Settings, executor: BlockingExecutor, limits: UploadLimits) -> None:
+    def __init__(self, settings: Settings, store: FileStore, executor: BlockingExecutor, limits: UploadLimits) -> None:
         self._most, self._most_each = settings.max_uploads, settings.max_uploads_each
+        self._store = store
         self._executor = executor
         self._limits = limits
         self._all: dict[str, Upload] = {}
         self._making: dict[str, str] = {}  # the client by the upload's id
         self._per_client: Counter[str] = Counter()
         self._expired: OrderedDict[str, None] = OrderedDict()
+        self._open: OrderedDict[str, Upload] = OrderedDict()
 
     def __iter__(self) -> Iterator[Upload]:
         return iter([*self._all.values()])
@@ -139,11 +145,39 @@ class UploadRegistry:
         """Forget an upload; `get` answers GONE from now on when it has `expired`."""
         upload.removed = True
         self._all.pop(upload.id, None)
+        self._open.pop(upload.id, None)
         self.recount(upload)
         if expired:
             self._expired[upload.id] = None
             if len(self._expired) > _EXPIRED:
                 self._expired.popitem(last=False)
+
+    def keep_open(self, upload: Upload, leases: UploadLeases) -> Upload | None:
+        """Keep the descriptor of an upload, and return one that nobody writes to and whose descriptor has to close."""
+        self._open[upload.id] = upload
+        self._open.move_to_end(upload.id)
+        if len(self._open) > MOST_OPEN:
+            for other in self._open.values():
+                if leases.holder(other.id) is None:
+                    return self._open.pop(other.id)
+        return None
+
+    def create(self, id: str, record: UploadRecord) -> StagedData:
+        """Create the staged bytes of an upload. Blocks. Raises BAD_NAME, FILE_EXISTS, NO_SPACE."""
+        if record.name is not None:
+            record.expect.check(record.name, self._store.check_target(record.name))
+        self._limits.check_space(record.length or 0)
+        return self._store.create(id, msgspec.json.encode(record))
+
+    async def reload(self, upload: Upload) -> None:
+        """Read an upload again, which another server may have changed. Raises NO_SUCH_UPLOAD if it was removed."""
+        try:
+            upload.reload(*await self._executor.run(_load_again, self._store, upload.staged))
+        except problems.ProblemError as error:
+            if error.kind is problems.NO_SUCH_UPLOAD:
+                self.remove(upload)
+            raise
+        self.recount(upload)
 
     async def update_record(self, upload: Upload, **changes: Any) -> None:
         """Change the record of an upload, as durably as everything about it."""
@@ -172,6 +206,12 @@ class UploadRegistry:
         except (problems.ProblemError, OSError):
             log.exception("the record of upload %s, which can't go on, could not be written", upload.id)
         self.recount(upload)
+
+
+def _load_again(store: FileStore, staged: StagedData) -> tuple[UploadRecord, StagedData]:
+    staged.close()
+    staged = store.load(staged.id)
+    return msgspec.json.decode(staged.info, type=UploadRecord), staged
 
 
 def find_left(store: FileStore) -> tuple[list[tuple[str, UploadRecord, StagedData]], float | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -37,9 +36,6 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.files")
 
-MOST_OPEN = 128
-"""Uploads whose descriptors stay open while nobody writes."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -61,12 +57,11 @@ class Uploads:
         self.leases = MemoryLeases() if leases is None else leases
         self.events = UploadEvents(emit)
         self.limits = UploadLimits(settings, store)
-        self.registry = registry = UploadRegistry(settings, executor, self.limits)
+        self.registry = registry = UploadRegistry(settings, store, executor, self.limits)
         self.lifetimes = Lifetimes(store, executor, settings.upload_expiry)
         self.concatenation = Concatenation(
             ConcatenationPorts(registry, self.limits, self.lifetimes, executor, self.acquire, self.publish, self.spawn)
         )
-        # Callers need not know which part of the service answers these.
         self.get, self.find = registry.get, registry.find
         self.set_length, self.update_record = registry.set_length, registry.update_record
         self.check_length, self.expires = self.limits.check_length, self.lifetimes.expires
@@ -74,9 +69,14 @@ class Uploads:
         self._executor = executor
         self._publication = Publication(executor, self.events)
         self._writing = WriterContext(
-            executor, self.leases, self.durable, self.limits.check_space, self._on_written, registry.mark_broken
+            executor,
+            self.leases,
+            self.durable,
+            self.limits.check_space,
+            self._on_written,
+            registry.mark_broken,
+            registry.reload,
         )
-        self._open: OrderedDict[str, Upload] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __iter__(self) -> Iterator[Upload]:
@@ -137,7 +137,7 @@ class Uploads:
         self.check_length(record.length)
         self.registry.reserve(id, client)
         try:
-            upload = self._add(id, record, await self.run(self._make, id, record), client)
+            upload = self._add(id, record, await self.run(self.registry.create, id, record), client)
         except BaseException:
             self.registry.vacate(id)
             raise
@@ -145,12 +145,6 @@ class Uploads:
         metrics.CREATED.labels(record.kind).inc()
         self.events.of_upload(upload, "created")
         return upload
-
-    def _make(self, id: str, record: UploadRecord) -> StagedData:
-        if record.name is not None:
-            record.expect.check(record.name, self._store.check_target(record.name))
-        self.limits.check_space(record.length or 0)
-        return self._store.create(id, msgspec.json.encode(record))
 
     def _add(self, id: str, record: UploadRecord, staged: StagedData, client: str = "") -> Upload:
         upload = Upload(id, record, staged, digest=self.digests, most=self.limits.most, client=client)
@@ -231,7 +225,8 @@ class Uploads:
             ProblemError: NO_SUCH_UPLOAD when it was removed meanwhile, BROKEN.
         """
         if not upload.record.is_one_request:
-            await self.leases.request_release(upload.id, is_lost)
+            if await self.leases.request_release(upload.id, is_lost):
+                await self.registry.reload(upload)
             await self.concatenation.join_quietly(upload)
             while upload.is_ready_to_publish and (writer := self.current_writer(upload)) and writer.is_internal:
                 await self.leases.request_release(upload.id, is_lost)  # another is about to publish it
@@ -269,7 +264,9 @@ class Uploads:
                 await self.set_length(upload, upload.offset)
             if upload.has_all:
                 if not upload.complete and (last or upload.is_ready_to_publish):
-                    await self._publish(upload)
+                    await self._publication.publish(upload)
+                    if not upload.record.is_kept:  # the file alone says now how it stands
+                        self._forget(upload)
             elif upload.record.in_view and upload.published is None:
                 await self._publication.show(upload)
             if last and not upload.has_all:
@@ -283,11 +280,6 @@ class Uploads:
             writer.release()
             await self._clean_up(upload)
         return upload
-
-    async def _publish(self, upload: Upload) -> None:
-        await self._publication.publish(upload)
-        if not upload.record.is_kept:  # the file alone says now how it stands
-            self._forget(upload)
 
     async def _end_overrun(self, writer: Writer) -> None:
         """Mark an upload of the IETF draft broken when its content went past its length (section 4.4)."""
@@ -386,17 +378,12 @@ class Uploads:
     def _forget(self, upload: Upload, *, expired: bool = False) -> None:
         self.registry.remove(upload, expired=expired)
         self.leases.forget(upload.id)
-        self._open.pop(upload.id, None)
 
     def _keep_open(self, upload: Upload) -> None:
         """Keep the descriptors of the uploads written to last open, and close older ones."""
-        self._open[upload.id] = upload
-        self._open.move_to_end(upload.id)
-        if len(self._open) > MOST_OPEN:
-            idle = next((other for other in self._open.values() if self.leases.holder(other.id) is None), None)
-            if idle is not None:
-                del self._open[idle.id]
-                self.spawn(self._close(idle))
+        idle = self.registry.keep_open(upload, self.leases)
+        if idle is not None:
+            self.spawn(self._close(idle))
 
     async def _close(self, upload: Upload) -> None:
         """Close a descriptor, under the lease: its number must not be given away while somebody writes to it."""

@@ -75,6 +75,13 @@ class Upload:
         self.announced_at = 0.0
         self._most = most
 
+    def reload(self, record: UploadRecord, staged: StagedData) -> None:
+        """Replace what was known of an upload that another server has written to."""
+        self.record = record
+        self.staged = staged
+        if self.digest is not None:
+            self.digest = RunningDigest(staged)
+
     @property
     def offset(self) -> int:
         """Return how many bytes are written."""

@@ -29,7 +29,8 @@ class WriterContext:
     """Resources that all writers of a server share, and callbacks for what they do.
 
     `check_space` raises NO_SPACE, in a worker thread. `on_written` gets an upload whose offset changed, and the offset
-    before. `mark_broken` records that the bytes of an upload are not what they are taken for.
+    before. `mark_broken` records that the bytes of an upload are not what they are taken for. `reload` reads an upload
+    again that another server may have changed.
     """
 
     executor: BlockingExecutor
@@ -38,6 +39,7 @@ class WriterContext:
     check_space: Callable[[int], None]
     on_written: Callable[[Upload, int], None]
     mark_broken: Callable[[Upload, str, BaseException | None], Awaitable[None]]
+    reload: Callable[[Upload], Awaitable[None]]
     active: int = 0
     """The number of writers that hold a lease: they share the memory for queued bytes."""
 
@@ -88,6 +90,12 @@ class Writer:
         """Get the lease on the upload: see `UploadLeases.acquire`. Raises LOCKED."""
         self.lease = await self._context.leases.acquire(self.upload.id, self, is_lost, preempt=preempt)
         self._context.active += 1
+        if self.lease.from_other_server:
+            try:
+                await self._context.reload(self.upload)
+            except BaseException:
+                self.release()
+                raise
         self._received_at = self.lease.acquired_at
         self._base = self.received = self.upload.staged.offset
         if self.upload.digest is not None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.servers import PATIENCE
+from tests.support.sqlite_leases import SqliteLeases
 from tornado_app import problems
+from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.service import FileService
-from tornado_app.files.uploads.service import MOST_OPEN
-from tornado_app.files.uploads.upload import UploadRecord
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.uploads.registry import MOST_OPEN
+from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.settings import Settings
 
 
@@ -130,6 +136,84 @@ class TestHolding:
         await cancelling
         with pytest.raises(problems.ProblemError, match="is gone"):
             await files.uploads.write(upload, 0)
+
+
+class TestTwoServers:
+    """Two services on one directory, which share nothing but the files and the leases."""
+
+    @pytest.fixture
+    async def servers(self, settings: Settings, tmp_path: Path) -> AsyncIterator[list[Uploads]]:
+        executor = BlockingExecutor(4, "test")
+        leases = [SqliteLeases(tmp_path / "leases.sqlite", name) for name in ("one", "other")]
+        stores = [LocalStore(settings.files_dir, durable=False) for _ in leases]
+        yield [Uploads(settings, store, executor, leases=its) for store, its in zip(stores, leases, strict=True)]
+        executor.close()
+        for store, its in zip(stores, leases, strict=True):
+            store.close()
+            its.close()
+
+    async def both(self, servers: list[Uploads]) -> tuple[Upload, Upload]:
+        """Return an upload of 9 bytes as each of the two servers knows it."""
+        one, other = servers
+        await one.open()
+        upload = await one.create(record("a", length=9))
+        await other.open()
+        return upload, other.get(upload.id)
+
+    async def test_an_upload_goes_on_at_the_other_one(self, servers: list[Uploads], settings: Settings) -> None:
+        one, other = servers
+        here, there = await self.both(servers)
+        cut = asyncio.Event()
+        stalled = await one.write(here, 0, cut.set)
+        stalled.write(b"abc")
+        newer = asyncio.ensure_future(other.write(there, 3))
+        await asyncio.wait_for(cut.wait(), PATIENCE)
+        await one.abandon(stalled, "newer request")
+        writer = await asyncio.wait_for(newer, PATIENCE)
+        writer.write(b"def")
+        await other.finish(writer)
+        await one.request_release(here)
+        assert (here.offset, there.offset) == (6, 6), "whoever asks gets the offset that the other one wrote"
+        writer = await one.write(here, 6)
+        writer.write(b"ghi")
+        await one.finish(writer)
+        assert (settings.files_dir / "a").read_bytes() == b"abcdefghi"
+        assert here.published is not None
+        assert here.published.sha256 == hashlib.sha256(b"abcdefghi").hexdigest()
+        await other.request_release(there)
+        assert there.complete
+
+    async def test_who_was_taken_over_writes_no_more(
+        self, servers: list[Uploads], settings: Settings, tmp_path: Path
+    ) -> None:
+        one, other = servers
+        here, there = await self.both(servers)
+        stopped = await one.write(here, 0)
+        stopped.write(b"old")  # and the server is stopped before that is written
+        with sqlite3.connect(tmp_path / "leases.sqlite") as database:
+            database.execute("UPDATE leases SET expires = 0")
+        database.close()
+        writer = await other.write(there, 0)
+        writer.write(b"new")
+        with pytest.raises(problems.ProblemError) as refused:
+            await one.finish(stopped)
+        assert refused.value.kind is problems.LOCKED
+        await other.finish(writer)
+        assert (there.offset, there.staged.read(0, 9)) == (3, b"new")
+        await one.request_release(here)
+        assert here.offset == 3
+
+    async def test_what_the_other_one_removed_is_gone(self, servers: list[Uploads]) -> None:
+        one, other = servers
+        here, there = await self.both(servers)
+        writer = await other.write(there, 0)
+        writer.write(b"abc")
+        await other.finish(writer)
+        there.staged.discard()
+        with pytest.raises(problems.ProblemError) as refused:
+            await one.write(here, 3)
+        assert refused.value.kind is problems.NO_SUCH_UPLOAD
+        assert one.find(here.id) is None
 
 
 async def test_many_uploads_hold_few_descriptors(files: FileService) -> None:

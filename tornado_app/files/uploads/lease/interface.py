@@ -108,10 +108,11 @@ class UploadLeases(Protocol):
         """
         ...
 
-    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> None:
+    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> bool:
         """Ask the present holder to release its lease, and return when it has, or when `is_lost()` is true.
 
-        Any number may ask at once: none of them wants the lease, and none is refused.
+        Any number may ask at once: none of them wants the lease, and none is refused. Returns whether another server
+        had the lease last: what this server knows of the upload may be old then.
         """
         ...
 

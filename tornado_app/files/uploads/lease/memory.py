@@ -50,11 +50,12 @@ class MemoryLeases:
         lease.contest = contest
         return lease
 
-    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> None:
-        """See `UploadLeases`."""
+    async def request_release(self, upload: str, is_lost: Callable[[], bool] = never) -> bool:
+        """See `UploadLeases`. There is no other server."""
         contest = self._contests.get(upload)
         if contest is not None and contest.lease is not None:
             await self._hand_over(contest, contest.lease, is_lost)
+        return False
 
     def release_all(self) -> None:
         """See `UploadLeases`."""
