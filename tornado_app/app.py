@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from tornado.web import Application
 from tornado_app import private
 from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
+from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local import reserved_folder
+from tornado_app.files.store.local.published import LocalStore
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.processes import metrics, work_context
@@ -60,7 +63,7 @@ class App:
             try:
                 registry = Registry.load(settings)
                 work_context.check_databases(settings)
-                files = FileService(settings)
+                files = FileService(settings, functools.partial(open_store, settings))
                 await files.open()
                 try:
                     engine = new_engine(settings, registry, files.workspace())
@@ -152,6 +155,20 @@ def new_engine(
         path = settings.data_dir / "journal.sqlite"
         journal = SqliteJournal(path, durable=settings.durable, observe=metrics.COMMIT.observe)
     return Engine(settings, registry, context, executors, journal, lease=lease)
+
+
+def open_store(settings: Settings) -> FileStore:
+    """Open the file store that the settings name. Blocks. Raises `SettingsError`."""
+    try:
+        store = LocalStore(settings.files_dir, durable=settings.durable)
+        try:
+            store.claim()
+        except OSError:
+            store.close()
+            raise
+    except OSError as error:
+        raise SettingsError(f"--files-dir {settings.files_dir} can't be used: {error.strerror}") from error
+    return store
 
 
 def _open_access(settings: Settings) -> tuple[Access, Links]:

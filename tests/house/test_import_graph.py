@@ -15,7 +15,6 @@ IMPORTS_FOR_PEOPLE = {"tornado_app.processes.registry", "tornado_app.processes.e
 
 # Circles that are still to be opened. The list only shrinks; when it is empty it goes.
 STILL_CIRCLES: list[set[str]] = [
-    {"tornado_app.files.store.local.published", "tornado_app.files.store.local.staged"},
     {"tornado_app.processes.recovery", "tornado_app.processes.runner"},
 ]
 

@@ -37,7 +37,6 @@ STILL_UNTESTED: set[str] = {
     "tests/tornado_app/files/store/local/test_digest_index.py",
     "tests/tornado_app/files/store/local/test_directory.py",
     "tests/tornado_app/files/store/local/test_staged.py",
-    "tests/tornado_app/files/store/test_interface.py",
     "tests/tornado_app/handlers/seed/test_processes.py",
     "tests/tornado_app/handlers/test_base.py",
     "tests/tornado_app/handlers/test_events.py",

@@ -1,21 +1,70 @@
-"""What every `FileStore` promises. A store's tests subclass `StoreConformance` and give it a fixture `store`."""
+"""Conformance suite of `FileStore`: what every store promises. A new store is one line in `STORES`.
+
+`tests/tornado_app/files/store/test_interface.py` runs it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tornado_app import problems
+from tornado_app.files.store import powers
 from tornado_app.files.store.interface import (
     ABSENT,
+    FileReader,
     FileStore,
     GrowsInView,
     HasDescriptor,
-    Joins,
+    JoinsParts,
     Precondition,
+    ReadsStagedData,
     StagedData,
+    Truncates,
 )
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.memory import MemoryContents, MemoryStore
+
+OpenStore = Callable[[], FileStore]
+"""Opens one more store on the same place, as after a crash of the server that had it open."""
+
+
+class Bare:
+    """Proxy with the required members of a protocol and without any optional power."""
+
+    def __init__(self, target: Any, protocol: type) -> None:
+        self._target = target
+        self._protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        if not hasattr(self._protocol, name):
+            raise AttributeError(name)
+        value = getattr(self._target, name)
+        if self._protocol is FileStore and name in ("create", "load", "open"):
+            return lambda *arguments: Bare(value(*arguments), FileReader if name == "open" else StagedData)
+        return value
+
+
+def in_memory(folder: Path) -> OpenStore:
+    contents = MemoryContents()
+    return lambda: MemoryStore(contents)
+
+
+def without_powers(folder: Path) -> OpenStore:
+    contents = MemoryContents()
+    return lambda: cast(FileStore, Bare(MemoryStore(contents), FileStore))
+
+
+STORES: dict[str, Callable[[Path], OpenStore]] = {
+    "local": lambda folder: lambda: LocalStore(folder / "files"),
+    "durable local": lambda folder: lambda: LocalStore(folder / "files", durable=True),
+    "memory": in_memory,
+    "without optional powers": without_powers,
+}
 
 
 def sha256(data: bytes) -> str:
@@ -43,12 +92,20 @@ def content(store: FileStore, name: str) -> bytes:
 class StoreConformance:
     """The suite. `store` is started and empty; `reopened` is another instance on the same place, after a crash."""
 
-    @pytest.fixture
-    def store(self) -> FileStore:
-        raise NotImplementedError
+    @pytest.fixture(params=STORES)
+    def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStore]:
+        self._open = STORES[request.param](tmp_path)
+        self._opened = [self._open()]
+        self._opened[0].start()
+        yield self._opened[0]
+        for store in self._opened:
+            store.close()
+            store.close()
 
-    def reopened(self, store: FileStore) -> FileStore:
-        raise NotImplementedError
+    def reopened(self) -> FileStore:
+        self._opened.append(self._open())
+        self._opened[-1].start()
+        return self._opened[-1]
 
     # -- published files
 
@@ -169,12 +226,18 @@ class StoreConformance:
             cut = {prefix + head + slash for name in below for head, slash, _ in [name[len(prefix) :].partition("/")]}
             return sorted(cut - {after}, key=str.encode)
 
+        def listed(prefix: str, after: str, limit: int) -> list[str]:
+            found = powers.level(store, prefix, after, limit)
+            return [item if isinstance(item, str) else item.name for item in found]
+
         for prefix in ("", "a", "a/", "a/c", "a/c/", "a/c/e/f", "b", "ä/", "ä", "x", "x/", "/", "a//", "../", "./a"):
             for after in ("", *names, "a/", "a/c/", "a/c", "b/", "b", "zz", "ä/"):
                 wanted = level(prefix, after)
-                found = [item if isinstance(item, str) else item.name for item in store.level(prefix, after)]
+                found = [
+                    item if isinstance(item, str) else item.name for item in powers.level(store, prefix, after, 99)
+                ]
                 assert found == wanted, (prefix, after)
-                cut = [item if isinstance(item, str) else item.name for item in store.level(prefix, after, 2)]
+                cut = listed(prefix, after, 2)
                 assert cut == found[:2]
 
     def test_a_file_is_deleted_and_leaves_no_folder(self, store: FileStore) -> None:
@@ -207,20 +270,19 @@ class StoreConformance:
         put(store, "a", b"again", ABSENT)
         assert content(store, "a") == b"again"
 
-    # -- bytes in the making
+    # -- staged bytes
 
     def test_staged_bytes_and_info_are_there_after_a_crash_and_show_under_no_name(self, store: FileStore) -> None:
         staged = store.create("up", b"info")
         staged.write([b"abc", b"", b"def"])
         assert (staged.id, staged.info, staged.offset, staged.published) == ("up", b"info", 6, None)
-        again = self.reopened(store).load("up")
+        again = self.reopened().load("up")
         assert (again.id, again.info, again.offset, again.published) == ("up", b"info", 6, None)
-        assert (again.read(1, 3), again.read(5, 9), again.read(6, 1)) == (b"bcd", b"f", b"")
         again.write([b"ghi"])
         again.sync()
-        assert self.reopened(store).load("up").offset == 9
         assert store.listing() == []
-        assert store.staged() == ["up"]
+        assert self.reopened().load("up").offset == 9
+        assert store.staged_ids() == ["up"]
 
     def test_closing_keeps_the_bytes_and_any_use_opens_them_again(self, store: FileStore) -> None:
         staged = store.create("up", b"")
@@ -229,13 +291,14 @@ class StoreConformance:
         staged.close()
         staged.write([b"def"])
         staged.close()
-        assert staged.read(0, 10) == b"abcdef"
+        staged.publish("a", None)
+        assert content(store, "a") == b"abcdef"
 
     def test_info_is_replaced(self, store: FileStore) -> None:
         staged = store.create("up", b"old and long")
         staged.set_info(b"new")
         assert staged.info == b"new"
-        assert self.reopened(store).load("up").info == b"new"
+        assert self.reopened().load("up").info == b"new"
 
     def test_an_id_is_taken_once_and_bad_ids_are_no_uploads(self, store: FileStore) -> None:
         store.create("up", b"")
@@ -247,38 +310,53 @@ class StoreConformance:
                 store.load(id)
             assert caught.value.kind is problems.NO_SUCH_UPLOAD
 
-    def test_bytes_on_trial_go_with_a_crash_and_stay_once_settled(self, store: FileStore) -> None:
+    def test_a_crash_takes_back_the_bytes_of_a_transaction_unless_it_was_committed(self, store: FileStore) -> None:
         staged = store.create("up", b"")
         staged.write([b"sure"])
-        staged.guard()
+        staged.begin()
         staged.write([b"perhaps"])
         assert staged.offset == 11
-        again = self.reopened(store).load("up")
-        assert (again.offset, again.read(0, 99)) == (4, b"sure")
-        again.guard()
+        again = self.reopened().load("up")
+        assert again.offset == 4
+        again.begin()
         again.write([b"yes"])
-        again.settle()
-        assert self.reopened(store).load("up").offset == 7
+        again.commit()
+        last = self.reopened().load("up")
+        assert last.offset == 7
+        last.publish("a", None)
+        assert content(store, "a") == b"sureyes"
 
-    def test_bytes_are_cut_back(self, store: FileStore) -> None:
+    def test_a_rollback_takes_back_the_bytes_of_the_transaction_alone(self, store: FileStore) -> None:
         staged = store.create("up", b"")
-        staged.write([b"0123456789"])
-        staged.truncate(4)
-        staged.write([b"x"])
-        assert (staged.offset, staged.read(0, 99)) == (5, b"0123x")
-        with pytest.raises(ValueError, match="5 bytes to 6"):
-            staged.truncate(6)
+        staged.write([b"sure"])
+        for pieces in ([b"perhaps"], []):
+            staged.begin()
+            staged.write(pieces)
+            staged.rollback()
+            assert staged.offset == 4
+        staged.write([b", yes"])
+        assert self.reopened().load("up").offset == 9
+        staged.publish("a", None)
+        assert content(store, "a") == b"sure, yes"
+
+    def test_pieces_may_be_reused_once_they_are_written(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        piece = bytearray(b"abc")
+        staged.write([memoryview(piece)])
+        piece[:] = b"xyz"
+        staged.publish("a", None)
+        assert content(store, "a") == b"abc"
 
     def test_what_was_published_says_so_after_a_crash_until_it_is_discarded(self, store: FileStore) -> None:
         staged = store.create("up", b"info")
         staged.write([b"abc"])
         stat = staged.publish("a", sha256(b"abc"), ABSENT)
         assert staged.published == stat
-        again = self.reopened(store).load("up")
+        again = self.reopened().load("up")
         assert (again.published, again.offset, again.info) == (stat, 3, b"info")
         again.discard()
         again.discard()
-        assert store.staged() == []
+        assert store.staged_ids() == []
         assert content(store, "a") == b"abc"
 
     def test_a_refused_publication_changes_nothing(self, store: FileStore) -> None:
@@ -288,7 +366,7 @@ class StoreConformance:
         with pytest.raises(problems.ProblemError):
             staged.publish("a", None, ABSENT)
         assert staged.published is None
-        again = self.reopened(store).load("up")
+        again = self.reopened().load("up")
         assert (again.offset, again.published) == (6, None)
         assert content(store, "a") == b"first"
         again.publish("b", None, ABSENT)
@@ -298,14 +376,26 @@ class StoreConformance:
         staged = store.create("up", b"")
         staged.write([b"abc"])
         staged.discard()
-        assert store.staged() == []
+        assert store.staged_ids() == []
         with pytest.raises(problems.ProblemError):
             store.load("up")
         store.create("up", b"again").discard()
 
-    def test_free_space_is_told_or_not_known(self, store: FileStore) -> None:
+    # -- the store itself
+
+    def test_free_space_is_a_number_or_not_known(self, store: FileStore) -> None:
         free = store.free_space()
         assert free is None or free > 0
+
+    def test_the_part_size_is_a_number_of_bytes(self, store: FileStore) -> None:
+        assert store.part_size >= 1
+        assert store.is_persistent in (True, False)
+
+    def test_the_time_is_noted_for_the_next_server(self, store: FileStore) -> None:
+        assert store.noted_time() is None
+        for now in (1_700_000_000.25, 1_600_000_000.0):
+            store.note_time(now)
+            assert self.reopened().noted_time() == now
 
     # -- optional powers
 
@@ -326,13 +416,35 @@ class StoreConformance:
             part.write([bytes([65 + number]) * (number * 5000)])
             parts.append(part)
         whole = store.create("whole", b"")
-        if not isinstance(whole, Joins):
-            pytest.skip("this store joins no parts")
         whole.write([b"head"])
-        whole.join(parts)
+        if not isinstance(whole, JoinsParts | ReadsStagedData):
+            with pytest.raises(problems.ProblemError):
+                powers.join(whole, parts)
+            return
+        powers.join(whole, parts)
         wanted = b"head" + b"B" * 5000 + b"C" * 10000 + b"D" * 15000
         assert whole.offset == len(wanted)
-        assert whole.read(0, 1 << 20) == wanted
+        whole.publish("whole", None)
+        assert content(store, "whole") == wanted
+
+    def test_staged_bytes_are_read(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"abc", b"def"])
+        if not isinstance(staged, ReadsStagedData):
+            pytest.skip("this store reads no staged bytes")
+        assert (staged.read(1, 3), staged.read(5, 9), staged.read(6, 1)) == (b"bcd", b"f", b"")
+
+    def test_staged_bytes_are_truncated(self, store: FileStore) -> None:
+        staged = store.create("up", b"")
+        staged.write([b"0123456789"])
+        if not isinstance(staged, Truncates):
+            pytest.skip("this store truncates no staged bytes")
+        staged.truncate(4)
+        staged.write([b"x"])
+        with pytest.raises(ValueError, match="5 bytes to 6"):
+            staged.truncate(6)
+        staged.publish("a", None)
+        assert content(store, "a") == b"0123x"
 
     def test_bytes_show_under_their_name_while_they_grow(self, store: FileStore) -> None:
         staged = store.create("up", b"")

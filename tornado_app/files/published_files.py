@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -11,6 +11,7 @@ from typing import Any, cast
 from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
 from tornado_app.files import readahead
+from tornado_app.files.store import powers
 from tornado_app.files.store.interface import ANYTHING, FileReader, FileStat, FileStore, Precondition
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
@@ -82,8 +83,11 @@ class PublishedFiles:
         return await self._uploads.run(self._page, prefix, after, limit, by_level)
 
     def _page(self, prefix: str, after: str, limit: int, by_level: bool) -> FilePage:
-        find = self._store.level if by_level else self._store.listing
-        found = find(prefix, after, limit + 1)
+        found: Sequence[FileStat | str]
+        if by_level:
+            found = powers.level(self._store, prefix, after, limit + 1)
+        else:
+            found = self._store.listing(prefix, after, limit + 1)
         page, more = found[:limit], len(found) > limit
         last = page[-1] if more else None
         return FilePage(

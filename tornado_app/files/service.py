@@ -11,7 +11,6 @@ from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store.interface import FileStore
-from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.workspace import Workspace
@@ -31,37 +30,32 @@ class FileService:
     seed: SeedFiles
     published: PublishedFiles
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, open_store: Callable[[], FileStore]) -> None:
+        """`open_store` is called once, in a worker thread."""
         self.settings = settings
+        self._open_store = open_store
         self.on_event: Callable[[Event], None] | None = None
         self.executor = BlockingExecutor(_THREADS, "files")
 
     async def open(self) -> None:
-        """Open the files directory and find the uploads that an earlier server left. Raises `SettingsError`."""
+        """Open the store and find the uploads that an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
             self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
             await self.uploads.open()
-        except OSError as error:
+        except (OSError, SettingsError) as error:
             if hasattr(self, "store"):
                 await self.run(self.store.close)
             self.executor.close()
-            raise SettingsError(f"--files-dir {self.settings.files_dir} can't be used: {error.strerror}") from error
+            if isinstance(error, SettingsError):
+                raise
+            raise SettingsError(f"the file store can't be used: {error.strerror}") from error
         self.expiry = Expiry(
             self.uploads, self.uploads.lifetimes, self.uploads.leases, self.uploads.expire, self.settings.upload_expiry
         )
         self.expiry.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads)
-
-    def _open_store(self) -> LocalStore:
-        store = LocalStore(self.settings.files_dir, durable=self.settings.durable)
-        try:
-            store.claim()
-        except OSError:
-            store.close()
-            raise
-        return store
 
     async def close(self) -> None:
         """Wait until writers have written what they have, then close the store and end the threads."""

@@ -14,6 +14,7 @@ import msgspec
 from holdfast.work import WorkError
 from tornado_app import problems
 from tornado_app.files import names
+from tornado_app.files.store import powers
 from tornado_app.files.store.interface import FileReader, FileStore, HasDescription, StagedData, StoreDescription
 
 if TYPE_CHECKING:
@@ -115,11 +116,11 @@ class Workspace:
 
     def owners(self) -> set[str]:
         """Return the owners who have staged something."""
-        return {owner for id in self._store.staged() if (owner := _owner(id))}
+        return {owner for id in self._store.staged_ids() if (owner := _owner(id))}
 
     def drop(self, owners: Collection[str]) -> None:
         """Discard the staged bytes of these owners; what was published stays."""
-        for id in self._store.staged():
+        for id in self._store.staged_ids():
             if _owner(id) in owners:
                 try:
                     self._store.load(id).discard()
@@ -161,7 +162,10 @@ class WorkFile:
         if size == self.tell():
             return
         self._unpublish(size)
-        self._staged.truncate(size)
+        if size == 0 and not powers.can_truncate(self._staged, 0):
+            self._staged.discard()
+            self._staged = self._store.create(self._staged.id, self._staged.info)
+        powers.truncate(self._staged, size)
         self._sha256 = hashlib.sha256() if size == 0 else None
 
     def reserve(self, size: int) -> None:
@@ -206,7 +210,7 @@ class WorkFile:
     def _digest(self) -> hashlib._Hash:
         sha256 = hashlib.sha256()
         offset = 0
-        while piece := self._staged.read(offset, PIECE):
+        while piece := powers.read(self._staged, offset, PIECE):
             sha256.update(piece)
             offset += len(piece)
         return sha256

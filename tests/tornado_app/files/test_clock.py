@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.files import file_service
 from tornado_app import clocks
 from tornado_app.clocks import FASTEST, AgeClock
 from tornado_app.files.service import FileService
@@ -44,7 +45,7 @@ def settings(settings: Settings) -> Settings:
 
 
 async def opened(settings: Settings) -> FileService:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     return service
 
@@ -141,7 +142,7 @@ async def test_a_full_disk_does_not_keep_uploads_from_being_swept(
     def full(now: float) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(service.store, "see", full)
+    monkeypatch.setattr(service.store, "note_time", full)
     times.pass_(KEPT + 60)
     assert await left(service) == set()
     await service.close()

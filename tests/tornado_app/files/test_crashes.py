@@ -161,7 +161,7 @@ def given_up_first(client: Client) -> None:
 SCENARIOS: dict[Callable[[Client], None], list[str]] = {
     over_tus: [*CREATING, "append.written", "append.written:3", *PUBLISHING],
     over_tus_replacing: [*PUBLISHING],
-    over_tus_with_checksums: ["append.guarded", "append.written", "append.before-settle"],
+    over_tus_with_checksums: ["append.begun", "append.written", "append.before-commit"],
     over_tus_in_parts: ["join.copied", "join.copied:3", *PUBLISHING],
     over_the_draft: ["create.made", "append.written", *PUBLISHING],
     over_the_seed: ["expose.before-rename", "append.written", "append.written:2", *PUBLISHING, "discard.renamed"],

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.files import file_service
 from tornado_app import problems
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.service import FileService
@@ -18,7 +19,7 @@ from tornado_app.settings import Settings
 
 @pytest.fixture
 async def files(settings: Settings) -> AsyncIterator[FileService]:
-    service = FileService(dataclasses.replace(settings, chunk_size=4, reserve_space=0))
+    service = file_service(dataclasses.replace(settings, chunk_size=4, reserve_space=0))
     await service.open()
     yield service
     await service.close()

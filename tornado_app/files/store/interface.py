@@ -1,8 +1,19 @@
-"""The seam to where files live: names, ranges, offsets and digests, never paths. An object store can stand here.
+"""Interface of a file store: names, ranges, offsets and digests, never paths, so that an object store can implement it.
 
-Everything here blocks: call it in a worker thread. One store serves many threads; one `StagedData` serves one thread at
-a time. What a store refuses it raises as a `ProblemError`; a full disk is NO_SPACE, after which what was there is still
-there and `offset` tells how much that is.
+Calls block: make them in a worker thread. One store serves many threads; one `StagedData` serves one thread at a time.
+A store refuses with a `ProblemError`. A full disk is NO_SPACE: what was there before stays, and `offset` counts it.
+
+**Durability.** Three promises, each stronger than the one before:
+
+1. Bytes that `offset` counts survive the end of this process, also by SIGKILL.
+2. Bytes that were there when `sync` returned survive a power cut, too.
+3. A publication or deletion that returned survives a power cut.
+
+A store that keeps everything in its own process has `is_persistent` False and promises none of them.
+
+**Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` of a reader; `Truncates`,
+`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders` and `HasDescription` of a store.
+`tornado_app.files.store.powers` says how callers go on without them.
 """
 
 from __future__ import annotations
@@ -18,9 +29,11 @@ Piece = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """One version of a published file. `etag` is strong and without quotes: another content has another one.
+    """One version of a published file.
 
-    `claimed` is a digest that it had before its status changed, and that is being confirmed; `etag` is not made of it.
+    `etag` is a strong entity tag without quotes: another content has another one. It need not be a digest. `sha256` is
+    None while the digest is not known. `claimed` is a digest that the file had before its status changed, while the
+    store confirms it; `etag` is not made of it.
     """
 
     name: str
@@ -33,9 +46,10 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must stand under a name for a publication or a deletion to go ahead; it is checked together with it.
+    """Condition on the file under a name, which the store checks in one step with a publication or deletion.
 
-    `absent`: nothing. `present`: any file. `etags`: a file with one of these entity tags. None of them: no matter what.
+    `absent`: there is no file. `present`: there is one. `etags`: there is one with one of these entity tags. Without
+    any of them every state is accepted.
     """
 
     absent: bool = False
@@ -43,7 +57,7 @@ class Precondition:
     present: bool = False
 
     def check(self, name: str, current: FileStat | None) -> None:
-        """Raise FILE_EXISTS or PRECONDITION_FAILED unless `current`, which stands under `name`, is what is expected."""
+        """Raise FILE_EXISTS or PRECONDITION_FAILED unless `current`, the file under `name`, meets the condition."""
         if self.absent and current is not None:
             raise problems.FILE_EXISTS(
                 f"there is a file {name!r} already; say overwrite=true to replace it", etag=current.etag, file_name=name
@@ -61,23 +75,23 @@ ABSENT = Precondition(absent=True)
 
 
 class FileReader(Protocol):
-    """One version of a file, open for reading: whatever happens to its name, these are its bytes."""
+    """One version of a file, open for reading: it reads the same bytes whatever happens to the name."""
 
     @property
     def stat(self) -> FileStat:
-        """As it was when it was opened."""
+        """Return the version as it was when it was opened."""
         ...
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most `count` bytes from `offset`; fewer only at the end. Safe from several threads at once."""
+        """Read at most `count` bytes from `offset`; fewer only at the end. Safe in several threads at once."""
         ...
 
     def changed(self) -> bool:
-        """Whether somebody has written to this very version since it was opened, so that reads may mix old and new."""
+        """Return whether this very version was written to since it was opened, so that reads may mix old and new."""
         ...
 
     def close(self) -> None:
-        """Let go. May be called twice."""
+        """Release the version. May be called twice."""
         ...
 
 
@@ -86,34 +100,38 @@ class HasDescriptor(Protocol):
     """Optional power of a `FileReader`: a descriptor of a regular file, for zero-copy sending."""
 
     def fileno(self) -> int:
-        """Belongs to the reader, which closes it."""
+        """Return the descriptor; the reader closes it."""
         ...
 
 
 class StagedData(Protocol):
-    """Bytes in the making under an id, invisible under any name. They and `info` survive a crash at any moment."""
+    """Bytes staged under an id, which no name shows until they are published. `info` is stored beside them.
+
+    Callers promise to append in order, one thread at a time, and to call nothing but `discard` and `close` once the
+    bytes are published.
+    """
 
     @property
     def id(self) -> str: ...
 
     @property
     def info(self) -> bytes:
-        """What the service keeps beside the bytes."""
+        """Return what the service stores beside the bytes."""
         ...
 
     @property
     def offset(self) -> int:
-        """Bytes that are there; all of them survive SIGKILL, and a power cut after `sync`."""
+        """Return how many bytes are stored; see Durability above."""
         ...
 
     @property
     def modified(self) -> float:
-        """When bytes last came, in seconds since the epoch."""
+        """Return when bytes were last written, in seconds since the epoch."""
         ...
 
     @property
     def published(self) -> FileStat | None:
-        """What these bytes became; from then on nothing but `discard` is allowed."""
+        """Return the file that these bytes became, None before."""
         ...
 
     def set_info(self, info: bytes) -> None:
@@ -121,49 +139,66 @@ class StagedData(Protocol):
         ...
 
     def write(self, pieces: Sequence[Piece]) -> None:
-        """Append every piece. Raises NO_SPACE; `offset` then counts what was written."""
+        """Append every piece. Raises NO_SPACE; `offset` then counts what was written.
+
+        The pieces may be reused once it returns. Any size is accepted; see `FileStore.part_size`.
+        """
         ...
 
-    def guard(self) -> None:
-        """From here on bytes are on trial: unless `settle` follows, a crash takes them back to this offset."""
+    def begin(self) -> None:
+        """Begin a transaction: until `commit`, a crash and `rollback` take the bytes back to this offset."""
         ...
 
-    def settle(self) -> None:
-        """What came since `guard` stays."""
+    def commit(self) -> None:
+        """End the transaction and keep its bytes."""
         ...
 
-    def truncate(self, size: int) -> None:
-        """Cut back to `size`. Raises `ValueError` when there is less."""
-        ...
-
-    def read(self, offset: int, count: int) -> bytes:
-        """At most `count` bytes from `offset`; fewer only at the end."""
+    def rollback(self) -> None:
+        """End the transaction and take its bytes back; a power cut does not bring them back."""
         ...
 
     def sync(self) -> None:
-        """Return when a power cut can't take the bytes any more."""
+        """Return once the bytes survive a power cut."""
         ...
 
     def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
         """Make these bytes the file `name` in one step, durably; readers see the old file or the new one, whole.
 
-        `sha256` (hex) is the digest of the bytes when it is known; it becomes the file's ETag.
+        `sha256` (hex) is the digest of the bytes if it is known.
         Raises FILE_EXISTS, PRECONDITION_FAILED or BAD_NAME and changes nothing.
         """
         ...
 
     def discard(self) -> None:
-        """Forget bytes and `info`; what was published stays. Nothing happens when they are gone already."""
+        """Remove bytes and `info`; a file that they became stays. Does nothing when they are gone already."""
         ...
 
     def close(self) -> None:
-        """Let go of handles, until the bytes are needed again."""
+        """Release handles until the bytes are used again. May be called twice."""
         ...
 
 
 @runtime_checkable
-class Joins(Protocol):
-    """Optional power of a `StagedData`: take over other staged bytes without reading them through the server."""
+class Truncates(Protocol):
+    """Optional power of a `StagedData`: cut the bytes back to any size, outside of a transaction too."""
+
+    def truncate(self, size: int) -> None:
+        """Cut back to `size`. Raises `ValueError` when there is less."""
+        ...
+
+
+@runtime_checkable
+class ReadsStagedData(Protocol):
+    """Optional power of a `StagedData`: read the bytes before they are published."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Read at most `count` bytes from `offset`; fewer only at the end."""
+        ...
+
+
+@runtime_checkable
+class JoinsParts(Protocol):
+    """Optional power of a `StagedData`: append other staged bytes without moving them through the server."""
 
     def join(self, parts: Sequence[StagedData]) -> None:
         """Append the bytes of all parts, in order. Raises NO_SPACE and leaves nothing appended."""
@@ -172,79 +207,101 @@ class Joins(Protocol):
 
 @runtime_checkable
 class GrowsInView(Protocol):
-    """Optional power of a `StagedData`: show the bytes under a name while they still come."""
+    """Optional power of a `StagedData`: show the bytes under a name while more are written."""
 
     def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
-        """Show what is there, and what comes, as `name`; once is enough. Raises as `publish` does."""
+        """Show the bytes as `name`, now and as they grow; once is enough. Raises as `publish` does."""
         ...
 
     def withdraw(self, name: str) -> None:
-        """Take `name` away if it still shows these bytes."""
+        """Remove `name` if it still shows these bytes."""
         ...
 
 
 class FileStore(Protocol):
-    """Published files, and bytes in the making."""
+    """Published files and staged bytes."""
 
-    def start(self) -> None:
-        """Make ready, and clear away what a crash left half made."""
-        ...
+    @property
+    def part_size(self) -> int:
+        """Return the fewest bytes that are worth a `write` of their own, such as an object store's part size; 1 if any.
 
-    def close(self) -> None:
-        """Let go of handles."""
-        ...
-
-    def stat(self, name: str) -> FileStat:
-        """Raises NO_SUCH_FILE, also for a name that no file can have."""
-        ...
-
-    def open(self, name: str) -> FileReader:
-        """Raises NO_SUCH_FILE, also for a name that no file can have."""
-        ...
-
-    def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
-        """Files whose names start with `prefix` and come after `after`, in the order of their UTF-8 bytes."""
-        ...
-
-    def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
-        """As `listing`, to the first slash after `prefix`: files, and once each folder that holds more, with a slash.
-
-        A folder comes after `after` while a name in it does, unless `after` is the folder itself.
+        Smaller writes work, but cost about as much as one of this size.
         """
         ...
 
+    @property
+    def is_persistent(self) -> bool:
+        """Return whether files and staged bytes outlive this process; see Durability above."""
+        ...
+
+    def start(self) -> None:
+        """Remove what a crash left half made. Called once, before anything is created."""
+        ...
+
+    def close(self) -> None:
+        """Release handles. May be called twice."""
+        ...
+
+    def stat(self, name: str) -> FileStat:
+        """Return the file's version. Raises NO_SUCH_FILE, also for a name that no file can have."""
+        ...
+
+    def open(self, name: str) -> FileReader:
+        """Open the file's version. Raises NO_SUCH_FILE, also for a name that no file can have."""
+        ...
+
+    def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
+        """Return files whose names start with `prefix` and come after `after`, in the order of their UTF-8 bytes."""
+        ...
+
     def delete(self, name: str, expect: Precondition = ANYTHING) -> None:
-        """Raises BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
+        """Delete a file. Raises BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""
         ...
 
     def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
-        """Return the file that `name` would replace, None for nothing. Raises BAD_NAME when no file can be put there.
+        """Return the file that `name` would replace, None for none. Raises BAD_NAME when no file can be put there.
 
-        `removing`: what a deletion would remove, also by a name that can't be given any more."""
+        `removing`: return what a deletion would remove, also by a name that can't be given any more.
+        """
         ...
 
     def create(self, id: str, info: bytes) -> StagedData:
-        """Empty staged bytes, in one step. Raises CONFLICT when the id is taken."""
+        """Create empty staged bytes, in one step. Raises CONFLICT when the id is taken."""
         ...
 
     def load(self, id: str) -> StagedData:
-        """Staged bytes of an earlier time. Raises NO_SUCH_UPLOAD."""
+        """Open staged bytes that an earlier request or process left, without an open transaction's.
+
+        Raises NO_SUCH_UPLOAD.
+        """
         ...
 
-    def staged(self) -> list[str]:
-        """Ids of everything in the making or kept after it was published."""
+    def staged_ids(self) -> list[str]:
+        """Return the ids of all staged bytes, published or not, until they are discarded."""
         ...
 
-    def seen(self) -> float | None:
-        """The time that `see` noted last; None when it never did."""
+    def noted_time(self) -> float | None:
+        """Return the time that `note_time` stored last, also by an earlier process; None when it never did."""
         ...
 
-    def see(self, now: float) -> None:
-        """Note how late it is, for the next server. Raises `OSError`, NO_SPACE."""
+    def note_time(self, now: float) -> None:
+        """Store the time, in seconds since the epoch, for the next server. Raises `OSError`, NO_SPACE."""
         ...
 
     def free_space(self) -> int | None:
-        """Bytes that could still be written; None when there is no telling."""
+        """Return how many bytes can still be written; None when it is not known."""
+        ...
+
+
+@runtime_checkable
+class ListsFolders(Protocol):
+    """Optional power of a `FileStore`: list one level of names, as with the delimiter `/` of an object store."""
+
+    def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
+        """Return files as `listing` does, and each folder once: what follows `prefix` up to its first slash.
+
+        A folder (its name ends with a slash) comes after `after` while a name in it does, unless `after` is the folder.
+        """
         ...
 
 
@@ -261,5 +318,5 @@ class HasDescription(Protocol):
     """Optional power of a `FileStore`: other processes can open it, such as those that work runs in."""
 
     def description(self) -> StoreDescription:
-        """Return what to hand to the other process."""
+        """Return the value to hand to the other process."""
         ...

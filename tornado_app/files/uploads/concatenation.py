@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.interface import Joins, StagedData
+from tornado_app.files.store import powers
 from tornado_app.files.uploads.expiry import Lifetimes
 from tornado_app.files.uploads.limits import UploadLimits
 from tornado_app.files.uploads.registry import UploadRegistry
@@ -18,8 +18,6 @@ from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
 
 log = logging.getLogger("holdfast.files")
-
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +158,7 @@ class Concatenation:
     def _join(self, whole: Upload, parts: Sequence[Upload]) -> None:
         staged = whole.staged
         self._ports.limits.check_space(sum(part.offset for part in parts))
-        staged.truncate(0)  # an earlier server may have joined something before it died
+        powers.truncate(staged, 0)  # an earlier server may have joined something before it died
         if whole.digest is not None:
             whole.digest.cut(0)
-        if isinstance(staged, Joins):
-            staged.join([part.staged for part in parts])
-        else:
-            for part in parts:
-                _copy(part.staged, staged)
-
-
-def _copy(part: StagedData, whole: StagedData) -> None:
-    offset = 0
-    while piece := part.read(offset, _PIECE):
-        whole.write([piece])
-        offset += len(piece)
+        powers.join(staged, [part.staged for part in parts])

@@ -50,7 +50,7 @@ class Lifetimes:
         if now - self._noted >= every:
             self._noted = now
             try:
-                await self._executor.run(self._store.see, now)
+                await self._executor.run(self._store.note_time, now)
             except (problems.ProblemError, OSError) as error:
                 log.warning("the time could not be noted, uploads may be kept longer for it: %s", error)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from tornado_app.files.store.interface import Piece, StagedData
+from tornado_app.files.store import powers
+from tornado_app.files.store.interface import Piece, ReadsStagedData, StagedData
 from tornado_app.protocols.digests import HASHLIB
 
 _READ = 1 << 20
@@ -13,7 +14,10 @@ _CATCH_UP = 8 << 20
 
 
 class RunningDigest:
-    """The digest of a `StagedData` so far; bytes from before a restart are read again. For one thread at a time."""
+    """The digest of a `StagedData` so far; bytes from before a restart are read again.
+
+    Where the store can't read staged bytes there is then no digest. For one thread at a time.
+    """
 
     def __init__(self, staged: StagedData) -> None:
         self._staged = staged
@@ -42,12 +46,14 @@ class RunningDigest:
                 sha256, position = hashlib.sha256(), 0
             self._sha256, self._position = sha256.copy(), position
 
-    def result(self) -> str:
-        """Return the digest of all that is staged, as hex; reads what was not added."""
+    def result(self) -> str | None:
+        """Return the digest of all that is staged, as hex; reads what was not added. None where it can't."""
         self._read_on(self._staged.offset)
-        return self._sha256.hexdigest()
+        return self._sha256.hexdigest() if self._position == self._staged.offset else None
 
     def _read_on(self, end: int) -> None:
+        if not isinstance(self._staged, ReadsStagedData):
+            return
         while self._position < end:
             piece = self._staged.read(self._position, min(_READ, end - self._position))
             if not piece:
@@ -60,7 +66,7 @@ def digest_of(staged: StagedData, algorithm: str) -> bytes:
     """Return the digest of all that is staged, by an algorithm's name in RFC 9530; reads all of it."""
     made = hashlib.new(HASHLIB[algorithm])
     offset = 0
-    while piece := staged.read(offset, _READ):
+    while piece := powers.read(staged, offset, _READ):
         made.update(piece)
         offset += len(piece)
     return made.digest()

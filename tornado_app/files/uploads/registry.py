@@ -221,7 +221,7 @@ def find_left(store: FileStore) -> tuple[list[tuple[str, UploadRecord, StagedDat
     """
     store.start()
     found = []
-    for id in store.staged():
+    for id in store.staged_ids():
         if id.startswith(workspace.PREFIX):
             continue
         try:
@@ -235,4 +235,4 @@ def find_left(store: FileStore) -> tuple[list[tuple[str, UploadRecord, StagedDat
             staged.discard()
         else:
             found.append((id, record, staged))
-    return found, store.seen()
+    return found, store.noted_time()

@@ -12,6 +12,7 @@ from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.buffers import POOL
+from tornado_app.files.store import powers
 from tornado_app.files.store.interface import Piece
 from tornado_app.files.uploads.digest_check import Check
 from tornado_app.files.uploads.lease.interface import Lease, UploadLeases, locked, never
@@ -305,7 +306,7 @@ class Writer:
 
     def _write_provisionally(self, pieces: list[Piece]) -> None:
         if not self._provisional:
-            self.upload.staged.guard()
+            self.upload.staged.begin()
             self._provisional = True
         self._update_check(pieces)
         self._write(pieces)
@@ -342,7 +343,7 @@ class Writer:
         if self._context.durable:
             self._sync([])
         if self._provisional:
-            self.upload.staged.settle()
+            self.upload.staged.commit()
 
     def _sync(self, pieces: list[Piece]) -> None:
         """Make durable what was written; `pieces` were not and are dropped."""
@@ -357,9 +358,9 @@ class Writer:
         """Remove what this request wrote; `pieces` were not written and are dropped."""
         self._check_lease()
         upload = self.upload
-        if upload.staged.offset > self._base:
-            upload.staged.truncate(self._base)
-            if upload.digest is not None:
-                upload.digest.cut(self._base)
         if self._provisional:
-            upload.staged.settle()
+            upload.staged.rollback()
+        else:
+            powers.truncate(upload.staged, self._base)
+        if upload.digest is not None:
+            upload.digest.cut(self._base)

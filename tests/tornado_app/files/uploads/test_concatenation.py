@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.files import file_service
 from tests.support.uploads import shown
 from tornado_app import problems
 from tornado_app.files.service import FileService
@@ -28,7 +29,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def files(settings: Settings) -> AsyncIterator[FileService]:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     yield service
     await service.close()
@@ -197,12 +198,12 @@ class TestRefusals:
         assert not whole.complete
 
     async def test_a_server_that_starts_anew_joins_what_waited(self, settings: Settings) -> None:
-        files = FileService(settings)
+        files = file_service(settings)
         await files.open()
         part = await begun(files, b"abc")
         await whole_of(files, "a", part)  # and nobody has begun to join it
         await files.close()
-        files = FileService(settings)
+        files = file_service(settings)
         await files.open()
         await files.uploads.wait_for_tasks()
         assert shown(settings.files_dir) == {"a": b"abc"}

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.files import file_service
 from tornado_app import problems
 from tornado_app.files.service import FileService
 from tornado_app.files.uploads.registry import UploadRegistry
@@ -24,7 +25,7 @@ async def files(settings: Settings) -> AsyncIterator[FileService]:
     small = dataclasses.replace(
         settings, reserve_space=0, max_uploads=3, max_uploads_each=2, max_upload_size=100, upload_expiry=3600.0
     )
-    service = FileService(small)
+    service = file_service(small)
     await service.open()
     yield service
     await service.close()

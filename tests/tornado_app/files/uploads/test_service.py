@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.files import file_service
 from tests.support.servers import PATIENCE
 from tests.support.sqlite_leases import SqliteLeases
 from tornado_app import problems
@@ -30,7 +31,7 @@ def record(name: str | None = "a", **fields: object) -> UploadRecord:
 
 @pytest.fixture
 async def files(settings: Settings) -> AsyncIterator[FileService]:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     yield service
     await service.close()
@@ -43,7 +44,7 @@ def uploads_dir(settings: Settings) -> Path:
 
 class TestStart:
     async def test_what_nobody_can_come_back_to_is_cleared_away(self, settings: Settings, uploads_dir: Path) -> None:
-        service = FileService(settings)
+        service = file_service(settings)
         await service.open()
         for number, kind in enumerate(("plain", "put")):
             upload = await service.uploads.create(record(f"f{number}", kind=kind))
@@ -53,7 +54,7 @@ class TestStart:
         seed.staged.publish("seed", None)  # as if killed before it was forgotten
         kept = await service.uploads.create(record("kept"))
         await service.close()
-        service = FileService(settings)
+        service = file_service(settings)
         await service.open()
         assert [upload.id for upload in service.uploads] == [kept.id] == os.listdir(uploads_dir)
         assert (settings.files_dir / "seed").read_bytes() == b"abc"
@@ -68,7 +69,7 @@ class TestStart:
             (uploads_dir / name / "data").write_bytes(b"bytes")
         (uploads_dir / "empty").mkdir()
         (uploads_dir / "a file").write_bytes(b"")
-        service = FileService(settings)
+        service = file_service(settings)
         await service.open()
         assert list(service.uploads) == []
         assert "upload spoilt can't be read" in caplog.text
@@ -77,14 +78,14 @@ class TestStart:
 
     async def test_the_digest_is_made_again_from_what_is_there(self, settings: Settings) -> None:
         data = os.urandom(10_000_000)
-        service = FileService(settings)
+        service = file_service(settings)
         await service.open()
         upload = await service.uploads.create(record("a", length=len(data)))
         writer = await service.uploads.write(upload, 0)
         writer.write(data[:9_000_000])
         await service.uploads.finish(writer)
         await service.close()
-        service = FileService(settings)
+        service = file_service(settings)
         await service.open()
         upload = service.uploads.get(upload.id)
         for offset in (9_000_000, 9_400_000, 9_800_000):  # it catches up while more arrives

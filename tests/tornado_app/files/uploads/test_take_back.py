@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.files import file_service
 from tests.support.uploads import OCTETS, TUS, metadata, shown
 from tornado_app import problems
 from tornado_app.app import App
 from tornado_app.files.service import FileService
-from tornado_app.files.store.local.staged import LocalStaged
+from tornado_app.files.store.local.staged import LocalStagedData
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings
@@ -39,12 +40,12 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def fail(*arguments: Any, **named: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    return lambda method: monkeypatch.setattr(LocalStaged, method, fail)
+    return lambda method: monkeypatch.setattr(LocalStagedData, method, fail)
 
 
 @pytest.fixture
 async def files(settings: Settings) -> AsyncIterator[FileService]:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     yield service
     await service.close()
@@ -58,7 +59,7 @@ class TestOverHttp:
         assert answer.status_code == 204
         return url
 
-    @pytest.mark.parametrize("method", ["truncate", "settle"])
+    @pytest.mark.parametrize("method", ["truncate", "commit"])
     async def test_a_wrong_checksum_that_can_not_be_undone_ends_the_upload(
         self,
         app: App,
@@ -109,13 +110,13 @@ class TestInTheService:
         """After a sync that failed the kernel may forget the bytes and say that all is well."""
         calls = []
 
-        def sync(self: LocalStaged) -> None:
+        def sync(self: LocalStagedData) -> None:
             calls.append(self.offset)
             if len(calls) == 2:
                 raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(LocalStaged, "sync", sync)
-        files = FileService(dataclasses.replace(settings, durable=True))
+        monkeypatch.setattr(LocalStagedData, "sync", sync)
+        files = file_service(dataclasses.replace(settings, durable=True))
         await files.open()
         try:
             upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=9))

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
+from tests.support.files import file_service
 from tests.support.uploads import shown
 from tornado_app import clocks, problems
-from tornado_app.files.service import FileService
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.upload import Kind, UploadRecord
 from tornado_app.settings import Settings
@@ -84,7 +84,7 @@ class UploadsModel(RuleBasedStateMachine):
         return None
 
     def start(self) -> None:
-        self.service = FileService(self.settings)
+        self.service = file_service(self.settings)
         self.run(self.service.open())
         self.run(self.idle())
         for id, account in self.accounts.items():

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.files import file_service
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.service import FileService
-from tornado_app.files.store.local.staged import LocalStaged
+from tornado_app.files.store.local.staged import LocalStagedData
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import QUEUED
@@ -26,7 +27,7 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
     settings: Settings, monkeypatch: Any
 ) -> None:
     """The offset moves in a worker thread before the queue is told: the end must not seem to come early."""
-    files = FileService(settings)
+    files = file_service(settings)
     await files.open()
     try:
         uploads = files.uploads
@@ -57,7 +58,7 @@ async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_le
 
 @pytest.fixture
 async def files(settings: Settings) -> AsyncIterator[FileService]:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     yield service
     await service.close()
@@ -109,14 +110,14 @@ class TestOnAFullDisk:
         self, settings: Settings, disk: dict[str, int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         safe = []
-        sync = LocalStaged.sync
+        sync = LocalStagedData.sync
 
-        def noted(self: LocalStaged) -> None:
+        def noted(self: LocalStagedData) -> None:
             sync(self)
             safe.append(self.offset)
 
-        monkeypatch.setattr(LocalStaged, "sync", noted)
-        files = FileService(dataclasses.replace(settings, durable=True))
+        monkeypatch.setattr(LocalStagedData, "sync", noted)
+        files = file_service(dataclasses.replace(settings, durable=True))
         await files.open()
         upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=100))
         disk["room"] = 7

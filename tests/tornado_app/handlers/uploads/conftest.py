@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tornado_app.files.service import FileService
+from tests.support.files import file_service
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.settings import Settings
 
 
 @pytest.fixture
 async def uploads(settings: Settings) -> AsyncIterator[Uploads]:
-    service = FileService(settings)
+    service = file_service(settings)
     await service.open()
     yield service.uploads
     await service.close()

@@ -1,4 +1,4 @@
-"""The local store: published files in a directory, bytes in the making in a reserved folder of it (one file system)."""
+"""The local store: published files in a directory, staged bytes in a reserved folder of it (one file system)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tornado_app.files.store.local import atomic_file, digest_index, staged
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
 from tornado_app.files.store.local.root import Root
-from tornado_app.files.store.local.staged import LocalStaged
+from tornado_app.files.store.local.staged import LocalStagedData
 from tornado_app.files.store.local.staging_folder import StagingFolder
 
 log = logging.getLogger("holdfast.files")
@@ -88,6 +88,9 @@ class LocalStoreDescription:
 class LocalStore:
     """`FileStore` on a directory. Construct and `start` it in a thread: both touch the disk."""
 
+    part_size = 1
+    is_persistent = True
+
     def __init__(self, root: Path, *, durable: bool = False) -> None:
         self._root = Root(root, durable=durable)
         self._names = Listing(self._root.tree.fd)
@@ -136,7 +139,7 @@ class LocalStore:
             return list(islice((stat for stat in found if stat is not None), limit))
 
     def level(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat | str]:
-        """See `FileStore`. Folders without a file are left out: names are all there is."""
+        """See `ListsFolders`. Folders without a file are left out: names are all there is."""
         with closing(self._names.level(prefix, after)) as entries:
             found = (
                 self._listed(entry) if isinstance(entry, ListingEntry) else self._with_files(entry, after)
@@ -188,21 +191,21 @@ class LocalStore:
             raise
         return None if found is None else self._root.describe(name, found[0])
 
-    # -- bytes in the making
+    # -- staged bytes
 
-    def create(self, id: str, info: bytes) -> LocalStaged:
+    def create(self, id: str, info: bytes) -> LocalStagedData:
         """See `FileStore`."""
         return staged.create(self._root, self._staging, id, info)
 
-    def load(self, id: str) -> LocalStaged:
+    def load(self, id: str) -> LocalStagedData:
         """See `FileStore`."""
         return staged.load(self._root, self._staging, id)
 
-    def staged(self) -> list[str]:
+    def staged_ids(self) -> list[str]:
         """See `FileStore`."""
         return self._staging.ids()
 
-    def seen(self) -> float | None:
+    def noted_time(self) -> float | None:
         """See `FileStore`."""
         with self._own_folder() as folder:
             text = atomic_file.read(folder, _CLOCK)
@@ -212,7 +215,7 @@ class LocalStore:
             log.warning("%s/%s holds no time and is made anew", names.RESERVED, _CLOCK)
             return None
 
-    def see(self, now: float) -> None:
+    def note_time(self, now: float) -> None:
         """See `FileStore`."""
         with self._own_folder() as folder:
             atomic_file.write(folder, _CLOCK, f"{now:.3f}\n".encode())

@@ -1,10 +1,10 @@
-"""Bytes in the making on a local disk: `uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
+"""Staged bytes on a local disk: `uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
 
 | file | says |
 | --- | --- |
-| `info` | what the service keeps; replaced whole |
+| `info` | the record of the service; replaced whole |
 | `data` | the bytes; its size is the offset |
-| `trial` | the offset that a crash goes back to while bytes on trial come in |
+| `trial` | the offset that a crash goes back to while a transaction is open |
 | `published` | what `data` was about to become; if `data` is gone it has become that |
 
 A directory appears under its id by a rename once it is whole, and goes by a rename before it is emptied.
@@ -52,7 +52,7 @@ class _Published(msgspec.Struct):
         return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
 
 
-def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalStaged:
+def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalStagedData:
     """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
     check_id(id)
     temporary = f".new-{id}"
@@ -81,10 +81,10 @@ def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalSta
             raise problems.CONFLICT(f"there is an upload {id!r} already") from None
         raise as_problem(error) from error
     fault_points.point("create.made")
-    return LocalStaged(root, staging, id, data, info, None)
+    return LocalStagedData(root, staging, id, data, info, None)
 
 
-def load(root: Root, staging: StagingFolder, id: str) -> LocalStaged:
+def load(root: Root, staging: StagingFolder, id: str) -> LocalStagedData:
     """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
     check_id(id)
     with staging.open(id) as folder:
@@ -104,7 +104,7 @@ def load(root: Root, staging: StagingFolder, id: str) -> LocalStaged:
                 data = -1
             if data >= 0 and staging.durable:
                 os.fsync(data)  # its size is the offset that clients get, and may be in memory only
-            return LocalStaged(root, staging, id, data, info, published)
+            return LocalStagedData(root, staging, id, data, info, published)
         except BaseException:
             if data >= 0:
                 os.close(data)
@@ -144,8 +144,8 @@ def _published_before(root: Root, published: _Published) -> FileStat:
     return published.stat(status)
 
 
-class LocalStaged:
-    """`StagedData`, `Joins` and `GrowsInView` on a local disk. It holds one descriptor at most, that of the bytes."""
+class LocalStagedData:
+    """`StagedData` with all its optional powers, on a local disk. It holds one descriptor at most: the bytes'."""
 
     def __init__(
         self, root: Root, staging: StagingFolder, id: str, data: int, info: bytes, published: FileStat | None
@@ -153,6 +153,7 @@ class LocalStaged:
         self._root = root
         self._staging = staging
         self._fd = data
+        self._begun: int | None = None
         self.id = id
         self.info = info
         self.published = published
@@ -190,22 +191,31 @@ class LocalStaged:
                     left[at] = memoryview(left[at])[written:]
         fault_points.point("append.written")
 
-    def guard(self) -> None:
+    def begin(self) -> None:
         """See `StagedData`."""
         with self._staging.open(self.id) as folder, _disk_errors_as_problems():
             atomic_file.write(folder, "trial", str(self.offset).encode(), durable=self._staging.durable)
-        fault_points.point("append.guarded")
+        self._begun = self.offset
+        fault_points.point("append.begun")
 
-    def settle(self) -> None:
+    def commit(self) -> None:
         """See `StagedData`."""
-        fault_points.point("append.before-settle")
+        fault_points.point("append.before-commit")
+        self._begun = None
         with self._staging.open(self.id) as folder:
             atomic_file.remove(folder, "trial")
             if self._staging.durable:
                 os.fsync(folder)  # a mark that came back after a power cut would take back what was acknowledged
 
-    def truncate(self, size: int) -> None:
+    def rollback(self) -> None:
         """See `StagedData`."""
+        if self._begun is not None:
+            if self._begun < self.offset:
+                self.truncate(self._begun)
+            self.commit()
+
+    def truncate(self, size: int) -> None:
+        """See `Truncates`."""
         if size > self.offset:
             raise ValueError(f"can't cut {self.offset} bytes to {size}")
         os.ftruncate(self._data, size)
@@ -214,7 +224,7 @@ class LocalStaged:
             os.fsync(self._data)  # the size: no power cut brings back what was refused
 
     def read(self, offset: int, count: int) -> bytes:
-        """See `StagedData`."""
+        """See `ReadsStagedData`."""
         return os.pread(self._data, count, offset)
 
     def sync(self) -> None:
@@ -317,12 +327,12 @@ class LocalStaged:
         self._root.prune(name)
 
     def join(self, parts: Sequence[StagedData]) -> None:
-        """See `Joins`: the file system copies, by reference where it can."""
+        """See `JoinsParts`: the file system copies, by reference where it can."""
         start = self.offset
         try:
             with _disk_errors_as_problems():
                 for part in parts:
-                    if not isinstance(part, LocalStaged):
+                    if not isinstance(part, LocalStagedData):
                         raise TypeError(f"{part!r} is of another store")
                     self._copy_from(part)
                     part.close()  # there may be more of them than descriptors
@@ -331,7 +341,7 @@ class LocalStaged:
             self.truncate(start)
             raise
 
-    def _copy_from(self, part: LocalStaged) -> None:
+    def _copy_from(self, part: LocalStagedData) -> None:
         done = 0
         while done < part.offset:
             count = self._copy(part._data, done, part.offset - done)

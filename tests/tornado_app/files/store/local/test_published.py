@@ -13,41 +13,13 @@ from typing import Any
 import pytest
 
 from tests.support.servers import wait_until
-from tests.support.store_conformance import StoreConformance, content, put, sha256
+from tests.support.store_conformance import content, put, sha256
 from tornado_app import problems
-from tornado_app.files.store.interface import ABSENT, FileStore, Precondition
+from tornado_app.files.store.interface import ABSENT, Precondition
 from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local import root as root_module
 from tornado_app.files.store.local.digest_index import DigestIndex
 from tornado_app.files.store.local.published import LocalStore
-
-
-class TestLocalStore(StoreConformance):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[LocalStore]:
-        self.root = tmp_path / "files"
-        self.opened = [LocalStore(self.root)]
-        self.opened[0].start()
-        yield self.opened[0]
-        for store in self.opened:
-            store.close()
-            store.close()
-
-    def reopened(self, store: FileStore) -> LocalStore:
-        self.opened.append(LocalStore(self.root))
-        self.opened[-1].start()
-        return self.opened[-1]
-
-
-class TestDurableLocalStore(TestLocalStore):
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[LocalStore]:
-        self.root = tmp_path / "files"
-        self.opened = [LocalStore(self.root, durable=True)]
-        self.opened[0].start()
-        yield self.opened[0]
-        for store in self.opened:
-            store.close()
 
 
 @pytest.fixture
@@ -439,9 +411,9 @@ class TestDurability:
         ]  # what the server keeps
         staged = store.create("u", b"")
         staged.write([b"abc"])
-        staged.guard()
+        staged.begin()
         synced.clear()
-        staged.settle()
+        staged.commit()
         assert synced == ["uploads/u"]  # that the mark is gone
         staged.truncate(1)
         assert synced[1:] == ["u/data"]

@@ -1,0 +1,355 @@
+"""The store in memory, for tests and demos: files and staged bytes end with the process.
+
+It has no descriptors, joins no parts, lists no folders and can't be opened by another process, so whoever uses it shows
+that services do without these powers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import threading
+import time
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.store.interface import ANYTHING, FileStat, Piece, Precondition
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+@dataclass(eq=False, slots=True)
+class _Content:
+    """Bytes that may grow; `writes` counts changes, so that a reader sees that there were any."""
+
+    data: bytearray = field(default_factory=bytearray)
+    modified_ns: int = field(default_factory=time.time_ns)
+    writes: int = 0
+
+    def touch(self) -> None:
+        self.writes += 1
+        self.modified_ns = time.time_ns()
+
+
+@dataclass(eq=False, slots=True)
+class _File:
+    """Bytes under a name; `stat` is None while they still grow."""
+
+    content: _Content
+    serial: str
+    stat: FileStat | None = None
+
+    def describe(self, name: str) -> FileStat:
+        if self.stat is not None:
+            return self.stat
+        size, etag = len(self.content.data), f"{self.serial}-{self.content.writes}"
+        return FileStat(name, size, self.content.modified_ns, etag, None)
+
+
+@dataclass(eq=False, slots=True)
+class _Upload:
+    """Staged bytes under an id. `begun` is the offset at which the open transaction began."""
+
+    info: bytes
+    serial: str
+    content: _Content = field(default_factory=_Content)
+    begun: int | None = None
+    published: FileStat | None = None
+
+
+class MemoryContents:
+    """Everything in a memory store. A store that is made on it later finds what an earlier one left."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.files: dict[str, _File] = {}
+        self.names: list[str] = []  # in order; code points sort as their UTF-8 does
+        self.uploads: dict[str, _Upload] = {}
+        self.noted_time: float | None = None
+        self._epoch = secrets.token_hex(4)
+        self._serials = itertools.count(1)
+
+    def serial(self) -> str:
+        """Return what no other version has."""
+        return f"{self._epoch}-{next(self._serials)}"
+
+    def put(self, name: str, file: _File) -> None:
+        """Let `name` show a file, in place of any other."""
+        if name not in self.files:
+            insort(self.names, name)
+        self.files[name] = file
+
+    def remove(self, name: str) -> None:
+        """Take a name away."""
+        del self.files[name]
+        del self.names[bisect_left(self.names, name)]
+
+    def current(self, name: str) -> FileStat | None:
+        """Return the file under a name. Raises BAD_NAME when the name is a folder, or goes through a file."""
+        folder = name + "/"
+        at = bisect_left(self.names, folder)
+        if at < len(self.names) and self.names[at].startswith(folder):
+            raise problems.BAD_NAME(f"{name!r} is a folder; name a file", field="file_name")
+        above = name
+        while above := above.rpartition("/")[0]:
+            if above in self.files:
+                raise problems.BAD_NAME(f"{name!r} goes through a file as if it were a folder", field="file_name")
+        file = self.files.get(name)
+        return None if file is None else file.describe(name)
+
+
+class MemoryReader:
+    """`FileReader` of the memory store."""
+
+    def __init__(self, stat: FileStat, content: _Content) -> None:
+        self.stat = stat
+        self._content = content
+        self._writes = content.writes
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `FileReader`."""
+        end = min(offset + count, self.stat.size)
+        return bytes(self._content.data[offset:end]) if offset < end else b""
+
+    def changed(self) -> bool:
+        """See `FileReader`."""
+        return self._content.writes != self._writes
+
+    def close(self) -> None:
+        """See `FileReader`."""
+
+
+class MemoryStagedData:
+    """`StagedData`, `Truncates`, `ReadsStagedData` and `GrowsInView` in memory."""
+
+    def __init__(self, contents: MemoryContents, id: str, upload: _Upload) -> None:
+        self.id = id
+        self._contents = contents
+        self._upload = upload
+
+    @property
+    def info(self) -> bytes:
+        """See `StagedData`."""
+        return self._upload.info
+
+    @property
+    def offset(self) -> int:
+        """See `StagedData`."""
+        published = self._upload.published
+        return published.size if published is not None else len(self._upload.content.data)
+
+    @property
+    def modified(self) -> float:
+        """See `StagedData`."""
+        return self._upload.content.modified_ns / 1e9
+
+    @property
+    def published(self) -> FileStat | None:
+        """See `StagedData`."""
+        return self._upload.published
+
+    def set_info(self, info: bytes) -> None:
+        """See `StagedData`."""
+        self._upload.info = info
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """See `StagedData`."""
+        try:
+            for piece in pieces:
+                self._upload.content.data += piece
+        except MemoryError:
+            raise problems.NO_SPACE("the memory of the file store is full; delete files, then go on") from None
+        finally:
+            self._upload.content.touch()
+
+    def begin(self) -> None:
+        """See `StagedData`."""
+        self._upload.begun = self.offset
+
+    def commit(self) -> None:
+        """See `StagedData`."""
+        self._upload.begun = None
+
+    def rollback(self) -> None:
+        """See `StagedData`."""
+        roll_back(self._upload)
+
+    def truncate(self, size: int) -> None:
+        """See `Truncates`."""
+        if size > self.offset:
+            raise ValueError(f"can't cut {self.offset} bytes to {size}")
+        del self._upload.content.data[size:]
+        self._upload.content.touch()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `ReadsStagedData`."""
+        return bytes(self._upload.content.data[offset : offset + count])
+
+    def sync(self) -> None:
+        """Return at once: nothing here survives a power cut."""
+
+    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
+        """See `StagedData`."""
+        names.check(name)
+        contents, upload = self._contents, self._upload
+        with contents.lock:
+            if not self._shows(name):
+                expect.check(name, contents.current(name))
+            size, modified = len(upload.content.data), upload.content.modified_ns
+            stat = FileStat(name, size, modified, sha256 or contents.serial(), sha256)
+            contents.put(name, _File(upload.content, upload.serial, stat))
+            upload.published, upload.begun = stat, None
+            return stat
+
+    def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
+        """See `GrowsInView`."""
+        names.check(name)
+        contents, upload = self._contents, self._upload
+        with contents.lock:
+            if not self._shows(name):
+                expect.check(name, contents.current(name))
+                contents.put(name, _File(upload.content, upload.serial))
+
+    def withdraw(self, name: str) -> None:
+        """See `GrowsInView`."""
+        with self._contents.lock:
+            if self._shows(name):
+                self._contents.remove(name)
+
+    def _shows(self, name: str) -> bool:
+        file = self._contents.files.get(name)
+        return file is not None and file.content is self._upload.content
+
+    def discard(self) -> None:
+        """See `StagedData`."""
+        with self._contents.lock:
+            if self._contents.uploads.get(self.id) is self._upload:
+                del self._contents.uploads[self.id]
+
+    def close(self) -> None:
+        """See `StagedData`."""
+
+
+def roll_back(upload: _Upload) -> None:
+    """Take back the bytes of an open transaction, if there is one."""
+    if upload.begun is not None:
+        del upload.content.data[upload.begun :]
+        upload.begun = None
+        upload.content.touch()
+
+
+class MemoryStore:
+    """`FileStore` in the memory of this process."""
+
+    part_size = 1
+    is_persistent = False
+
+    def __init__(self, contents: MemoryContents | None = None) -> None:
+        self.contents = contents or MemoryContents()
+
+    def start(self) -> None:
+        """See `FileStore`."""
+
+    def close(self) -> None:
+        """See `FileStore`."""
+
+    # -- published files
+
+    def stat(self, name: str) -> FileStat:
+        """See `FileStore`."""
+        with self.contents.lock:
+            return self._find(name).describe(name)
+
+    def open(self, name: str) -> MemoryReader:
+        """See `FileStore`."""
+        with self.contents.lock:
+            file = self._find(name)
+            return MemoryReader(file.describe(name), file.content)
+
+    def _find(self, name: str) -> _File:
+        file = self.contents.files.get(name)
+        if file is None:
+            raise _no_such_file(name)
+        return file
+
+    def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
+        """See `FileStore`."""
+        with self.contents.lock:
+            found: list[FileStat] = []
+            every = self.contents.names
+            at = bisect_left(every, prefix)
+            if after >= prefix:
+                at = max(at, bisect_right(every, after))
+            while at < len(every) and every[at].startswith(prefix) and (limit is None or len(found) < limit):
+                found.append(self.contents.files[every[at]].describe(every[at]))
+                at += 1
+            return found
+
+    def delete(self, name: str, expect: Precondition = ANYTHING) -> None:
+        """See `FileStore`."""
+        names.check_reachable(name)
+        with self.contents.lock:
+            current = self.contents.current(name)
+            if current is None:
+                raise _no_such_file(name)
+            expect.check(name, current)
+            self.contents.remove(name)
+
+    def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
+        """See `FileStore`."""
+        (names.check_reachable if removing else names.check)(name)
+        with self.contents.lock:
+            return self.contents.current(name)
+
+    # -- staged bytes
+
+    def create(self, id: str, info: bytes) -> MemoryStagedData:
+        """See `FileStore`."""
+        if not _ID.fullmatch(id):
+            raise _no_such_upload(id)
+        with self.contents.lock:
+            if id in self.contents.uploads:
+                raise problems.CONFLICT(f"there is an upload {id!r} already")
+            upload = self.contents.uploads[id] = _Upload(info, self.contents.serial())
+        return MemoryStagedData(self.contents, id, upload)
+
+    def load(self, id: str) -> MemoryStagedData:
+        """See `FileStore`."""
+        with self.contents.lock:
+            upload = self.contents.uploads.get(id)
+            if upload is None:
+                raise _no_such_upload(id)
+            roll_back(upload)
+        return MemoryStagedData(self.contents, id, upload)
+
+    def staged_ids(self) -> list[str]:
+        """See `FileStore`."""
+        with self.contents.lock:
+            return sorted(self.contents.uploads)
+
+    def noted_time(self) -> float | None:
+        """See `FileStore`."""
+        return self.contents.noted_time
+
+    def note_time(self, now: float) -> None:
+        """See `FileStore`."""
+        self.contents.noted_time = now
+
+    def free_space(self) -> int | None:
+        """Return None: how much memory is left is not known."""
+        return None
+
+
+def _no_such_file(name: str) -> problems.ProblemError:
+    flaw = names.structural_flaw(name)
+    if flaw is not None:
+        return problems.NO_SUCH_FILE(f"{name[:200]!r} is not a file name here: {flaw}")
+    return problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+
+
+def _no_such_upload(id: str) -> problems.ProblemError:
+    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")

@@ -1,0 +1,83 @@
+"""What callers do with the optional powers of a store, and how they go on where it lacks one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tornado_app import problems
+from tornado_app.files.store.interface import (
+    FileStat,
+    FileStore,
+    JoinsParts,
+    ListsFolders,
+    ReadsStagedData,
+    StagedData,
+    Truncates,
+)
+
+_PIECE = 1 << 20
+_PAGE = 1000
+_LAST = "\U0010ffff"  # sorts behind what names have in its place
+
+
+def level(store: FileStore, prefix: str, after: str, limit: int) -> list[FileStat | str]:
+    """List one level of names (see `ListsFolders`). Without the power, folders are made of whole names."""
+    if isinstance(store, ListsFolders):
+        return store.level(prefix, after, limit)
+    found: list[FileStat | str] = []
+    folder, cursor = "", after
+    while len(found) < limit:
+        page = store.listing(prefix, cursor, _PAGE)
+        for stat in page:
+            if folder and stat.name.startswith(folder):
+                continue
+            head, slash, _ = stat.name[len(prefix) :].partition("/")
+            folder = f"{prefix}{head}/" if slash else ""
+            if not folder or folder != after:
+                found.append(folder or stat)
+        if len(page) < _PAGE:
+            break
+        cursor = folder + _LAST if folder else page[-1].name
+    return found[:limit]
+
+
+def can_truncate(staged: StagedData, size: int) -> bool:
+    """Return whether `truncate` to this size is possible."""
+    return size == staged.offset or isinstance(staged, Truncates)
+
+
+def truncate(staged: StagedData, size: int) -> None:
+    """Cut staged bytes back. Raises BROKEN where the store can't, `ValueError` when there is less."""
+    if size == staged.offset:
+        return
+    if not isinstance(staged, Truncates):
+        raise problems.BROKEN(
+            f"the bytes after {size} can't be taken back, because this server's file store can't truncate; "
+            "start again from the first byte"
+        )
+    staged.truncate(size)
+
+
+def read(staged: StagedData, offset: int, count: int) -> bytes:
+    """Read staged bytes. Raises BROKEN where the store can't."""
+    if not isinstance(staged, ReadsStagedData):
+        raise problems.BROKEN(
+            "the bytes can't be read before they are published, because this server's file store can't do that; "
+            "start again from the first byte"
+        )
+    return staged.read(offset, count)
+
+
+def join(whole: StagedData, parts: Sequence[StagedData]) -> None:
+    """Append all parts to `whole`. Without the power, their bytes are read and written. Raises as `JoinsParts`."""
+    if isinstance(whole, JoinsParts):
+        whole.join(parts)
+        return
+    for part in parts:
+        offset = 0
+        while offset < part.offset:
+            piece = read(part, offset, min(_PIECE, part.offset - offset))
+            if not piece:
+                raise OSError(f"the part {part.id} ended at {offset}, not at {part.offset}")
+            whole.write([piece])
+            offset += len(piece)
