@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tornado_app.files.service import FileService
 from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local import reserved_folder
 from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.memory import MemoryStore
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.processes import metrics, work_context
@@ -36,6 +38,8 @@ from tornado_app.server import listening
 from tornado_app.server.access import Access
 from tornado_app.server.long_bodies import MOST, MOST_HEAD, BulkApplication, BulkServer
 from tornado_app.settings import MIB, Settings, SettingsError
+
+log = logging.getLogger("holdfast.files")
 
 HEAD_S = 120.0
 """Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
@@ -56,7 +60,8 @@ class App:
     @classmethod
     async def open(cls, settings: Settings) -> App:
         """Build every service and take up the work that an earlier server left. Raises `SettingsError`."""
-        reserved_folder.check_places(settings)
+        if settings.store == "local":
+            reserved_folder.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
             access, links = _open_access(settings)
@@ -159,6 +164,9 @@ def new_engine(
 
 def open_store(settings: Settings) -> FileStore:
     """Open the file store that the settings name. Blocks. Raises `SettingsError`."""
+    if settings.store == "memory":
+        log.warning("files and uploads are kept in memory, and end with this server (--store memory)")
+        return MemoryStore()
     try:
         store = LocalStore(settings.files_dir, durable=settings.durable)
         try:

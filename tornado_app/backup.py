@@ -52,11 +52,16 @@ def back_up(settings: Settings, target: Path, *, files: bool = True) -> Copied:
     `target` has its name only once it is whole and on the disk.
 
     Raises:
-        BackupError: there is nothing to copy, or something at `target`.
+        BackupError: there is nothing to copy, or something at `target`; or the files are on no disk.
         OSError: reading or writing failed; nothing is left at `target`.
     """
     if not (settings.data_dir / JOURNAL).is_file():
         raise BackupError(f"there is no {JOURNAL} in {settings.data_dir}: name the server's --data-dir")
+    if files and settings.store != "local":
+        raise BackupError(
+            f"the files of a server with --store {settings.store} are in its own memory, which a backup can't read: "
+            "download them, and add --no-files to back up the rest"
+        )
     if target.exists():
         raise BackupError(f"{target} is there already: name a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)

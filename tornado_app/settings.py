@@ -39,6 +39,9 @@ class Settings:
     socket: Path | None = _setting(None, "Unix socket to listen on, for this user alone, in place of address and port")
     port: int = _setting(8000, "port to listen on; 0 picks a free one")
     files_dir: Path = _setting(Path("Files"), "directory of published files")
+    store: str = _setting(
+        "local", "where files are kept: local in --files-dir, memory ends with the server", choices=("local", "memory")
+    )
     data_dir: Path = _setting(Path(".holdfast"), "directory of the journal and the default database")
     chunk_size: int = _setting(64 * 1024, "most bytes in one piece of GET /download/")
     max_running: int = _setting(32, "processes that run at once")

@@ -225,6 +225,9 @@ def _start(job: Job[Notebook]) -> Session:
     content = _read(job)
     name = params.kernel or content.metadata.get("kernelspec", {}).get("name") or "python3"
     folder = Path(job.setting("files_dir"), PurePosixPath(params.file_name).parent)
+    if not folder.is_dir():  # the files are not in a directory (--store memory)
+        folder = _connection_file(job).parent
+        folder.mkdir(parents=True, exist_ok=True)
     kernel = Kernel(name, _connection_file(job), folder=folder, grace=job.setting("kill_grace"), claim=_claim(job))
     try:
         if params.parameters:

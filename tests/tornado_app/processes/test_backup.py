@@ -170,3 +170,17 @@ def test_what_is_no_database_is_told(settings: Settings, tmp_path: Path, capsys:
     (settings.data_dir / "journal.sqlite").write_bytes((settings.data_dir / "extra.sqlite").read_bytes())
     assert backup.main([str(tmp_path / "new"), *flags]) == 0
     assert json.loads(capsys.readouterr().out)["databases"] == 3
+
+
+def test_files_in_memory_are_refused_unless_they_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    with closing(sqlite3.connect(tmp_path / "data/journal.sqlite")) as journal:
+        journal.execute("CREATE TABLE t (x)")
+    flags = ["--data-dir", str(tmp_path / "data"), "--files-dir", str(tmp_path / "none"), "--store", "memory"]
+    assert backup.main([str(tmp_path / "backup"), *flags]) == 1
+    assert "--store memory are in its own memory, which a backup can't read: download" in capsys.readouterr().err
+    assert not (tmp_path / "backup").exists()
+    assert backup.main([str(tmp_path / "backup"), *flags, "--no-files"]) == 0
+    assert (tmp_path / "backup/data/journal.sqlite").exists()
