@@ -89,6 +89,13 @@ def content(store: FileStore, name: str) -> bytes:
         reader.close()
 
 
+def refused(call: Callable[..., object], *arguments: object) -> problems.ProblemError:
+    """Make a call and return the refusal."""
+    with pytest.raises(problems.ProblemError) as caught:
+        call(*arguments)
+    return caught.value
+
+
 class StoreConformance:
     """The suite. `store` is started and empty; `reopened` is another instance on the same place, after a crash."""
 
