@@ -170,7 +170,7 @@ def open_store(settings: Settings) -> FileStore:
     try:
         store = LocalStore(settings.files_dir, durable=settings.durable)
         try:
-            store.claim()
+            store.lock()
         except OSError:
             store.close()
             raise

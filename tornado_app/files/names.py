@@ -1,4 +1,4 @@
-"""Names of files: pure checks, no disk. The same rules hold on every way in."""
+"""Names of files: pure checks, no disk. The same rules hold for every protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tornado_app import problems
 
 RESERVED = ".holdfast"
-"""The folder of the files directory that is the server's own: staged bytes and digests."""
+"""The folder of the files directory that holds the server's own state: staged bytes and digests."""
 
 SEGMENT_BYTES = 255
 NAME_BYTES = 1024
@@ -87,7 +87,7 @@ def structural_flaw(name: str) -> str | None:
 
 
 def is_reserved(segment: str) -> bool:
-    """True for a first segment that is the server's own folder, also on file systems that ignore case."""
+    """Return whether a first segment is the server's own folder, also on file systems that ignore case."""
     return segment.startswith(".") and segment.casefold() == RESERVED
 
 
@@ -107,7 +107,7 @@ def _deception(name: str) -> str | None:
 
 
 def _has_effect(name: str, at: int) -> bool:
-    """True for an invisible character where writing needs it, so that without it the name would look different.
+    """Return whether writing needs an invisible character, so that without it the name would look different.
 
     Joiners as RFC 5892 (appendix A) allows them and as emoji are composed (UTS #51); signs that Unicode counts as
     format characters although they are seen.
@@ -131,7 +131,7 @@ def _has_effect(name: str, at: int) -> bool:
 
 
 def _is_joined(characters: Iterable[str]) -> bool:
-    """True if the first one that is no mark is a letter of a script that is written joined."""
+    """Return whether the first one that is no mark is a letter of a script that is written joined."""
     for character in characters:
         direction = unicodedata.bidirectional(character)
         if direction != "NSM":
@@ -140,7 +140,7 @@ def _is_joined(characters: Iterable[str]) -> bool:
 
 
 def _is_pictorial(character: str) -> bool:
-    """True for what emoji are composed of."""
+    """Return whether emoji are composed of it."""
     return bool(character) and (
         unicodedata.category(character) in ("So", "Sm", "Sk") or character in "\u203c\u2049\u3030\u303d"
     )

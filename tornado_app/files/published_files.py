@@ -241,20 +241,20 @@ def _extent(answer: FileAnswer) -> tuple[int, int]:
 
 
 def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
-    _check_claim(name, headers, stat)
+    _check_unconfirmed(name, headers, stat)
     verdict = conditionals.evaluate(method, headers, _validators(stat))
     if verdict is Verdict.FAILED:
         raise _failed(f"{name!r} is not as the request expects: its ETag is {stat.etag}", etag=stat.etag)
     return 304 if verdict is Verdict.NOT_MODIFIED else 200
 
 
-def _check_claim(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
+def _check_unconfirmed(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
     """Refuse for now a request that names a digest which is being confirmed: the answer depends on it."""
-    if stat.claimed is not None and any(stat.claimed in headers.get(field, "") for field in _BY_ETAG):
+    if stat.unconfirmed is not None and any(stat.unconfirmed in headers.get(field, "") for field in _BY_ETAG):
         seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
         raise problems.UNAVAILABLE(
-            f"{name!r} is being read to see whether it is still the version {stat.claimed}, since its mode, owner or "
-            "place was changed by hand; try again",
+            f"{name!r} is being read to see whether it is still the version {stat.unconfirmed}, since its mode, owner "
+            "or place was changed by hand; try again",
             headers={"Retry-After": str(seconds)},
         )
 
@@ -265,7 +265,7 @@ def _expect(method: str, name: str, headers: Mapping[str, str], current: FileSta
     if fault is not None:
         raise problems.BAD_REQUEST(fault)
     if current is not None:
-        _check_claim(name, headers, current)
+        _check_unconfirmed(name, headers, current)
     verdict = conditionals.evaluate(method, headers, None if current is None else _validators(current))
     if verdict is Verdict.FAILED:
         if current is None:

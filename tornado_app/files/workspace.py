@@ -1,4 +1,4 @@
-"""The files as work sees them: synchronous, from worker threads or from child processes."""
+"""The files as work gets them: synchronous, in worker threads and in child processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from holdfast.work import WorkError
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import FileReader, FileStore, HasDescription, StagedData, StoreDescription
+from tornado_app.files.store.interface import (
+    FileReader,
+    FileStore,
+    HasDescription,
+    ReadsStagedData,
+    StagedData,
+    StoreDescription,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -78,7 +85,7 @@ class Workspace:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Names of the modules that a child process needs to open it."""
+        """Return the names of the modules that a child process needs to open it."""
         if not isinstance(self._store, HasDescription):
             return (__name__,)
         return __name__, type(self._store.description()).__module__
@@ -201,7 +208,8 @@ class WorkFile:
         """See `StagedFile`."""
         if self._staged.published is not None:
             return self._staged.published.sha256 or ""
-        return self._staged.publish(self._name, self.sha256()).sha256 or ""
+        is_known = self._sha256 is not None or isinstance(self._staged, ReadsStagedData)
+        return self._staged.publish(self._name, self.sha256() if is_known else None).sha256 or ""
 
     def discard(self) -> None:
         """See `StagedFile`."""
@@ -224,7 +232,7 @@ class WorkFile:
             raise ValueError(f"can't cut {published.size} bytes to {size}")
         reader = self._store.open(published.name) if size else None
         try:
-            if reader is not None and published.sha256 not in (reader.stat.sha256, reader.stat.claimed):
+            if reader is not None and published.sha256 not in (reader.stat.sha256, reader.stat.unconfirmed):
                 raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
             self._staged.discard()
             self._staged = self._store.create(self._staged.id, self._staged.info)

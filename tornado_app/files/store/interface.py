@@ -32,8 +32,8 @@ class FileStat:
     """One version of a published file.
 
     `etag` is a strong entity tag without quotes: another content has another one. It need not be a digest. `sha256` is
-    None while the digest is not known. `claimed` is a digest that the file had before its status changed, while the
-    store confirms it; `etag` is not made of it.
+    None while the digest is not known. `unconfirmed` is a digest that the file had before its status changed, while
+    the store checks it; `etag` is not made of it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class FileStat:
     modified_ns: int
     etag: str
     sha256: str | None
-    claimed: str | None = None
+    unconfirmed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

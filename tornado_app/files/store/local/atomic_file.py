@@ -23,7 +23,7 @@ def write(folder: int, name: str, content: bytes, *, durable: bool = False) -> N
 
 
 def read(folder: int, name: str) -> bytes | None:
-    """The content of a small file, None when there is none."""
+    """Return the content of a small file, None when there is none."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Digests of published files: SHA-256 by inode, valid while inode, size, mtime and ctime stand.
+"""Digests of published files: SHA-256 by inode, valid while inode, size, mtime and ctime stay the same.
 
-The ctime can't be set by hand, so no edit escapes it, but chmod, a rename or another link change it, too. A digest
-whose file has another ctime is a claim: the file is read anew, and the digest counts again if it is still right.
+The ctime can't be set by hand, so every edit changes it, but chmod, a rename or another link change it, too. A digest
+whose file has another ctime is unconfirmed: the file is read again, and the digest counts if the file still has it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from tornado_app.files.store.local import atomic_file
 log = logging.getLogger("holdfast.files")
 
 AT_ONCE = 64 << 20
-"""Up to so many bytes are read anew by whoever asks; more in the background."""
+"""Most bytes that `confirm` reads at once; larger files are read in the background."""
 _PIECE = 1 << 20
 _CACHED = 65536
-_WAITING = 64  # files that are read anew in the background, one after the other; the others are asked for again
+_WAITING = 64  # files that wait to be read in the background; a further one is tried again at the next request
 
 Version = tuple[int, int, int, int]  # inode, size, mtime and ctime in ns
 
 
 def version(status: os.stat_result) -> Version:
-    """Which content of which file."""
+    """Return what changes with every change of a file."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def etag(status: os.stat_result) -> str:
-    """The entity tag of content whose digest is not known: what every change by hand changes."""
+    """Return the entity tag of a file whose digest is not known; every change by hand changes it."""
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
 
 
 class DigestIndex:
-    """Digests by file, one small note each, named by inode, in an open folder, which it closes."""
+    """Digests by file: one small record each, named by inode, in an open folder, which it closes."""
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class DigestIndex:
         self._lock = threading.Lock()
 
     def get(self, status: os.stat_result, *, keep: bool = True) -> tuple[str | None, str | None]:
-        """The digest of this very content as hex, if it is known, and else the one that is claimed for it.
+        """Return the digest of this version as hex, if it is known, and else the unconfirmed one, if there is one.
 
         `keep`: remember that there is none.
         """
@@ -77,21 +77,21 @@ class DigestIndex:
         with self._lock:
             self._publishing.pop(status.st_ino, None)
 
-    def put(self, status: os.stat_result, sha256: str) -> None:
-        """Note the digest of a file that won't change any more. Without room for the note it is kept in memory."""
+    def record(self, status: os.stat_result, sha256: str) -> None:
+        """Record the digest of a file that won't change any more. Without room on the disk it is kept in memory."""
         ino, size, mtime, ctime = key = version(status)
         self._remember(key, sha256)
         self._write(ino, f"{size} {mtime} {ctime} {sha256}\n")
 
-    def claim(self, status: os.stat_result, sha256: str) -> None:
-        """Note a digest that a file had at some time, unless one is noted: to be confirmed when it is asked for."""
+    def record_unconfirmed(self, status: os.stat_result, sha256: str) -> None:
+        """Record a digest that a file had earlier, unless there is a record; `confirm` checks it when it is needed."""
         if self.get(status, keep=False) == (None, None):
             self._write(status.st_ino, f"{status.st_size} {status.st_mtime_ns} 0 {sha256}\n")
 
     def confirm(self, fd: int, status: os.stat_result, sha256: str, *, at_once: int = AT_ONCE) -> str | None:
-        """Read an open file anew; the digest if the claim is right.
+        """Read an open file again and return the digest if the file still has it.
 
-        None when it is wrong, or as long as it is not known: more than `at_once` bytes are read in the background.
+        None when it has not, or while it is not known: more than `at_once` bytes are read in the background.
         """
         if status.st_size <= at_once:
             return self.verify(fd, status, sha256)
@@ -106,12 +106,12 @@ class DigestIndex:
         return None
 
     def forget(self, status: os.stat_result) -> None:
-        """The file is gone: its inode may come back as another one's."""
+        """Remove the record of a file that is removed: its inode may be used for another file."""
         if status.st_nlink <= 1:
             self._drop(status)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder, after the file that is being read."""
         with self._lock:
             self._closed = True
             reader, self._reader = self._reader, None
@@ -140,11 +140,11 @@ class DigestIndex:
             found.update(piece)
             offset += len(piece)
         if version(os.fstat(fd)) != version(status):
-            return None  # changed meanwhile: who asks again gets to know
+            return None  # changed meanwhile: the next request confirms it
         if found.hexdigest() != sha256:
             self._drop(status)
             return None
-        self.put(status, sha256)
+        self.record(status, sha256)
         return sha256
 
     def _drop(self, status: os.stat_result) -> None:
@@ -156,7 +156,7 @@ class DigestIndex:
         try:
             atomic_file.write(self._folder, f"{ino:x}", note.encode())
         except OSError as error:
-            log.warning("the digest of a file can't be noted: %s", error)
+            log.warning("the digest of a file can't be recorded: %s", error)
 
     def _remember(self, key: Version, sha256: str | None) -> None:
         with self._lock:
@@ -166,7 +166,7 @@ class DigestIndex:
 
 
 def _parse(note: bytes | None, key: Version) -> tuple[str | None, int]:
-    """The digest of a note on this inode, size and mtime, and its ctime: 0 in a note of an earlier version."""
+    """Return the digest in a record of this inode, size and mtime, and its ctime: 0 in one of an earlier version."""
     fields = (note or b"").decode("ascii", "replace").split()
     if len(fields) == 3:
         fields.insert(2, "0")

@@ -17,7 +17,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO must not wait for a writer; regular files don't mind.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_LINKS = 40  # as Linux itself allows on one path
-_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+_TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 
 
 class DirectoryTree:
@@ -33,13 +33,13 @@ class DirectoryTree:
         self.fd = os.open(self.real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let go of the root."""
+        """Close the root."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
-        """A descriptor of the regular file `name`, for reading, and its status. Raises BAD_NAME, NO_SUCH_FILE."""
+        """Open the regular file `name` for reading; return descriptor and status. Raises BAD_NAME, NO_SUCH_FILE."""
         names.check_reachable(name)
         fd = self._open_without_links(name)
         if fd is None:
@@ -57,7 +57,7 @@ class DirectoryTree:
         raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
 
     def _open_without_links(self, name: str) -> int | None:
-        """What almost every name is, in a system call a segment; None for what wants a closer look."""
+        """Open a name without links, which almost all are, in one system call a segment; None when that fails."""
         folder = self.fd
         try:
             *folders, last = name.split("/")
@@ -75,7 +75,7 @@ class DirectoryTree:
 
     @contextmanager
     def parent(self, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """The folder that `name` belongs in, and its last segment (which is not followed if it is a link).
+        """Open the folder that `name` belongs in; yield it and the last segment, which is not followed if it is a link.
 
         Raises BAD_NAME when a segment on the way is a file, NO_SUCH_FILE when it is missing and not to be created.
         """
@@ -131,7 +131,7 @@ class DirectoryTree:
             return None  # no link, or not there: what is done with it next says so
 
     def _inside(self, target: str, name: str) -> str:
-        """An absolute link target as seen from the root."""
+        """Return an absolute link target relative to the root."""
         if target == self.real:
             return ""
         if not target.startswith(self.real + "/"):
@@ -163,30 +163,30 @@ def _leaves(name: str) -> problems.ProblemError:
 
 
 def _refusal(name: str, error: OSError) -> BaseException:
-    """What the system's error means for a caller; the error itself where the name is not to blame."""
+    """Return the refusal for a system error; the error itself where the name is not the cause."""
     if error.errno == errno.ENOENT:
         return problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
     if error.errno == errno.ENOTDIR:
         return problems.BAD_NAME(f"{name!r} goes through a file as if it were a folder", field="file_name")
     if is_full(error):
         return no_space()
-    if is_trouble(error):
+    if is_temporary(error):
         return error
     return problems.BAD_NAME(f"{name!r} can't be opened: {error.strerror}", field="file_name")
 
 
-def is_trouble(error: OSError) -> bool:
-    """True when the system fails, now, at something that may well be there."""
-    return error.errno in _TROUBLE
+def is_temporary(error: OSError) -> bool:
+    """Return whether the system fails for now, at a file that may exist."""
+    return error.errno in _TEMPORARY
 
 
 def is_full(error: OSError) -> bool:
-    """True when the file system, a quota or a size limit refuses more bytes."""
+    """Return whether the file system, a quota or a size limit refuses more bytes."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def no_space() -> problems.ProblemError:
-    """What a full disk is told as."""
+    """Return the refusal for a full disk."""
     return problems.NO_SPACE(
         "the disk of the files directory is full; make room, then go on from where the upload stands"
     )

@@ -1,7 +1,7 @@
-"""Names below a directory in the order of their bytes, from any name on: a page costs what a page holds.
+"""Names below a directory in the order of their bytes, from any name on; a page costs as much as it holds.
 
-Directories have no order of their own, so each must be read whole and sorted. The order of a large one is kept while
-the directory stands unchanged, as one block of bytes, so that the next page begins with a binary search.
+Directories have no order of their own, so each must be read whole and sorted. The sorted names of a large one are kept
+while the directory is unchanged, as one block of bytes, so that the next page begins with a binary search.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tornado_app.files import names
-from tornado_app.files.store.local.directory import FOLDER, is_trouble
+from tornado_app.files.store.local.directory import FOLDER, is_temporary
 
 KEPT_BYTES = 64 << 20
-"""Memory that the orders of large directories may take in all."""
+"""Most memory for the sorted names of large directories."""
 _LARGE = 512  # entries; fewer are read and sorted in a millisecond
 _TICK_NS = 50_000_000  # a clock of the kernel that stamps directories moves in steps of 1 to 10 ms
 _COARSE_NS = 2_500_000_000  # and file systems that keep whole seconds, or two
@@ -43,13 +43,13 @@ class Listing:
         self._orders = _Orders()
 
     def all(self, prefix: str, after: str) -> Generator[ListingEntry, None, None]:
-        """Every name that starts with `prefix` and comes after `after`."""
+        """Iterate over names that start with `prefix` and come after `after`."""
         yield from self._below(self._root, b"", prefix.encode("utf-8"), after.encode("utf-8"))
 
     def level(self, prefix: str, after: str) -> Generator[ListingEntry | str, None, None]:
-        """The same to the first slash after `prefix`: entries, and folders as a name that ends with the slash.
+        """Iterate to the first slash after `prefix`: entries, and folders as names that end with the slash.
 
-        A folder comes once, however much is in it, and also when it is empty: `holds` tells.
+        A folder comes once, however much is in it, and also when it is empty; see `holds`.
         """
         base = prefix[: prefix.rfind("/") + 1]
         if base and names.structural_flaw(base[:-1]) is not None:
@@ -59,7 +59,7 @@ class Listing:
                 yield from self._one_level(folder, base.encode(), prefix.encode("utf-8"), after.encode("utf-8"))
 
     def holds(self, folder: str, after: str) -> Generator[ListingEntry, None, None]:
-        """Names in and below `folder` (with a slash at the end), in no order if they may be any: to ask if one is."""
+        """Iterate over names below `folder` (with a slash at the end), in any order if `after` allows all of them."""
         if after.startswith(folder) and after != folder:
             yield from self.all(folder, after)
             return
@@ -69,7 +69,7 @@ class Listing:
 
     @contextmanager
     def _open(self, folder: str) -> Iterator[int | None]:
-        """A folder by its name with a slash at the end; None when there is none that is listed."""
+        """Open a folder by its name with a slash at the end; yield None when there is none that is listed."""
         fd = os.dup(self._root)
         try:
             for segment in folder.split("/")[:-1]:
@@ -132,7 +132,7 @@ class Listing:
                         os.close(below)
 
     def _from(self, folder: int, base: bytes, start: bytes) -> Iterator[bytes]:
-        """The sorted entries of a folder, from the one that `start` is, is in, or comes before."""
+        """Iterate over the sorted entries of a folder, from the one that is `start`, holds it or comes after it."""
         entries = self._orders.of(folder)
         rest = start[len(base) :] if start.startswith(base) else b""
         index = bisect_left(entries, rest)
@@ -151,7 +151,7 @@ class _Orders:
         self._lock = threading.Lock()
 
     def of(self, folder: int) -> Sequence[bytes]:
-        """The entries of an open directory as it is now."""
+        """Return the entries of an open directory as it is now."""
         now = time.time_ns()
         status = os.fstat(folder)
         key, stamp = (status.st_dev, status.st_ino), (status.st_mtime_ns, status.st_ctime_ns)
@@ -209,17 +209,17 @@ def _read(folder: int) -> list[bytes]:
 
 
 def _descend(segment: str, folder: int) -> int | None:
-    """A folder in a folder, open; None where there is none any more, or it is not ours to read."""
+    """Open a folder in a folder; None where there is none any more, or the server may not read it."""
     try:
         return os.open(segment, FOLDER, dir_fd=folder)
     except OSError as error:
-        if is_trouble(error):
+        if is_temporary(error):
             raise  # a list must not leave out what is there
         return None
 
 
 def _is_name(raw: bytes) -> bool:
-    """True for what can be asked for by name."""
+    """Return whether a client can name it."""
     try:
         return names.structural_flaw(raw.decode("utf-8")) is None
     except UnicodeDecodeError:

@@ -35,11 +35,11 @@ class LocalReader:
         self.stat = found
 
     def fileno(self) -> int:
-        """The open file."""
+        """See `HasDescriptor`."""
         return self._fd
 
     def read(self, offset: int, count: int) -> bytes:
-        """At most `count` bytes from `offset`, and none past the size that it had when it was opened."""
+        """See `FileReader`. No bytes past the size that it had when it was opened."""
         count = min(count, self.stat.size - offset)
         parts: list[bytes] = []
         while count > 0 and (part := os.pread(self._fd, count, offset)):
@@ -49,9 +49,9 @@ class LocalReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def changed(self) -> bool:
-        """See `FileReader`: by hand, since what the server publishes is never written to again.
+        """See `FileReader`. Only edits by hand do: the server never writes to a published file.
 
-        A new mode, owner or link accounts for a new ctime: the server itself takes links away when it replaces a file.
+        A new mode, owner or link explains a new ctime: the server itself removes links when it replaces a file.
         """
         now, before = os.fstat(self._fd), self._status
         if digest_index.version(now) == digest_index.version(before):
@@ -96,12 +96,12 @@ class LocalStore:
         self._names = Listing(self._root.tree.fd)
         self._staging = StagingFolder(self._root.uploads, durable=durable)
 
-    def claim(self) -> None:
-        """Be the one server of this directory, until closed. Raises `OSError` when there is another."""
-        self._staging.claim()
+    def lock(self) -> None:
+        """Lock the directory against other servers until it is closed. Raises `OSError` when one has it."""
+        self._staging.lock()
 
     def start(self) -> None:
-        """Clear away what a crash left half made."""
+        """See `FileStore`."""
         self._staging.sweep()
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class LocalStore:
             return list(islice((item for item in found if item is not None), limit))
 
     def _listed(self, entry: ListingEntry) -> FileStat | None:
-        """The file by a name that was found; None for what is none."""
+        """Return the file of an entry; None for an entry that is no file."""
         try:
             status = os.stat(entry.segment, dir_fd=entry.folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -212,7 +212,7 @@ class LocalStore:
         try:
             return float(text) if text is not None else None
         except ValueError:
-            log.warning("%s/%s holds no time and is made anew", names.RESERVED, _CLOCK)
+            log.warning("%s/%s holds no time and is written again", names.RESERVED, _CLOCK)
             return None
 
     def note_time(self, now: float) -> None:
@@ -229,6 +229,6 @@ class LocalStore:
             os.close(fd)
 
     def free_space(self) -> int | None:
-        """Bytes that an unprivileged process may still write."""
+        """Return how many bytes an unprivileged process can still write."""
         fs = os.fstatvfs(self._root.tree.fd)
         return fs.f_bavail * fs.f_frsize

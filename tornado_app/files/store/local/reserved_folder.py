@@ -1,6 +1,6 @@
 """The server's own folder in the files directory: `.holdfast/` with `uploads/` and `digests/`, on the same file system.
 
-Beside them lies `clock`: how late it was when a server last looked, in seconds since the epoch.
+Beside them is `clock`: the time that a server noted last, in seconds since the epoch.
 
 Earlier versions kept `.uploads/` and `.digests/` beside the files; opening moves them in.
 """
@@ -63,7 +63,7 @@ def open_folders(root: int, *, durable: bool) -> tuple[int, int]:
         os.close(reserved)
 
 
-def claim(uploads: int) -> None:
+def lock(uploads: int) -> None:
     """Lock an open folder of staged bytes against other servers. Raises `OSError`."""
     try:
         fcntl.flock(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +82,7 @@ def _open(parent: int, name: str, durable: bool) -> int:
 
 
 def _migrate(root: int, reserved: int) -> None:
-    """Move the folders of an earlier version in, once; a crash in between is gone on with.
+    """Move the folders of an earlier version in, once; after a crash in between the next server goes on.
 
     Both are there where such a version has run. `uploads` is made first here, and moved last: `digests` without it is
     a move that was cut off. Any other `.uploads` is a user's own.
@@ -97,7 +97,7 @@ def _migrate(root: int, reserved: int) -> None:
     except FileNotFoundError:
         return  # another process has moved it
     try:
-        claim(before)  # the lock is on the folder, wherever it is moved
+        lock(before)  # the lock is on the folder, wherever it is moved
         for name in (UPLOADS,) if begun else (DIGESTS, UPLOADS):
             try:
                 os.rename(_BEFORE[name], name, src_dir_fd=root, dst_dir_fd=reserved)

@@ -59,12 +59,14 @@ class Root:
 
         `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
         """
-        sha256, claimed = self.digests.get(status, keep=not listed)
-        if claimed is not None:
+        sha256, unconfirmed = self.digests.get(status, keep=not listed)
+        if unconfirmed is not None:
             at_once = LISTED_AT_ONCE if listed else digest_index.AT_ONCE
-            sha256 = self._confirmed(name, status, claimed, fd, at_once)
-            claimed = claimed if sha256 is None and status.st_size > at_once else None
-        return FileStat(name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, claimed)
+            sha256 = self._confirmed(name, status, unconfirmed, fd, at_once)
+            unconfirmed = unconfirmed if sha256 is None and status.st_size > at_once else None
+        return FileStat(
+            name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, unconfirmed
+        )
 
     def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
         if fd is not None:

@@ -37,17 +37,17 @@ _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 class _Published(msgspec.Struct):
-    """The note beside bytes that are being published: which inode becomes which file."""
+    """Record beside bytes that are being published: which inode becomes which file."""
 
     name: str
     size: int
     modified_ns: int
     etag: str
     sha256: str | None
-    inode: int = 0  # not noted by earlier versions
+    inode: int = 0  # earlier versions did not record it
 
     def stat(self, status: os.stat_result | None = None) -> FileStat:
-        """The file; `status` is what it is now, which its ETag depends on where its digest is not known."""
+        """Return the file; `status` is its status now, on which its ETag depends where its digest is not known."""
         etag = self.etag if self.sha256 is not None or status is None else digest_index.etag(status)
         return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
 
@@ -85,7 +85,7 @@ def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalSta
 
 
 def load(root: Root, staging: StagingFolder, id: str) -> LocalStagedData:
-    """Open `uploads/<id>` and undo what a crash left half done. Raises NO_SUCH_UPLOAD."""
+    """Open `uploads/<id>` and roll back what a crash left half done. Raises NO_SUCH_UPLOAD."""
     check_id(id)
     with staging.open(id) as folder:
         info = atomic_file.read(folder, "info")
@@ -112,7 +112,7 @@ def load(root: Root, staging: StagingFolder, id: str) -> LocalStagedData:
 
 
 def _recover(root: Root, folder: int, data: int) -> FileStat | None:
-    """Finish or undo what was going on when the server died; return the file that the bytes became, if they did."""
+    """Finish or roll back what a dead server was doing; return the file that the bytes became, if they did."""
     trial = atomic_file.read(folder, "trial")
     if trial is not None:
         if data >= 0:
@@ -140,7 +140,7 @@ def _published_before(root: Root, published: _Published) -> FileStat:
     if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
         return published.stat()
     if published.sha256 is not None:
-        root.digests.claim(status, published.sha256)
+        root.digests.record_unconfirmed(status, published.sha256)
     return published.stat(status)
 
 
@@ -232,7 +232,7 @@ class LocalStagedData:
         getattr(os, "fdatasync", os.fsync)(self._data)  # macOS has no fdatasync
 
     def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
-        """See `StagedData`. Whoever sees the file sees its digest, which is noted with the ctime that it ends with."""
+        """See `StagedData`. The file and its digest show together; the digest is recorded with the last ctime."""
         names.check(name)
         with _disk_errors_as_problems():
             os.fsync(self._data)
@@ -253,7 +253,7 @@ class LocalStagedData:
                     atomic_file.remove(own, "data")
                     status = os.fstat(self._data)
                     if sha256 is not None:
-                        self._root.digests.put(status, sha256)
+                        self._root.digests.record(status, sha256)
                 finally:
                     self._root.digests.end_publication(status)
         self.close()  # nobody writes to a published file
@@ -261,7 +261,7 @@ class LocalStagedData:
         return self.published
 
     def _place(self, name: str, own: int, expect: Precondition) -> int:
-        """Give the bytes their name; the folder that they are in now, open. What refuses takes the note back."""
+        """Give the bytes their name and return their folder, open. A refusal removes the record."""
         try:
             with self._root.target(name) as (folder, last):
                 # Another may have taken the name from bytes that had grown in view.
@@ -283,7 +283,7 @@ class LocalStagedData:
             raise
 
     def _expected(self, name: str, folder: int, last: str, expect: Precondition) -> os.stat_result | None:
-        """What is about to be replaced, after checking that it may be."""
+        """Return the status of the file that is about to be replaced, after checking the precondition."""
         found = self._root.current(name, folder, last)
         expect.check(name, None if found is None else self._root.describe(name, found[0]))
         return None if found is None or found[1] else found[0]
@@ -351,7 +351,7 @@ class LocalStagedData:
             self.offset += count
 
     def _copy(self, source: int, start: int, count: int) -> int:
-        """Append at most `count` bytes of another file from `start`; how many it was."""
+        """Append at most `count` bytes of another file from `start`; return how many."""
         if hasattr(os, "copy_file_range"):
             try:
                 copied = os.copy_file_range(source, self._data, min(_COPY, count), start, self.offset)

@@ -26,9 +26,9 @@ class StagingFolder:
             os.close(self.fd)
             self.fd = -1
 
-    def claim(self) -> None:
+    def lock(self) -> None:
         """Lock the folder against other servers. Raises `OSError`."""
-        reserved_folder.claim(self.fd)
+        reserved_folder.lock(self.fd)
 
     def ids(self) -> list[str]:
         """Return every id, in order."""

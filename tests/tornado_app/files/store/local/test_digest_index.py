@@ -46,7 +46,7 @@ def test_an_edit_that_keeps_size_and_mtime_gets_another_etag(root: Path, store: 
         for found in (store.stat(name), again.stat(name), *store.listing(name), store.check_target(name)):
             assert found is not None
             assert (found.size, found.modified_ns) == (before.size, before.modified_ns)
-            assert (found.sha256, found.claimed) == (None, None)
+            assert (found.sha256, found.unconfirmed) == (None, None)
             assert found.etag != before.etag
         again.close()
 
@@ -93,11 +93,11 @@ def test_what_is_big_is_read_anew_in_the_background(
     edit(root / "edited")
     for name, before in (("same", same), ("edited", edited)):
         for found in (store.stat(name), *store.listing(name)):
-            assert (found.sha256, found.claimed) == (None, before.sha256)
+            assert (found.sha256, found.unconfirmed) == (None, before.sha256)
             assert found.etag != before.etag
     go_on.set()
     wait_until(lambda: store.stat("same") == same, what="the digest is confirmed")
-    wait_until(lambda: store.stat("edited").claimed is None, what="the digest is refuted")
+    wait_until(lambda: store.stat("edited").unconfirmed is None, what="the digest is refuted")
     assert store.stat("edited").sha256 is None
 
 
