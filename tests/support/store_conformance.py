@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +22,7 @@ from tornado_app.files.store.interface import (
     FileReader,
     FileStore,
     GrowsInView,
+    HasDescription,
     HasDescriptor,
     JoinsParts,
     Precondition,
@@ -142,6 +146,34 @@ class StoreConformance:
         assert reader.stat.size == 11
         reader.close()
         assert content(store, "a") == b"new"
+
+    @pytest.mark.slow
+    def test_readers_in_other_threads_see_one_whole_version_while_the_name_is_replaced(self, store: FileStore) -> None:
+        versions = [bytes([number]) * 50_000 for number in range(12)]
+        put(store, "a", versions[0])
+        stop = threading.Event()
+
+        def read_until_stopped() -> int:
+            count = 0
+            while not stop.is_set() or not count:
+                reader = store.open("a")
+                first = reader.read(0, 25_000)
+                data = first + reader.read(25_000, 1 << 20)
+                assert reader.stat.sha256 in (sha256(data), None)  # None while a digest is confirmed
+                assert data in versions
+                assert store.stat("a").size == len(data)
+                reader.close()
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(3) as pool:
+            reading = [pool.submit(read_until_stopped) for _ in range(3)]
+            try:
+                for data in versions:
+                    put(store, "a", data)
+            finally:
+                stop.set()
+            assert all(read.result() for read in reading)
 
     def test_another_content_has_another_etag_even_at_the_same_size(self, store: FileStore) -> None:
         etags = set()
@@ -397,6 +429,15 @@ class StoreConformance:
     def test_the_part_size_is_a_number_of_bytes(self, store: FileStore) -> None:
         assert store.part_size >= 1
         assert store.is_persistent in (True, False)
+
+    def test_another_process_opens_the_store_from_its_description(self, store: FileStore) -> None:
+        if not isinstance(store, HasDescription):
+            pytest.skip("no other process can open this store")
+        put(store, "a", b"hello")
+        store.create("up", b"info").write([b"staged"])
+        self._opened.append(pickle.loads(pickle.dumps(store.description())).open())
+        assert content(self._opened[-1], "a") == b"hello"
+        assert self._opened[-1].load("up").offset == 6
 
     def test_the_time_is_noted_for_the_next_server(self, store: FileStore) -> None:
         assert store.noted_time() is None

@@ -83,7 +83,7 @@ class WorkTypesHandler(BaseHandler):
     @operation("list_work_types", WorkTypeList)
     def get(self) -> None:
         """List what this server can run, with the JSON Schema of the parameters."""
-        self.answer(WorkTypeList(self.services.processes.registry.infos(), self.services.settings.default_work_type))
+        self.answer(WorkTypeList(self.services.processes.work_types(), self.services.settings.default_work_type))
 
 
 class ProcessesHandler(JsonHandler):

@@ -29,6 +29,7 @@ from holdfast.wire import (
     ProcessPage,
     StartRequest,
     State,
+    WorkTypeInfo,
 )
 from tornado_app import problems
 from tornado_app.processes import metrics
@@ -239,6 +240,17 @@ class Engine:
             deadline_s=request.deadline_s,
             code=sent,
         )
+
+    def work_types(self) -> list[WorkTypeInfo]:
+        """Return every work type. The documentation of one whose place can't be used on this server says why."""
+        return [self._with_refusal(info) for info in self.registry.infos()]
+
+    def _with_refusal(self, info: WorkTypeInfo) -> WorkTypeInfo:
+        try:
+            self._executors[info.place].check_usable()
+        except problems.ProblemError as error:
+            return msgspec.structs.replace(info, doc=f"{info.doc}\n\nOn this server: {error.detail}.")
+        return info
 
     async def get(self, id: str) -> Process:
         """A process as it stands. Raises NO_SUCH_PROCESS."""

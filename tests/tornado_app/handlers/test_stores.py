@@ -173,6 +173,9 @@ async def test_work_in_an_os_process_needs_a_store_that_others_can_open(http: ht
         "place 'process' can't be used with --store memory, because other processes can't read those files; "
         "use place 'thread', or start the server with --store local"
     )
+    kinds = {item["name"]: item["doc"] for item in (await http.get("/v1/work-types")).json()["items"]}
+    assert kinds["copy-in-process"].endswith(f"\n\nOn this server: {answer.json()['detail']}.")
+    assert "On this server" not in kinds["copy-in-thread"]
     assert (await http.post("/v1/processes", json={**request, "place": "thread"})).status_code == 201
     await reaches(app.services.processes, "p", "succeeded")
     assert await content(http, "copy.bin") == b"small"
