@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import functools
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +37,6 @@ from tornado_app.server import listening
 from tornado_app.server.access import Access
 from tornado_app.server.long_bodies import MOST, MOST_HEAD, BulkApplication, BulkServer
 from tornado_app.settings import MIB, Settings, SettingsError
-
-log = logging.getLogger("holdfast.files")
 
 HEAD_S = 120.0
 """Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
@@ -165,7 +162,6 @@ def new_engine(
 def open_store(settings: Settings) -> FileStore:
     """Open the file store that the settings name. Blocks. Raises `SettingsError`."""
     if settings.store == "memory":
-        log.warning("files and uploads are kept in memory, and end with this server (--store memory)")
         return MemoryStore()
     try:
         store = LocalStore(settings.files_dir, durable=settings.durable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -18,6 +19,8 @@ from tornado_app.settings import Settings, SettingsError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger("holdfast.files")
 
 _THREADS = 8
 
@@ -43,6 +46,8 @@ class FileService:
             self.store = await self.run(self._open_store)
             self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
             await self.uploads.open()
+            if not self.store.is_persistent:
+                log.warning("files and uploads end with this server: its store keeps them in memory (--store memory)")
         except (OSError, SettingsError) as error:
             if hasattr(self, "store"):
                 await self.run(self.store.close)

@@ -189,7 +189,9 @@ def test_the_store_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize("settings", ["memory"], indirect=True)
-async def test_in_memory_the_files_directory_is_neither_made_nor_locked(settings: Settings, tmp_path: Path) -> None:
+async def test_in_memory_the_files_directory_is_neither_made_nor_locked(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "none"
     servers = []
     for number in range(2):
@@ -197,5 +199,6 @@ async def test_in_memory_the_files_directory_is_neither_made_nor_locked(settings
         servers.append(await App.open(changed))
     assert isinstance(servers[0].services.files.store, MemoryStore)
     assert not folder.exists()
+    assert "files and uploads end with this server" in caplog.text
     for server in servers:
         await server.close()

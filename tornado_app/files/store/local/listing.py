@@ -40,7 +40,12 @@ class Listing:
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._orders = _Orders()
+        self._sorted = _SortedEntries()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Return how much memory the sorted names of large directories take."""
+        return self._sorted.size
 
     def all(self, prefix: str, after: str) -> Generator[ListingEntry, None, None]:
         """Iterate over names that start with `prefix` and come after `after`."""
@@ -133,7 +138,7 @@ class Listing:
 
     def _from(self, folder: int, base: bytes, start: bytes) -> Iterator[bytes]:
         """Iterate over the sorted entries of a folder, from the one that is `start`, holds it or comes after it."""
-        entries = self._orders.of(folder)
+        entries = self._sorted.of(folder)
         rest = start[len(base) :] if start.startswith(base) else b""
         index = bisect_left(entries, rest)
         if index and entries[index - 1].endswith(b"/") and rest.startswith(entries[index - 1]):
@@ -142,12 +147,12 @@ class Listing:
             yield entries[at]
 
 
-class _Orders:
+class _SortedEntries:
     """Sorted entries of directories: the names of files, and those of folders with a slash, which is how they sort."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[int, int], tuple[tuple[int, int], _NameBlock]] = OrderedDict()
-        self._size = 0
+        self.size = 0
         self._lock = threading.Lock()
 
     def of(self, folder: int) -> Sequence[bytes]:
@@ -160,7 +165,7 @@ class _Orders:
             if kept is not None and kept[0] == stamp:
                 self._kept.move_to_end(key)
                 return kept[1]
-        entries = _read(folder)
+        entries = read_entries(folder)
         if len(entries) < _LARGE:
             return entries
         block = _NameBlock(entries)
@@ -177,9 +182,9 @@ class _Orders:
         with self._lock:
             before = self._kept.pop(key, None)
             self._kept[key] = stamp, block
-            self._size += block.size - (before[1].size if before is not None else 0)
-            while self._size > KEPT_BYTES:
-                self._size -= self._kept.popitem(last=False)[1][1].size
+            self.size += block.size - (before[1].size if before is not None else 0)
+            while self.size > KEPT_BYTES:
+                self.size -= self._kept.popitem(last=False)[1][1].size
 
 
 class _NameBlock(Sequence[bytes]):
@@ -201,7 +206,8 @@ class _NameBlock(Sequence[bytes]):
         return self._text[self._ends[index] : self._ends[index + 1]]
 
 
-def _read(folder: int) -> list[bytes]:
+def read_entries(folder: int) -> list[bytes]:
+    """Return the sorted names in an open directory, those of folders with a slash at the end."""
     with os.scandir(folder) as entries:
         return sorted(
             os.fsencode(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in entries
