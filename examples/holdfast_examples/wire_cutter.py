@@ -1,4 +1,4 @@
-"""A TCP connection that can be cut: stands between a client and a server, and breaks off when told. For the demo."""
+"""A TCP proxy for the demo: it forwards between a client and a server, and breaks the connection on request."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-# SO_LINGER with a time of 0: close sends RST, as a connection that really breaks.
+# SO_LINGER with a time of 0: close sends RST, as when a connection breaks.
 _BREAK = struct.pack("ii", 1, 0)
 
 
 class WireCutter:
-    """Forwards a local port to `target`, and breaks the connection that carries a marked byte.
+    """Forwards a local port to `target`, and breaks a connection after a given number of bytes.
 
-    `on_cut` is called at each cut with the bytes that were carried since `cut_after`.
+    `on_cut` is called at each cut, with the bytes that were forwarded since `cut_after`.
 
     Attributes:
-        carried: bytes forwarded so far, both ways, over all connections.
-        cuts: how often it has broken a connection.
+        carried: bytes forwarded so far, in both directions, over all connections.
+        cuts: number of connections broken so far.
     """
 
     def __init__(self, target: tuple[str, int], on_cut: Callable[[int], None] = lambda carried: None) -> None:
@@ -38,11 +38,11 @@ class WireCutter:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """URL for clients."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def cut_after(self, *sizes: int) -> None:
-        """Break the connection when so many further bytes have been carried; once for each size, counted from now."""
+        """Break the connection after so many more bytes: once for each size, counted from now."""
         with self._lock:
             self._from = self.carried
             self._marks = sorted(self.carried + size for size in sizes)
@@ -84,15 +84,15 @@ class WireCutter:
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         pair = (client, server)
         self._open |= {client, server}
-        back = threading.Thread(target=self._pump, args=(server, client, pair), name="wire-cutter-back", daemon=True)
+        back = threading.Thread(target=self._forward, args=(server, client, pair), name="wire-cutter-back", daemon=True)
         back.start()
-        self._pump(client, server, pair)
+        self._forward(client, server, pair)
         back.join()
         self._open -= {client, server}
         for connection in pair:
             connection.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, pair: tuple[socket.socket, socket.socket]) -> None:
         try:
             while data := source.recv(65536):
                 keep, carried = self._count(len(data))
@@ -106,7 +106,7 @@ class WireCutter:
                 _break(connection)
 
     def _count(self, size: int) -> tuple[int, int]:
-        """How many of the next `size` bytes go through before a cut, and all since `cut_after` with them."""
+        """Return how many of the next `size` bytes are forwarded before a cut, and the sum since `cut_after`."""
         with self._lock:
             if self._marks and self._marks[0] <= self.carried + size - 1:
                 size = max(0, self._marks.pop(0) - self.carried)
@@ -116,7 +116,7 @@ class WireCutter:
 
 
 def _break(connection: socket.socket) -> None:
-    """Let both ends fail: whoever reads or writes is woken, and the close to come sends RST."""
+    """Break a connection: reads and writes on it fail at once, and closing it sends RST."""
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _BREAK)
         connection.shutdown(socket.SHUT_RDWR)

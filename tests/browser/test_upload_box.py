@@ -163,7 +163,7 @@ def test_where_the_page_can_not_reach_the_server_files_go_through_the_kernel(
     box.get_by_label("Choose files to upload").set_input_files([small, large])
     box.get_by_text("succeeded · 3 MB of 3 MB").wait_for()
     box.get_by_role("status").get_by_text("files go through the kernel, at most 3.5 MB each").wait_for()
-    box.locator(".failed").get_by_text("through the kernel at most 3.5 MB can go; this file has 4 MB").wait_for()
+    box.locator(".failed").get_by_text("this file has 4 MB, and at most 3.5 MB go through the kernel").wait_for()
     with holdfast.Client(server.url) as client:
         assert client.files.info("raw/small.bin").sha256 == sha256(small)
         assert [file.name for file in client.files.list()] == ["raw/small.bin"]

@@ -1,4 +1,7 @@
-"""The command `holdfast`. Needs the extra `cli`; imports nothing of it before it is called."""
+"""The command `holdfast`. Uses the sync client, click and rich (extra `cli`), imported when the command runs.
+
+Begin reading in `_app.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["main"]
 
 
 def _open_streams() -> None:
-    """Have a standard output and error that take everything: also when one is closed, or not of UTF-8."""
+    """Make sure that text can be written to standard output and error, even if they are closed or not UTF-8."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process lives

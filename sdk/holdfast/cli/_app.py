@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 import click
 from click.shell_completion import get_completion_class
 
-from holdfast.cli import _cat, _files, _links, _processes, _server, _watch
+from holdfast.cli import _cat, _files, _links, _processes, _server, _transfers, _watch
 from holdfast.cli._completion import _bash
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.errors import HoldfastError
@@ -20,12 +20,12 @@ EPILOG = "Every command takes --json. Exit codes: " + ", ".join(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG)
 @click.option("--url", envvar="HOLDFAST_URL", help="The server.  [HOLDFAST_URL, else http://127.0.0.1:8000]")
-@click.option("--token", envvar="HOLDFAST_TOKEN", help="Its token. Prefer the variable: others can see flags.")
+@click.option("--token", envvar="HOLDFAST_TOKEN", help="Its token. Prefer the variable: other users can see flags.")
 @click.option("--json", is_flag=True, help="Print JSON, for programs.")
 @click.version_option(installed("holdfast"), prog_name="holdfast")
 @click.pass_context
 def holdfast(context: click.Context, url: str | None, token: str | None, json: bool) -> None:
-    """Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash."""
+    """Run long processes and big transfers that can be paused, resumed and cancelled, and that survive a crash."""
     shared = context.ensure_object(Context)
     shared.url, shared.token, shared.json = url, token, shared.json or json
 
@@ -52,6 +52,7 @@ for each in (
     *_processes.COMMANDS,
     *_watch.COMMANDS,
     *_files.COMMANDS,
+    *_transfers.COMMANDS,
     *_cat.COMMANDS,
     *_links.COMMANDS,
     completion,
@@ -60,15 +61,15 @@ for each in (
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """The exit code."""
+    """Run the command line and return the exit code."""
     shared = Context()
     try:
         code = holdfast.main(arguments, prog_name="holdfast", standalone_mode=False, obj=shared)
-        return code if isinstance(code, int) else Exit.OK  # what a command exits with, else None
+        return code if isinstance(code, int) else Exit.OK  # None unless the command exits with a code
     except click.Abort:
         return Exit.INTERRUPTED
     except click.ClickException as error:
-        # What is wrong with the command line may have kept --json from being read.
+        # The error in the command line may come before --json.
         if shared.json or "--json" in (sys.argv[1:] if arguments is None else arguments):
             problem = {"error": type(error).__name__, "message": error.format_message(), "exit_code": error.exit_code}
             shared.print_problem(problem)

@@ -1,4 +1,4 @@
-"""The bytes of a file on the standard output: `cat`, and `download --to -`."""
+"""`cat`, and `download --to -`: the bytes of a file on standard output."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from holdfast.errors import DigestMismatch
 PIECE = 1 << 20
 
 
-def write_out(context: Context, client: Client, name: str, limit: float | None = None) -> None:
-    """Write a file on the standard output, going on where it stood after every cut.
+def write_to_stdout(context: Context, client: Client, name: str, limit: float | None = None) -> None:
+    """Write a file to standard output. After a broken connection it continues at the same byte.
 
     Raises:
-        RemoteChanged: it was replaced meanwhile; what has been written is of the version that was there.
-        DigestMismatch: what was written is not what the server has.
+        RemoteChanged: the file was replaced meanwhile. The bytes written are from the first version.
+        DigestMismatch: the bytes written differ from the file of the server.
     """
     if context.json:
-        raise click.UsageError("the bytes go to the standard output, where --json would, too: give one of them")
+        raise click.UsageError("--json can't be used here: the bytes go to standard output. Leave it out")
     core = client._core
     reading, throttle = Reading(name, core.patience), Throttle(limit)
     core.run(reading.open())
@@ -40,17 +40,18 @@ def write_out(context: Context, client: Client, name: str, limit: float | None =
             time.sleep(wait)
     sys.stdout.buffer.flush()
     if sha256 is not None and digest.hexdigest() != sha256:
-        raise DigestMismatch(f"what was written of {name!r} has SHA-256 {digest.hexdigest()}, and not {sha256}")
+        found = digest.hexdigest()
+        raise DigestMismatch(f"the bytes written of {name!r} have SHA-256 {found}, not {sha256}. Run the command again")
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
 @command
 def cat(context: Context, names: tuple[str, ...]) -> None:
-    """Write files on the standard output, one after the other; a cut costs nothing that has come."""
+    """Write files to standard output, one after the other. A broken connection is resumed at the same byte."""
     with context.client() as client:
         for name in names:
-            write_out(context, client, name)
+            write_to_stdout(context, client, name)
 
 
 COMMANDS = (cat,)

@@ -1,4 +1,4 @@
-"""What all commands share: the server's address, `--json`, where output goes, and how errors become exit codes."""
+"""Shared by all commands: the address of the server, `--json`, the consoles, and exit codes for errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Exit(IntEnum):
-    """Exit codes, for scripts. They are documented in docs/command.md."""
+    """Exit codes, documented in docs/command.md."""
 
     OK = 0
     FAILED = 1
@@ -48,67 +48,67 @@ class Context:
     token: str | None = None
     json: bool = False
     notice: Callable[[str], None] | None = None
-    """Takes what is said of a retry in place of stderr, where a screen is drawn."""
+    """Receives notices of retries in place of stderr, while a full-screen view is shown."""
     out: Console = field(default_factory=lambda: PlainConsole(highlight=False))
     err: Console = field(default_factory=lambda: PlainConsole(stderr=True, highlight=False))
 
     def client(self, **options: Any) -> Client:
-        """A client of the server that was asked for."""
+        """Return a client of the server of this run."""
         try:
             client = Client(self.url, self.token, **options)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         connection = core_of(client).connection
-        connection.on_retry = Patience(self, connection).take
+        connection.on_retry = RetryPolicy(self, connection).on_retry
         return client
 
     def print_json(self, value: Any) -> None:
-        """One line of JSON on stdout, whole, whatever the terminal's width."""
+        """Print one line of JSON on stdout, never wrapped."""
         sys.stdout.write(compact(value) + "\n")
         sys.stdout.flush()
 
     def print_problem(self, problem: dict[str, Any]) -> None:
-        """One line of JSON on stderr."""
+        """Print one line of JSON on stderr."""
         sys.stderr.write(compact(problem) + "\n")
 
     def retrying(self, error: errors.HoldfastError, seconds: float) -> None:
-        """Say on stderr what failed and when it is tried again."""
+        """Report on stderr what failed and when the next attempt is."""
         if self.json:
             self.print_problem({"error": type(error).__name__, "message": str(error), "retrying_in": round(seconds, 3)})
         else:
             (self.notice or self.note)(f"{errors.in_words(error)}; retrying in {math.ceil(seconds)} s")
 
     def note(self, text: str) -> None:
-        """Something for a person: on stderr, and not with --json."""
+        """Print a text for a person on stderr. With --json, print nothing."""
         if not self.json:
             self.err.print(text, markup=False, soft_wrap=True)  # names may look like markup
 
 
 FIRST_TRIES = 3
-"""How often a server that has not answered yet is asked; one that takes no connection is asked once."""
+"""Most attempts while the server has never answered; one only, if it accepts no connection."""
 
 
-class Patience:
-    """A server that never answered is not waited for; of one that did, the reader is told what is waited for."""
+class RetryPolicy:
+    """Ends the retries of a server that never answered, and reports the retries of one that did."""
 
     def __init__(self, context: Context, connection: Connection) -> None:
         self._context = context
         self._connection = connection
         self._failures = 0
-        self._told = -math.inf
+        self._reported = -math.inf
         self._lock = threading.Lock()
 
-    def take(self, error: errors.HoldfastError, seconds: float) -> None:
-        """Something failed and would be tried again after so many seconds. Raises `error` where it is not to be."""
+    def on_retry(self, error: errors.HoldfastError, seconds: float) -> None:
+        """Report that a retry follows after so many seconds, or raise `error` to end the retries."""
         with self._lock:
             if not self._connection.reached:
                 self._failures += 1
                 if isinstance(error, errors.ConnectFailed) or self._failures >= FIRST_TRIES:
                     raise error
             now = time.monotonic()
-            if now - self._told < 1:  # several connections fail together, and the first attempts follow quickly
+            if now - self._reported < 1:  # several connections may fail together, and the first retries are quick
                 return
-            self._told = now
+            self._reported = now
         self._context.retrying(error, seconds)
 
 
@@ -126,7 +126,7 @@ json_option = click.option(
 
 
 def command(function: C) -> C:
-    """Give a command `--json` (also before the command's name) and the context as its first argument."""
+    """Add `--json` to a command, and pass the context as its first argument."""
 
     @functools.wraps(function)
     @pass_context
@@ -134,7 +134,7 @@ def command(function: C) -> C:
         try:
             return function(context, *args, **kwargs)
         except BrokenPipeError:
-            # Whoever read has enough; what is left in the buffer goes nowhere when the interpreter flushes it.
+            # The reader has closed the pipe. The rest of the buffer goes to null when the interpreter flushes it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(Exit.OK) from None
 
@@ -142,7 +142,7 @@ def command(function: C) -> C:
 
 
 def exit_code(error: BaseException) -> Exit:
-    """What a script sees of an error."""
+    """Return the exit code of an error."""
     kinds: Iterable[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit]] = (
         (errors.WaitTimeout, Exit.TIMEOUT),
         (errors.TransportError, Exit.UNREACHABLE),
@@ -158,7 +158,7 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def report(context: Context, error: BaseException, **about: str) -> Exit:
-    """Say what went wrong, on stderr; the exit code. `about` says of what, for programs."""
+    """Report an error on stderr and return its exit code. `about` adds members to the JSON."""
     code = exit_code(error)
     if context.json:
         problem = {"error": type(error).__name__, "message": str(error), "exit_code": int(code), **about}
@@ -170,10 +170,10 @@ def report(context: Context, error: BaseException, **about: str) -> Exit:
     for name in ("overwrite", "restart", "allow_dangerous"):
         words = words.replace(f"{name}=True", f"--{name.replace('_', '-')}")
     if isinstance(error, errors.Unauthorized) and context.token:
-        words = "the token of --token or HOLDFAST_TOKEN was not accepted"
+        words = "the token of --token or HOLDFAST_TOKEN was not accepted. Give the token of this server"
     context.err.print(f"[red]holdfast:[/] {escape(words)}", soft_wrap=True)
     if isinstance(error, errors.ConnectFailed):
-        context.err.print("Is the server running? [bold]holdfast serve[/] starts one; --url names another.")
+        context.err.print("Start a server with [bold]holdfast serve[/], or name another one with --url.")
     if isinstance(error, errors.Unauthorized) and not context.token:
-        context.err.print("Give the server's token by --token or HOLDFAST_TOKEN.")
+        context.err.print("Give the server's token with --token or HOLDFAST_TOKEN.")
     return code

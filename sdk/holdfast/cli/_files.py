@@ -1,50 +1,33 @@
-"""`upload`, `download`, `ls`, `rm`, `transfers`."""
+"""`upload`, `download`, `ls` and `rm`."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from holdfast._local_files.pipes import PipeReader, comes_once, is_of_this_process
-from holdfast._local_files.records import ResumeRecord
-from holdfast._local_files.walk import Links, in_one_line
+from holdfast._local_files.walk import Links
 from holdfast._sync.client import Client
-from holdfast._transfers.folder import SentFolder
-from holdfast._transfers.handles import Transfer, TransferState
-from holdfast.cli._cat import write_out
-from holdfast.cli._completion._offers import file_names, pending_names
+from holdfast.cli._cat import write_to_stdout
+from holdfast.cli._completion._offers import file_names
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.cli._printing import _records
 from holdfast.cli._printing._output import write_records
-from holdfast.errors import APIError, Forbidden, HoldfastError, NotFound, ServerError, Unauthorized, WaitTimeout
-
-Begin = Callable[[], Transfer[Any]]
+from holdfast.cli._transfers import Begin, print_result, run_transfer
+from holdfast.errors import APIError, Forbidden, NotFound, ServerError, Unauthorized
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
-    """Bytes, with k, M or G for thousands, millions and thousands of millions."""
+    """Number of bytes, with k, M or G for thousands, millions and thousands of millions."""
 
     name = "BYTES"
 
@@ -62,19 +45,19 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in later 
         return found
 
 
-overwrite = click.option("--overwrite", is_flag=True, help="Replace another file that is there.")
-restart = click.option("--restart", is_flag=True, help="Begin at byte 0, whatever there is.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+restart = click.option("--restart", is_flag=True, help="Start at byte 0, even if a part was transferred before.")
 allow_dangerous = click.option(
     "--allow-dangerous",
     is_flag=True,
-    help="Let files land where programs run or trust them, such as .bashrc and .ssh/ in a home folder.",
+    help="Allow paths that programs run or trust, such as .bashrc and .ssh/ in a home folder.",
 )
 segments = click.option(
     "--segments",
     type=click.IntRange(1, 64),
-    help="Connections at once for a file; of a folder some files go at once in any case.  [as many as pay]",
+    help="Connections for one file. A folder always transfers several files at once.  [chosen by measuring]",
 )
-limit = click.option("--limit", type=Size(), help="Bytes a second at most, such as 2M.")
+limit = click.option("--limit", type=Size(), help="Most bytes a second, such as 2M.")
 
 
 @click.command()
@@ -82,7 +65,7 @@ limit = click.option("--limit", type=Size(), help="Bytes a second at most, such 
 @click.option(
     *("--to", "--name", "to"),
     default="",
-    help="The name there; with several paths or a folder, what names begin with.",
+    help="The name on the server. With several paths or a folder: the folder on the server.",
     shell_complete=file_names,
 )
 @click.option(
@@ -90,7 +73,7 @@ limit = click.option("--limit", type=Size(), help="Bytes a second at most, such 
     type=click.Choice(get_args(Links)),
     default="inside",
     show_default=True,
-    help="Symbolic links in a folder: follow those that stay inside it, all, none; or any is an error.",
+    help="Symbolic links in a folder: follow those that stay inside it, follow all, skip all, or fail.",
 )
 @overwrite
 @restart
@@ -107,16 +90,16 @@ def upload(
     segments: int | None,
     limit: float | None,
 ) -> None:
-    """Send files or folders. What was sent before a cut or Ctrl-C is not sent again.
+    """Upload files or folders. After a broken connection or Ctrl-C the same command continues.
 
-    What comes once, - for the standard input, /dev/stdin, a FIFO or <(COMMAND), is sent as it comes.
+    A PATH may be a stream: - for standard input, /dev/stdin, a FIFO or <(COMMAND). A stream can't be resumed later.
     """
     with context.client() as client:
         for path in paths:
-            stream = _stream_at(path)
+            stream = _open_stream(path)
             if (path == "-" or is_of_this_process(path)) and (not to or to.endswith("/") or len(paths) > 1):
-                what = "the standard input" if path == "-" else path
-                raise click.UsageError(f"{what} needs a name: --to NAME, and to be sent alone")
+                what = "standard input" if path == "-" else path
+                raise click.UsageError(f"{what} needs a name: --to NAME. Upload it alone")
             if stream is not None:
                 name = (to if to and not to.endswith("/") else to + Path(path).name).removeprefix("/")
                 pieces = stream.pieces()
@@ -138,12 +121,15 @@ def upload(
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 begin = partial(client.files.upload, path, name.removeprefix("/"), limit=limit, **options)
-            give_up = stream.give_up if stream is not None else None
-            _print_result(context, _carry(context, begin, again=path != "-" and stream is None, give_up=give_up))
+            stop_reading = stream.give_up if stream is not None else None
+            print_result(
+                context,
+                run_transfer(context, begin, resumable=path != "-" and stream is None, stop_reading=stop_reading),
+            )
 
 
-def _stream_at(path: str) -> StandardStream | None:
-    """A path, or - for the standard input, that can be read once alone; None for another. Raises `OSError`."""
+def _open_stream(path: str) -> StandardStream | None:
+    """Open a path, or - for standard input, if it can be read only once. Else return None. Raises `OSError`."""
     if path != "-":
         return StandardStream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if comes_once(path) else None
     try:
@@ -154,7 +140,7 @@ def _stream_at(path: str) -> StandardStream | None:
 
 
 class StandardStream(PipeReader):
-    """A descriptor of its own, closed when it is no longer needed."""
+    """Stream with a file descriptor of its own, which is closed when the stream is collected."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -166,9 +152,9 @@ class StandardStream(PipeReader):
 @click.option(
     "--to",
     type=click.Path(allow_dash=True),
-    help="A file or folder; with several names a folder; - is the standard output.  [the working directory]",
+    help="A file or folder; with several names a folder; - for standard output.  [the working directory]",
 )
-@click.option("--folder", is_flag=True, help="The names are folders: fetch all that is in them.")
+@click.option("--folder", is_flag=True, help="The names are folders: download all files in them.")
 @overwrite
 @restart
 @allow_dangerous
@@ -186,9 +172,12 @@ def download(
     segments: int | None,
     limit: float | None,
 ) -> None:
-    """Fetch files. What came before a cut, a crash or Ctrl-C is not fetched again; two versions are never mixed."""
+    """Download files. After a broken connection, a crash or Ctrl-C the same command continues.
+
+    Bytes of two versions of a file are never mixed.
+    """
     if to == "-":
-        _write_out(context, names, folder, limit)
+        _to_stdout(context, names, folder, limit)
         return
     if to and len(names) > 1:
         to += "/"
@@ -204,21 +193,21 @@ def download(
                 begin: Begin = partial(client.files.download_folder, name, to, **options)
             else:
                 begin = partial(client.files.download, name, to, segments=segments, **options)
-            _print_result(context, _carry(context, begin))
+            print_result(context, run_transfer(context, begin))
 
 
-def _write_out(context: Context, names: tuple[str, ...], folder: bool, limit: float | None) -> None:
-    """`download --to -`."""
+def _to_stdout(context: Context, names: tuple[str, ...], folder: bool, limit: float | None) -> None:
+    """Write the files to standard output, for `download --to -`."""
     if folder or any(name.endswith("/") for name in names):
-        raise click.UsageError("a folder can't go to the standard output: name files")
+        raise click.UsageError("a folder can't be written to standard output. Name files")
     with context.client() as client:
         for name in names:
-            write_out(context, client, name, limit)
+            write_to_stdout(context, client, name, limit)
 
 
 @click.command()
 @click.argument("prefix", default="", shell_complete=file_names)
-@click.option("-n", "--limit", "most", type=click.IntRange(min=1), help="At most so many.")
+@click.option("-n", "--limit", "most", type=click.IntRange(min=1), help="Most files to list.")
 @click.option("--level", is_flag=True, help="One level: the files in the folder PREFIX, and its folders with a slash.")
 @command
 def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
@@ -226,15 +215,15 @@ def ls(context: Context, prefix: str, most: int | None, level: bool) -> None:
     with context.client() as client:
         found = islice(client.files.list_folder(prefix) if level else client.files.list(prefix), most)
         if not write_records(context.out, _records.FILES, found, as_json=context.json):
-            context.note("There are no files, or none of such a name.")
+            context.note("No file matches.")
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=file_names)
-@click.option("-r", "--recursive", is_flag=True, help="The names are folders: remove all that is in them.")
+@click.option("-r", "--recursive", is_flag=True, help="The names are folders: remove all files in them.")
 @command
 def rm(context: Context, names: tuple[str, ...], recursive: bool) -> None:
-    """Remove files from the server. One that can't be removed does not keep the others."""
+    """Remove files from the server. If one can't be removed, the others are removed nevertheless."""
     codes: list[Exit] = []
     with context.client() as client:
         for name in names:
@@ -247,13 +236,13 @@ def rm(context: Context, names: tuple[str, ...], recursive: bool) -> None:
                 try:
                     client.files.delete(each)
                 except APIError as error:
-                    if isinstance(error, (Unauthorized, Forbidden, ServerError)):  # so would the others be
+                    if isinstance(error, (Unauthorized, Forbidden, ServerError)):  # the others would fail too
                         raise
                     codes.append(report(context, error, name=each))
                     if not recursive and next(iter(client.files.list(_as_folder(name), page_size=1)), None):
-                        context.note(f"{name} is a folder: holdfast rm -r {name} removes all that is in it")
+                        context.note(f"{name} is a folder. To remove all files in it: holdfast rm -r {name}")
                 else:
-                    _print_result(context, {"name": each})
+                    print_result(context, {"name": each})
     if codes:
         raise click.exceptions.Exit(codes[0])
 
@@ -263,176 +252,14 @@ def _as_folder(name: str) -> str:
 
 
 def _in_folder(client: Client, name: str) -> list[str]:
-    """Names of all files in a folder. Raises `NotFound` when there are none."""
+    """Return the names of all files in a folder. Raises `NotFound` if there are none."""
     prefix = _as_folder(name)
     if prefix == "/":
-        raise click.UsageError("rm -r takes the name of a folder, and would remove everything without one")
+        raise click.UsageError("rm -r needs the name of a folder: without one it would remove all files")
     found = [file.name for file in client.files.list(prefix)]
     if not found:
         raise NotFound(404, "No such folder", f"there is no file in {prefix}")
     return found
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=pending_names)
-@click.option("--resume", "verb", flag_value="resume", help="Go on with them, one after the other.")
-@click.option("--cancel", "verb", flag_value="cancel", help="Give them up, here and on the server.")
-@command
-def transfers(context: Context, names: tuple[str, ...], verb: str | None) -> None:
-    """Transfers from this machine that were begun and are not over: all, or those of the files that are named."""
-    with context.client() as client:
-        wanted = {name.rstrip("/") for name in names}
-        found = [r for r in client.transfers.pending() if not names or r.name.rstrip("/") in wanted]
-        if verb is not None and found:
-            _go_over(context, client, found, verb)
-        elif context.json:
-            for record in found:
-                context.print_json(_brief(record))
-        elif write_records(context.out, _records.TRANSFERS, found, as_json=False):
-            context.note("holdfast transfers --resume goes on with them, --cancel gives them up")
-        else:
-            context.note("Nothing is pending.")
-
-
-def _go_over(context: Context, client: Client, found: list[ResumeRecord], verb: str) -> None:
-    """Resume or cancel all. One that can't be does not keep the others from it; it decides the exit code."""
-    codes: list[Exit] = []
-    for record in found:
-        try:
-            if verb == "resume":
-                _print_result(context, _carry(context, partial(client.transfers.resume, record)))
-            else:
-                client.transfers.cancel(record)
-                _print_result(context, _brief(record))
-                context.note(f"{record.name}  {record.kind} given up")
-        except BrokenPipeError:  # whoever reads what is printed has gone
-            raise
-        except (HoldfastError, OSError) as error:
-            codes.append(report(context, error, name=record.name))
-    if codes:
-        raise click.exceptions.Exit(codes[0])
-
-
-def _print_result(context: Context, result: Any) -> None:
-    """Result for one of several, for programs; people have been told."""
-    if context.json:
-        context.print_json(result)
-
-
-def _brief(record: ResumeRecord) -> dict[str, Any]:
-    return {
-        "kind": record.kind,
-        "name": record.name,
-        "path": record.path,
-        "folder": record.folder,
-        "size": record.size,
-        "begun": record.created,
-    }
-
-
-def _carry(context: Context, begin: Begin, *, again: bool = True, give_up: Callable[[], None] | None = None) -> Any:
-    """Begin a transfer and show it until it is over; what came of it.
-
-    Ctrl-C pauses it, or ends what can't be gone on with again. `give_up` lets a source stop waiting for more.
-    """
-    transfer: Transfer[Any] | None = None
-    while True:
-        try:
-            if transfer is None:
-                with _interrupts_held():
-                    transfer = begin()
-            with _bar(context, transfer) as move:
-                while True:
-                    move()
-                    try:
-                        result = transfer.wait(0.1)
-                        break
-                    except WaitTimeout:
-                        continue
-            context.note(f"{transfer.name}  {transfer.kind} done")
-            if isinstance(result, SentFolder) and result.reasons:
-                context.note(f"{transfer.name}  {in_one_line(result.reasons.items())}")
-            return result
-        except KeyboardInterrupt:
-            if give_up is not None:
-                give_up()
-            if transfer is None:
-                raise
-            transfer.pause()
-            if transfer.state is TransferState.SUCCEEDED:
-                context.note(f"{transfer.name}  {transfer.kind} done")
-                raise
-            if not again:
-                transfer.cancel()
-                context.note(f"{transfer.name}: given up; what comes only once can't be gone on with")
-                raise
-            _ask_whether_to_go_on(context, transfer)
-            transfer.resume()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C come a moment later: a transfer that has begun is one that it pauses, and that a hint tells of."""
-    held: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield  # whoever runs this has a way of his own
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
-
-
-def _ask_whether_to_go_on(context: Context, transfer: Transfer[Any]) -> None:
-    """Return to go on at once; else exit, having said how to go on later."""
-    share = transfer.progress.fraction
-    at = "" if share is None else f" at {share:.0%}"
-    later = (
-        "the same command, or holdfast transfers --resume, goes on from there"
-        if transfer._job.is_recorded()
-        else "nothing of it is kept yet, and the same command begins again"
-    )
-    if context.json:
-        problem = {"error": "Interrupted", "message": f"paused{at}; {later}", "exit_code": int(Exit.INTERRUPTED)}
-        context.print_problem({**problem, "kind": transfer.kind, "name": transfer.name})
-        raise click.exceptions.Exit(Exit.INTERRUPTED)
-    if not (sys.stdin.isatty() and context.err.is_terminal):
-        context.err.print(f"{transfer.name}: paused{at}; {later}", markup=False, soft_wrap=True)
-        raise click.exceptions.Exit(Exit.INTERRUPTED)
-    context.err.print(f"\nPaused{at}. Enter goes on; Ctrl-C again stops ({later}).", markup=False, soft_wrap=True)
-    try:
-        sys.stdin.readline()
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-
-
-@contextmanager
-def _bar(context: Context, transfer: Transfer[Any]) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; what comes from it brings it up to date."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    shown = not context.json and context.err.is_terminal
-    with Progress(*columns, console=context.err, disable=not shown, transient=True) as bar:
-        task = bar.add_task(transfer.name, total=None)
-
-        def move() -> None:
-            progress = transfer.progress
-            if progress.total and progress.done >= progress.total:  # all is there; its digest is made, or the file
-                bar.update(task, description=f"{transfer.name}: checking", completed=0, total=None)
-            else:
-                bar.update(task, description=transfer.name, completed=progress.done, total=progress.total)
-
-        yield move
-
-
-COMMANDS = (upload, download, ls, rm, transfers)
+COMMANDS = (upload, download, ls, rm)

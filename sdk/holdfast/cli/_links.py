@@ -1,4 +1,4 @@
-"""`link`."""
+"""`link create` and `link revoke`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from holdfast.cli._printing._output import escaped, write_line
 @click.group()
 @json_option
 def link() -> None:
-    """Links by which anybody can read a file, without the token."""
+    """Create and revoke links that let anyone read a file without the token."""
 
 
 @link.command()
 @click.argument("name", shell_complete=file_names)
-@click.option("--expires", type=float, default=3600.0, show_default=True, help="Seconds that it is good for.")
+@click.option("--expires", type=float, default=3600.0, show_default=True, help="Seconds until the link expires.")
 @command
 def create(context: Context, name: str, expires: float) -> None:
-    """Print a link to a file."""
+    """Print a link to a file. Anyone who has the link can read the file."""
     with context.client() as client:
         found = client.files.download_link(name, expires=expires)
     if context.json:
@@ -32,13 +32,13 @@ def create(context: Context, name: str, expires: float) -> None:
 @link.command()
 @command
 def revoke(context: Context) -> None:
-    """Make all links that were given out so far worthless."""
+    """Revoke all links that were created so far."""
     with context.client() as client:
         client.files.revoke_links()
     if context.json:
         context.print_json({"revoked": True})
     else:
-        context.note("All links that were given out are worthless now.")
+        context.note("All links were revoked.")
 
 
 COMMANDS = (link,)

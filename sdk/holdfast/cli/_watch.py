@@ -1,4 +1,4 @@
-"""`watch`: one process as a bar, or all of them as a table, live."""
+"""`watch`: one process as a live bar, or all processes as a live table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from holdfast.cli._printing._output import Grid, escaped, is_terminal, tabbed, w
 from holdfast.errors import HoldfastError, NotFound
 from holdfast.wire import State
 
-KEEP = timedelta(minutes=1)  # that ended processes stay on the screen
+KEEP = timedelta(minutes=1)  # time that an ended process stays on the screen
 EVERY = 0.25
 
 
@@ -32,19 +32,19 @@ EVERY = 0.25
 @click.argument("id", required=False, shell_complete=process_ids)
 @command
 def watch(context: Context, id: str | None) -> None:
-    """Show one process until it has ended, or all processes live. Ctrl-C ends the watching, and nothing else."""
+    """Show one process until it has ended, or all processes live. Ctrl-C ends the display only."""
     with context.client() as client:
         if id is not None:
             until_ended(context, client.processes.get(id))
         elif is_terminal() and not context.json:
-            _all(context, client)
+            _watch_all(context, client)
         else:
             for event in client.events():
-                _say(context, event)
+                _print_event(context, event)
 
 
-def _say(context: Context, event: wire.Event) -> None:
-    """A line for an event, for programs and pipes."""
+def _print_event(context: Context, event: wire.Event) -> None:
+    """Print an event as one line, for programs and pipes."""
     if context.json:
         context.print_json(event)
     elif event.type in ("state", "deleted"):
@@ -52,7 +52,7 @@ def _say(context: Context, event: wire.Event) -> None:
 
 
 def print_process(context: Context, info: wire.Process) -> None:
-    """Everything about one process."""
+    """Print all details of one process."""
     if context.json:
         context.print_json(info)
         return
@@ -68,21 +68,21 @@ def print_process(context: Context, info: wire.Process) -> None:
 
 
 def verdict(context: Context, info: wire.Process, wanted: Collection[State] = (State.SUCCEEDED,)) -> Exit:
-    """The exit status of every command that has waited: 0 only when the process came to a state that was waited for.
+    """Return the exit code of a command that waited: OK only if the process is in a wanted state.
 
-    Of any other state the reader is told on stderr, and where to look.
+    For any other state it prints the reason on stderr.
     """
     if info.state in wanted:
         return Exit.OK
     why = f": {info.error.message}" if info.error is not None else ""
     context.note(f"{info.id} is {info.state}, not {' or '.join(wanted)}{why}")
     if info.state is State.FAILED:
-        context.note(f"holdfast log {info.id} shows what it logged")
+        context.note(f"To see why: holdfast log {info.id}")
     return Exit.FAILED
 
 
 def until_ended(context: Context, process: Process, timeout: float | None = None) -> None:
-    """Show it until it has ended; exit 1 unless it succeeded. Ctrl-C leaves it running.
+    """Show a process until it has ended. Exit with 1 unless it succeeded. Ctrl-C leaves it running.
 
     With a timeout there is no bar. Raises `WaitTimeout`.
     """
@@ -91,7 +91,7 @@ def until_ended(context: Context, process: Process, timeout: float | None = None
             follow_process(context, process)
         process.wait(timeout)
     except KeyboardInterrupt:
-        context.note(f"{process.id} goes on without being watched; holdfast watch {process.id} shows it again")
+        context.note(f"{process.id} keeps running. To see it again: holdfast watch {process.id}")
         raise
     print_process(context, process.info)
     if code := verdict(context, process.info):
@@ -99,7 +99,7 @@ def until_ended(context: Context, process: Process, timeout: float | None = None
 
 
 def follow_process(context: Context, process: Process) -> None:
-    """Events of a process until it has ended: a bar on a terminal, JSON lines where those are asked for."""
+    """Show a progress bar on a terminal until the process has ended."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -118,22 +118,22 @@ def follow_process(context: Context, process: Process) -> None:
                 bar.update(task, completed=progress.done or 0, total=progress.total, note=progress.note)
 
 
-def _all(context: Context, client: Client) -> None:
-    """The table of all that run, kept up to date by the stream of events."""
-    board = Board(client)
-    context.notice = board.say
-    feed = threading.Thread(target=board.feed, daemon=True)
-    feed.start()
-    with Live(board.render(), console=context.out, auto_refresh=False, screen=True) as live:
-        while feed.is_alive():
-            live.update(board.render(), refresh=True)
+def _watch_all(context: Context, client: Client) -> None:
+    """Show a table of all processes, kept current by the event stream."""
+    table = LiveTable(client)
+    context.notice = table.show_notice
+    thread = threading.Thread(target=table.follow, daemon=True)
+    thread.start()
+    with Live(table.render(), console=context.out, auto_refresh=False, screen=True) as live:
+        while thread.is_alive():
+            live.update(table.render(), refresh=True)
             time.sleep(EVERY)
-    if board.failure is not None:
-        raise board.failure
+    if table.failure is not None:
+        raise table.failure
 
 
-class Board:
-    """What `holdfast watch` shows. `feed` runs on a thread, `render` on another."""
+class LiveTable:
+    """Table of `holdfast watch`. `follow` runs on one thread, `render` on another."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -150,20 +150,20 @@ class Board:
             ended = {id: info for id, info in self._found.items() if info.has_ended}
             self._found = {**ended, **found}
 
-    def feed(self) -> None:
-        """Follow what happens until the connection is given up."""
+    def follow(self) -> None:
+        """Apply events until the connection fails for good."""
         try:
             for event in self._client.events():
-                self.take(event)
+                self.apply(event)
         except HoldfastError as error:
             self.failure = error
 
-    def say(self, notice: str) -> None:
-        """Show a line until something comes."""
+    def show_notice(self, notice: str) -> None:
+        """Show a line until the next event."""
         self._notice = notice
 
-    def take(self, event: wire.Event) -> None:
-        """Bring one event onto the board."""
+    def apply(self, event: wire.Event) -> None:
+        """Apply one event."""
         self._notice = ""
         with self._lock:
             known = self._found.get(event.id)
@@ -173,7 +173,7 @@ class Board:
         elif event.type in ("state", "deleted"):
             try:
                 info = self._client.processes.get(event.id).info
-            except NotFound:  # or deleted since
+            except NotFound:  # it was deleted
                 with self._lock:
                     self._found.pop(event.id, None)
                 return
@@ -181,7 +181,7 @@ class Board:
                 self._found[event.id] = info
 
     def render(self) -> Group:
-        """The table, and how many there are of each state."""
+        """Return the table, and the number of processes in each state."""
         now = datetime.now(UTC)
         with self._lock:
             self._found = {

@@ -12,8 +12,9 @@ from typing import Any
 import ipywidgets
 
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import VERBS, Appearance, Verb
+from holdfast.notebook._html._appearance import VERBS, Appearance
 from holdfast.notebook._renderer import Renderer, UpdateWidget, kernel_renderer, reset_reply_subshell
+from holdfast.wire import Verb
 
 ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 

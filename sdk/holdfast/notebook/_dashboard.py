@@ -18,10 +18,10 @@ from holdfast.notebook._card import ICONS, WidgetTree
 from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
 from holdfast.notebook._feed._tracked import Tracked
 from holdfast.notebook._html import _appearance, _table
-from holdfast.notebook._html._appearance import LEGAL, VERBS, Verb, box_html
+from holdfast.notebook._html._appearance import VERBS, box_html
 from holdfast.notebook._process import ProcessCard
 from holdfast.notebook._renderer import NO_LIVE_UPDATES, UpdateWidget, needs_running_cell, render_callback
-from holdfast.wire import ENDED, State
+from holdfast.wire import ENDED, State, Verb
 
 Part = Literal["processes", "uploads", "files"]
 ALL: tuple[Part, ...] = ("processes", "uploads", "files")
@@ -182,10 +182,7 @@ class Dashboard(WidgetTree):
                 "processes": _table.processes_html(rows, len(matching) - len(rows)),
                 **self._listing_tables(),
             }
-            self._targets = {
-                verb: [t.id for t in matching if t.info and verb in LEGAL[t.info.state] and not feed.closed]
-                for verb in VERBS
-            }
+            self._targets = {verb: [t.id for t in matching if verb in t.verbs and not feed.closed] for verb in VERBS}
             waiting = feed.offline or feed.error or (CLOSED if feed.closed else self._hint)
             return DashboardContent(
                 head=self._head_html(),
@@ -269,6 +266,10 @@ class Dashboard(WidgetTree):
             self._confirm_until = time.monotonic() + _CONFIRM_SECONDS  # one click must not cancel many
             self._request_render()
             return
+        self.request(ids, verb)
+
+    def request(self, ids: list[str], verb: Verb) -> None:
+        """Send one request for these processes, and show what the server refuses."""
         self._confirm_until, self._bulk_error = 0.0, ""
         me = weakref.ref(self)
 

@@ -1,4 +1,4 @@
-"""Display of clients, processes and transfers: a widget where there is a kernel, else HTML and text."""
+"""Display of SDK objects: as a widget in a kernel, else as HTML and text."""
 
 from __future__ import annotations
 

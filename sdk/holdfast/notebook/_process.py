@@ -11,8 +11,9 @@ from holdfast._client.core import AnyClient, AnyCore
 from holdfast.notebook._card import Card
 from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import Appearance, Verb
+from holdfast.notebook._html._appearance import VERBS, Appearance
 from holdfast.notebook._renderer import needs_running_cell, render_callback
+from holdfast.wire import Verb
 
 RUN_WATCH = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
 
@@ -78,6 +79,7 @@ class ProcessCard(Card):
                 pending_verb=tracked.pending_verb,
                 refusal=tracked.refusal,
                 hint="" if tracked.info.has_ended else hint,
+                verbs=tracked.verbs & frozenset(VERBS),
             )
             return dataclasses.replace(appearance, verbs=frozenset()) if feed.closed else appearance
 

@@ -12,8 +12,9 @@ from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferState
 from holdfast.errors import HoldfastError
 from holdfast.notebook._card import Card
 from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import Appearance, Verb
+from holdfast.notebook._html._appearance import Appearance
 from holdfast.notebook._renderer import NO_LIVE_UPDATES, kernel_loop, needs_running_cell
+from holdfast.wire import Verb
 
 AnyTransfer = Transfer[Any] | AsyncTransfer[Any]
 

@@ -85,9 +85,9 @@ class UploadBox(anywidget.AnyWidget):
         if "done" in message:
             _start_thread(self._add_file, message["done"])
         elif self._client_closed.is_set():
-            self._answer(message["id"], error="the client of this box was closed; make a new client and a new box")
+            self._reply(message["id"], error="the client of this box was closed; make a new client and a new box")
         elif "token" in message:
-            self._answer(message["id"], token=self._token())
+            self._reply(message["id"], token=self._token())
         elif "begin" in message:
             relay = self._relays[message["key"]] = self._relays.get(message["key"]) or _Relay(self, message)
             relay.enqueue(message["id"], relay.begin)
@@ -100,12 +100,12 @@ class UploadBox(anywidget.AnyWidget):
                 del self._relays[message["key"]]
                 relay.enqueue(message["id"], relay.discard)
         else:
-            self._answer(message["id"], error="the kernel was restarted; choose the file again")
+            self._reply(message["id"], error="the kernel was restarted; choose the file again")
 
     def _token(self) -> str | None:
         return self._driver.connection.current_token() or None
 
-    def _answer(self, id: str, **content: Any) -> None:
+    def _reply(self, id: str, **content: Any) -> None:
         self._on_loop(lambda: self.send({"id": id, **content}))
 
     def _add_file(self, name: str) -> None:
@@ -168,7 +168,7 @@ class _Relay:
                     answer = {"error": str(error)}
                 if (box := self._box()) is None:
                     return
-                box._answer(id, **answer)
+                box._reply(id, **answer)
                 if answer.get("end"):
                     return
                 del box

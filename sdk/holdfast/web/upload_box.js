@@ -1,9 +1,9 @@
-// The view of UploadBox: files go from this page straight to the server, by tus; `tus` is put before this text.
-// Where the page can't reach the server they go through the kernel's comm, a piece at a time.
+// The view of UploadBox. It uploads files from this page directly to the server, by tus. `tus` is defined before this
+// text. If the page can't reach the server, the files go through the kernel's comm, one piece at a time.
 
 const PIECE = 8 * 1024 * 1024; // one request: proxies limit bodies
-const RELAYED = 512 * 1024; // one message to the kernel, well under what Jupyter servers take
-const PATIENCE = [0, 500, 1000, 2000, 3000, 5000, 5000, 10000, 10000, 15000, 15000, 30000, 30000];
+const RELAY_PIECE = 512 * 1024; // one message to the kernel, well below the limit of Jupyter servers
+const RETRY_DELAYS = [0, 500, 1000, 2000, 3000, 5000, 5000, 10000, 10000, 15000, 15000, 30000, 30000];
 
 const units = ["B", "kB", "MB", "GB", "TB"];
 function size(bytes) {
@@ -16,7 +16,7 @@ function size(bytes) {
   return `${text} ${units[unit]}`;
 }
 
-/** What a server said against a request, if it said it as problem details. */
+/** The `detail` of a refusal (RFC 9457), else the message of the error. */
 function reason(error) {
   const body = error.originalResponse?.getBody?.();
   try {
@@ -26,14 +26,14 @@ function reason(error) {
   }
 }
 
-/** Whether another attempt may do better: what the server has refused for good is not tried again. */
+/** Returns whether a retry may succeed. A permanent refusal is not retried. */
 function mayRepeat(error) {
   const status = error.originalResponse?.getStatus?.() ?? 0;
-  if (status === 409) return error.originalRequest.getMethod() !== "POST"; // the offset is asked for again
+  if (status === 409) return error.originalRequest.getMethod() !== "POST"; // the client asks for the offset first
   return status === 0 || [408, 423, 429].includes(status) || (status >= 500 && status !== 507);
 }
 
-/** One file on its way. `upload` is what carries it; it is told to start, pause and cancel. */
+/** The upload of one file. `carrier` sends the bytes: directly, or through the kernel. */
 class Entry {
   constructor(box, file) {
     this.box = box;
@@ -41,18 +41,18 @@ class Entry {
     this.name = file.name;
     this.sent = 0;
     this.state = "waiting";
-    this.said = "";
+    this.message = "";
     this.samples = [];
   }
 
-  is(state, said = "") {
+  setState(state, message = "") {
     this.state = state;
-    this.said = said;
+    this.message = message;
     this.samples = [];
     this.box.changed();
   }
 
-  moved(sent) {
+  setSent(sent) {
     this.sent = sent;
     const now = performance.now() / 1000;
     this.samples.push([now, sent]);
@@ -68,7 +68,7 @@ class Entry {
       const rate = (sent - before) / Math.max(now - then, 0.001);
       if (rate > 0) parts.push(`${size(rate)}/s`, `${((total - sent) / rate).toFixed(0)} s left`);
     }
-    if (this.said) parts.push(this.said);
+    if (this.message) parts.push(this.message);
     return parts.join(" · ");
   }
 
@@ -77,59 +77,59 @@ class Entry {
     return this.state === "paused" || this.state === "failed" ? ["resume", "cancel"] : [];
   }
 
-  /** Whether it is this very file, and not over. */
-  goesOnWith(file) {
+  /** Returns whether the upload is of this file and can continue. */
+  continuesWith(file) {
     const same = ["name", "size", "lastModified"].every((each) => file[each] === this.file[each]);
     return same && this.verbs.length > 0;
   }
 
   async resume() {
-    this.is("running", "waits for the kernel");
+    this.setState("running", "waits for the kernel");
     try {
       const route = await this.box.route();
       if (this.state !== "running") return;
-      this.is("running");
+      this.setState("running");
       this.carrier ??= route.direct ? new Direct(this) : new Relay(this);
       await this.carrier.start(route);
     } catch (error) {
-      this.is("failed", error.message);
+      this.setState("failed", error.message);
     }
   }
 
   async pause() {
-    this.is("paused");
+    this.setState("paused");
     await this.carrier?.stop();
   }
 
   async cancel() {
-    this.is("cancelled");
+    this.setState("cancelled");
     await this.carrier?.discard();
   }
 
   done() {
     this.sent = this.file.size;
-    this.is("succeeded");
+    this.setState("succeeded");
     try {
       this.box.send({ done: this.box.nameOf(this.file) });
-    } catch {} // a kernel that was restarted meanwhile finds it in `client.files`
+    } catch {} // the kernel was restarted; the file is in `client.files`
   }
 }
 
-/** Straight to the server, by tus. What was sent is found again after a reload, by where it goes, its size and date. */
+/** Sends a file directly to the server, by tus. After a reload the upload is found by its target, size and date. */
 class Direct {
   constructor(entry) {
     this.entry = entry;
     this.upload = new tus.Upload(entry.file, {
       endpoint: entry.box.endpoint,
       chunkSize: PIECE,
-      retryDelays: PATIENCE,
+      retryDelays: RETRY_DELAYS,
       removeFingerprintOnSuccess: true,
       fingerprint: async (file) => `${entry.box.mark}${entry.box.nameOf(file)}|${file.size}|${file.lastModified}`,
       metadata: { filename: entry.box.nameOf(entry.file), filetype: entry.file.type },
       onShouldRetry: mayRepeat,
-      onProgress: (sent) => entry.state === "running" && entry.moved(sent),
+      onProgress: (sent) => entry.state === "running" && entry.setSent(sent),
       onSuccess: () => entry.done(),
-      onError: (error) => entry.state === "running" && entry.is("failed", reason(error)),
+      onError: (error) => entry.state === "running" && entry.setState("failed", reason(error)),
     });
   }
 
@@ -147,29 +147,29 @@ class Direct {
   }
 
   async discard() {
-    await this.upload.abort(true).catch(() => {}); // what the server keeps of it expires
+    await this.upload.abort(true).catch(() => {}); // the server's part of it expires
   }
 }
 
-/** Through the kernel: one piece, one answer. */
+/** Sends a file through the kernel, one piece for each answer. */
 class Relay {
   constructor(entry) {
     this.entry = entry;
     this.key = crypto.randomUUID();
-    this.run = 0; // a run that was paused ends when its piece is answered, by then another one may have begun
+    this.run = 0; // a paused run ends at the answer to its piece; another run may have started by then
   }
 
   async start() {
     const { entry } = this;
     const { file, box } = entry;
     if (file.size > box.limit) {
-      throw new Error(`through the kernel at most ${size(box.limit)} can go; this file has ${size(file.size)}`);
+      throw new Error(`this file has ${size(file.size)}, and at most ${size(box.limit)} go through the kernel`);
     }
     const run = ++this.run;
     let { offset, end } = await box.ask({ begin: box.nameOf(file), size: file.size, key: this.key });
     while (!end && run === this.run) {
-      entry.moved(offset);
-      const piece = await file.slice(offset, offset + RELAYED).arrayBuffer();
+      entry.setSent(offset);
+      const piece = await file.slice(offset, offset + RELAY_PIECE).arrayBuffer();
       ({ offset, end } = await box.ask({ piece: offset, key: this.key }, [new DataView(piece)]));
     }
     if (end && entry.state !== "succeeded") entry.done();
@@ -185,7 +185,7 @@ class Relay {
   }
 }
 
-/** All uploads of one page. It may be shown in several places of it. */
+/** All uploads of one box on this page, which may show it in several places. */
 class Box {
   constructor(model) {
     this.model = model;
@@ -204,7 +204,7 @@ class Box {
     return this.model.get("limit");
   }
 
-  /** What the browser finds this box's uploads by. */
+  /** The prefix of this box's uploads in the storage of the browser. */
   get mark() {
     return `holdfast|${this.endpoint}|`;
   }
@@ -226,7 +226,7 @@ class Box {
     }
   }
 
-  /** Ask the kernel something and wait for its answer. */
+  /** Sends a message to the kernel and waits for its answer. */
   ask(question, buffers = []) {
     const id = crypto.randomUUID();
     return new Promise((resolve, reject) => {
@@ -242,7 +242,7 @@ class Box {
     else waiting?.resolve(message);
   }
 
-  /** How to get to the server: asked anew each time, since the token may have changed. */
+  /** Returns the route to the server. The token is requested each time, because it may have changed. */
   async route() {
     const { token } = await this.ask({ token: true });
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -254,7 +254,7 @@ class Box {
     } catch (error) {
       this.say(
         `This page can't reach ${this.model.get("endpoint")} (${error.message}): files go through the kernel, at most ` +
-          `${size(this.limit)} each. With --allow-origin ${location.origin} the server would take them from here.`,
+          `${size(this.limit)} each. To upload directly, start the server with --allow-origin ${location.origin}.`,
       );
       return { direct: false };
     }
@@ -267,19 +267,19 @@ class Box {
 
   add(files) {
     for (const file of files) {
-      let entry = this.entries.find((one) => one.goesOnWith(file));
-      if (entry && !entry.verbs.includes("resume")) continue; // twice at once it would only get in its own way
+      let entry = this.entries.find((one) => one.continuesWith(file));
+      if (entry && !entry.verbs.includes("resume")) continue; // it is being sent already
       if (!entry) this.entries.push((entry = new Entry(this, file)));
       entry.resume();
     }
     this.forgetPending();
   }
 
-  /** Uploads of an earlier page that the browser knows of, but whose files it does not have any more. */
+  /** Returns the unfinished uploads of earlier pages. The browser has no access to their files any more. */
   async pending() {
     const known = await tus.defaultOptions.urlStorage.findAllUploads();
     const names = this.entries.map((entry) => this.nameOf(entry.file));
-    const prefix = this.model.get("prefix"); // dropped on a box of another prefix, it would be another file
+    const prefix = this.model.get("prefix"); // with another prefix it is another file
     return known.filter((one) => {
       if (!one.urlStorageKey.startsWith(`tus::${this.mark}`)) return false;
       const name = one.metadata.filename;
@@ -297,7 +297,7 @@ class Box {
     this.changed();
   }
 
-  /** Show what has changed, a few times a second at most. */
+  /** Updates all lists, a few times a second at most. */
   changed() {
     if (this.timer) return;
     this.timer = setTimeout(() => {
@@ -320,7 +320,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** What is seen of a box in one place. */
+/** The elements of a box in one place of the page. */
 class List {
   constructor(box, el) {
     this.box = box;
@@ -389,7 +389,7 @@ class List {
 
   rowOfPending(one) {
     const name = one.metadata.filename;
-    const text = `unfinished, ${size(one.size)}: choose or drop the same file again to go on where it stopped`;
+    const text = `unfinished, ${size(one.size)}: choose or drop the same file again to continue`;
     const forget = this.button("forget", name, () => this.box.forgetPending(one));
     return element("li", {}, element("span", { className: "name" }, name), forget, element("span", { className: "said" }, text));
   }

@@ -1,4 +1,4 @@
-"""Completion for shells: what is offered, and how bash takes it.
+"""Completion for shells: the values offered, and the script for bash.
 
 Uses the sync client. Begin reading in `_offers.py`.
 """

@@ -1,4 +1,4 @@
-"""Completion in bash, where a word ends at `=` and `:` as well: `file_name=` and `http:` are words there."""
+"""Completion in bash, which also ends words at `=` and `:`, so that `file_name=` and `http:` are words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SOURCE = """\
 
 
 class Bash(BashComplete):
-    """Takes the line as it was typed, in place of the words that readline makes of it."""
+    """Completion of bash that splits the line as typed, in place of the words of readline."""
 
     source_template = _SOURCE
 
@@ -48,13 +48,13 @@ class Bash(BashComplete):
         self._typed = ""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one that is typed, and that one."""
-        if "COMP_LINE" not in os.environ:  # a script of another version
+        """Return the words before the cursor's word, and that word."""
+        if "COMP_LINE" not in os.environ:  # the script of an earlier version
             return super().get_completion_args()
         line = os.environ["COMP_LINE"].encode()
         before = line[: int(os.environ.get("COMP_POINT") or len(line))].decode(errors="replace")
         words = split_arg_string(before)
-        # Does one more letter go on with the last word, or begin another?
+        # Does one more letter continue the last word, or begin a new one?
         is_new = len(split_arg_string(before + "x")) > len(words)
         self._typed = "" if is_new or not words else words.pop()
         return words[1:], self._typed
@@ -70,5 +70,5 @@ class Bash(BashComplete):
 
 
 def register() -> None:
-    """Let click use it."""
+    """Register this class with click."""
     add_completion_class(Bash)

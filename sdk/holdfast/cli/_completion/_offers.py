@@ -1,4 +1,4 @@
-"""Completions for the shell: ids, work types, parameters and names from the server, if it answers quickly; flags."""
+"""Completions: ids, work types, parameters and names, from the server if it answers within a second; flags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from holdfast._sync.client import Client
 from holdfast.cli._printing._output import escaped
 from holdfast.errors import HoldfastError
 
-MOST = 200
+MAX_ITEMS = 200
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -29,16 +29,16 @@ def _offer(find: Callable[[Client, str, click.Context], Iterable[str]]) -> Compl
         try:
             with Client(root.get("url"), root.get("token"), timeout=1, retries=0) as client:
                 found = find(client, incomplete, context)
-                offered = [name for name in islice(found, MOST) if name.startswith(incomplete)]
-                return [name for name in offered if escaped(name) == name]  # others can't be typed, and could steer
+                offered = [name for name in islice(found, MAX_ITEMS) if name.startswith(incomplete)]
+                return [name for name in offered if escaped(name) == name]  # no control characters
         except (HoldfastError, ValueError, OSError):
-            return []  # a shell that completes must not say anything
+            return []  # completion must not print errors
 
     return complete
 
 
 def _parameters(client: Client, incomplete: str, context: click.Context) -> Iterable[str]:
-    """`NAME=` for each parameter of the work type, then values of the one that is begun."""
+    """Yield `NAME=` for each parameter of the work type, or the values of the parameter before the cursor."""
     known = {work.name: work for work in client.work_types()}
     work = known.get(str(context.params.get("work_type")))
     schemas = {} if work is None else fields(work)
@@ -54,18 +54,22 @@ def _values(client: Client, name: str, schema: dict[str, Any], start: str) -> It
     if schema.get("type") == "boolean":
         return ("true", "false")
     if re.fullmatch(r"(.*_)?(file|file_name|prefix)", name):
-        return (file.name for file in client.files.list(start, page_size=MOST))
+        return (file.name for file in client.files.list(start, page_size=MAX_ITEMS))
     return ()
 
 
-process_ids = _offer(lambda client, start, context: (process.id for process in client.processes.list(page_size=MOST)))
+process_ids = _offer(
+    lambda client, start, context: (process.id for process in client.processes.list(page_size=MAX_ITEMS))
+)
 work_types = _offer(lambda client, start, context: (work.name for work in client.work_types()))
-file_names = _offer(lambda client, start, context: (file.name for file in client.files.list(start, page_size=MOST)))
+file_names = _offer(
+    lambda client, start, context: (file.name for file in client.files.list(start, page_size=MAX_ITEMS))
+)
 pending_names = _offer(lambda client, start, context: (record.name for record in client.transfers.pending()))
 parameter_values = _offer(_parameters)
 
 
-# -- the flags of a server, which this package knows nothing of
+# -- the flags of the server, which this package does not import
 
 _ASK = """
 import argparse, json, sys
@@ -78,7 +82,7 @@ print(json.dumps([[text, action.nargs != 0, action.help] for text, action in fla
 
 
 def _flags() -> dict[str, tuple[bool, str]]:
-    """Every flag, with whether a value follows and its help; none where the server is not installed."""
+    """Return each flag, with whether it takes a value, and its help. Empty if the server is not installed."""
     try:
         run = subprocess.run([sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, timeout=5, check=True)
         return {text: (takes, help) for text, takes, help in json.loads(run.stdout)}
@@ -87,7 +91,7 @@ def _flags() -> dict[str, tuple[bool, str]]:
 
 
 def server_flags(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """Flags of `serve`, or a path where one is due."""
+    """Return flags of `serve`, or a path after a flag that takes one."""
     known = _flags()
     given: tuple[str, ...] = context.params.get("flags") or ()
     before = given[-1] if given else ""
@@ -104,9 +108,9 @@ def _flag_items(known: dict[str, tuple[bool, str]], incomplete: str) -> list[Com
     return [CompletionItem(text, help=help) for text, (_, help) in known.items() if text.startswith(incomplete)]
 
 
-class OfServer(click.Command):
-    """A command that hands its flags on to the server."""
+class ServerCommand(click.Command):
+    """Command that passes its flags to the server."""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Flags that click does not know."""
+        """Complete the flags that click does not know."""
         return [*server_flags(ctx, self.params[0], incomplete), *super().shell_complete(ctx, incomplete)]

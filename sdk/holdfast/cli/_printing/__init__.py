@@ -1,4 +1,4 @@
-"""Records on a terminal, in a pipe and as JSON Lines.
+"""Printing of records: on a terminal, in a pipe, and as JSON Lines.
 
-Uses rich where it is a terminal. Begin reading in `_output.py`.
+Uses rich on a terminal. Begin reading in `_output.py`.
 """

@@ -1,4 +1,4 @@
-"""How records are printed: columns on a terminal, tab-separated lines in a pipe, JSON Lines with `--json`."""
+"""Output of records: columns on a terminal, tab-separated lines in a pipe, JSON Lines with `--json`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 GAP = 2
 LEAST_NOTE = 6
-"""Cells; a column that gives way is left out when less than that is left for it."""
+"""Least width of a column that shrinks, in cells. A narrower one is left out."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that could steer a terminal or change the order of a text, and bytes of a path that is not UTF-8."""
+"""Characters that control a terminal or change the order of text, and bytes of a path that is not UTF-8."""
 _NAMED = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """One field of a record: whole for a pipe, and as it looks on a terminal where that is another thing.
+    """One field of a record: `plain` for a pipe, and `shown` for a terminal if that differs.
 
-    A terminal that is too narrow has the column with the highest `spare` give way first, and 0 never; one that
+    On a narrow terminal the column with the highest `spare` is left out first, and one with 0 never. A column that
     `shrinks` is cut before it is left out.
     """
 
@@ -42,18 +42,18 @@ class Column(Generic[T]):
     shrinks: bool = False
 
     def text(self, record: T) -> Text:
-        """The field on a terminal: one line."""
+        """Return the field for a terminal, on one line."""
         value = (self.shown or self.plain)(record)
         return value if isinstance(value, Text) else Text(escaped(value))
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line: control characters as in Python, `\n` or `\x1b`."""
+    r"""Return the text on one line, with control characters escaped as in Python: `\n` or `\x1b`."""
     return _CONTROLS.sub(lambda found: _NAMED.get(found[0]) or ascii(found[0])[1:-1], text)
 
 
 class PlainConsole(Console):
-    """A console on which no text can steer the terminal: only what Rich itself makes of styles does."""
+    """Console that escapes control characters in text, so that only Rich itself controls the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -64,7 +64,7 @@ class PlainConsole(Console):
 
 
 def compact(value: Any) -> str:
-    """A value as JSON on one line, in which no character steers a terminal or is none that can be printed."""
+    """Return a value as JSON on one line, without characters that control a terminal or can't be printed."""
     try:
         text = msgspec.json.encode(value, enc_hook=str).decode()
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -74,23 +74,23 @@ def compact(value: Any) -> str:
 
 
 def tabbed(fields: Iterable[str]) -> str:
-    """One record as a line for a pipe."""
+    """Return one record as a line for a pipe."""
     return "\t".join(escaped(field) for field in fields)
 
 
 def is_terminal() -> bool:
-    """Whether a person reads the standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def write_line(text: str) -> None:
-    """One line on the standard output, at once."""
+    """Write one line to standard output and flush it."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def write_records(console: Console, columns: Sequence[Column[T]], found: Iterable[T], *, as_json: bool) -> bool:
-    """Print records; whether there were any. In pipes and as JSON each is printed as it comes."""
+    """Print records and return whether there were any. In a pipe and as JSON each is printed as it arrives."""
     if not as_json and is_terminal():
         records = [*found]
         if records:
@@ -105,7 +105,7 @@ def write_records(console: Console, columns: Sequence[Column[T]], found: Iterabl
 
 
 class Entries:
-    """A name and what there is to say of it, for each: wrapped beside the name, where columns would have no room."""
+    """Names, each with lines of text wrapped beside it. For records that are too wide for columns."""
 
     def __init__(self, entries: Iterable[tuple[str, Sequence[str]]]) -> None:
         self._entries = [(escaped(name), [escaped(line) for line in lines if line]) for name, lines in entries]
@@ -120,7 +120,7 @@ class Entries:
 
 
 class Grid(Generic[T]):
-    """Records in columns that are as wide as what they hold, under a line of titles. Needs no more than the width."""
+    """Records in columns under a line of titles. It is never wider than the terminal."""
 
     def __init__(self, columns: Sequence[Column[T]], records: Iterable[T]) -> None:
         self._columns = columns
@@ -135,7 +135,7 @@ class Grid(Generic[T]):
             yield self._line(row, widths)
 
     def _widths(self, room: int) -> dict[int, int]:
-        """The width of each column that is shown, by its number."""
+        """Return the width of each column that fits, by its number."""
         widths = {at: max(row[at].cell_len for row in self._rows) for at in range(len(self._columns))}
         for at in sorted(widths, key=lambda at: -self._columns[at].spare):
             excess = sum(widths.values()) + GAP * (len(widths) - 1) - room

@@ -1,4 +1,4 @@
-"""The records that the command prints, field by field."""
+"""Fields of the records that the command prints."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COLOURS = {
 
 
 def state(process: wire.Process) -> Text:
-    """The state, in its colour; a process that has stalled says so."""
+    """Return the state in its colour, and whether the process has stalled."""
     return Text(f"{process.state}{' (stalled)' if process.stalled else ''}", COLOURS[process.state])
 
 
 def share(progress: wire.ProgressInfo) -> str:
-    """How far, as a percentage where the whole is known."""
+    """Return the progress: a percentage if the total is known, else the amount."""
     if progress.done is None:
         return ""
     if not progress.total:
@@ -43,7 +43,7 @@ def share(progress: wire.ProgressInfo) -> str:
 
 
 def ago(time: datetime | None, now: datetime | None = None) -> str:
-    """How long since, in one unit."""
+    """Return the time since, in one unit."""
     if time is None:
         return ""
     seconds = int(((now or datetime.now(UTC)) - time).total_seconds())
@@ -54,17 +54,17 @@ def ago(time: datetime | None, now: datetime | None = None) -> str:
 
 
 def moment(time: datetime | None) -> str:
-    """A time where the reader is."""
+    """Return a time in the local time zone."""
     return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def stamp(time: datetime | None) -> str:
-    """A time for programs: RFC 3339, UTC."""
+    """Return a time for programs: RFC 3339, in UTC."""
     return "" if time is None else time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """A number and its noun, as in "1 file" and "2 files"."""
+    """Return a number and its noun, as in "1 file" and "2 files"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
@@ -83,7 +83,7 @@ PROCESSES: Sequence[Column[wire.Process]] = (
 
 
 def _of_file(show: Callable[[wire.FileInfo], str]) -> Callable[[wire.FileInfo | wire.Folder], str]:
-    """Leave a field of a folder empty."""
+    """Return `show` for files, and an empty field for folders."""
     return lambda item: show(item) if isinstance(item, wire.FileInfo) else ""
 
 
@@ -112,14 +112,14 @@ WORK_TYPES: Sequence[Column[wire.WorkTypeInfo]] = (
 
 
 def _values(found: dict[str, Any]) -> str:
-    """Parameters as `holdfast start` takes them."""
+    """Return parameters in the form that `holdfast start` accepts."""
     return " ".join(
         shlex.quote(f"{name}={value if isinstance(value, str) else compact(value)}") for name, value in found.items()
     )
 
 
 def details(process: wire.Process, *, person: bool) -> list[tuple[str, str | Text]]:
-    """Facts about one process, by name; what is not known is left out."""
+    """Return the details of one process, by name. Unknown ones are left out."""
     when: Callable[[datetime | None], str] = moment if person else stamp
     rows: list[tuple[str, str | Text]] = [
         ("id", process.id),

@@ -139,12 +139,12 @@ class Feed:
 
     @property
     def has_subscriptions(self) -> bool:
-        """Whether any view is subscribed."""
+        """Return whether any view is subscribed."""
         return bool(self._subscriptions)
 
     @property
     def follows_all(self) -> bool:
-        """Whether a view is subscribed to all processes."""
+        """Return whether a view is subscribed to all processes."""
         return any(subscription.id is None for subscription in tuple(self._subscriptions))
 
     def _followed_ids(self) -> set[str]:

@@ -8,9 +8,11 @@ import msgspec
 
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
-from holdfast.wire import ENDED, State
+from holdfast.wire import ENDED, State, Verb
 
 LOG_LINES = 6
+
+_ALL_VERBS: frozenset[Verb] = frozenset({"pause", "resume", "cancel", "kill"})
 
 
 class Tracked:
@@ -24,6 +26,8 @@ class Tracked:
         self._lines: dict[int, str] = {}
         self.pending_verb = ""
         self.refusal = ""
+        self.verbs: frozenset[Verb] = frozenset()
+        """Verbs that are legal now. Empty between a change of state and the next answer: events do not carry them."""
         self.speed = Speed()
         self.revision = 0
 
@@ -33,12 +37,12 @@ class Tracked:
         if known is not None and info.created > known.created:  # another process of the same id: versions begin again
             self.mark_missing()
         if self.info is None or self.stale or info.version >= self.info.version:
-            self.info = info
+            self.info, self.verbs = info, possible_verbs(info)
         self.missing = self.stale = False
 
     def mark_missing(self) -> None:
         """Drop the state: the server has no such process. A later one with this id is another process."""
-        self.info, self.missing, self.refusal = None, True, ""
+        self.info, self.missing, self.refusal, self.verbs = None, True, "", frozenset()
         self._lines, self.speed = {}, Speed()
 
     def apply_event(self, event: wire.Event) -> None:
@@ -56,7 +60,7 @@ class Tracked:
             changes = {"state": event.state, "error": event.error, "started": started, "ended": ended}
             attempt = info.attempt if event.attempt is None else event.attempt
             self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
-            self.refusal = ""
+            self.refusal, self.verbs = "", frozenset()
             self.speed.reset()
         elif event.type == "progress" and event.progress is not None:
             self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
@@ -71,3 +75,14 @@ class Tracked:
     def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
         """Add log lines by their numbers. Events and answers may bring a line twice, and in any order."""
         self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])
+
+
+def possible_verbs(info: wire.Process) -> frozenset[Verb]:
+    """Return the verbs that the server says are legal.
+
+    A server of an earlier version says nothing. Then all verbs are offered while the process can still change, and
+    the server refuses what is not legal.
+    """
+    if info.possible or info.state in (State.CANCELLING, State.CANCELLED, State.SUCCEEDED):
+        return frozenset(info.possible)
+    return _ALL_VERBS

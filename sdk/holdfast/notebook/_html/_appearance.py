@@ -11,26 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from typing import Literal, Protocol
+from typing import Protocol
 
 from holdfast import wire
-from holdfast.wire import State
+from holdfast.wire import State, Verb
 
 Unit = Callable[[float], str]
-Verb = Literal["pause", "resume", "cancel"]
 VERBS: tuple[Verb, ...] = ("pause", "resume", "cancel")
-
-LEGAL: dict[State, frozenset[Verb]] = {
-    State.QUEUED: frozenset({"pause", "cancel"}),
-    State.RUNNING: frozenset({"pause", "cancel"}),
-    State.PAUSING: frozenset({"resume", "cancel"}),
-    State.PAUSED: frozenset({"resume", "cancel"}),
-    State.CANCELLING: frozenset(),
-    State.CANCELLED: frozenset(),
-    State.FAILED: frozenset({"resume", "cancel"}),
-    State.SUCCEEDED: frozenset(),
-}
-"""Verbs that are legal in each state. A test compares it with the server's transition table."""
+"""Verbs that have a button."""
 
 TONES = {"busy": "#1565c0", "waiting": "#8a5a00", "good": "#2e7d32", "bad": "#c62828", "over": "#5f6368"}
 """Background colours. White text has a contrast of at least 4.5 on them, and they are visible on white and on black."""
@@ -86,7 +74,7 @@ class Appearance:
 
 
 class TransferStatus(Protocol):
-    """What a card reads of a transfer."""
+    """The parts of a transfer that a card shows."""
 
     @property
     def kind(self) -> str: ...
@@ -124,10 +112,12 @@ def process_appearance(
     pending_verb: str = "",
     refusal: str = "",
     hint: str = "",
+    verbs: frozenset[Verb] = frozenset(),
 ) -> Appearance:
     """Return the card of a process.
 
-    `rate` is in the unit of the work, a second. `offline` is the reason why there is no connection.
+    `rate` is in the unit of the work, a second. `offline` is the reason why there is no connection. `verbs` are those
+    that are legal now.
     """
     progress = info.progress
     fraction = fraction_of(progress.done, progress.total)
@@ -160,7 +150,7 @@ def process_appearance(
         error="\n".join(filter(None, errors)),
         warning=offline or warning,
         hint=_request_hint(pending_verb) or hint,
-        verbs=frozenset() if pending_verb else LEGAL[info.state],
+        verbs=frozenset() if pending_verb else verbs,
     )
 
 

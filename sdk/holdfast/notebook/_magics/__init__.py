@@ -1,6 +1,6 @@
-"""What `%load_ext holdfast` brings to IPython: `%holdfast` for lines, `%%process` for cells that run on the server.
+"""The IPython extension `%load_ext holdfast`: `%holdfast` for lines, `%%process` for cells that run on the server.
 
-Both use what the client gives, and show it: nothing here knows anything that the API does not.
+Uses the public client and displays its results. Begin reading in `_shell.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from holdfast.notebook._magics._shell import Magics
 
 
 def load(shell: Any) -> None:
-    """Register the magics with a shell, and what completes them."""
+    """Register the magics and their completion with a shell."""
     unload(shell)
     magics = Magics(shell)
     shell.register_magic_function(magics.line, "line", "holdfast")
@@ -20,7 +20,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take them out of a shell again."""
+    """Remove the magics and their completion from a shell."""
     shell.magics_manager.magics["line"].pop("holdfast", None)
     shell.magics_manager.magics["cell"].pop("process", None)
     matchers = shell.Completer.custom_matchers

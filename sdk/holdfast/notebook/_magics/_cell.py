@@ -1,4 +1,4 @@
-"""A cell as a generator function: its yields are the checkpoints. No I/O, and nothing of IPython."""
+"""Turns a cell into a generator function, whose yields are the checkpoints. No I/O, and no IPython."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GIVEN = ("Progress", "WorkError")
 
 
 def function_of(name: str, cell: str, parameters: Iterable[str], namespace: dict[str, Any]) -> Callable[..., Any]:
-    """The generator function `name(job, *, parameters)` whose body is the cell and whose globals are `namespace`.
+    """Return the generator function `name(job, *, parameters)` with the cell as body and `namespace` as globals.
 
-    Line numbers count the magic's own line, as editors do.
+    Line numbers include the line of the magic, as in an editor.
 
     Raises:
-        NotSendable: it is not Python, never yields, or a name does not fit; the message says where and what would do.
+        NotSendable: the cell is not Python, has no yield, or has a name that is not allowed. The message says where.
     """
     filename = f"<%%process {name}>"
     try:
@@ -30,7 +30,7 @@ def function_of(name: str, cell: str, parameters: Iterable[str], namespace: dict
         _check_names(name, parameters, tree)
         code = compile(_module(name, tree.body, parameters, namespace), filename, "exec")
     except SyntaxError as error:
-        raise NotSendable(f"line {error.lineno} of the cell is not Python that can be sent: {error.msg}") from None
+        raise NotSendable(f"line {error.lineno} of the cell is not valid here: {error.msg}") from None
     text = f"%%process {name}\n{cell}"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)  # for its tracebacks
     made: dict[str, Any] = {}
@@ -38,19 +38,19 @@ def function_of(name: str, cell: str, parameters: Iterable[str], namespace: dict
     function: Callable[..., Any] = made[name]
     if not inspect.isgeneratorfunction(function):
         raise NotSendable(
-            "the cell has no yield: it has to yield Progress(done, total, checkpoint) at every point where it may be "
-            "stopped"
+            "the cell has no yield. Write `yield Progress(done, total, checkpoint)` at every point where it may be "
+            "paused"
         )
     return function
 
 
 def digest_of(name: str, cell: str, parameters: Mapping[str, Any]) -> str:
-    """What is the same for the same cell, in whichever kernel."""
+    """Return a short digest of a cell, the same in every kernel."""
     return hashlib.sha256(repr((name, cell.strip(), sorted(parameters.items()))).encode()).hexdigest()[:10]
 
 
 def value_of(text: str) -> Any:
-    """What a parameter's text means: a literal of Python, else the text itself."""
+    """Return the value of a parameter: a Python literal, else the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -60,7 +60,7 @@ def value_of(text: str) -> Any:
 def _module(name: str, body: list[ast.stmt], parameters: Iterable[str], namespace: Mapping[str, Any]) -> ast.Module:
     used = _names(body)
     given = [ast.alias(each) for each in GIVEN if each in used and each not in namespace]
-    # Imported inside, and only where the notebook has nothing of that name: its namespace stays as it is.
+    # Imported inside the function, and only names that the notebook does not define. Its namespace does not change.
     head: list[ast.stmt] = [ast.ImportFrom("holdfast.work", given, 0)] if given else []
     arguments = ast.arguments(
         posonlyargs=[],
@@ -76,11 +76,11 @@ def _module(name: str, body: list[ast.stmt], parameters: Iterable[str], namespac
 def _check_names(name: str, parameters: Iterable[str], tree: ast.Module) -> None:
     for each in (name, *parameters):
         if not each.isidentifier() or keyword.iskeyword(each):
-            raise NotSendable(f"{each!r} can't be a name in Python: letters, digits and _, and no digit first")
+            raise NotSendable(f"{each!r} is not a valid name in Python. Use letters, digits and _, and no digit first")
     if "job" in parameters:
-        raise NotSendable("'job' is what the cell knows its process by: call the parameter something else")
+        raise NotSendable("the cell uses 'job' for its process. Choose another name for the parameter")
     if name in _names(tree.body):
-        raise NotSendable(f"the cell uses a variable {name!r}, as its process will be called: name one of them anew")
+        raise NotSendable(f"the cell uses a variable {name!r}, which is the name of its process. Rename one of them")
 
 
 def _names(body: Iterable[ast.stmt]) -> set[str]:

@@ -182,7 +182,7 @@ def test_the_hint_at_the_terminal_is_true(
         said = child.communicate(timeout=PATIENCE)[1].decode()
     if end == signal.SIGINT:
         assert child.returncode == 130
-        assert "holdfast transfers --resume, goes on from there" in said
+        assert "holdfast transfers --resume, continues from there" in said
     assert [line.split("\t")[:2] for line in shell("transfers").splitlines()] == [[way, f"{prefix}/"]]
     shell("transfers", "--resume")
     assert ("left out 1: 1 pipe (pipe)" in shell.err) == (way == "upload")

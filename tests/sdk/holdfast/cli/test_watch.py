@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import uuid
 
 import pytest
 
 import holdfast
 from holdfast.cli._context import Exit
-from tests.support.cli_shell import Shell
+from tests.support.cli_shell import Shell, Started, read_until
+from tests.support.servers import wait_until
 
 SLOW = ("to=100000", "pause=0.01")
 
@@ -87,3 +90,51 @@ def test_what_is_refused_to_one_is_done_to_the_others(shell: Shell, client: hold
     [done] = shell.lines("cancel", ended, "nowhere", running, "--wait", code=Exit.REFUSED)
     assert (done["id"], done["state"]) == (running, "cancelled")
     assert [json.loads(line)["id"] for line in shell.err.splitlines()] == [ended, "nowhere"]
+
+
+ENDLESS = ["to=1000000000", "pause=0.01"]
+
+
+def test_waiting_shows_the_end_and_its_exit_code(shell: Shell) -> None:
+    assert "succeeded" in shell("start", "steps", "to=2", "--wait")
+    assert shell.json("start", "steps", "to=2", "-w")["result"] == {"steps": 2}
+    assert "no paper" in shell("start", "steps", "to=1", "fail=no paper", "-w", code=Exit.FAILED)
+    id = shell("start", "steps", "to=2").split()[0]
+    assert shell.json("watch", id)["state"] == "succeeded"
+
+
+def test_ctrl_c_on_a_watch_leaves_the_process_running(
+    shell: Shell, started: Started, terminal: tuple[int, int]
+) -> None:
+    id = shell("start", "steps", *ENDLESS).split()[0]
+    main, side = terminal
+    child = started("watch", id, stderr=side)
+    read_until(main, id.encode())
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == Exit.INTERRUPTED
+    read_until(main, b"keeps running")
+    assert shell.json("cancel", id)["state"] == "cancelling"
+
+
+def test_watching_everything_shows_what_runs(shell: Shell, started: Started, terminal: tuple[int, int]) -> None:
+    id = shell("start", "steps", "to=3000", "pause=0.01").split()[0]
+    main, side = terminal
+    child = started("watch", stdout=side)
+    read_until(main, id.encode())
+    later = shell("start", "steps", "to=1", "--id", f"later-{uuid.uuid4().hex}").split()[0]
+    read_until(main, later.encode())
+    read_until(main, b"1 succeeded")
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert child.returncode == Exit.INTERRUPTED
+    lines, piped = started("--json", "watch"), started("watch")
+    assert lines.stdout is not None
+    assert piped.stdout is not None
+    assert json.loads(lines.stdout.readline())["id"] == id
+    said: list[bytes] = []
+    reader = threading.Thread(target=lambda: said.append(piped.stdout.readline()))  # type: ignore[union-attr]
+    reader.start()
+    wait_until(lambda: shell("start", "steps", "to=1") and said, 30)
+    reader.join()
+    assert b"steps-" in said[0]
+    shell("cancel", id)

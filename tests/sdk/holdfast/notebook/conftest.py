@@ -14,6 +14,8 @@ import ipywidgets
 import pytest
 
 import holdfast
+from holdfast.notebook._card import WidgetTree
+from holdfast.widgets import ProcessCard
 from holdfast.wire import LIVE
 from tests.support.servers import PATIENCE
 from tornado_app.settings import Settings
@@ -69,6 +71,18 @@ async def shows(condition: Callable[[], T], within: float = PATIENCE) -> T:
         await asyncio.sleep(0.01)
 
 
+async def card_of(client: holdfast.AsyncClient, id: str, **params: Any) -> ProcessCard:
+    """The card of a new process."""
+    process = await client.processes.start("walk", id=id, **params)
+    return ProcessCard.of(client, process.info)
+
+
+def open_widgets() -> dict[str, ipywidgets.Widget]:
+    """Every widget of this kernel that is not closed, by its model's id. ipywidgets has no public name for it."""
+    found: dict[str, ipywidgets.Widget] = ipywidgets.widgets.widget._instances
+    return found
+
+
 def text_of(widget: ipywidgets.Widget) -> str:
     """All that a view says, as HTML."""
     own = widget.value if isinstance(widget, ipywidgets.HTML) else ""
@@ -85,6 +99,11 @@ def buttons_in(widget: ipywidgets.Widget) -> list[ipywidgets.Button]:
     if isinstance(widget, ipywidgets.Button):
         return [widget]
     return [button for child in getattr(widget, "children", ()) for button in buttons_in(child)]
+
+
+def field_of(view: WidgetTree, description: str) -> ipywidgets.Widget:
+    """The field with this label."""
+    return next(widget for widget in view.widgets() if getattr(widget, "description", "") == description)
 
 
 def enabled(widget: ipywidgets.Widget) -> set[str]:

@@ -9,15 +9,24 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ipywidgets
 import pytest
 
 import holdfast
+from holdfast._endpoints.call import Call, T
 from holdfast.notebook import _dashboard as module
 from holdfast.notebook._feed._feed import feed_of
 from holdfast.notebook._renderer import MESSAGES_PER_SECOND
-from holdfast.widgets import Dashboard
-from tests.sdk.holdfast.notebook.conftest import Message, button_of, enabled, forget_everything, shows, text_of
+from holdfast.widgets import Dashboard, ProcessCard
+from tests.sdk.holdfast.notebook.conftest import (
+    Message,
+    button_of,
+    enabled,
+    field_of,
+    forget_everything,
+    open_widgets,
+    shows,
+    text_of,
+)
 from tests.support.servers import ServerProcess
 
 pytestmark = pytest.mark.slow
@@ -40,6 +49,11 @@ def client(server: ServerProcess, messages: list[Message]) -> Iterator[holdfast.
         forget_everything(client)
 
 
+async def send(client: holdfast.Client, call: Call[T]) -> T:
+    """The answer to a call that the client has no method for."""
+    return await asyncio.to_thread(client._core.request, call)
+
+
 def walks(client: holdfast.Client, count: int, **params: Any) -> None:
     for n in range(count):
         client.processes.start("walk", id=f"walk-{n}", **{"to": 10_000, "seconds": 0.02, **params})
@@ -47,8 +61,13 @@ def walks(client: holdfast.Client, count: int, **params: Any) -> None:
 
 def rows(panel: Dashboard) -> list[str]:
     """What the table of processes names, in order."""
-    html: str = panel._tables["processes"].value
+    [html] = [w.value for w in panel.widgets() if 'aria-label="processes"' in str(getattr(w, "value", ""))] or [""]
     return [part.partition(" <small>")[0] for part in html.split('<th scope="row">')[1:]]
+
+
+def detail_of(panel: Dashboard) -> ProcessCard | None:
+    """The card in the panel, if there is one."""
+    return next((widget for widget in panel.widgets() if isinstance(widget, ProcessCard)), None)
 
 
 async def test_it_begins_with_all_there_is_and_follows_what_happens(
@@ -74,15 +93,15 @@ async def test_it_begins_with_all_there_is_and_follows_what_happens(
 async def test_uploads_are_shown_while_they_are_made(client: holdfast.Client) -> None:
     panel = Dashboard(client, ["uploads"])
     create = holdfast.calls.create_upload(length=1000, metadata=holdfast.calls.tus_metadata(filename="half.bin"))
-    upload = await asyncio.to_thread(client._core.request, create)
-    await asyncio.to_thread(client._core.request, holdfast.calls.append(upload.id, 0, b"x" * 500))
+    upload = await send(client, create)
+    await send(client, holdfast.calls.append(upload.id, 0, b"x" * 500))
     await shows(lambda: "half.bin" in text_of(panel) and "50%" in text_of(panel))
-    await asyncio.to_thread(client._core.request, holdfast.calls.delete_upload(upload.id))
+    await send(client, holdfast.calls.delete_upload(upload.id))
     await shows(lambda: "half.bin" not in text_of(panel))
-    part = await asyncio.to_thread(client._core.request, holdfast.calls.create_upload(length=1000, partial=True))
+    part = await send(client, holdfast.calls.create_upload(length=1000, partial=True))
     await shows(lambda: "part of a file" in text_of(panel))
     assert "upload part of a file: 0 B of 1 kB" in panel._repr_mimebundle_()[0]["text/plain"]
-    await asyncio.to_thread(client._core.request, holdfast.calls.delete_upload(part.id))
+    await send(client, holdfast.calls.delete_upload(part.id))
 
 
 async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: holdfast.Client) -> None:
@@ -90,20 +109,20 @@ async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: h
     client.processes.start("manifest", id="sums").wait()
     panel = client.dashboard()
     assert button_of(panel, "Pause").description == "Pause 3"
-    panel._filter.value = "WALK-2"
+    field_of(panel, "Filter").value = "WALK-2"
     await shows(lambda: rows(panel) == ["walk-2"])
     await shows(lambda: button_of(panel, "Pause").description == "Pause 1")
     button_of(panel, "Pause").click()
     await shows(lambda: client.processes.get("walk-2").state == "paused")
     assert client.processes.get("walk-1").state == "running"
-    panel._filter.value = ""
-    panel._choice.value = "paused"
+    field_of(panel, "Filter").value = ""
+    field_of(panel, "State").value = "paused"
     await shows(lambda: rows(panel) == ["walk-2"])
     await shows(lambda: enabled(panel) == {"Resume 1", "Cancel 1"})
-    panel._choice.value = "live"
+    field_of(panel, "State").value = "live"
     await shows(lambda: len(rows(panel)) == 3)
-    panel._filter.value = "manifest"
-    panel._choice.value = ""
+    field_of(panel, "Filter").value = "manifest"
+    field_of(panel, "State").value = ""
     await shows(lambda: rows(panel) == ["sums"])
 
 
@@ -125,12 +144,11 @@ async def test_many_are_cancelled_by_a_second_click_only(
     await shows(lambda: enabled(panel) == set())
 
 
-async def test_what_is_refused_is_said(client: holdfast.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_refused_is_said(client: holdfast.Client) -> None:
     walks(client, 2)
     panel = client.dashboard()
     client.processes.pause_all(ids=["walk-0"])
-    monkeypatch.setattr(panel, "_targets", {**panel._targets, "resume": ["walk-0", "walk-1", "gone"]})
-    panel.press("resume")
+    panel.request(["walk-0", "walk-1", "gone"], "resume")
     await shows(lambda: "walk-1: cannot resume a process that is running" in text_of(panel))
     assert "gone: there is no process" in text_of(panel)
 
@@ -138,18 +156,17 @@ async def test_what_is_refused_is_said(client: holdfast.Client, monkeypatch: pyt
 async def test_details_show_the_card_of_a_process_and_then_of_another(client: holdfast.Client) -> None:
     walks(client, 2)
     panel = client.dashboard()
-    panel._details.value = "walk-0"
-    await shows(lambda: panel._detail_slot.children)
-    card = panel._detail_slot.children[0]
+    field_of(panel, "Details").value = "walk-0"
+    card = await shows(lambda: detail_of(panel))
     await shows(lambda: "step 10 of" in text_of(card))
-    panel._details.value = "walk-1"
+    field_of(panel, "Details").value = "walk-1"
     await shows(lambda: "<b>walk-1</b>" in text_of(card))
     button_of(card, "Pause").click()
     await shows(lambda: "paused" in text_of(card))
     assert client.processes.get("walk-1").state == "paused"
     assert client.processes.get("walk-0").state == "running"
-    panel._details.value = ""
-    await shows(lambda: not panel._detail_slot.children)
+    field_of(panel, "Details").value = ""
+    await shows(lambda: detail_of(panel) is None)
 
 
 async def test_a_server_that_does_not_answer_is_said_so_and_shown_when_it_is_back(
@@ -208,11 +225,11 @@ async def longest_hold_of_the_loop(seconds: float) -> float:
 
 async def test_closed_dashboards_leave_nothing(client: holdfast.Client) -> None:
     walks(client, 2)
-    models = ipywidgets.widgets.widget._instances
+    models = open_widgets()
     before = len(models)
     panels = [client.dashboard() for _ in range(5)]
-    panels[0]._details.value = "walk-0"
-    await shows(lambda: panels[0]._detail_slot.children)
+    field_of(panels[0], "Details").value = "walk-0"
+    await shows(lambda: detail_of(panels[0]))
     for panel in panels:
         panel.close()
     assert len(models) == before

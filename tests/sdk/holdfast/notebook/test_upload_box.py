@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ipywidgets
 import pytest
 
 import holdfast
 from holdfast._environment.jupyter import page_origins
 from holdfast.widgets import DownloadLink, UploadBox
 from holdfast.wire import FileLink
-from tests.sdk.holdfast.notebook.conftest import Message, shows
+from tests.sdk.holdfast.notebook.conftest import Message, open_widgets, shows
 from tornado_app.settings import read
 
 STATIC = Path(holdfast.__file__).parent / "web"
@@ -130,7 +129,7 @@ def test_the_view_loads_nothing_from_elsewhere() -> None:
 async def test_a_closed_box_leaves_no_model_and_no_thread(
     client: holdfast.AsyncClient, messages: list[Message], answers: Any
 ) -> None:
-    models = ipywidgets.widgets.widget._instances
+    models = open_widgets()
     before = set(models)
     box = client.files.upload_box()
     say(box, {"begin": "a.txt", "size": 11, "key": "k", "id": "1"})

@@ -12,7 +12,6 @@ from holdfast.notebook._feed._speed import Speed
 from holdfast.notebook._html import _appearance, _table
 from holdfast.notebook._html._appearance import amount, duration, process_appearance, size
 from holdfast.wire import State
-from tornado_app.processes.states import legal
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -23,10 +22,11 @@ def process(**changes: Any) -> wire.Process:
     return wire.Process(**{**values, "created": NOW, "started": NOW, **changes})
 
 
-@pytest.mark.parametrize("state", State)
-def test_the_buttons_are_what_the_servers_table_allows(state: State) -> None:
-    assert _appearance.LEGAL[state] == set(legal(state)) - {"kill"}
-    assert process_appearance(process(state=state)).verbs == _appearance.LEGAL[state]
+def test_no_button_is_enabled_while_a_request_is_pending() -> None:
+    shown = process_appearance(process(), verbs=frozenset({"pause"}))
+    assert (shown.verbs, shown.hint) == ({"pause"}, "")
+    pending = process_appearance(process(), verbs=frozenset({"pause"}), pending_verb="pause")
+    assert (pending.verbs, pending.hint) == (frozenset(), "requesting pause…")
 
 
 def test_a_running_process_shows_share_amounts_rate_and_time_left() -> None:
