@@ -15,7 +15,8 @@ import ipywidgets
 
 from holdfast._client.core import AnyClient, AnyCore, core_of
 from holdfast.notebook._card import ICONS, WidgetTree
-from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
+from holdfast.notebook._feed._feed import CLOSED, Feed
+from holdfast.notebook._feed._registry import feed_of
 from holdfast.notebook._feed._tracked import Tracked
 from holdfast.notebook._html import _appearance, _table
 from holdfast.notebook._html._appearance import VERBS, box_html

@@ -9,7 +9,8 @@ import weakref
 from holdfast import wire
 from holdfast._client.core import AnyClient, AnyCore
 from holdfast.notebook._card import Card
-from holdfast.notebook._feed._feed import CLOSED, Feed, feed_of
+from holdfast.notebook._feed._feed import CLOSED, Feed
+from holdfast.notebook._feed._registry import feed_of
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Appearance
 from holdfast.notebook._renderer import needs_running_cell, render_callback

@@ -21,7 +21,7 @@ from holdfast._client.core import AnyClient, AnyCore, core_of
 from holdfast._endpoints.call import Call, T
 from holdfast._http import SyncDriver
 from holdfast.errors import Conflict, HoldfastError, TransportError
-from holdfast.notebook._feed._feed import driver_of
+from holdfast.notebook._feed._registry import driver_of
 from holdfast.notebook._renderer import assign_traits, kernel_renderer
 from holdfast.plans import Retries, Stop
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from holdfast import calls, plans, wire
-from holdfast._client.core import AnyClient, AnyCore, SyncCore, core_of
 from holdfast._endpoints.call import Call
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
@@ -62,7 +61,7 @@ class Subscription:
 
 
 class Feed:
-    """The one background connection of a client. Made by `feed_of`. Every method is callable from any thread."""
+    """The one background connection of a client, made by `feed_of`. Every method is callable from any thread."""
 
     def __init__(self, driver: SyncDriver) -> None:
         self._driver = driver
@@ -380,26 +379,3 @@ class Feed:
 
 def _start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="holdfast-feed-request", daemon=True).start()
-
-
-_feeds: weakref.WeakKeyDictionary[object, Feed] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def feed_of(client: AnyClient | AnyCore) -> Feed:
-    """Return the feed of a client. The first call makes it."""
-    core = core_of(client)
-    with _lock:
-        feed = _feeds.get(core)
-        if feed is None:
-            feed = _feeds[core] = Feed(driver_of(core))
-            core.closed.then(feed.close)
-        return feed
-
-
-def driver_of(client: AnyClient | AnyCore) -> SyncDriver:
-    """Return the driver for requests of views, which run on threads."""
-    core = core_of(client)
-    # The connections of an async client belong to its loop. Views have their own, to the same server and with the
-    # same token, in sessions, so that they are closed in the end.
-    return core.driver if isinstance(core, SyncCore) else SyncDriver(core.connection)

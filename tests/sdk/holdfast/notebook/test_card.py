@@ -15,7 +15,7 @@ import pytest
 
 import holdfast
 from holdfast.notebook._card import WidgetTree
-from holdfast.notebook._feed._feed import feed_of
+from holdfast.notebook._feed._registry import feed_of
 from holdfast.widgets import Dashboard, ProcessCard, TransferCard
 from tests.sdk.holdfast.notebook.conftest import Message, button_of, card_of, open_widgets, shows, text_of
 from tests.support.servers import ServerProcess

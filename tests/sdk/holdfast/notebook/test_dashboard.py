@@ -14,7 +14,7 @@ import pytest
 import holdfast
 from holdfast._endpoints.call import Call, T
 from holdfast.notebook import _dashboard as module
-from holdfast.notebook._feed._feed import feed_of
+from holdfast.notebook._feed._registry import feed_of
 from holdfast.notebook._renderer import MESSAGES_PER_SECOND
 from holdfast.widgets import Dashboard, ProcessCard
 from tests.sdk.holdfast.notebook.conftest import (

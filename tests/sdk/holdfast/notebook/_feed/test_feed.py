@@ -13,7 +13,7 @@ import pytest
 import holdfast
 from holdfast.notebook._feed import _feed as feed_module
 from holdfast.notebook._feed import _stream
-from holdfast.notebook._feed._feed import feed_of
+from holdfast.notebook._feed._registry import feed_of
 from holdfast.widgets import ProcessCard
 from tests.sdk.holdfast.notebook.conftest import Message, button_of, card_of, enabled, shows, text_of
 from tests.support.servers import ServerProcess
