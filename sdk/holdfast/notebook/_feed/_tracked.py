@@ -12,6 +12,7 @@ from holdfast.wire import ENDED, State, Verb
 
 LOG_LINES = 6
 
+_WITHOUT_VERBS = frozenset({State.CANCELLING, State.CANCELLED, State.SUCCEEDED})  # of those with a button
 _ALL_VERBS: frozenset[Verb] = frozenset({"pause", "resume", "cancel", "kill"})
 
 
@@ -27,7 +28,7 @@ class Tracked:
         self.pending_verb = ""
         self.refusal = ""
         self.verbs: frozenset[Verb] = frozenset()
-        """Verbs that are legal now. Empty between a change of state and the next answer: events do not carry them."""
+        """Verbs that the newest answer says are legal. Events do not carry them, but an answer follows each event."""
         self.speed = Speed()
         self.revision = 0
 
@@ -60,7 +61,9 @@ class Tracked:
             changes = {"state": event.state, "error": event.error, "started": started, "ended": ended}
             attempt = info.attempt if event.attempt is None else event.attempt
             self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
-            self.refusal, self.verbs = "", frozenset()
+            self.refusal = ""
+            if event.state in _WITHOUT_VERBS:
+                self.verbs = frozenset()
             self.speed.reset()
         elif event.type == "progress" and event.progress is not None:
             self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
@@ -83,6 +86,6 @@ def possible_verbs(info: wire.Process) -> frozenset[Verb]:
     A server of an earlier version says nothing. Then all verbs are offered while the process can still change, and
     the server refuses what is not legal.
     """
-    if info.possible or info.state in (State.CANCELLING, State.CANCELLED, State.SUCCEEDED):
+    if info.possible or info.state in _WITHOUT_VERBS:
         return frozenset(info.possible)
     return _ALL_VERBS

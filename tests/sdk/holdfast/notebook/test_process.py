@@ -20,7 +20,7 @@ async def test_a_card_follows_its_process_to_the_end(client: holdfast.AsyncClien
     await shows(lambda: "{&#x27;walked&#x27;: 30}" in text_of(card))
     assert "100% · 30 of 30" in text_of(card)
     await shows(lambda: "step 30 of 30 is done" in text_of(card))
-    assert enabled(card) == set()
+    await shows(lambda: enabled(card) == set())
 
 
 async def test_its_buttons_ask_and_show_what_is_legal_then(
@@ -35,7 +35,7 @@ async def test_its_buttons_ask_and_show_what_is_legal_then(
     await shows(lambda: enabled(card) == {"Pause", "Cancel"} and "running" in text_of(card))
     button_of(card, "Cancel").click()
     await shows(lambda: "cancelled" in text_of(card))
-    assert enabled(card) == set()
+    await shows(lambda: enabled(card) == set())
     assert (await client.processes.get("p")).state == "cancelled"
 
 
@@ -55,7 +55,7 @@ async def test_a_process_that_is_not_there_is_said_so(client: holdfast.AsyncClie
     card = ProcessCard(client, "nobody")
     assert "loading" in text_of(card)
     await shows(lambda: "has no process &#x27;nobody&#x27;" in text_of(card))
-    assert enabled(card) == set()
+    await shows(lambda: enabled(card) == set())
 
 
 async def test_a_process_that_was_forgotten_and_started_again_is_another_one(

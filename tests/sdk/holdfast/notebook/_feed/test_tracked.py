@@ -38,15 +38,18 @@ def test_a_server_that_lists_no_verbs_is_asked_for_any_while_the_process_can_cha
     assert (state is State.SUCCEEDED) <= (not offered)
 
 
-def test_after_a_change_of_state_no_verb_is_offered_until_the_server_lists_them() -> None:
+def test_the_verbs_change_with_the_answer_that_follows_an_event() -> None:
+    """Events do not carry them. At an end there are none, which needs no answer."""
     tracked = Tracked("p")
     assert tracked.verbs == set()
     tracked.apply_answer(process())
     assert "pause" in tracked.verbs
     tracked.apply_event(event("state", state=State.PAUSED))
-    assert (tracked.info.state, tracked.verbs) == (State.PAUSED, set())  # type: ignore[union-attr]
     tracked.apply_answer(process(State.PAUSED, version=2))
     assert "resume" in tracked.verbs
+    assert "pause" not in tracked.verbs
+    tracked.apply_event(event("state", version=3, state=State.CANCELLED))
+    assert tracked.verbs == set()
 
 
 def test_an_answer_that_is_older_than_an_event_changes_nothing() -> None:
