@@ -34,17 +34,11 @@ STILL_UNTESTED: set[str] = {
     "tests/tornado_app/handlers/test_processes.py",
     "tests/tornado_app/handlers/test_streaming.py",
     "tests/tornado_app/handlers/uploads/test_handler.py",
-    "tests/tornado_app/processes/executors/test_interface.py",
     "tests/tornado_app/processes/journal/test_schema.py",
-    "tests/tornado_app/processes/supervision/test_cgroups.py",
-    "tests/tornado_app/processes/supervision/test_descendants.py",
     "tests/tornado_app/protocols/forms/test_multipart.py",
     "tests/tornado_app/test_app.py",
     "tests/tornado_app/test_backup.py",
     "tests/tornado_app/test_settings.py",
-    "tests/tornado_app/work_types/programs/test_kernel.py",
-    "tests/tornado_app/work_types/programs/test_program.py",
-    "tests/tornado_app/work_types/test_url_policy.py",
 }
 
 

@@ -13,9 +13,9 @@ import msgspec
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.commands.command_line import CommandLine
 from tornado_app.processes.supervision import claims
-from tornado_app.work_types.programs.program import Program, own_environment, settle
+from tornado_app.work_types.programs.program import Program, own_environment, wait_until_clear
 
-_LOOK_UP = 0.05  # seconds between looks whether the work is to stop
+_POLL = 0.05  # seconds between looks whether the work is to stop
 _SIGN_OF_LIFE = 1.0  # seconds after which it yields although nothing was written
 _LONGEST_NOTE = 200
 
@@ -43,14 +43,14 @@ def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
     cancel ends them (SIGTERM, then SIGKILL). They end with the server: then it is started over, and the log says so.
     """
     name = job.params.name
-    found = _found_again(job)
+    found = _found(job)
     program, at = found or _start(job)
     job.when_killed(_killer(program))
     last, left = "", False
     try:
         if found is None:  # where it runs must be known before it is waited for
             yield Progress(done=at.lines, checkpoint=at)
-        while not program.over:
+        while not program.has_ended:
             for line in _output(job, program):
                 job.log(line)
                 last = line or last
@@ -76,7 +76,7 @@ def end(job: Job[Command]) -> None:
     program = job.take()
     if isinstance(program, Program):
         program.end(job.log)
-    settle(_claim(job))
+    wait_until_clear(_claim(job))
 
 
 @command.check
@@ -110,7 +110,7 @@ def _claim(job: Job[Command]) -> Path:
     return claims.path_of(job.setting("data_dir"), "command", job.key)
 
 
-def _found_again(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None:
+def _found(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None:
     """The program that an earlier attempt left, when it is the one that the checkpoint means."""
     left, at = job.take(), job.checkpoint
     if not isinstance(left, Program):
@@ -118,7 +118,7 @@ def _found_again(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None
     if at is None or not left.is_same(at.pid, at.started):
         left.end()
         return None
-    left.go_on()
+    left.resume()
     return left, at
 
 
@@ -126,8 +126,8 @@ def _output(job: Job[Command], program: Program) -> list[str]:
     """What it writes next; nothing when the work is to stop, or after a while."""
     until = time.monotonic() + _SIGN_OF_LIFE
     while job.stopping is None and time.monotonic() < until:
-        lines = program.lines(_LOOK_UP)
-        if lines or program.over:
+        lines = program.lines(_POLL)
+        if lines or program.has_ended:
             return lines
     return []
 

@@ -1,4 +1,4 @@
-"""`fetch`: a URL into the files directory, going on where it was cut."""
+"""`fetch`: download a URL into the files directory, and resume where the connection was cut."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tornado_app.files import names
 from tornado_app.protocols import dates
 from tornado_app.protocols.ranges import RangePart, read_content_range
 
-# `reach` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
+# `url_policy` is imported where it is used: its HTTP client takes a third of a second, and few servers fetch.
 if TYPE_CHECKING:
     from tornado_app.work_types.url_policy import FetchedResponse, UrlPolicy
 
 _SAFE_POINT_BYTES = 1 << 20
 _SAFE_POINT_SECONDS = 0.2
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
-_DATES_APART = 60  # seconds by which a file must be older than its answer for its date to tell versions apart
+_DATES_APART = 60  # seconds that Last-Modified must be before Date for the date to be a strong validator
 _LATER = (408, 425, 429)
-_LITTLE = 64 * 1024  # bytes: a request that brings less is followed by a wait
+_SMALL = 64 * 1024  # bytes: a request that brings fewer is followed by a wait
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 
 
 class Fetch(msgspec.Struct):
-    """`url` must begin as the setting `fetch_allow` says. `file_name` is by default the last part of its path.
+    """`url` must begin with a URL of the setting `fetch_allow`. `file_name` is by default the last part of its path.
 
-    With `sha256` (hexadecimal) the file is published only when that is its digest.
+    With `sha256` (hexadecimal) the file is published only if that is its digest.
     """
 
     url: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
@@ -41,7 +41,7 @@ class Fetch(msgspec.Struct):
 
 
 class TryAgain(WorkError):
-    """It may go better later."""
+    """Error that a later attempt may not meet."""
 
 
 class _FetchCheckpoint(msgspec.Struct, frozen=True):
@@ -59,10 +59,10 @@ class _FetchCheckpoint(msgspec.Struct, frozen=True):
 
 @work_type("fetch", params=Fetch, checkpoint=_FetchCheckpoint, retries=8, retry_on=(TryAgain,))
 def fetch(job: Job[Fetch]) -> Generator[Progress, None, dict[str, Any]]:
-    """Download a URL into the files directory. The file appears under its name when it is whole.
+    """Download a URL into the files directory. The file appears under its name when it is complete.
 
-    A cut connection, a pause or a crash is gone on from by Range and If-Range, as long as the server names a version
-    of the file that compares strongly; when there is none, or another one, it starts over and the log says so.
+    After a cut connection, a pause or a crash the download continues with Range and If-Range if the server sends a
+    strong validator. Without one, or when the file has changed, it starts over, and the log says so.
     """
     name = _file_name(job.params)
     staged = job.files.stage(name, f"fetch-{job.id}")
@@ -82,13 +82,13 @@ def fetch(job: Job[Fetch]) -> Generator[Progress, None, dict[str, Any]]:
 
 @fetch.rollback
 def discard(job: Job[Fetch]) -> None:
-    """What was staged goes; an older file of that name stays."""
+    """Remove the staged bytes; an older file of that name stays."""
     job.files.stage(_file_name(job.params), f"fetch-{job.id}").discard()
 
 
 @fetch.check
 def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
-    """Refuse a URL that the settings do not allow, and one that names no file."""
+    """Refuse a URL that the settings do not allow, and a URL without a file name."""
     from tornado_app.work_types.url_policy import allowed_url
 
     allowed_url(params.url, setting("fetch_allow"))
@@ -98,34 +98,34 @@ def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
 def _file_name(params: Fetch) -> str:
     name = params.file_name or unquote(params.url.partition("#")[0].partition("?")[0].rpartition("/")[2])
     if not name:
-        raise WorkError("the URL's path names no file: give file_name")
+        raise WorkError("the URL's path names no file; give file_name")
     return name
 
 
 def _all(job: Job[Fetch], staged: StagedFile, at: _FetchCheckpoint) -> Generator[Progress, None, _FetchCheckpoint]:
-    """Request after request until the file is whole.
+    """Send requests until the file is complete.
 
-    One that gains nothing may be a file that has changed, once; another one is for a later attempt. Those that gain
-    little come slower and slower.
+    A request that brings nothing new may mean that the file has changed; a second one ends the attempt. After a request
+    that brings little there is a wait, which grows.
     """
     from tornado_app.work_types.url_policy import UrlPolicy
 
     allowed, private = job.setting("fetch_allow"), job.setting("fetch_private")
     most, changed, wait = at.byte, False, _FIRST_WAIT
-    with closing(UrlPolicy(allowed, private=private, stopping=lambda: job.stopping)) as reach:
+    with closing(UrlPolicy(allowed, private=private, stopping=lambda: job.stopping)) as client:
         while True:
             before = at.byte
-            at, revoked = yield from _request(job, reach, staged, at)
+            at, revoked = yield from _request(job, client, staged, at)
             if at.whole:
                 yield at.progress()
                 return at
-            if revoked:  # it was to stop, and is not any more
+            if revoked:  # the stop request was revoked
                 continue
             if at.byte <= most:
                 if changed:
                     raise TryAgain(f"{job.params.url} can't be fetched now: it changes again and again, or is cut")
                 changed = True
-            little = at.byte - before < _LITTLE
+            little = at.byte - before < _SMALL
             wait = min(_LONGEST_WAIT, wait * 2) if little else _FIRST_WAIT
             most = max(most, at.byte)
             if little:
@@ -133,7 +133,7 @@ def _all(job: Job[Fetch], staged: StagedFile, at: _FetchCheckpoint) -> Generator
 
 
 def _pause(at: _FetchCheckpoint, seconds: float) -> Generator[Progress, None, None]:
-    """Wait, with a safe point every moment."""
+    """Wait, with a safe point every tenth of a second."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         yield at.progress()
@@ -141,13 +141,13 @@ def _pause(at: _FetchCheckpoint, seconds: float) -> Generator[Progress, None, No
 
 
 def _request(
-    job: Job[Fetch], reach: UrlPolicy, staged: StagedFile, at: _FetchCheckpoint
+    job: Job[Fetch], client: UrlPolicy, staged: StagedFile, at: _FetchCheckpoint
 ) -> Generator[Progress, None, tuple[_FetchCheckpoint, bool]]:
-    """One request, from where it stands; where it stands afterwards, be the answer whole or cut.
+    """Send one request from the checkpoint. Returns the new checkpoint, whether the response was complete or cut.
 
-    Also whether it ended because the work was to stop, which was revoked.
+    Also returns whether the request ended for a stop request that was then revoked.
     """
-    from tornado_app.work_types.url_policy import BROKEN, ToStop
+    from tornado_app.work_types.url_policy import CONNECTION_ERRORS, StopRequested
 
     if at.byte and not at.validator:
         job.log(f"the server names no version of the file to continue at byte {at.byte}; starting over")
@@ -156,56 +156,61 @@ def _request(
     before = at.byte
     headers = {"Range": f"bytes={at.byte}-", "If-Range": at.validator} if at.byte else {}
     try:
-        with reach.get(job.params.url, headers) as answer:
-            at, room = _begin(job, answer, staged, at)
+        with client.get(job.params.url, headers) as response:
+            at, room = _begin(job, response, staged, at)
             if room == 0:
                 return at, False
-            first = told = at.byte
+            first = reported = at.byte
             when = time.monotonic()
-            for piece in answer.pieces():
+            for piece in response.pieces():
                 if room is not None and at.byte - first + len(piece) > room:
                     staged.truncate(first)
-                    raise WorkError(f"{answer.url} sends more than its Content-Range says; that part was not kept")
+                    raise WorkError(f"{response.url} sends more than its Content-Range says; that part was not kept")
                 staged.write(piece)
                 at = msgspec.structs.replace(at, byte=at.byte + len(piece))
                 now = time.monotonic()
-                if at.byte - told >= _SAFE_POINT_BYTES or now - when >= _SAFE_POINT_SECONDS:
-                    told, when = at.byte, now
+                if at.byte - reported >= _SAFE_POINT_BYTES or now - when >= _SAFE_POINT_SECONDS:
+                    reported, when = at.byte, now
                     yield at.progress()
             return msgspec.structs.replace(at, whole=at.total is None or at.byte >= at.total), False
-    except ToStop:
+    except StopRequested:
         yield at.progress()
         return at, True
-    except BROKEN as error:
-        said = str(error) or type(error).__name__
+    except CONNECTION_ERRORS as error:
+        reason = str(error) or type(error).__name__
         if at.byte <= before or not at.validator:  # nothing was gained by this request
-            raise TryAgain(f"{job.params.url} can't be fetched now: {said}") from error
-        job.log(f"cut at byte {at.byte} ({said}); going on from there")
+            raise TryAgain(f"{job.params.url} can't be fetched now: {reason}") from error
+        job.log(f"cut at byte {at.byte} ({reason}); going on from there")
     return at, False
 
 
 def _begin(
-    job: Job[Fetch], answer: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint
+    job: Job[Fetch], response: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint
 ) -> tuple[_FetchCheckpoint, int | None]:
-    """Where the answer's body belongs, and how many bytes of it at most (0: none is wanted; None: all).
+    """Return the checkpoint at which the body begins, and the most bytes to take of it (0: none; None: all).
 
     Raises `WorkError` when there is no file, or no room for it.
     """
-    headers = answer.headers
+    headers = response.headers
     validator = _validator(headers)
-    if answer.status in (206, 416) and at.byte:
+    if response.status in (206, 416) and at.byte:
         part = read_content_range(headers.get("content-range", ""))
-        if answer.status == 416 and part is not None and part.size == at.byte:
+        if response.status == 416 and part is not None and part.size == at.byte:
             return msgspec.structs.replace(at, total=at.byte, whole=True), 0
-        if answer.status == 206 and part is not None and part.first == at.byte and _same(at, validator, part.size):
-            return _begin_part(answer, staged, at, part)
+        if (
+            response.status == 206
+            and part is not None
+            and part.first == at.byte
+            and _is_same_version(at, validator, part.size)
+        ):
+            return _begin_part(response, staged, at, part)
         job.log(f"the file has changed since its first {at.byte} bytes were fetched; starting over")
         staged.truncate(0)
         return _FetchCheckpoint(), 0
-    if answer.status != 200:
-        kind = TryAgain if answer.status >= 500 or answer.status in _LATER else WorkError
-        raise kind(f"{answer.url} answered with status {answer.status}")
-    _refuse_coded(answer)
+    if response.status != 200:
+        kind = TryAgain if response.status >= 500 or response.status in _LATER else WorkError
+        raise kind(f"{response.url} answered with status {response.status}")
+    _refuse_encoded(response)
     if at.byte:
         why = "the server sends no ranges" if validator == at.validator else "the file has changed"
         job.log(f"{why}; starting over at byte 0")
@@ -216,16 +221,16 @@ def _begin(
 
 
 def _begin_part(
-    answer: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint, part: RangePart
+    response: FetchedResponse, staged: StagedFile, at: _FetchCheckpoint, part: RangePart
 ) -> tuple[_FetchCheckpoint, int]:
-    """A part that goes on where it stands."""
-    assert part.first is not None and part.last is not None  # noqa: PT018, S101 - it is no answer 416
-    _refuse_coded(answer)
+    """Begin with a part that continues at the checkpoint."""
+    assert part.first is not None and part.last is not None  # noqa: PT018, S101 - it is no response 416
+    _refuse_encoded(response)
     wanted = part.last - part.first + 1
-    length = _length(answer.headers)
+    length = _length(response.headers)
     if length is not None and length > wanted:
         raise WorkError(
-            f"{answer.url} sends {length} bytes as a part of {wanted}: its Content-Range can't be believed; "
+            f"{response.url} sends {length} bytes as a part of {wanted}: its Content-Range can't be believed; "
             "nothing of it was kept"
         )
     total = at.total if part.size is None else part.size
@@ -233,12 +238,12 @@ def _begin_part(
     return msgspec.structs.replace(at, total=total), wanted
 
 
-def _refuse_coded(answer: FetchedResponse) -> None:
-    """Refuse what would be stored in another coding than the file's own (RFC 9110, section 8.4)."""
-    coding = answer.headers.get("content-encoding", "").strip().lower()
+def _refuse_encoded(response: FetchedResponse) -> None:
+    """Refuse a response with a content coding, because the file would be stored encoded (RFC 9110, section 8.4)."""
+    coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
         raise WorkError(
-            f"{answer.url} answers with Content-Encoding {coding}, though it was asked for none: the file would be "
+            f"{response.url} answers with Content-Encoding {coding}, though it was asked for none: the file would be "
             "stored as it is coded; give a URL that serves the file itself"
         )
 
@@ -248,14 +253,14 @@ def _length(headers: dict[str, str]) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-def _same(at: _FetchCheckpoint, validator: str, size: int | None) -> bool:
-    """Whether a part is of the version that is here. It need not repeat a date (RFC 9110, section 15.3.7)."""
+def _is_same_version(at: _FetchCheckpoint, validator: str, size: int | None) -> bool:
+    """Return whether a part is of the staged version. It need not repeat a date (RFC 9110, section 15.3.7)."""
     other_tag = validator.startswith('"') and at.validator.startswith('"') and validator != at.validator
     return not other_tag and (size is None or at.total is None or size == at.total)
 
 
 def _validator(headers: dict[str, str]) -> str:
-    """What If-Range may carry (RFC 9110, section 13.1.5): a strong entity tag, else a date that is old enough."""
+    """Return the validator for If-Range (RFC 9110, section 13.1.5): a strong ETag, else a date that is old enough."""
     tag = headers.get("etag", "")
     if tag:
         return tag if _STRONG_TAG.fullmatch(tag) else ""

@@ -18,7 +18,7 @@ import msgspec
 from holdfast.work import Job, Progress, WorkError, work_type
 from tornado_app.files import names
 from tornado_app.processes.supervision import claims
-from tornado_app.work_types.programs.program import settle
+from tornado_app.work_types.programs.program import wait_until_clear
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -32,7 +32,7 @@ _MOST_BYTES = 64 << 20
 """Most bytes of a notebook: it is in memory whole, several times over."""
 _WELL = ("", "0", "None")
 """Texts of a SystemExit that ends a run well: the cells behind it are not run, as papermill has it."""
-_LOOK_UP = 0.1  # seconds between looks whether a cell is to be interrupted
+_POLL = 0.1  # seconds between looks whether a cell is to be interrupted
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -96,7 +96,7 @@ class Session:
         running = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         interrupted = False
         while not running.done():
-            await asyncio.wait([running], timeout=_LOOK_UP)
+            await asyncio.wait([running], timeout=_POLL)
             # A kernel ignores an interrupt while it is idle, and it is until it has said what it executes.
             if self.killed and not interrupted and "iopub.execute_input" in cell.metadata.get("execution", {}):
                 interrupted = True
@@ -149,7 +149,7 @@ def end(job: Job[Notebook]) -> None:
     session = job.take()
     if isinstance(session, Session):
         session.close()
-    settle(_claim(job))
+    wait_until_clear(_claim(job))
     _connection_file(job).unlink(missing_ok=True)
 
 
@@ -246,9 +246,9 @@ def _found_again(job: Job[Notebook], at: _NotebookCheckpoint | None) -> Session 
     session = job.take()
     if not isinstance(session, Session):
         return None
-    session.kernel.program.look()
+    session.kernel.program.poll()
     if session.at() == at and session.kernel.program.exit_code is None:
-        session.kernel.program.go_on()
+        session.kernel.program.resume()
         return session
     session.close()
     return None

@@ -1,4 +1,4 @@
-"""What a fetch may reach: URLs that the settings allow, at addresses that were checked before they are connected to."""
+"""Policy of URLs that a fetch may use: allowed by the settings, at addresses that are checked before connecting."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ import httpx
 from holdfast.work import WorkError
 
 MOST_REDIRECTS = 10
-BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
-"""What `get` and the pieces of its answer raise when a connection fails."""
+CONNECTION_ERRORS = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+"""Errors that `UrlPolicy.get` and the pieces of its response raise when a connection fails."""
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TIMEOUTS = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
 _HEADERS = ((b"Accept-Encoding", b"identity"), (b"User-Agent", b"holdfast"))
-_LOOK_UP = 0.2  # seconds between looks whether the work is to stop, while nothing arrives
+_POLL = 0.2  # seconds between checks for a stop request, while nothing arrives
 _NAT64 = IPv6Network("64:ff9b::/96")
-_UNICAST = IPv6Network("2000::/3")  # of the rest of IPv6 nothing is given to anyone at large (IANA)
+_UNICAST = IPv6Network("2000::/3")  # IANA assigns global unicast addresses from this block only
 
 
-class ToStop(Exception):
-    """The work is asked to stop while it waits for bytes."""
+class StopRequested(Exception):
+    """A stop of the work was requested while it waited for bytes."""
 
 
 class FetchedResponse:
-    """The head of an answer, and its body as it comes."""
+    """Head of a response, and its body as it arrives."""
 
     def __init__(self, url: httpx.URL, response: httpcore.Response) -> None:
         self.url = url
         self.status = response.status
         self.headers: dict[str, str] = {}
-        for octets, field in response.headers:  # one that is there twice is a list (RFC 9110, section 5.3)
+        for octets, field in response.headers:  # a field that occurs twice is a list (RFC 9110, section 5.3)
             name, value = octets.decode("latin-1").lower(), field.decode("latin-1")
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self._response = response
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it was sent. Raises one of `BROKEN` when it ends before its length."""
+        """Iterate over the body as it was sent. Raises one of `CONNECTION_ERRORS` when it ends too early."""
         return self._response.iter_stream()
 
 
 class UrlPolicy:
-    """An HTTP client for one attempt. It connects directly: proxies of the environment would resolve for themselves."""
+    """HTTP client for one attempt. It uses no proxy, because a proxy would resolve names itself."""
 
     def __init__(self, allowed: Sequence[str], *, private: bool, stopping: Callable[[], object]) -> None:
         self._allowed = allowed
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(), network_backend=_Checked(private, stopping)
+            ssl_context=httpx.create_ssl_context(), network_backend=_CheckedBackend(private, stopping)
         )
 
     @contextmanager
     def get(self, url: str, headers: dict[str, str]) -> Iterator[FetchedResponse]:
-        """GET, following redirects; every URL on the way must be allowed.
+        """Send a GET request and follow redirects; every URL on the way must be allowed.
 
         Raises:
             WorkError: a URL or an address that is not allowed, or too many redirects.
-            ToStop: while nothing arrived.
+            StopRequested: a stop was requested while nothing arrived.
         """
         target = allowed_url(url, self._allowed)
         for _ in range(MOST_REDIRECTS + 1):
@@ -73,10 +73,10 @@ class UrlPolicy:
                 headers=[*_HEADERS, *((name.encode(), value.encode("latin-1")) for name, value in headers.items())],
                 extensions={"timeout": _TIMEOUTS},
             ) as response:
-                answer = FetchedResponse(target, response)
-                location = answer.headers.get("location")
-                if answer.status not in _REDIRECTS or location is None:
-                    yield answer
+                fetched = FetchedResponse(target, response)
+                location = fetched.headers.get("location")
+                if fetched.status not in _REDIRECTS or location is None:
+                    yield fetched
                     return
             target = allowed_url(_joined(target, location), self._allowed)
         raise WorkError(f"{url} redirects more than {MOST_REDIRECTS} times")
@@ -87,9 +87,9 @@ class UrlPolicy:
 
 
 def allowed_url(url: str, allowed: Sequence[str]) -> httpx.URL:
-    """The URL, when the settings allow it. Raises `WorkError` with what they do allow."""
+    """Return the URL if the settings allow it. Raises `WorkError`, which says what they allow, if not."""
     wanted = _url(url)
-    if any(_begins(_url(prefix), wanted) for prefix in allowed):
+    if any(_matches_prefix(_url(prefix), wanted) for prefix in allowed):
         return wanted
     may = f"URLs that begin with {', '.join(allowed)}" if allowed else "nothing: start it with --fetch-allow URL"
     raise WorkError(f"{wanted} may not be fetched; this server fetches {may}")
@@ -108,39 +108,41 @@ def _url(text: str) -> httpx.URL:
     except (httpx.InvalidURL, UnicodeError) as error:
         raise WorkError(f"{text!r} is not a URL: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise WorkError(f"{text!r} is not a URL that can be fetched; it should begin with https:// or http://")
+        raise WorkError(f"{text!r} is not a URL that can be fetched; begin it with https:// or http://")
     if url.userinfo:
-        raise WorkError("a URL with a user name or password in it is not fetched: it would be kept and shown")
+        raise WorkError(
+            "a URL with a user name or password is not fetched: it would be stored and shown; leave them out"
+        )
     segments = unquote(url.path).replace("\\", "/").split("/")
     if "." in segments or ".." in segments:
-        raise WorkError(f"{text!r} has the segment . or .. in its path; give it without")
+        raise WorkError(f"{text!r} has the segment . or .. in its path; give the path without it")
     return url.copy_with(fragment=None)
 
 
-def _begins(prefix: httpx.URL, url: httpx.URL) -> bool:
-    """The same scheme, host and port, and the beginning of the path, by whole segments; an empty path begins all."""
+def _matches_prefix(prefix: httpx.URL, url: httpx.URL) -> bool:
+    """Return whether scheme, host and port are equal and the path begins with the whole segments of the prefix."""
     same = (prefix.scheme, prefix.raw_host, prefix.port) == (url.scheme, url.raw_host, url.port)
-    beginning, path = prefix.raw_path, url.raw_path
-    ends = beginning.endswith(b"/") or path[len(beginning) : len(beginning) + 1] in (b"", b"/", b"?")
-    return same and path.startswith(beginning) and ends
+    start, path = prefix.raw_path, url.raw_path
+    ends = start.endswith(b"/") or path[len(start) : len(start) + 1] in (b"", b"/", b"?")
+    return same and path.startswith(start) and ends
 
 
 def is_public(address: str) -> bool:
-    """True for addresses of the internet at large, looking through the ways in which IPv6 can carry IPv4."""
+    """Return whether an address is public. An IPv4 address inside an IPv6 one decides."""
     ip = ip_address(address.partition("%")[0])
     inner: IPv4Address | None = None
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in _NAT64:
             inner = IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is None and ip not in _UNICAST:  # is_global knows neither site-local nor every way to carry IPv4
+        if inner is None and ip not in _UNICAST:  # is_global misses site-local addresses and some forms that carry IPv4
             return False
     reached = inner if inner is not None else ip
     return reached.is_global and not reached.is_multicast
 
 
-class _Checked(httpcore.NetworkBackend):
-    """Resolves a name once, checks what it stands for, and connects to just that."""
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Resolves a name once, checks its addresses, and connects to one of those."""
 
     def __init__(self, private: bool, stopping: Callable[[], object]) -> None:
         self._private = private
@@ -159,7 +161,7 @@ class _Checked(httpcore.NetworkBackend):
         for address in self._resolve(host, port):
             try:
                 stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-                return _Waiting(stream, self._stopping)
+                return _StoppableStream(stream, self._stopping)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
@@ -179,8 +181,8 @@ class _Checked(httpcore.NetworkBackend):
         return public
 
 
-class _Waiting(httpcore.NetworkStream):
-    """A connection whose reads end when the work is to stop."""
+class _StoppableStream(httpcore.NetworkStream):
+    """Connection whose reads end when a stop is requested."""
 
     def __init__(self, inner: httpcore.NetworkStream, stopping: Callable[[], object]) -> None:
         self._inner = inner
@@ -190,10 +192,10 @@ class _Waiting(httpcore.NetworkStream):
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
-                return self._inner.read(max_bytes, _LOOK_UP)
+                return self._inner.read(max_bytes, _POLL)
             except httpcore.ReadTimeout:
                 if self._stopping():
-                    raise ToStop from None
+                    raise StopRequested from None
                 if until is not None and time.monotonic() > until:
                     raise
 
@@ -206,7 +208,7 @@ class _Waiting(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Waiting(self._inner.start_tls(ssl_context, server_hostname, timeout), self._stopping)
+        return _StoppableStream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._stopping)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +30,24 @@ def run(spawn_server: Callable[..., ServerProcess]) -> Iterator[Run]:
     yield start
     for running in started:
         running.client.close()
+
+
+COUNTER = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"told to end\\n"), os._exit(3)))
+helper = subprocess.Popen(["sleep", "1000"]) if "helper" in sys.argv else None
+print("pids", os.getpid(), helper.pid if helper else 0, flush=True)
+n = 0
+while n < 40 if sys.argv[1] == "forty" else not os.path.exists(sys.argv[1]):
+    print(n, flush=True)
+    n += 1
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    """A program that counts, as a command line."""
+    path = tmp_path / "counter.py"
+    path.write_text(COUNTER)
+    return f"{sys.executable} {path}"

@@ -25,7 +25,6 @@ from tornado_app.settings import SettingsError, read
 from tornado_app.work_types import fetch as fetch_module
 from tornado_app.work_types import url_policy
 from tornado_app.work_types.fetch import Fetch, TryAgain, fetch
-from tornado_app.work_types.url_policy import allowed_url, is_public
 
 DATA = random.Random(3).randbytes(700_000)
 
@@ -362,95 +361,6 @@ def test_a_redirect_to_what_is_not_allowed_is_not_followed(origin: Origin, targe
             run(workshop, origin.url + "/open/a")
         assert len(origin.asked) == 1
         assert workshop.files.list() == []
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://data.example.evil.org/sets/a",
-        "https://data.example@evil.org/sets/a",
-        "https://user:word@data.example/sets/a",
-        "http://data.example/sets/a",
-        "https://data.example:8443/sets/a",
-        "https://data.example/other",
-        "https://data.example/sets/../other",
-        "https://data.example/sets/%2e%2e/other",
-        "https://data.example/sets/..%2fother",
-        "https://data.example/sets/..\\other",
-        "https://data.example\\@evil.org/sets/a",
-        "ftp://data.example/sets/a",
-        "//data.example/sets/a",
-        "https:///sets/a",
-        "data.example/sets/a",
-        "https://data.example/sets/\na",
-    ],
-)
-def test_only_what_begins_as_allowed_may_be_fetched(url: str) -> None:
-    with pytest.raises(WorkError):
-        allowed_url(url, ["https://data.example/sets/"])
-
-
-@pytest.mark.parametrize(
-    "url", ["https://data.example/sets/a", "HTTPS://DATA.example:443/sets/a?b=..", "https://data.example/sets/a#c"]
-)
-def test_what_begins_as_allowed_may_be_fetched(url: str) -> None:
-    assert allowed_url(url, ["https://data.example", "http://x.example/"]).host == "data.example"
-    assert allowed_url(url, ["https://data.example/sets/"]).fragment == ""
-
-
-@pytest.mark.parametrize(
-    ("path", "allowed"),
-    [
-        *((path, True) for path in ("", "/", "/a", "?b=c", "#d")),
-        *((path, False) for path in ("ay-other", "ay/a", "%2Fa", ".zip", ";a")),
-    ],
-)
-def test_a_beginning_is_of_whole_segments(path: str, allowed: bool) -> None:
-    url = f"https://data.example/ok{path}"
-    if allowed:
-        assert allowed_url(url, ["https://data.example/ok"]).path.startswith("/ok")
-    else:
-        with pytest.raises(WorkError, match="may not be fetched"):
-            allowed_url(url, ["https://data.example/ok"])
-
-
-def test_without_the_setting_nothing_may_be_fetched() -> None:
-    with pytest.raises(WorkError, match="this server fetches nothing: start it with --fetch-allow URL"):
-        allowed_url("https://data.example/", [])
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.215.14", True),
-        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("172.16.0.1", False),
-        ("192.168.1.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("255.255.255.255", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("::", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-        ("ff02::1", False),
-        ("::ffff:127.0.0.1", False),
-        ("::ffff:93.184.215.14", True),
-        ("64:ff9b::7f00:1", False),
-        ("64:ff9b::5db8:d70e", True),
-        ("2002:7f00:1::", False),
-        ("::127.0.0.1", False),
-        ("::ffff:0:127.0.0.1", False),
-        ("64:ff9b:1::7f00:1", False),
-        ("fec0::1", False),
-    ],
-)
-def test_addresses_that_are_not_public_are_known(address: str, public: bool) -> None:
-    assert is_public(address) is public
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1"])

@@ -23,7 +23,7 @@ from tornado_app.processes.executors.attempt import LONGEST_LINE, Attempt, Faile
 from tornado_app.processes.executors.interface import AttemptHandle, AttemptSink
 from tornado_app.processes.executors.output import OutputLines
 from tornado_app.processes.supervision import claims, supervisor
-from tornado_app.processes.supervision.descendants import end_forsaken
+from tornado_app.processes.supervision.descendants import end_orphans
 from tornado_app.processes.supervision.guard import PID
 from tornado_app.processes.work_context import WorkSettings, WorkspaceSource
 from tornado_app.settings import Settings
@@ -190,7 +190,7 @@ class OSProcessHandle:
             while piece := await loop.sock_recv(guard, _MOST_LEFT):
                 data += piece
         pid = PID.unpack(data[: PID.size])[0] if len(data) >= PID.size else None
-        await asyncio.to_thread(_end_forsaken, pid, claim)
+        await asyncio.to_thread(_end_orphans, pid, claim)
         rest = OutputLines(lambda line: self._sink.log((time.time(), text_of(line, LONGEST_LINE)), wait=False))
         rest.write(data[PID.size :].decode(errors="replace"))
         rest.finish()
@@ -282,10 +282,10 @@ class OSProcessHandle:
         return "its OS process does not end, not even by SIGKILL: the kernel holds it"
 
 
-def _end_forsaken(pid: int | None, claim: Path) -> None:
+def _end_orphans(pid: int | None, claim: Path) -> None:
     """End what the work has started when the guard was killed and could not do it."""
     if claim.exists():
-        end_forsaken(pid, claims.marker(claim))
+        end_orphans(pid, claims.marker(claim))
         claims.drop(claim)
 
 

@@ -1,6 +1,6 @@
-"""A cgroup of version 2 of one's own: all that is in it is stopped and ended in one moment, wherever it went.
+"""Cgroups of version 2, which freeze and kill all their processes at once.
 
-There is one where the kernel and whoever runs this host let us make it. Standard library alone.
+One can be made where the kernel and the administrator of the host allow it. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 
 _CLONE3 = 435  # the same number on every architecture
 _CLONE_INTO_CGROUP = 0x200000000
-_FREEZE = 1.0  # seconds; what is in the middle of a read from a dead disk does not freeze
-_MOMENT = 0.0005  # seconds between looks
+_FREEZE = 1.0  # seconds; a process that reads from a dead disk does not freeze
+_POLL = 0.0005  # seconds
 _NAME = "holdfast-"
 
 
 class Cgroup:
-    """A cgroup of version 2 below our own, for what we start. It goes with us, or is swept by the next one."""
+    """Cgroup below our own. It is removed at our end, or by the next process that makes one."""
 
     def __init__(self, path: str, handle: int) -> None:
         self._path = path
-        self._handle = handle  # holds its lock as long as we live
+        self._handle = handle  # holds its lock until this process ends
 
     @classmethod
     def make(cls) -> Cgroup | None:
-        """A new one, or None where that is not ours to do. What others left behind, who have died, is ended."""
+        """Make a cgroup; None where that is not possible. Ends what is in cgroups whose makers have died."""
         try:
             own = own_cgroup()
             if own is None:
@@ -54,16 +54,16 @@ class Cgroup:
         return cgroup
 
     def fork(self) -> int | None:
-        """A fork whose child is born in it; None where the kernel can't, or won't here."""
+        """Fork into the cgroup; None where the kernel can't do that."""
         # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
         # set_tid_size, cgroup
         arguments = (ctypes.c_uint64 * 11)(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, self._handle)
-        libc: Any = ctypes.PyDLL(None, use_errno=True)  # which keeps the GIL, that the child goes on with
+        libc: Any = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL, which the child needs
         pid: int = libc.syscall(_CLONE3, ctypes.byref(arguments), ctypes.sizeof(arguments))
         return None if pid < 0 else pid
 
     def take_in(self, pid: int) -> None:
-        """Move a process in here; its children stay where they are."""
+        """Move a process into the cgroup; its children stay where they are."""
         if not self._holds(pid):
             self._write("cgroup.procs", str(pid))
 
@@ -75,27 +75,27 @@ class Cgroup:
             return False
 
     def freeze(self) -> bool:
-        """Hold all still in one moment; whether they are."""
+        """Freeze all processes at once. Returns whether they are frozen."""
         if not self._write("cgroup.freeze", "1"):
             return False
         until = time.monotonic() + _FREEZE
-        while not self._says("frozen 1"):
+        while not self._has_event("frozen 1"):
             if time.monotonic() > until:
                 self.thaw()
                 return False
-            time.sleep(_MOMENT)
+            time.sleep(_POLL)
         return True
 
     def thaw(self) -> None:
-        """After `freeze`. What has a signal meanwhile meets that first."""
+        """Let frozen processes run again; each first handles the signals that it got meanwhile."""
         self._write("cgroup.freeze", "0")
 
     def kill(self) -> None:
-        """SIGKILL to all in one moment (Linux 5.14)."""
+        """Send SIGKILL to all at once (Linux 5.14)."""
         self._write("cgroup.kill", "1")
 
     def remove(self) -> None:
-        """Let go of it. What is in it goes on dying, and then it can go."""
+        """Remove the cgroup, waiting a moment until its killed processes have ended."""
         until = time.monotonic() + _FREEZE
         while True:
             try:
@@ -104,7 +104,7 @@ class Cgroup:
             except OSError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > until:
                     break
-                time.sleep(_MOMENT)
+                time.sleep(_POLL)
         with contextlib.suppress(OSError):
             os.close(self._handle)
 
@@ -115,7 +115,7 @@ class Cgroup:
             self._remove_below(each)
         os.rmdir(path)
 
-    def _says(self, line: str) -> bool:
+    def _has_event(self, line: str) -> bool:
         try:
             with open(f"{self._path}/cgroup.events", encoding="ascii") as file:
                 return f"{line}\n" in file
@@ -132,7 +132,7 @@ class Cgroup:
 
 
 def sweep() -> None:
-    """End all that is in cgroups whose makers have died."""
+    """End the processes in cgroups whose makers have died."""
     with contextlib.suppress(OSError, ValueError):
         own = own_cgroup()
         if own is not None:
@@ -145,11 +145,11 @@ def _sweep(own: str) -> None:
             continue
         try:
             handle = os.open(f"{own}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:  # it goes this moment
+        except OSError:  # it was removed meanwhile
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # whose it is lives
+        except OSError:  # its maker still runs
             os.close(handle)
             continue
         left = Cgroup(f"{own}/{name}", handle)
@@ -158,7 +158,7 @@ def _sweep(own: str) -> None:
 
 
 def own_cgroup() -> str | None:
-    """The folder of the cgroup (version 2) in which this process is."""
+    """Return the folder of the cgroup (version 2) of this process, or None."""
     with open("/proc/self/cgroup", encoding="utf-8") as file:
         found = [line.removeprefix("0::") for line in file.read().splitlines() if line.startswith("0::/")]
     with open("/proc/self/mountinfo", encoding="utf-8") as file:

@@ -1,10 +1,10 @@
-"""All descendants of this process: found, stopped, gone on with and ended, wherever they went.
+"""Find, stop, resume and end all descendants of this process, whatever group or session they went to.
 
-A process group is no tree: GNU timeout, `set -m`, setsid and a double fork leave it. On Linux this process becomes a
-subreaper, so that every orphan below it becomes its child (prctl(2)); where a cgroup of its own can be made, that one
-stops them all in one moment. Elsewhere, as on macOS, orphans can't be found once they have left the group.
+A process group is not a tree: GNU timeout, `set -m`, setsid and a double fork leave it. On Linux this process becomes a
+subreaper, so that every orphan below it becomes its child (prctl(2)); a cgroup, where one can be made, stops all of
+them at once. Elsewhere, as on macOS, an orphan that has left the group can't be found.
 
-Needs the standard library alone: `supervisor` is run by its path.
+It imports the standard library only, because `supervisor` is run by its path.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tornado_app.processes.supervision.cgroups import Cgroup
 LINUX = sys.platform == "linux"
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGSTOP_BIT = 1 << (signal.SIGSTOP - 1)
-_MOMENT = 0.0005  # seconds between looks at processes that have been told to stop
-_LEVEL = 0.05  # seconds that the processes of one level get to stop before those below them are told
-_STAND = 1.0  # seconds in which what multiplies may be stopped before it is killed
-_ROUNDS = 4  # of killing, before what goes on multiplying is stopped first
+_POLL = 0.0005  # seconds between polls of processes that got SIGSTOP
+_LEVEL = 0.05  # seconds that the processes of one level get to stop before SIGSTOP goes to those below
+_STOP_FIRST = 1.0  # seconds for stopping processes that fork all the time, before they are killed
+_ROUNDS = 4  # of SIGKILL, before processes that go on forking are stopped first
 
 
 class FoundProcess(NamedTuple):
-    """A process as it was when it was looked at. `started` tells it apart from a later one with its id."""
+    """State of a process when it was read. `started` tells it apart from a later process with the same id."""
 
     pid: int
     parent: int
@@ -42,18 +42,18 @@ class FoundProcess(NamedTuple):
 
     @property
     def is_zombie(self) -> bool:
-        """Whether it has ended, and waits for its parent alone. A leader that has ended may have left threads."""
+        """True when it has ended and waits for its parent. The first thread may end and leave others that run."""
         return self.state in "ZX" and self.threads <= 1
 
 
 class Descendants:
-    """Of this process, which is single-threaded and starts them all."""
+    """Descendants of this process, which is single-threaded."""
 
     def __init__(self) -> None:
-        """Become the one to whom orphans come. Before anything is started."""
+        """Make this process the subreaper of its descendants, before any is started."""
         self.cgroup: Cgroup | None = None
         self.group: int | None = None
-        self.is_settled = not LINUX
+        self.cgroup_was_tried = not LINUX
         self._stopped: list[FoundProcess] = []
         self._reaped = 0
         if LINUX:
@@ -61,7 +61,7 @@ class Descendants:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def fork(self) -> int:
-        """Like `os.fork`, for a child that soon calls exec: born in a cgroup, where the kernel can (5.7)."""
+        """Fork as `os.fork` does, for a child that soon calls exec; into a cgroup where the kernel can (Linux 5.7)."""
         self.cgroup = Cgroup.make()
         if self.cgroup is not None:
             pid = self.cgroup.fork()
@@ -69,16 +69,16 @@ class Descendants:
                 return pid
         return os.fork()
 
-    def settle(self) -> None:
-        """Take the group's leader into a cgroup. Takes many milliseconds, so what is soon over is spared it."""
-        self.is_settled = True
+    def join_cgroup(self) -> None:
+        """Move the group's leader into a cgroup. Not done for short work, because it takes many milliseconds."""
+        self.cgroup_was_tried = True
         if self.cgroup is None:
             self.cgroup = Cgroup.make()
         if self.cgroup is not None and self.group is not None:
             self.cgroup.take_in(self.group)
 
     def find(self) -> list[FoundProcess]:
-        """All that there are, zombies too, parents before their children."""
+        """Return all descendants, zombies too, parents before their children."""
         children: dict[int, list[FoundProcess]] = {}
         for process in processes():
             children.setdefault(process.parent, []).append(process)
@@ -91,9 +91,9 @@ class Descendants:
         return found
 
     def reap(self) -> tuple[list[tuple[int, int]], bool]:
-        """Those children that have ended since, each with its wait status; and whether there are others.
+        """Return the children that have ended since, each with its wait status, and whether others are left.
 
-        Every orphan becomes a child, so with no child there is no descendant.
+        Every orphan becomes a child, so without a child there is no descendant.
         """
         ended: list[tuple[int, int]] = []
         while True:
@@ -113,22 +113,22 @@ class Descendants:
         self._signal_group(number)
 
     def interrupt(self) -> None:
-        """SIGINT to the group of the one that was started, as a terminal does it."""
+        """Send SIGINT to the process group, as a terminal does."""
         if self.group is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.group, signal.SIGINT)
 
     def _signal_group(self, number: int) -> None:
-        """Where orphans do not come to us, those of the group are still found by it."""
+        """Send a signal to the group where orphans do not become our children."""
         if not LINUX and self.group is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
                 os.killpg(self.group, number)
 
     def stop(self, patience: float, take: Callable[[int, int], object]) -> list[FoundProcess]:
-        """SIGSTOP until all stand and no other one has come; those that do not stand after `patience` seconds.
+        """Send SIGSTOP until all are stopped and none is new; return those that still run after `patience` seconds.
 
-        `take` gets what `reap` finds. Parents are stopped before their children: one that runs would take notice, as a
-        shell with job control does, and go on with its script.
+        `take` gets each child that has ended, with its wait status. Parents are stopped before their children: a parent
+        that runs may react to a stopped child, as a shell with job control does.
         """
         until = time.monotonic() + patience
         self._stop_at_once()
@@ -136,29 +136,30 @@ class Descendants:
         while True:
             reaped = self._reaped
             found = self.find()
-            running = [process for process in found if not _stands(process)]
+            running = [process for process in found if not _is_stopped(process)]
             for process in running:
                 self._stop_one(process)
             if running:
-                _await_standing(running, _LEVEL)
+                _wait_until_stopped(running, _LEVEL)
             else:
                 self._signal_group(signal.SIGSTOP)
             for pid, status in self.reap()[0]:
                 take(pid, status)
-            # Two looks that found the same, all standing, and nobody's end between them: none was missed.
+            # Two scans found the same processes, all stopped, and none ended between them: none was missed.
             now = [(process.pid, process.started) for process in found]
             if not running and now == before and reaped == self._reaped:
                 return []
             before = None if running or reaped != self._reaped else now
             if time.monotonic() > until:
-                return [process for process in self.find() if not _stands(process)]
+                return [process for process in self.find() if not _is_stopped(process)]
 
     def _stop_at_once(self) -> None:
-        """What is in the cgroup is told while it is frozen, so that none of it runs to see another one stop."""
-        stood = {(process.pid, process.started) for process in self.find() if _stands(process)}
+        """Send SIGSTOP while the cgroup is frozen, or level by level, so that none sees another one stop."""
+        stopped_before = {(process.pid, process.started) for process in self.find() if _is_stopped(process)}
         if self.cgroup is not None and self.cgroup.freeze():
             for process in self.find():
-                if (process.pid, process.started) not in stood and not _stands(process):  # frozen, all seem to sleep
+                # While frozen, all seem to sleep.
+                if (process.pid, process.started) not in stopped_before and not _is_stopped(process):
                     self._stop_one(process)
             self.cgroup.thaw()
             return
@@ -168,24 +169,24 @@ class Descendants:
             depth[process.pid] = depth.get(process.parent, 0) + 1
             levels.setdefault(depth[process.pid], []).append(process)
         for _, level in sorted(levels.items()):
-            running = [process for process in level if not _stands(process)]
+            running = [process for process in level if not _is_stopped(process)]
             for process in running:
                 self._stop_one(process)
-            _await_standing(running, _LEVEL)
+            _wait_until_stopped(running, _LEVEL)
 
     def _stop_one(self, process: FoundProcess) -> None:
         known = any((other.pid, other.started) == (process.pid, process.started) for other in self._stopped)
         if send(process, signal.SIGSTOP) and not known:
             self._stopped.append(process)
 
-    def go_on(self) -> None:
-        """SIGCONT to what `stop` has stopped, children before their parents; what stood before goes on standing."""
+    def resume(self) -> None:
+        """Send SIGCONT to what `stop` has stopped, children before their parents, and to no other process."""
         while self._stopped:
             send(self._stopped.pop(), signal.SIGCONT)
         self._signal_group(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM to all; those that stand go on, else they could not act on it."""
+        """Send SIGTERM to all, and SIGCONT so that stopped ones can act on it."""
         self.signal(signal.SIGTERM)
         self._stopped = []
         for process in reversed(self.find()):
@@ -193,7 +194,7 @@ class Descendants:
         self._signal_group(signal.SIGCONT)
 
     def end(self, wait: Callable[[float], object], take: Callable[[int, int], object]) -> None:
-        """SIGKILL until none is left, however long the kernel takes. `wait` waits for a child's end, or so long."""
+        """Send SIGKILL until none is left, however long the kernel takes. `wait` waits for a child or a timeout."""
         rounds = 0
         while True:
             ended, more = self.reap()
@@ -202,8 +203,8 @@ class Descendants:
             if not more:
                 break
             rounds += 1
-            if rounds == _ROUNDS:  # killing some makes room for others to fork: first none may run
-                self.stop(_STAND, take)
+            if rounds == _ROUNDS:  # killing some lets others fork: stop all first
+                self.stop(_STOP_FIRST, take)
             if self.cgroup is not None:
                 self.cgroup.kill()
             self.signal(signal.SIGKILL)
@@ -214,17 +215,17 @@ class Descendants:
 
 
 def processes() -> Iterator[FoundProcess]:
-    """Every process of the system that can be seen."""
+    """Iterate over every process of the system that this user can see."""
     if not LINUX:
         yield from _processes_by_ps()
         return
     for name in os.listdir("/proc"):
-        if name.isdigit() and (process := look(int(name))) is not None:
+        if name.isdigit() and (process := read_process(int(name))) is not None:
             yield process
 
 
-def look(pid: int) -> FoundProcess | None:
-    """A process as it is now (proc(5): stat)."""
+def read_process(pid: int) -> FoundProcess | None:
+    """Return the state of a process now (proc(5): stat), or None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read(4096).rpartition(b")")[2].split()
@@ -234,7 +235,7 @@ def look(pid: int) -> FoundProcess | None:
 
 
 def _processes_by_ps() -> Iterator[FoundProcess]:
-    import subprocess  # as much to import as all else here together
+    import subprocess  # takes as long to import as everything else here
 
     asked = subprocess.run(["/bin/ps", "-axo", "pid=,ppid=,stat=,lstart="], capture_output=True, text=True, check=False)
     for line in asked.stdout.splitlines():
@@ -243,16 +244,16 @@ def _processes_by_ps() -> Iterator[FoundProcess]:
 
 
 def send(process: FoundProcess, number: int) -> bool:
-    """Send a signal to a process that was found, and to no other one that got its id since; whether it was sent."""
+    """Send a signal to a process, but not to a later one with its id. Returns whether it was sent."""
     try:
         if not hasattr(os, "pidfd_open") or not LINUX:
             os.kill(process.pid, number)
             return True
         handle = os.pidfd_open(process.pid)
-    except OSError:  # it has ended; or it is another user's
+    except OSError:  # it has ended, or belongs to another user
         return False
     try:
-        now = look(process.pid)
+        now = read_process(process.pid)
         if now is None or now.started != process.started:
             return False
         signal.pidfd_send_signal(handle, number)
@@ -263,8 +264,8 @@ def send(process: FoundProcess, number: int) -> bool:
         os.close(handle)
 
 
-def _stands(process: FoundProcess) -> bool:
-    """Whether no thread of it can run a step more before it is told to go on."""
+def _is_stopped(process: FoundProcess) -> bool:
+    """Return whether no thread of the process can run before SIGCONT."""
     if process.is_zombie:
         return True
     if not LINUX:
@@ -275,10 +276,10 @@ def _stands(process: FoundProcess) -> bool:
         tasks = os.listdir(f"/proc/{process.pid}/task")
     except OSError:
         return False
-    return all(_thread_stands(process.pid, int(task)) for task in tasks)
+    return all(_thread_is_stopped(process.pid, int(task)) for task in tasks)
 
 
-def _thread_stands(pid: int, task: int) -> bool:
+def _thread_is_stopped(pid: int, task: int) -> bool:
     try:
         with open(f"/proc/{pid}/task/{task}/status", "rb", buffering=0) as file:
             lines = dict(line.split(b":", 1) for line in file.read(8192).splitlines() if b":" in line)
@@ -287,26 +288,26 @@ def _thread_stands(pid: int, task: int) -> bool:
     state = lines[b"State"].split()[0].decode()
     if state in "TtZX":
         return True
-    # In the kernel, which it can leave only to be stopped: a parent waits so for the child of its vfork.
+    # It waits in the kernel and stops when it leaves it: so does a parent that waits for the child of its vfork.
     pending = int(lines.get(b"ShdPnd", b"0"), 16) | int(lines.get(b"SigPnd", b"0"), 16)
     return state == "D" and bool(pending & _SIGSTOP_BIT)
 
 
-def _await_standing(told: list[FoundProcess], patience: float) -> None:
+def _wait_until_stopped(sent: list[FoundProcess], patience: float) -> None:
     until = time.monotonic() + patience
     while time.monotonic() < until:
-        now = [look(process.pid) for process in told] if LINUX else []
-        told = [new for new, old in zip(now, told, strict=False) if new and new.started == old.started]
-        told = [process for process in told if not _stands(process)]
-        if not told:
+        now = [read_process(process.pid) for process in sent] if LINUX else []
+        sent = [new for new, old in zip(now, sent, strict=False) if new and new.started == old.started]
+        sent = [process for process in sent if not _is_stopped(process)]
+        if not sent:
             return
-        time.sleep(_MOMENT)
+        time.sleep(_POLL)
 
 
-def end_forsaken(group: int | None, marker: str) -> None:
-    """End what is left when those who would have ended it were killed themselves.
+def end_orphans(group: int | None, marker: str) -> None:
+    """End processes whose supervisor was killed before it could end them.
 
-    It is known by its cgroup, by `group`, or by `marker` in the environment that it was started with.
+    They are found by their cgroup, by `group`, or by `marker` in the environment that they were started with.
     """
     if LINUX:
         cgroups.sweep()
@@ -315,13 +316,13 @@ def end_forsaken(group: int | None, marker: str) -> None:
             os.killpg(group, signal.SIGKILL)
     wanted, me = marker.encode(), os.getpid()
     while LINUX:
-        found = [process for process in processes() if process.pid != me and _is_marked(process, wanted)]
+        found = [process for process in processes() if process.pid != me and _has_marker(process, wanted)]
         if sum(send(process, signal.SIGKILL) for process in found) == 0:
             return
         time.sleep(0.01)
 
 
-def _is_marked(process: FoundProcess, marker: bytes) -> bool:
+def _has_marker(process: FoundProcess, marker: bytes) -> bool:
     if process.is_zombie:
         return False
     try:
@@ -332,7 +333,7 @@ def _is_marked(process: FoundProcess, marker: bytes) -> bool:
 
 
 class Wake:
-    """Makes SIGCHLD something that can be waited for with file descriptors, in the main thread."""
+    """Pipe that becomes readable on SIGCHLD, to wait for it beside other file descriptors. In the main thread."""
 
     def __init__(self) -> None:
         self.fds = os.pipe()
@@ -342,7 +343,7 @@ class Wake:
         signal.set_wakeup_fd(self.fds[1], warn_on_full_buffer=False)
 
     def wait(self, timeout: float | None, *others: int) -> list[int]:
-        """Which of `others` can be read, once one can, a child has ended, or the time is over."""
+        """Wait until a child ends, one of `others` is readable, or the timeout; return those of `others` that are."""
         poll = select.poll()  # select() knows only the first 1024 descriptors
         for fd in (self.fds[0], *others):
             poll.register(fd, select.POLLIN)

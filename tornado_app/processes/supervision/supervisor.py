@@ -1,12 +1,12 @@
-"""Runs one program with all that it starts, and ends them all when the server is gone.
+"""Supervisor: a small process between the server and one program, which ends all that the program starts.
 
-A small process between the server and the program, run by its path: it needs the standard library alone. The server is
-gone when the pipe that is our standard input ends, however it went. Being single-threaded, it may use a parent-death
-signal, which the kernel ties to the thread that forked.
+It is run by its path and imports the standard library only. When the server dies, in whatever way, the pipe on standard
+input ends, and the supervisor ends the program. Because it is single-threaded it can use a parent-death signal, which
+the kernel ties to the thread that forked.
 
-Standard input takes a letter for each wish. STATUS, a file descriptor, gets a line for each thing that happened:
-`pid N` or `failed ERRNO`, then the letter of each wish that was done, then `exit N` (negative: the signal) when nothing
-that the program started is left. A stop that could not be done is `running PID...` in place of its letter.
+Standard input takes one letter for each request. STATUS, a file descriptor, gets one line for each event: `pid N` or
+`failed ERRNO`; the letter of each request that is done; `exit N` (negative: the signal) when nothing is left that the
+program started. A stop that is not possible is answered with `running PID...` in place of its letter.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Any
 
 try:
     from tornado_app.processes.supervision.descendants import Descendants, Wake
-except ModuleNotFoundError:  # run by its path, where our packages are not known
+except ModuleNotFoundError:  # run by its path: our packages are not on sys.path
     sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3)))
     from tornado_app.processes.supervision.descendants import Descendants, Wake
 
-STOP, GO_ON, INTERRUPT, TERMINATE, KILL = b"s", b"g", b"i", b"t", b"k"
-_OURS_TO_IGNORE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+STOP, RESUME, INTERRUPT, TERMINATE, KILL = b"s", b"g", b"i", b"t", b"k"
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 _PR_SET_PDEATHSIG = 1
-_SETTLED = 0.1  # seconds after which it is worth a cgroup
-_PATIENCE = 5.0  # seconds in which what runs must be stopped
+_CGROUP_AFTER = 0.1  # seconds that a program runs before it is moved to a cgroup
+_PATIENCE = 5.0  # seconds within which all must be stopped
 
 
 def die_with_parent() -> None:
-    """Linux: SIGKILL when the thread that forked us ends, even if no thread of ours can run (prctl(2))."""
+    """Linux: get SIGKILL when the thread that forked us ends, even if we are stopped (prctl(2))."""
     if sys.platform == "linux":
         libc: Any = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -42,20 +42,20 @@ def die_with_parent() -> None:
 
 def main(status: int, grace: float, command: list[str]) -> None:
     """Run `command` until it and all that it started have ended. TERMINATE becomes KILL after `grace` seconds."""
-    keep_to_ourselves()
+    isolate()
     tree, wake = Descendants(), Wake()
     pid = _start(command, status, tree)
-    # Whoever reads the program's output sees its end only when we don't hold it, too.
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    how = Watch(tree, wake, pid, grace, lambda line: _say(status, line)).until_all_is_over(0)
-    _say(status, f"exit {os.waitstatus_to_exitcode(how)}")
+    # Readers of the program's output see its end only when we don't hold the pipe.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    wait_status = Watch(tree, wake, pid, grace, lambda line: _report(status, line)).run(0)
+    _report(status, f"exit {os.waitstatus_to_exitcode(wait_status)}")
 
 
-def keep_to_ourselves() -> None:
-    """Let nothing that we start inherit what we hold; ignore signals that are meant for the server."""
-    for number in _OURS_TO_IGNORE:
+def isolate() -> None:
+    """Let children inherit no file descriptor of ours, and ignore signals that are meant for the server."""
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
     for name in os.listdir(folder):
@@ -65,73 +65,73 @@ def keep_to_ourselves() -> None:
 
 
 class Watch:
-    """Over one program and all that it starts, by wishes that come one letter at a time."""
+    """Loop over one program and all that it starts. Requests come one letter at a time."""
 
     def __init__(
-        self, tree: Descendants, wake: Wake, pid: int, grace: float, say: Callable[[str], object] = lambda line: None
+        self, tree: Descendants, wake: Wake, pid: int, grace: float, report: Callable[[str], object] = lambda line: None
     ) -> None:
         self._tree = tree
         self._wake = wake
         self._pid = pid
         self._grace = grace
-        self._say = say
-        self._how: int | None = None
+        self._report = report
+        self._status: int | None = None
         self._kill_at: float | None = None
         self._began = time.monotonic()
 
-    def until_all_is_over(self, wishes: int) -> int:
-        """The wait status of the program, once it has ended and nothing is left that it started.
+    def run(self, requests: int) -> int:
+        """Return the wait status of the program once it has ended and nothing is left that it started.
 
-        What it leaves running is killed; after TERMINATE it has the rest of the grace. The end of `wishes` kills all.
+        What it leaves running is killed, after TERMINATE only when the grace is over. The end of `requests` kills all.
         """
         while True:
             ended, more = self._tree.reap()
-            for pid, how in ended:
-                self._take(pid, how)
-            if not more or (self._how is not None and self._kill_at is None) or self._is_late():
+            for pid, wait_status in ended:
+                self._take(pid, wait_status)
+            if not more or (self._status is not None and self._kill_at is None) or self._is_late():
                 break
-            if not self._tree.is_settled and time.monotonic() > self._began + _SETTLED:
-                self._tree.settle()
-            if wishes in self._wake.wait(self._timeout(), wishes) and not self._obey(_read(wishes)):
+            if not self._tree.cgroup_was_tried and time.monotonic() > self._began + _CGROUP_AFTER:
+                self._tree.join_cgroup()
+            if requests in self._wake.wait(self._timeout(), requests) and not self._handle(_read(requests)):
                 break
         self._tree.end(self._wake.wait, self._take)
-        assert self._how is not None  # noqa: S101 - it was the first child, and none is left
-        return self._how
+        assert self._status is not None  # noqa: S101 - it was the first child, and none is left
+        return self._status
 
-    def _take(self, pid: int, how: int) -> None:
+    def _take(self, pid: int, wait_status: int) -> None:
         if pid == self._pid:
-            self._how = how
+            self._status = wait_status
 
     def _timeout(self) -> float | None:
         if self._kill_at is not None:
             return max(0.0, self._kill_at - time.monotonic())
-        return None if self._tree.is_settled else _SETTLED
+        return None if self._tree.cgroup_was_tried else _CGROUP_AFTER
 
     def _is_late(self) -> bool:
         return self._kill_at is not None and time.monotonic() >= self._kill_at
 
-    def _obey(self, wish: bytes) -> bool:
-        """Do what was asked for. False when all must go: also when nobody can ask any more."""
-        said = wish.decode(errors="replace")
-        if wish == STOP:
+    def _handle(self, request: bytes) -> bool:
+        """Handle a request. Returns False when all must be killed: on KILL, and when the server has gone."""
+        reply = request.decode(errors="replace")
+        if request == STOP:
             left = self._tree.stop(_PATIENCE, self._take)
-            said = " ".join(["running", *(str(process.pid) for process in left)]) if left else said
-        elif wish == GO_ON:
-            self._tree.go_on()
-        elif wish == INTERRUPT:
+            reply = " ".join(["running", *(str(process.pid) for process in left)]) if left else reply
+        elif request == RESUME:
+            self._tree.resume()
+        elif request == INTERRUPT:
             self._tree.interrupt()
-        elif wish == TERMINATE:
+        elif request == TERMINATE:
             self._tree.terminate()
             if self._kill_at is None:
                 self._kill_at = time.monotonic() + self._grace
-        if wish:
-            self._say(said)
-        return wish in (STOP, GO_ON, INTERRUPT, TERMINATE) and bool(wish)
+        if request:
+            self._report(reply)
+        return request in (STOP, RESUME, INTERRUPT, TERMINATE) and bool(request)
 
 
 def _start(command: list[str], status: int, tree: Descendants) -> int:
     parent = os.getpid()
-    told, tell = os.pipe()
+    failed_read, failed_write = os.pipe()
     pid = tree.fork()
     if pid == 0:
         try:
@@ -139,35 +139,35 @@ def _start(command: list[str], status: int, tree: Descendants) -> int:
             os.setsid()
             die_with_parent()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            for number in (*_OURS_TO_IGNORE, signal.SIGCHLD, signal.SIGXFSZ):
+            for number in (*_IGNORED, signal.SIGCHLD, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
-            if os.getppid() == parent:  # else it died before we could ask to be told
+            if os.getppid() == parent:  # else the parent died before prctl
                 os.execvp(command[0], command)  # noqa: S606 - no shell is what we want
         except OSError as error:
-            os.write(tell, str(error.errno).encode())
+            os.write(failed_write, str(error.errno).encode())
         finally:
             os._exit(127)
-    os.close(tell)
-    failure = os.read(told, 16).decode()
-    os.close(told)
+    os.close(failed_write)
+    failure = os.read(failed_read, 16).decode()
+    os.close(failed_read)
     if not failure:
-        _say(status, f"pid {pid}")
+        _report(status, f"pid {pid}")
         tree.group = pid
         return pid
-    tree.end(lambda timeout: time.sleep(timeout), lambda pid, how: None)
-    _say(status, f"failed {failure}")
+    tree.end(lambda timeout: time.sleep(timeout), lambda pid, wait_status: None)
+    _report(status, f"failed {failure}")
     os._exit(0)
 
 
-def _read(wishes: int) -> bytes:
+def _read(requests: int) -> bytes:
     try:
-        return os.read(wishes, 1)
-    except OSError:  # a socket of somebody who died before he had read what we sent
+        return os.read(requests, 1)
+    except OSError:  # the other end died before it read what we sent
         return b""
 
 
-def _say(status: int, line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+def _report(status: int, line: str) -> None:
+    with contextlib.suppress(OSError):  # the server has gone
         os.write(status, f"{line}\n".encode())
 
 

@@ -96,7 +96,7 @@ class Kernel:
         ready = asyncio.ensure_future(client.wait_for_ready(timeout=_STARTUP))
         while not ready.done() and self.program.exit_code is None:
             await asyncio.wait([ready], timeout=0.1)
-            self.program.look()
+            self.program.poll()
         if not ready.done():
             ready.cancel()
             raise WorkError(f"the kernel died before it was ready{self.last_words()}")
@@ -135,7 +135,7 @@ class Kernel:
         until = time.monotonic() + _GOODBYE
         while self.program.exit_code is None and time.monotonic() < until:
             await asyncio.sleep(0.02)
-            self.program.look()
+            self.program.poll()
 
     def close(self) -> None:
         """End it."""
@@ -162,7 +162,7 @@ class _Client(AsyncKernelClient):
         self._program = program
 
     async def _async_is_alive(self) -> bool:
-        self._program.look()
+        self._program.poll()
         return self._program.exit_code is None
 
     is_alive = _async_is_alive

@@ -1,4 +1,4 @@
-"""A program that runs beside the server, can be stopped and gone on with, and ends with the server."""
+"""A program beside the server, under a supervisor: it can be stopped and resumed, and ends with the server."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pathlib import Path
 
 from holdfast.work import WorkError
 from tornado_app.processes.supervision import claims, supervisor
-from tornado_app.processes.supervision.descendants import end_forsaken, look
+from tornado_app.processes.supervision.descendants import end_orphans, read_process
 
 _MOST_AT_ONCE = 256 * 1024
-_LONGEST_LINE = 8192  # characters: a longer one comes in pieces, as the log would cut it
-_ANSWER = 10.0  # seconds within which the supervisor answers, however busy the machine
+_LONGEST_LINE = 8192  # characters; a longer line comes in pieces, because the log would cut it
+_REPLY = 10.0  # seconds within which the supervisor replies, even on a busy machine
 
 
 class Program:
-    """A program and all that it starts, wherever that goes. Its output waits in a pipe until it is read.
+    """A program and all that it starts. Its output waits in a pipe until it is read.
 
-    One thread at a time; but `terminate` and `kill` may be called from any.
+    Used by one thread at a time, except that any thread may call `terminate` and `kill`.
     """
 
     def __init__(
@@ -39,23 +39,25 @@ class Program:
         folder: Path | None = None,
         claim: Path | None = None,
     ) -> None:
-        """Start it. Raises `WorkError` when it can't be. `grace` seconds lie between SIGTERM and SIGKILL.
+        """Start the program. `grace` is the time in seconds between SIGTERM and SIGKILL.
 
-        Under `claim` it is started when nothing runs any more of what was started under it before.
+        With `claim` it starts once nothing runs that was started under that claim before. Raises `WorkError` when it
+        can't be started.
         """
         self.exit_code: int | None = None
+        self.pid = 0
         self._lock = threading.Lock()
         self._grace = grace
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._pending = ""
-        self._said = b""
-        self._done: list[str] = []
+        self._partial_line = b""
+        self._replies: list[str] = []
         self._claim = claim
         environment = dict(os.environ if environment is None else environment)
         held = []
         if claim is not None:
             environment[claims.VARIABLE] = str(claim)
-            held = [_taken(claim, command[0])]
+            held = [_take_claim(claim, command[0])]
         self._output, output = os.pipe()
         self._status, status = os.pipe()
         os.set_blocking(self._output, False)
@@ -81,37 +83,37 @@ class Program:
         finally:
             for ours in (output, status, *held):
                 os.close(ours)
-        answer = self._await(lambda: bool(self._done))
-        if answer is None or not answer.startswith("pid "):
+        reply = self._wait_for(lambda: bool(self._replies))
+        if reply is None or not reply.startswith("pid "):
             self.close()
-            number = int(answer.removeprefix("failed ")) if answer else 0
-            raise WorkError(f"{command[0]} can't be started: {os.strerror(number) if number else 'no answer'}")
-        self.pid = int(answer.removeprefix("pid "))
+            number = int(reply.removeprefix("failed ")) if reply else 0
+            raise WorkError(f"{command[0]} can't be started: {os.strerror(number) if number else 'no reply'}")
+        self.pid = int(reply.removeprefix("pid "))
         self.started = start_time(self.pid)
 
     @property
     def output(self) -> int:
-        """The file descriptor from which `lines` reads; -1 when all was read."""
+        """File descriptor from which `lines` reads; -1 when all output was read."""
         return self._output
 
     @property
-    def over(self) -> bool:
-        """It has ended, and all of its output was read."""
+    def has_ended(self) -> bool:
+        """True when the program has ended and all of its output was read."""
         return self.exit_code is not None and self._output < 0
 
     def is_same(self, pid: int, started: int | None) -> bool:
-        """Whether a checkpoint means this program, and not another one that got its number."""
+        """Return whether a checkpoint is of this program, and not of another one with the same process id."""
         return (self.pid, self.started) == (pid, started)
 
     def lines(self, wait: float) -> list[str]:
-        """Lines of its output: those that are there, or the first that come within `wait` seconds."""
+        """Return the lines of output that are there, or the first that come within `wait` seconds."""
         until = time.monotonic() + wait
         while True:
-            self._poll([self._output, self._status], max(0.0, until - time.monotonic()))
+            self._wait_readable([self._output, self._status], max(0.0, until - time.monotonic()))
             self._read_status()
             lines = self._read_output()
-            if lines or self.over or time.monotonic() >= until:
-                return [piece for line in lines for piece in _shown(line)]
+            if lines or self.has_ended or time.monotonic() >= until:
+                return [piece for line in lines for piece in _pieces(line)]
 
     def _read_output(self) -> list[str]:
         if self._output < 0:
@@ -121,7 +123,7 @@ class Program:
         except BlockingIOError:
             if self.exit_code is None:
                 return []
-            data = b""  # nobody holds the pipe who could be waited for
+            data = b""  # the program has ended, so nothing more will come
         lines = (self._pending + self._decode(data, not data)).split("\n")
         self._pending = lines.pop()
         if len(self._pending) > _LONGEST_LINE or (not data and self._pending):
@@ -132,63 +134,62 @@ class Program:
             self._output = -1
         return lines
 
-    def look(self) -> None:
-        """See whether it has ended; its output is not touched."""
+    def poll(self) -> None:
+        """Update `exit_code` without reading output."""
         self._read_status()
 
     def stop(self) -> None:
-        """SIGSTOP to it and all that it started; all stand when this returns.
+        """Send SIGSTOP to the program and all that it started, and wait until all are stopped.
 
-        Raises `WorkError` when one of them does not, as another user's, who became that by sudo.
+        Raises `WorkError` when one can't be stopped, such as a process of another user, started by sudo.
         """
-        self._ask(supervisor.STOP)
-        running = [said.split()[1:] for said in self._done if said.startswith("running")]
+        self._request_and_wait(supervisor.STOP)
+        running = [reply.split()[1:] for reply in self._replies if reply.startswith("running")]
         if running:
             names = ", ".join(f"{pid} ({_name_of(pid)})" for pid in running[0])
             raise WorkError(f"it can't be paused, and was ended: the processes {names} are not stopped by SIGSTOP")
 
-    def go_on(self) -> None:
-        """SIGCONT to what `stop` has stopped."""
-        self._ask(supervisor.GO_ON)
+    def resume(self) -> None:
+        """Send SIGCONT to what `stop` has stopped."""
+        self._request_and_wait(supervisor.RESUME)
 
     def interrupt(self) -> None:
-        """SIGINT to its group."""
-        self._wish(supervisor.INTERRUPT)
+        """Send SIGINT to the process group of the program."""
+        self._request(supervisor.INTERRUPT)
 
     def terminate(self) -> None:
-        """SIGTERM to it and all that it started, SIGKILL after the grace to what is left. Does not wait."""
-        self._wish(supervisor.TERMINATE)
+        """Send SIGTERM to all, and SIGKILL after the grace to what is left. Does not wait."""
+        self._request(supervisor.TERMINATE)
 
     def kill(self) -> None:
-        """SIGKILL to it and all that it started. Does not wait."""
-        self._wish(supervisor.KILL)
+        """Send SIGKILL to the program and all that it started. Does not wait."""
+        self._request(supervisor.KILL)
 
     def end(self, take: Callable[[str], object] = lambda line: None) -> None:
-        """See that it ends with all that it started; `take` gets the lines that were not read yet.
+        """End the program and all that it started; `take` gets the lines of output that were not read yet.
 
-        Raises `WorkError` when something of it goes on all the same, because the kernel holds it. Its supervisor tries
-        on.
+        Raises `WorkError` when the kernel does not let something end. The supervisor goes on trying.
         """
         if self.exit_code is None:
             self.terminate()
-        until = time.monotonic() + self._grace + _ANSWER
-        while not self.over and time.monotonic() < until:
+        until = time.monotonic() + self._grace + _REPLY
+        while not self.has_ended and time.monotonic() < until:
             for line in self.lines(0.1):
                 take(line)
         self.close()
         if self.exit_code is None:
             raise WorkError(
-                f"what it started does not end, not even by SIGKILL: the kernel holds it. See the children of process "
-                f"{self._supervisor.pid}; cancel it once they are gone"
+                "what it started does not end by SIGKILL, because the kernel does not let it; see the children of "
+                f"process {self._supervisor.pid}, and cancel it once they have ended"
             )
 
     def close(self) -> None:
-        """Let go of it; what still runs is killed."""
+        """Kill what still runs and release the pipes."""
         with self._lock:
             if self._supervisor.stdin is not None and not self._supervisor.stdin.closed:
                 self._supervisor.stdin.close()
         try:
-            self._supervisor.wait(_ANSWER)
+            self._supervisor.wait(_REPLY)
         except subprocess.TimeoutExpired:  # the kernel holds the program; nothing more can be done
             self._read_status()
         else:
@@ -204,31 +205,31 @@ class Program:
                 os.close(pipe)
         self._output = self._status = -1
 
-    # -- talking with the supervisor
+    # -- requests to the supervisor, and its replies
 
-    def _wish(self, letter: bytes) -> None:
-        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):  # it has ended; it was closed
+    def _request(self, letter: bytes) -> None:
+        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, or was closed
             assert self._supervisor.stdin is not None  # noqa: S101 - it is a pipe
             self._supervisor.stdin.write(letter)
 
-    def _ask(self, letter: bytes) -> None:
-        """Wait until it is done, however long that takes: what is not done must not be told."""
-        self._done.clear()
-        self._wish(letter)
-        self._await(lambda: bool(self._done) or self.exit_code is not None, math.inf)
+    def _request_and_wait(self, letter: bytes) -> None:
+        """Send a request and wait until it is done, however long that takes."""
+        self._replies.clear()
+        self._request(letter)
+        self._wait_for(lambda: bool(self._replies) or self.exit_code is not None, math.inf)
 
-    def _await(self, condition: Callable[[], bool], patience: float = _ANSWER) -> str | None:
-        """The last thing said once the condition holds; None when it can't any more."""
+    def _wait_for(self, condition: Callable[[], bool], patience: float = _REPLY) -> str | None:
+        """Return the last reply once the condition holds; None when no more can come, or after `patience` seconds."""
         until = time.monotonic() + patience
         while not condition():
             if self._status < 0 or time.monotonic() > until:
                 return None
-            self._poll([self._status], 0.1)
+            self._wait_readable([self._status], 0.1)
             self._read_status()
-        return self._done[-1] if self._done else None
+        return self._replies[-1] if self._replies else None
 
     @staticmethod
-    def _poll(pipes: Sequence[int], wait: float) -> None:
+    def _wait_readable(pipes: Sequence[int], wait: float) -> None:
         poll = select.poll()  # select() knows only the first 1024 descriptors
         for pipe in pipes:
             if pipe >= 0:
@@ -242,36 +243,38 @@ class Program:
             data = os.read(self._status, 4096)
         except BlockingIOError:
             return
-        *said, self._said = (self._said + data).split(b"\n")
-        for line in said:
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        for line in lines:
             text = line.decode()
             if text.startswith("exit "):
                 self.exit_code = int(text.removeprefix("exit "))
             else:
-                self._done.append(text)
+                self._replies.append(text)
         if not data:
             os.close(self._status)
             self._status = -1
-            if self.exit_code is None:  # the supervisor itself was killed, and the program with it
-                self._end_forsaken()
+            if self.exit_code is None:  # the supervisor was killed, and the program with it
+                self._end_orphans()
                 self.exit_code = -signal.SIGKILL
 
-    def _end_forsaken(self) -> None:
-        """End what the program has started, when there is no supervisor to find it."""
+    def _end_orphans(self) -> None:
+        """End what the program has started, after the death of the supervisor."""
         if self._claim is not None:
-            end_forsaken(self.pid, claims.marker(self._claim))
+            end_orphans(self.pid or None, claims.marker(self._claim))
 
 
-def _shown(line: str) -> list[str]:
-    """Of a line that was written over, as progress bars are, what one would see; a long one in pieces."""
+def _pieces(line: str) -> list[str]:
+    """Return a line as log lines: of text that is written over, as a progress bar is, the last; in pieces if long."""
     line = line.rstrip("\r").rpartition("\r")[2]
     return [line[at : at + _LONGEST_LINE] for at in range(0, len(line), _LONGEST_LINE)] or [""]
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (proc(5), field 22 of stat): with its id it tells it apart
-    from a later one. None where there is no /proc."""
-    found = look(pid)
+    """Return the start time of a process in clock ticks since boot (proc(5), field 22 of stat), or None.
+
+    With the process id it names one process: a later one with the same id has another start time.
+    """
+    found = read_process(pid)
     return None if found is None else int(found.started)
 
 
@@ -281,28 +284,28 @@ def _name_of(pid: str) -> str:
     return "?"
 
 
-def _taken(claim: Path, name: str) -> int:
+def _take_claim(claim: Path, name: str) -> int:
     try:
-        return claims.take(claim, _ANSWER)
+        return claims.take(claim, _REPLY)
     except TimeoutError:
         raise WorkError(
-            f"{name} is not started: what an earlier attempt started still runs, because the kernel holds it; "
-            "resume once it is gone"
+            f"{name} is not started, because what an earlier attempt started still runs and the kernel does not let it "
+            "end; resume the process later"
         ) from None
     except OSError as error:
         raise WorkError(f"{name} can't be started: {error}") from None
 
 
-def settle(claim: Path) -> None:
-    """See that nothing is left of a program that an earlier server started. Raises `WorkError` when something is."""
+def wait_until_clear(claim: Path) -> None:
+    """Wait until nothing runs that was started under a claim. Raises `WorkError` when something still does."""
     try:
-        claims.settle(claim, _ANSWER)
+        claims.wait_until_clear(claim, _REPLY)
     except TimeoutError:
         raise WorkError(
-            "what it started still runs, because the kernel holds it: cancel it again once that is gone"
+            "what it started still runs, because the kernel does not let it end; cancel the process again later"
         ) from None
 
 
 def own_environment() -> dict[str, str]:
-    """The environment that programs inherit: the server's, without its own settings, which hold secrets."""
+    """Return the server's environment without the variables of its settings, some of which are secret."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}

@@ -24,22 +24,22 @@ class Supervised:
     """A supervisor with its program; `said` reads what it tells, line by line."""
 
     def __init__(self, grace: float, command: list[str]) -> None:
-        told, tell = os.pipe()
-        self._status = os.fdopen(told)
+        status, write = os.pipe()
+        self._status = os.fdopen(status)
         self.process = subprocess.Popen(
-            [sys.executable, supervisor.__file__, str(tell), str(grace), *command],
+            [sys.executable, supervisor.__file__, str(write), str(grace), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[tell],
+            pass_fds=[write],
             start_new_session=True,
             bufsize=0,
         )
-        os.close(tell)
+        os.close(write)
 
     def said(self) -> str:
         return self._status.readline().strip()
 
-    def wish(self, letter: bytes) -> None:
+    def request(self, letter: bytes) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(letter)
 
@@ -94,43 +94,43 @@ def test_it_tells_why_a_program_can_not_be_started(supervise: Supervise) -> None
 def test_a_program_is_stopped_and_goes_on(supervise: Supervise) -> None:
     one = supervise("sleep", "1000")
     pid = int(one.said().removeprefix("pid "))
-    one.wish(supervisor.STOP)
+    one.request(supervisor.STOP)
     assert one.said() == "s", "it says that it was done"
     wait_until(lambda: state(pid) == "T")
-    one.wish(supervisor.GO_ON)
+    one.request(supervisor.RESUME)
     assert one.said() == "g"
     wait_until(lambda: state(pid) == "S")
 
 
 @pytest.mark.parametrize(
-    ("wish", "number"),
+    ("letter", "number"),
     [
         (supervisor.INTERRUPT, signal.SIGINT),
         (supervisor.TERMINATE, signal.SIGTERM),
         (supervisor.KILL, signal.SIGKILL),
     ],
 )
-def test_a_wish_to_end_becomes_its_signal(supervise: Supervise, wish: bytes, number: int) -> None:
+def test_a_request_to_end_becomes_its_signal(supervise: Supervise, letter: bytes, number: int) -> None:
     one = supervise("sleep", "1000")
     assert one.said().startswith("pid ")
-    one.wish(wish)
-    assert {one.said(), one.said()} == {wish.decode(), f"exit {-number}"}
+    one.request(letter)
+    assert {one.said(), one.said()} == {letter.decode(), f"exit {-number}"}
 
 
-def test_what_ignores_the_wish_to_end_is_killed_after_the_grace(supervise: Supervise) -> None:
+def test_what_ignores_the_request_to_end_is_killed_after_the_grace(supervise: Supervise) -> None:
     one = supervise("sh", "-c", STUBBORN, grace=0.2)
     assert one.output() == "ready"
     one.said()
-    one.wish(supervisor.TERMINATE)
-    one.wish(supervisor.TERMINATE)  # does not begin the grace anew
+    one.request(supervisor.TERMINATE)
+    one.request(supervisor.TERMINATE)  # does not begin the grace anew
     assert [one.said(), one.said()] == ["t", "t"]
     assert one.said() == f"exit {-signal.SIGKILL}"
 
 
-def test_an_unknown_wish_can_not_leave_a_program_behind(supervise: Supervise) -> None:
+def test_an_unknown_request_can_not_leave_a_program_behind(supervise: Supervise) -> None:
     one = supervise("sleep", "1000")
     one.said()
-    one.wish(b"?")
+    one.request(b"?")
     assert f"exit {-signal.SIGKILL}" in (one.said(), one.said())
 
 
@@ -139,7 +139,7 @@ def test_signals_meant_for_the_server_do_not_end_it(supervise: Supervise) -> Non
     pid = int(one.said().removeprefix("pid "))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         one.process.send_signal(number)
-    one.wish(supervisor.STOP)
+    one.request(supervisor.STOP)
     assert one.said() == "s"
     assert not gone(pid)
 
@@ -157,7 +157,7 @@ def test_it_sees_to_the_program_though_nobody_listens(supervise: Supervise) -> N
     one = supervise("sh", "-c", "echo $$; exec sleep 1000")
     pid = int(one.output())
     one._status.close()
-    one.wish(supervisor.STOP)
-    one.wish(supervisor.KILL)
+    one.request(supervisor.STOP)
+    one.request(supervisor.KILL)
     assert one.process.wait(10) == 0
     assert gone(pid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 from tests.support.servers import wait_until
 from tests.support.work_runs import Run, gone, stands, state
 from tests.tornado_app.work_types.test_notebook import first_words, made
-from tornado_app.processes.supervision import cgroups, claims, descendants, supervisor
+from tornado_app.processes.supervision import cgroups, claims, supervisor
 from tornado_app.work_types.programs.program import Program
 
 LOOP = """
@@ -230,7 +229,7 @@ time.sleep(1000)
     stood = size()
     time.sleep(0.2)
     assert size() == stood
-    program.go_on()
+    program.resume()
     wait_until(lambda: size() > stood)
     program.end()
     stood = size()
@@ -243,7 +242,7 @@ def test_what_had_stopped_itself_goes_on_standing(started: Callable[..., Program
     pid = int(wait_until(lambda: program.lines(0.1))[0])
     wait_until(lambda: state(pid) == "T")
     program.stop()
-    program.go_on()
+    program.resume()
     wait_until(lambda: state(program.pid) == "S")
     assert state(pid) == "T"
 
@@ -253,7 +252,7 @@ def test_a_shell_with_job_control_does_not_notice_a_pause(started: Callable[...,
     assert wait_until(lambda: program.lines(0.1)) == ["begun"]
     for _ in range(3):
         program.stop()
-        program.go_on()
+        program.resume()
     asked = time.monotonic()
     wait_until(lambda: (tmp_path / "over").exists())
     assert time.monotonic() - asked > 0.3, "it waits for its program, which goes on"
@@ -267,7 +266,7 @@ def test_what_outlives_its_supervisor_is_ended(escape: Callable[[str], str], tmp
     program = Program(["sh", "-c", escape("a daemon")], grace=0.2, claim=claim)
     started = wait_until(lambda: loops(tmp_path))
     program._supervisor.kill()
-    wait_until(lambda: program.over or program.lines(0.05) is None)
+    wait_until(lambda: program.has_ended or program.lines(0.05) is None)
     wait_until(lambda: all_gone(started))
     program.close()
     assert not claim.exists()
@@ -280,7 +279,7 @@ def test_what_outlived_server_and_supervisor_is_ended_before_it_is_started_again
     code = f"""
 import os, signal
 from pathlib import Path
-from tornado_app.work_types.programs import Program
+from tornado_app.work_types.programs.program import Program
 program = Program(["sh", "-c", {escape("a daemon")!r}], grace=0.2, claim=Path({str(claim)!r}))
 while not list(Path({str(tmp_path)!r}).glob("trail.*")):
     program.lines(0.01)
@@ -293,43 +292,6 @@ os.kill(os.getpid(), signal.SIGKILL)
     again = Program(["true"], grace=0.2, claim=claim)
     assert all_gone(started)
     again.end()
-
-
-def test_a_claim_is_waited_for_and_taken_back_by_the_kernel(tmp_path: Path) -> None:
-    path = claims.path_of(tmp_path, "process", "p")
-    code = "import sys, time; from pathlib import Path; from tornado_app.processes import claims\n"
-    code += "claims.take(Path(sys.argv[1]), 0); print('taken', flush=True); time.sleep(1000)"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"taken\n"
-    with pytest.raises(TimeoutError):
-        claims.take(path, 0.05)
-    holder.send_signal(signal.SIGKILL)
-    os.close(claims.take(path, 10))
-    holder.wait()
-    holder.stdout.close()
-    claims.settle(path, 0)
-    assert not path.exists()
-
-
-def test_a_signal_does_not_reach_a_process_that_got_the_id_since() -> None:
-    sleeper = subprocess.Popen(["sleep", "1000"])
-    found = descendants.look(sleeper.pid)
-    assert found is not None
-    assert not descendants.send(found._replace(started="1"), signal.SIGKILL)
-    assert not gone(sleeper.pid)
-    assert descendants.send(found, signal.SIGKILL)
-    sleeper.wait()
-
-
-def test_where_there_is_no_proc_children_are_found_by_ps() -> None:
-    sleeper = subprocess.Popen(["sleep", "1000"])
-    try:
-        found = {process.pid: process for process in descendants._processes_by_ps()}
-        assert found[sleeper.pid].parent == os.getpid()
-    finally:
-        sleeper.kill()
-        sleeper.wait()
 
 
 # -- a notebook's kernel
