@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support import work
 from tests.support.processes import eventually, makes_progress, reaches, start, until
 from tornado_app.app import App
 from tornado_app.processes.service import Engine
+from tornado_app.settings import Settings
 
 
 @pytest.fixture
@@ -523,3 +525,22 @@ async def test_each_request_and_each_state_change_is_a_line_of_the_log_with_its_
         ("POST", "/v1/processes", 201),
         ("DELETE", "/v1/processes/p", 204),
     ]
+
+
+# -- files in memory
+
+
+@pytest.mark.slow
+async def test_a_process_in_an_os_process_fails_on_a_server_that_has_its_files_in_memory(settings: Settings) -> None:
+    app = await App.open(settings)
+    await start(app.services.processes, "p", place="process")
+    await makes_progress(app.services.processes, "p")
+    await app.services.processes.pause("p")
+    await reaches(app.services.processes, "p", "paused")
+    await app.close()
+    app = await App.open(dataclasses.replace(settings, store="memory"))
+    await app.services.processes.resume("p")
+    failed = await reaches(app.services.processes, "p", "failed")
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message[:29]) == ("PlaceUnavailable", "place 'process' can't be used")
+    await app.close()

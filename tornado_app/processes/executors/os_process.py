@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.work import Stopping
-from tornado_app import imports
+from tornado_app import imports, problems
 from tornado_app.processes.executors import child, log_buffer
 from tornado_app.processes.executors.attempt import LONGEST_LINE, Attempt, Failed, Outcome, text_of
 from tornado_app.processes.executors.interface import AttemptHandle, AttemptSink
@@ -80,7 +80,10 @@ class OSProcessExecutor:
 
     async def _run(self, handle: OSProcessHandle) -> None:
         try:
+            self.check_usable()  # an earlier server may have started the process on another file store
             outcome = await handle.run()
+        except problems.ProblemError as error:
+            outcome = Failed("PlaceUnavailable", error.detail)
         except Exception as error:
             log.exception("process %s: its OS process can't be handled", handle.id)
             outcome = Failed(type(error).__name__, f"its OS process can't be started: {error}", retry=True)
