@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from holdfast._client.parameters import fields
+from holdfast._client.verbs import VERBS, possible_verbs
 from holdfast._sync.client import Client
 from holdfast.cli._printing._output import escaped
 from holdfast.errors import HoldfastError
@@ -37,6 +38,14 @@ def _offer(find: Callable[[Client, str, click.Context], Iterable[str]]) -> Compl
     return complete
 
 
+def _process_ids(client: Client, incomplete: str, context: click.Context) -> Iterable[str]:
+    """Yield ids; for a verb only those of processes in which it is legal."""
+    verb = context.command.name
+    for process in client.processes.list(page_size=MAX_ITEMS):
+        if verb not in VERBS or verb in possible_verbs(process.info):
+            yield process.id
+
+
 def _parameters(client: Client, incomplete: str, context: click.Context) -> Iterable[str]:
     """Yield `NAME=` for each parameter of the work type, or the values of the parameter before the cursor."""
     known = {work.name: work for work in client.work_types()}
@@ -58,9 +67,7 @@ def _values(client: Client, name: str, schema: dict[str, Any], start: str) -> It
     return ()
 
 
-process_ids = _offer(
-    lambda client, start, context: (process.id for process in client.processes.list(page_size=MAX_ITEMS))
-)
+process_ids = _offer(_process_ids)
 work_types = _offer(lambda client, start, context: (work.name for work in client.work_types()))
 file_names = _offer(
     lambda client, start, context: (file.name for file in client.files.list(start, page_size=MAX_ITEMS))

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from holdfast import wire
+from holdfast._client.verbs import FINAL, possible_verbs
 from holdfast.notebook._feed._speed import Speed
 from holdfast.wire import ENDED, State, Verb
 
 LOG_LINES = 6
-
-_WITHOUT_VERBS = frozenset({State.CANCELLING, State.CANCELLED, State.SUCCEEDED})  # of those with a button
-_ALL_VERBS: frozenset[Verb] = frozenset({"pause", "resume", "cancel", "kill"})
 
 
 class Tracked:
@@ -62,7 +60,7 @@ class Tracked:
             attempt = info.attempt if event.attempt is None else event.attempt
             self.info = msgspec.structs.replace(info, **changes, attempt=attempt, version=event.version)
             self.refusal = ""
-            if event.state in _WITHOUT_VERBS:
+            if event.state in FINAL:
                 self.verbs = frozenset()
             self.speed.reset()
         elif event.type == "progress" and event.progress is not None:
@@ -78,14 +76,3 @@ class Tracked:
     def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
         """Add log lines by their numbers. Events and answers may bring a line twice, and in any order."""
         self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])
-
-
-def possible_verbs(info: wire.Process) -> frozenset[Verb]:
-    """Return the verbs that the server says are legal.
-
-    A server of an earlier version says nothing. Then all verbs are offered while the process can still change, and
-    the server refuses what is not legal.
-    """
-    if info.possible or info.state in _WITHOUT_VERBS:
-        return frozenset(info.possible)
-    return _ALL_VERBS

@@ -11,9 +11,10 @@ from typing import Any, Literal, NoReturn
 from IPython.core.error import UsageError
 
 from holdfast._client import parameters
+from holdfast._client.verbs import VERBS as PROCESS_VERBS
+from holdfast._client.verbs import possible_verbs
 from holdfast._sync.client import Client
 from holdfast.errors import HoldfastError
-from holdfast.notebook._feed._tracked import possible_verbs
 from holdfast.notebook._html._appearance import clock
 
 Offer = Literal["ids", "work types", ""]
@@ -152,7 +153,7 @@ def _server_completions(client: Client, words: list[str], offer: Offer) -> list[
         return [f"{name}=" for work in types if work.name == words[1] for name in parameters.fields(work)]
     if offer == "ids":
         infos = [process.info for process in client.processes.list(page_size=MAX_COMPLETIONS)][:MAX_COMPLETIONS]
-        if words[0] in ("pause", "resume", "cancel", "kill"):
+        if words[0] in PROCESS_VERBS:
             infos = [info for info in infos if words[0] in possible_verbs(info)]
         return [info.id for info in infos if info.id not in words]
     return []

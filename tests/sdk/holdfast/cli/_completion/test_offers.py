@@ -32,6 +32,14 @@ def test_local_paths_are_the_shells_own(served: ServerProcess) -> None:
     assert [item.type for item in offered(served, ["serve", "--files-dir"], "x")] == ["dir"]
 
 
+def test_a_verb_is_offered_the_processes_in_which_it_is_legal(served: ServerProcess, client: holdfast.Client) -> None:
+    id = f"ended-{uuid.uuid4().hex}"
+    client.processes.start("steps", id=id, to=1).wait()
+    assert values(served, ["show"], id) == [id]
+    for verb in ("pause", "resume", "cancel", "kill"):
+        assert values(served, [verb], id) == []
+
+
 def test_parameters_and_their_file_names(served: ServerProcess, client: holdfast.Client) -> None:
     name = f"{uuid.uuid4().hex}.csv"
     client.files.write(name, b"a\n")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from holdfast import wire
-from holdfast.notebook._feed._tracked import LOG_LINES, Tracked, possible_verbs
+from holdfast.notebook._feed._tracked import LOG_LINES, Tracked
 from holdfast.wire import State
 from tornado_app.processes.states import legal
 
@@ -23,19 +21,6 @@ def process(state: State = State.RUNNING, version: int = 1, **changes: Any) -> w
 
 def event(type: str, version: int = 2, **changes: Any) -> wire.Event:
     return wire.Event(**{"seq": 1, "type": type, "id": "p", "time": NOW, "version": version, **changes})
-
-
-@pytest.mark.parametrize("state", State)
-def test_the_verbs_are_those_that_the_server_lists(state: State) -> None:
-    assert possible_verbs(process(state)) == set(legal(state))
-
-
-@pytest.mark.parametrize("state", State)
-def test_a_server_that_lists_no_verbs_is_asked_for_any_while_the_process_can_change(state: State) -> None:
-    """As earlier versions do. They refuse what is not legal."""
-    offered = possible_verbs(process(state, possible=[]))
-    assert offered >= set(legal(state)) - {"kill"}
-    assert (state is State.SUCCEEDED) <= (not offered)
 
 
 def test_the_verbs_change_with_the_answer_that_follows_an_event() -> None:
