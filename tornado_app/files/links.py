@@ -32,7 +32,7 @@ class Links:
         """Return a link to a file, which need not exist yet. Raises BAD_PARAMETERS for a time that is too long."""
         if not 0 < seconds <= self._longest:
             raise problems.BAD_PARAMETERS(
-                f"a link is good for more than 0 and at most {self._longest:g} seconds (--link-life), not {seconds:g}",
+                f"a link can't be valid for {seconds:g} seconds. Give at most {self._longest:g} (--link-life)",
                 field="seconds",
             )
         expires = math.ceil(time.time() + seconds)
@@ -42,14 +42,14 @@ class Links:
     def refusal(self, name: str, expires: str | None, signature: str) -> str:
         """Return why a link is not valid, and what to do; "" when it is."""
         if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
-            return "a signed link carries expires=, seconds since the epoch; ask for a new link"
+            return "a signed link carries expires=, in seconds since the epoch. Ask for a new link"
         good = self._signature(name, int(expires))
         if not hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), good.encode()):
-            return "the link's signature is not for this file and time, or links were revoked; ask for a new link"
+            return "the signature is not for this file and time, or links were revoked. Ask for a new link"
         if int(expires) < time.time():
-            return "the link has expired; ask for a new one"
+            return "the link has expired. Ask for a new one"
         if int(expires) > time.time() + self._longest + 1:  # it was made when links might live longer
-            return f"the link is good for longer than {self._longest:g} seconds; ask for a new one"
+            return f"the link is valid for longer than {self._longest:g} seconds. Ask for a new one"
         return ""
 
     def revoke(self) -> None:

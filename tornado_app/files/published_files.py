@@ -187,7 +187,7 @@ class PublishedFiles:
     def _delete(self, name: str, headers: Mapping[str, str]) -> None:
         current = self._store.check_target(name, removing=True)
         if current is None:
-            raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
+            raise problems.NO_SUCH_FILE(f"there is no file {name!r}. GET /v1/files lists those that there are")
         self._store.delete(name, _expect("DELETE", name, headers, current))
 
     def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Precondition]:
@@ -224,7 +224,7 @@ def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
         return FileAnswer(200, stat)
     if not spans:
         raise problems.RANGE_NOT_SATISFIABLE(
-            f"{name!r} has {stat.size} bytes; the range {headers['Range'][:100]} is not within them",
+            f"the range {headers['Range'][:100]} is past the end of {name!r}. Ask for a part of its {stat.size} bytes",
             headers={"Content-Range": ranges.unsatisfied(stat.size), "ETag": conditionals.quoted(stat.etag)},
             file_size=stat.size,
         )
@@ -244,7 +244,7 @@ def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) 
     _check_unconfirmed(name, headers, stat)
     verdict = conditionals.evaluate(method, headers, _validators(stat))
     if verdict is Verdict.FAILED:
-        raise _failed(f"{name!r} is not as the request expects: its ETag is {stat.etag}", etag=stat.etag)
+        raise _failed(f"{name!r} is not the version that the request expects. Its ETag is {stat.etag}", etag=stat.etag)
     return 304 if verdict is Verdict.NOT_MODIFIED else 200
 
 
@@ -253,8 +253,8 @@ def _check_unconfirmed(name: str, headers: Mapping[str, str], stat: FileStat) ->
     if stat.unconfirmed is not None and any(stat.unconfirmed in headers.get(field, "") for field in _BY_ETAG):
         seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
         raise problems.UNAVAILABLE(
-            f"{name!r} is being read to see whether it is still the version {stat.unconfirmed}, since its mode, owner "
-            "or place was changed by hand; try again",
+            f"{name!r} is being read to find out whether it is still the version {stat.unconfirmed}, since its mode, "
+            "owner or place was changed by hand. Try again later",
             headers={"Retry-After": str(seconds)},
         )
 
@@ -270,7 +270,9 @@ def _expect(method: str, name: str, headers: Mapping[str, str], current: FileSta
     if verdict is Verdict.FAILED:
         if current is None:
             raise _failed(f"there is no file {name!r}, though the request expects one")
-        raise _failed(f"{name!r} is not as the request expects: its ETag is {current.etag}", etag=current.etag)
+        raise _failed(
+            f"{name!r} is not the version that the request expects. Its ETag is {current.etag}", etag=current.etag
+        )
     if not any(condition in headers for condition in _CONDITIONS):
         return ANYTHING
     if current is None:

@@ -48,11 +48,11 @@ class SeedFiles:
             stat = reader.stat
             if etag and etag != stat.etag:
                 raise problems.FILE_CHANGED(
-                    f"{name!r} has changed since the ETag {etag}: start again at bytes_read=0", etag=stat.etag
+                    f"{name!r} has changed since the version {etag}. Start again at bytes_read=0", etag=stat.etag
                 )
             if bytes_read > stat.size:
                 raise problems.BAD_PARAMETERS(
-                    f"bytes_read={bytes_read} is past the end of {name!r}, which has {stat.size} bytes",
+                    f"bytes_read={bytes_read} is past the end of {name!r}. It has {stat.size} bytes",
                     field="bytes_read",
                     file_size=stat.size,
                 )
@@ -105,7 +105,7 @@ class SeedFiles:
         names.check(name)
         if file_size is not None and body_size is not None and bytes_read + body_size > file_size:
             raise problems.BAD_PARAMETERS(
-                f"{body_size} bytes at {bytes_read} go past file_size={file_size}; nothing of them was kept",
+                f"{body_size} bytes at {bytes_read} go past file_size={file_size}. Send fewer: none of these was kept",
                 field="file_size",
                 bytes_read=bytes_read,
             )
@@ -122,7 +122,8 @@ class SeedFiles:
                 upload = await self._create(name, bytes_read, file_size, overwrite, client)
         if file_size is not None and upload.record.length not in (None, file_size):
             raise problems.BAD_PARAMETERS(
-                f"file_size={file_size}, but the upload began with {upload.record.length}", field="file_size"
+                f"file_size={file_size}, but the upload began with {upload.record.length}. Give that one",
+                field="file_size",
             )
         writer = await self._uploads.write(upload, bytes_read, on_release_requested)
         writer.creates_upload = creates
@@ -145,7 +146,9 @@ class SeedFiles:
         """Remove an upload in the making. Raises NO_SUCH_UPLOAD; a published file is never touched."""
         upload = self._find(name)
         if upload is None:
-            raise problems.NO_SUCH_UPLOAD(f"no upload of {name!r} is in the making; a published file is not cancelled")
+            raise problems.NO_SUCH_UPLOAD(
+                f"no upload of {name!r} is in the making. A published file can't be cancelled"
+            )
         await self._uploads.cancel(upload)
         return UploadCancelled(file_name=name)
 
@@ -159,17 +162,18 @@ class SeedFiles:
         if bytes_read:
             if stat is not None:
                 raise problems.OFFSET_MISMATCH(
-                    f"{name!r} is published whole, with {stat.size} bytes; to replace it, "
-                    "begin at bytes_read=0 with overwrite=true",
+                    f"{name!r} is published already, with {stat.size} bytes. To replace it, begin at bytes_read=0 with "
+                    "overwrite=true",
                     bytes_read=stat.size,
                     is_complete=True,
                 )
             raise problems.OFFSET_MISMATCH(
-                f"no upload of {name!r} is in the making: it stands at byte 0, not at {bytes_read}", bytes_read=0
+                f"no upload of {name!r} is in the making: it stands at byte 0, not at {bytes_read}. Begin there",
+                bytes_read=0,
             )
         if stat is not None and not overwrite:
             raise problems.FILE_EXISTS(
-                f"{name!r} is published already, with {stat.size} bytes; say overwrite=true to replace it",
+                f"{name!r} is published already, with {stat.size} bytes. Say overwrite=true to replace it",
                 bytes_read=stat.size,
                 is_complete=True,
             )
@@ -206,6 +210,6 @@ def _text(data: bytes, start: int, is_last: bool) -> tuple[str, int]:
         text = decoder.decode(data, final=is_last)
     except UnicodeDecodeError as error:
         raise problems.NOT_ACCEPTABLE_ENCODING(
-            f"the bytes at {start + error.start} are not UTF-8 text; ask with encoding=base64", field="encoding"
+            f"the bytes at {start + error.start} are not UTF-8 text. Ask with encoding=base64", field="encoding"
         ) from None
     return text, len(data) - len(decoder.getstate()[0])

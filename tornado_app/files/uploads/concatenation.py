@@ -44,11 +44,13 @@ class Concatenation:
     def check(self, parts: Sequence[str]) -> None:
         """Raise BAD_REQUEST unless every id is that of a part, TOO_LARGE for more than this server takes."""
         if not parts:
-            raise problems.BAD_REQUEST("a final upload names at least one partial upload")
+            raise problems.BAD_REQUEST("the final upload names no part. Name at least one partial upload")
         for id in parts:
             part = self._uploads.find(id)
             if part is None or part.record.name is not None or part.broken:
-                raise problems.BAD_REQUEST(f"{id[:128]!r} is no partial upload of this server")
+                raise problems.BAD_REQUEST(
+                    f"{id[:128]!r} is no partial upload of this server. Name uploads that were created as partial"
+                )
         self._ports.limits.check_length(self.length(parts))
 
     def made(self, record: UploadRecord, etag: str) -> Upload | None:

@@ -41,6 +41,6 @@ class DigestCheck:
         for name, running in self._running.items():
             if running.digest() != self._expected[name]:
                 raise self._mismatch(
-                    f"the {name} of what came is {running.hexdigest()}, not {self._expected[name].hex()}: "
-                    "nothing of it was kept; send it again"
+                    f"the {name} of what came is {running.hexdigest()}, not {self._expected[name].hex()}. "
+                    "Send it again: nothing of it was kept"
                 )

@@ -19,7 +19,7 @@ class UploadLimits:
         """Raise TOO_LARGE for more bytes than this server takes."""
         if length is not None and self.most is not None and length > self.most:
             raise problems.TOO_LARGE(
-                f"{length} bytes are more than the {self.most} that this server takes (--max-upload-size)",
+                f"{length} bytes are more than the {self.most} that this server takes (--max-upload-size). Send fewer",
                 max_size=self.most,
             )
 
@@ -28,6 +28,6 @@ class UploadLimits:
         free = self._store.free_space()
         if free is not None and free < size + self.reserve:
             raise problems.NO_SPACE(
-                f"{free} bytes are free, and {self.reserve} of them stay so (--reserve-space); "
-                "make room, then go on from where the upload stands"
+                f"{free} bytes are free, and {self.reserve} of them stay so (--reserve-space). "
+                "Make room, then go on from where the upload stands"
             )

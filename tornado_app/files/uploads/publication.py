@@ -60,9 +60,10 @@ def _publish(upload: Upload) -> FileStat:
         known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else digest_of(upload.staged, algorithm)
         if known != digest:
             metrics.DIGEST_FAILURES.inc()
+            again = "Send it again" if upload.record.is_one_request else "Cancel the upload and create another"
             raise problems.CHECKSUM_MISMATCH(
-                f"the {algorithm} of the whole upload is {known.hex()} and was to be {digest.hex()}: nothing was "
-                f"published; {'' if upload.record.is_one_request else 'cancel it and '}send it again"
+                f"the {algorithm} of the whole upload is {known.hex()}, not {digest.hex()}. "
+                f"{again}: nothing was published"
             )
     return upload.staged.publish(name, sha256, upload.record.expect)
 

@@ -61,8 +61,10 @@ class UploadRegistry:
                 self.check_usable(upload)
             return upload
         if id in self._expired:
-            raise problems.GONE(f"the upload {id!r} has expired: create another")
-        raise problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
+            raise problems.GONE(f"the upload {id!r} has expired. Create another")
+        raise problems.NO_SUCH_UPLOAD(
+            f"there is no upload {id[:128]!r}. It was cancelled, has expired or never was: create another"
+        )
 
     def find(self, id: str) -> Upload | None:
         """Return the upload of this id, or None."""
@@ -76,10 +78,10 @@ class UploadRegistry:
     def check_usable(upload: Upload) -> None:
         """Raise NO_SUCH_UPLOAD for an upload that was removed meanwhile, BROKEN for one that can't go on."""
         if upload.removed:
-            raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} is gone")
+            raise problems.NO_SUCH_UPLOAD(f"the upload {upload.id!r} was removed. Create another")
         if upload.record.broken:
             raise problems.BROKEN(
-                f"the upload {upload.id!r} can't go on: {upload.record.broken}; delete it and create another"
+                f"the upload {upload.id!r} can't go on: {upload.record.broken}. Delete it and create another"
             )
 
     # -- places
@@ -96,18 +98,18 @@ class UploadRegistry:
     def reserve(self, id: str, client: str) -> None:
         """Take a place for an upload that is about to be made. Raises CONFLICT, TOO_MANY."""
         if id in self._all or id in self._making:
-            raise problems.CONFLICT(f"there is an upload {id!r} already")
+            raise problems.CONFLICT(f"there is an upload {id!r} already. Use another id")
         if len(self._making) >= self._most:
             raise problems.TOO_MANY(
-                f"{len(self._making)} uploads are in the making, as many as this server takes (--max-uploads); "
-                "finish or cancel one, or try again later",
+                f"{len(self._making)} uploads are in the making, as many as this server takes (--max-uploads). "
+                "Finish or cancel one, or try again later",
                 headers={"Retry-After": str(_RETRY_S)},
             )
         count = self._per_client[client] if client else 0
         if client and count >= self._most_each:
             raise problems.TOO_MANY(
                 f"{count} uploads of yours are in the making, as many as one token at one address may have "
-                "(--max-uploads-each); finish or cancel one, or try again later",
+                "(--max-uploads-each). Finish or cancel one, or try again later",
                 headers={"Retry-After": str(_RETRY_S)},
             )
         self._occupy(id, client)
@@ -190,10 +192,8 @@ class UploadRegistry:
         if upload.record.length == length:
             return
         if upload.record.length is not None or length < upload.offset:
-            stands = f"{upload.record.length}" if upload.record.length is not None else f"at least {upload.offset}"
-            raise problems.INCONSISTENT_LENGTH(
-                f"the length can't be {length}: it is {stands}", bytes_read=upload.offset
-            )
+            known = f"{upload.record.length}" if upload.record.length is not None else f"at least {upload.offset}"
+            raise problems.INCONSISTENT_LENGTH(f"the length can't be {length}: it is {known}", bytes_read=upload.offset)
         self._limits.check_length(length)
         await self.update_record(upload, length=length)
 

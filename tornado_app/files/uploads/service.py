@@ -186,7 +186,7 @@ class Uploads:
         if offset != writer.received:
             writer.release()
             raise problems.OFFSET_MISMATCH(
-                f"the upload stands at byte {upload.offset}, not at {offset}; go on from there",
+                f"the upload stands at byte {upload.offset}, not at {offset}. Go on from there",
                 bytes_read=upload.offset,
                 **{"expected-offset": upload.offset, "provided-offset": offset},  # type: ignore[arg-type]
             )
@@ -271,7 +271,7 @@ class Uploads:
                 await self._publication.show(upload)
             if last and not upload.has_all:
                 raise problems.INCONSISTENT_LENGTH(
-                    f"the upload can't end at byte {upload.offset} of {upload.record.length}; send the rest",
+                    f"the upload can't end at byte {upload.offset} of {upload.record.length}. Send the rest",
                     bytes_read=upload.offset,
                 )
         finally:

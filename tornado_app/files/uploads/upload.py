@@ -15,7 +15,7 @@ Kind = Literal["seed", "tus", "draft", "plain", "put"]
 
 
 class UploadRecord(msgspec.Struct, omit_defaults=True):
-    """What is kept of an upload beside its bytes.
+    """The record of an upload, kept beside its bytes.
 
     `name` is None for a part of another upload (tus), which never becomes a file by itself. `length` is None while it
     is not known. `in_view`: the file is shown under its name as it grows. `digests`, by algorithm (RFC 9530), are what

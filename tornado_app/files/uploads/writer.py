@@ -173,11 +173,12 @@ class Writer:
     def _past(self, limit: int) -> problems.ProblemError:
         if self.upload.record.length is not None:
             return problems.BAD_BODY(
-                f"the body goes past the upload's end at {limit} bytes; nothing after it was kept", bytes_read=limit
+                f"the body goes past the upload's end at {limit} bytes. Send no more: nothing after it was kept",
+                bytes_read=limit,
             )
         return problems.TOO_LARGE(
-            f"the body goes past the {limit} bytes that this server takes (--max-upload-size); "
-            "nothing after them was kept",
+            f"the body goes past the {limit} bytes that this server takes (--max-upload-size). "
+            "Send no more: nothing after them was kept",
             bytes_read=limit,
             max_size=limit,
         )
@@ -246,7 +247,7 @@ class Writer:
             return None
         broken = f"{why}; and what came could not be taken back: {error or type(error).__name__}"
         await self._context.mark_broken(self.upload, broken, error)
-        return problems.BROKEN(f"{broken}; delete the upload and create another")
+        return problems.BROKEN(f"{broken}. Delete the upload and create another")
 
     async def _try(self, step: Callable[[list[Piece]], None]) -> BaseException | None:
         """Run a step whatever has failed before, and return why it failed, if it did."""

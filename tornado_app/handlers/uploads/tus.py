@@ -40,7 +40,7 @@ class ChecksumCheck:
         if self._running.digest() != self._expected:
             raise problems.CHECKSUM_MISMATCH(
                 f"the {self._algorithm} of what came is {self._running.digest().hex()}, "
-                f"not {self._expected.hex()}: nothing of it was kept; send it again"
+                f"not {self._expected.hex()}. Send it again: nothing of it was kept"
             )
 
 

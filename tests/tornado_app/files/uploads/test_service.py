@@ -135,7 +135,7 @@ class TestHolding:
         await asyncio.sleep(0)
         await files.uploads.abandon(first, "newer request")
         await cancelling
-        with pytest.raises(problems.ProblemError, match="is gone"):
+        with pytest.raises(problems.ProblemError, match="was removed"):
             await files.uploads.write(upload, 0)
 
 

@@ -163,7 +163,7 @@ class TestDownload:
         self, http: httpx.AsyncClient, files: Path, data: bytes, start: int
     ) -> None:
         (files / "b").write_bytes(data)
-        await problem(http.get(f"/download/?file_name=b&bytes_read={start}"), 400, "ask with encoding=base64")
+        await problem(http.get(f"/download/?file_name=b&bytes_read={start}"), 400, "Ask with encoding=base64")
 
     async def test_an_empty_file_is_complete_at_once(self, http: httpx.AsyncClient, files: Path) -> None:
         (files / "empty").touch()
@@ -197,7 +197,7 @@ class TestDownload:
             ("file_name=a&bytes_read=1_0", 400, "not '1_0'"),
             ("file_name=a&bytes_read=%D9%A3", 400, "whole number"),
             ("file_name=a&bytes_read=" + "9" * 30, 400, "whole number"),
-            ("file_name=a&bytes_read=4", 400, "past the end of 'a', which has 3 bytes"),
+            ("file_name=a&bytes_read=4", 400, "past the end of 'a'. It has 3 bytes"),
             ("file_name=a&encoding=latin-1", 400, "encoding must be base64 or text"),
             ("file_name=%ff", 400, "not UTF-8"),
             ("file_name=missing", 404, "no file 'missing'"),

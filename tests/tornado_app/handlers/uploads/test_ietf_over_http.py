@@ -524,7 +524,7 @@ class TestDigests:
             for algorithm in ("sha-256", "sha-512"):
                 data = os.urandom(size)
                 wrong = digest("Content-Digest", b"other", algorithm)
-                assert_refused(await append(http, url, 3, data, "?0", **wrong), 400, "send it again")
+                assert_refused(await append(http, url, 3, data, "?0", **wrong), 400, "Send it again")
                 assert await stands(http, url) == (3, "?0")
         answer = await append(http, url, 3, data, "?1", **digest("Content-Digest", data, "sha-512"))
         assert answer.status_code == 201
@@ -532,7 +532,7 @@ class TestDigests:
     async def test_a_creation_whose_content_does_not_match_stands_at_zero(self, http: httpx.AsyncClient) -> None:
         headers = {"Upload-Complete": "?1", **digest("Content-Digest", b"other")}
         answer = await http.post("/v1/uploads", headers=headers, content=b"abc")
-        assert_refused(answer, 400, "send it again")
+        assert_refused(answer, 400, "Send it again")
         assert await stands(http, answer.headers["Location"]) == (0, "?0")
 
     @pytest.mark.parametrize("algorithm", ["sha-256", "sha-512"])

@@ -378,11 +378,11 @@ class TestChecksum:
         data = os.urandom(size)
         url = await create(http, 2 * size, **metadata(filename="a"))
         answer = await patch(http, url, 0, data, **checksum(algorithm, b"other"))
-        assert_refused(answer, 460, "send it again")
+        assert_refused(answer, 460, "Send it again")
         assert await offset(http, url) == 0
         answer = await patch(http, url, 0, data, **checksum(algorithm, data))
         assert answer.headers["Upload-Offset"] == str(size)
-        assert_refused(await patch(http, url, size, data, **checksum(algorithm, b"")), 460, "send it again")
+        assert_refused(await patch(http, url, size, data, **checksum(algorithm, b"")), 460, "Send it again")
         assert await offset(http, url) == size
         assert (await patch(http, url, size, data)).status_code == 204
         assert shown(files) == {"a": data + data}
@@ -405,7 +405,7 @@ class TestChecksum:
     async def test_one_on_a_creation_is_honoured(self, http: httpx.AsyncClient, files: Path) -> None:
         headers = {**OCTETS, "Upload-Length": "3", **metadata(filename="a")}
         answer = await http.post("/v1/uploads", headers={**headers, **checksum("sha1", b"abd")}, content=b"abc")
-        assert_refused(answer, 460, "send it again")
+        assert_refused(answer, 460, "Send it again")
         assert os.listdir(files / ".holdfast/uploads") == []
         answer = await http.post("/v1/uploads", headers={**headers, **checksum("sha1", b"abc")}, content=b"abc")
         assert answer.status_code == 201
@@ -463,7 +463,7 @@ class TestExpiration:
         monkeypatch.setattr(clocks, "steady", lambda: now + 8 * 86400)
         await expiry.sweep()
         monkeypatch.undo()
-        assert_refused(await patch(http, url, 3, b"45"), 410, "has expired: create another")
+        assert_refused(await patch(http, url, 3, b"45"), 410, "has expired. Create another")
         assert (await http.head(done, headers=TUS)).status_code == 410
         assert os.listdir(files / ".holdfast/uploads") == []
         assert shown(files) == {"done": b"", "grown": b"in view"}  # what users see is closed, not removed

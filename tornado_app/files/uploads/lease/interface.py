@@ -25,7 +25,7 @@ def never() -> bool:
 
 def locked(detail: str = "a newer request for this upload took over") -> problems.ProblemError:
     """Return LOCKED: another request writes, and the client may ask again."""
-    return problems.LOCKED(f"{detail}; ask again where the upload stands", headers={"Retry-After": str(RETRY_S)})
+    return problems.LOCKED(f"{detail}. Ask again where the upload stands", headers={"Retry-After": str(RETRY_S)})
 
 
 class Holder(Protocol):
