@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import inspect
+import os
 import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ import hypothesis
 import pytest
 from tornado.ioloop import IOLoop
 
+from tests.support import network, quarter_second
 from tests.support.servers import ServerProcess, children_of_this_process
 from tornado_app.settings import SWITCH_INTERVAL, Settings
 
@@ -36,7 +40,35 @@ hypothesis.settings.register_profile("holdfast", deadline=None, suppress_health_
 hypothesis.settings.load_profile("holdfast")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    trust_one_certificate()
+    read_entry_points_once()
+    give_signals_their_defaults()
+    quarter_second.register(config)
+
+
+def trust_one_certificate() -> None:
+    """Let clients of this process and its children read one certificate, of nobody, in place of all of the system.
+
+    To read those takes a client that is made 15 ms of the processor, and two thousand are made. What needs the network
+    in spite of that (an installation by pip) gets `tests.support.network.CERTIFICATES`.
+    """
+    network.CERTIFICATES.update({name: os.environ.pop(name) for name in network.NAMES if name in os.environ})
+    os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("support") / "nobody.pem")
+
+
+def read_entry_points_once() -> None:
+    """Remember the entry points of what is installed: each server that starts here would read all their files."""
+    read = metadata.entry_points
+
+    @functools.cache
+    def remembered(path: tuple[str, ...], arguments: tuple[tuple[str, str], ...]) -> Any:
+        return read(**dict(arguments))
+
+    metadata.entry_points = lambda **arguments: remembered(tuple(sys.path), tuple(arguments.items()))  # type: ignore[assignment]
+
+
+def give_signals_their_defaults() -> None:
     """Give this process and its children the signals of a process that a terminal starts.
 
     A shell starts what it puts into the background with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP. Children
@@ -60,6 +92,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gen_test)
         if "postgres_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been collected out of every later collection of garbage, of which a full one takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -80,6 +80,7 @@ def test_the_drawn_lifecycle_is_the_real_one() -> None:
     assert moved - {("start", "queued")} <= {(a, b) for (a, cause), b in TRANSITIONS.items() if cause not in ASKED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "module"),
     [

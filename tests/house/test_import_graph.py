@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from tests.support.source_tree import Module, circles, imported, is_dynamic_import, lazy_table, modules
+
+pytestmark = pytest.mark.slow  # to read all of the source takes more than a quarter of a second
 
 # The packages whose public names are imported when they are first used, each with the package that its table is of.
 # What such a table names counts as an import.

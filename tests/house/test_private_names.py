@@ -6,7 +6,11 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.source_tree import ROOT
+
+pytestmark = pytest.mark.slow  # to read all of the source takes more than a quarter of a second
 
 MOST = 60
 STILL = 165  # only shrinks; when it is at most MOST it goes

@@ -7,7 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+import pytest
+
 from tests.support.source_tree import definitions, modules
+
+pytestmark = pytest.mark.slow  # to read all of the source takes more than a quarter of a second
 
 # Names of an earlier private dialect, each with the field's term. An underscore in front makes no difference.
 BANNED = {

@@ -166,6 +166,7 @@ def test_time_grows_with_the_length_and_not_with_its_square(name: str) -> None:
     assert not steep
 
 
+@pytest.mark.slow
 def test_what_is_quadratic_is_found() -> None:
     def quadratic(text: str) -> None:
         while text:

@@ -120,6 +120,7 @@ def test_a_folder_that_is_a_link_itself_is_looked_through(folder: Path, tmp_path
     assert walk(tmp_path / "link", "inside") == walk(folder, "inside")
 
 
+@pytest.mark.slow
 def test_very_deep_folders_are_looked_through(tmp_path: Path) -> None:
     here = os.getcwd()
     try:

@@ -70,6 +70,7 @@ def test_ranges_outside_the_file_are_refused() -> None:
             Segments(10, done)
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 400), st.integers(1, 20), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), max_size=200)
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
+import pytest
 
 import holdfast
 from holdfast.notebook._renderer import MESSAGES_PER_SECOND, Renderer, UpdateWidget, assign_traits
@@ -17,6 +18,7 @@ from tests.support.servers import ServerProcess
 Spawn = Callable[..., ServerProcess]
 
 
+@pytest.mark.slow
 async def test_every_message_comes_from_the_loop_and_at_most_ten_in_any_second(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:

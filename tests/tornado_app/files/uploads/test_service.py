@@ -217,6 +217,7 @@ class TestTwoServers:
         assert one.find(here.id) is None
 
 
+@pytest.mark.slow
 async def test_many_uploads_hold_few_descriptors(files: FileService) -> None:
     uploads = [await files.uploads.create(record(f"f{number}", length=2)) for number in range(MOST_OPEN + 40)]
     for offset in (0, 1):

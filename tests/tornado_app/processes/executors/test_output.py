@@ -75,6 +75,7 @@ async def test_last_words_are_in_the_log(engine: Engine) -> None:
     assert "last words" in await log_of(engine, "p")
 
 
+@pytest.mark.slow
 async def test_what_comes_quicker_than_it_can_be_written_waits(engine: Engine) -> None:
     await start(engine, "p", "counts-aloud", name="p", to=25_000, place="process")
     await reaches(engine, "p", State.SUCCEEDED, within=60)
