@@ -1,8 +1,46 @@
-"""Packaging of holdfast: the SDK (`holdfast`) and the server (`tornado_app`)."""
+"""Packaging of holdfast: the SDK (`holdfast`) and the server (`tornado_app`). Its version is in `holdfast`."""
 
+import ast
 from pathlib import Path
+from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.editable_wheel import editable_wheel
+
+HERE = Path(__file__).parent
+INIT = ast.parse((HERE / "sdk/holdfast/__init__.py").read_text(encoding="utf-8"))
+VERSION = next(
+    ast.literal_eval(node.value)
+    for node in INIT.body
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+)
+
+
+class EditableWheel(editable_wheel):
+    """An editable installation of which type checkers find the packages: they read paths, and run no import hook."""
+
+    def _select_strategy(self, *arguments: Any, **named: Any) -> Any:
+        strategy = super()._select_strategy(*arguments, **named)
+        return WithPaths(strategy)
+
+
+class WithPaths:
+    """What setuptools installs, and the folders that hold packages and nothing else."""
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def __call__(self, wheel: Any, *arguments: Any) -> None:
+        self._strategy(wheel, *arguments)
+        wheel.writestr("holdfast_paths.pth", f"{HERE / 'sdk'}\n{HERE / 'examples'}\n")
+
+    def __enter__(self) -> "WithPaths":
+        self._strategy.__enter__()
+        return self
+
+    def __exit__(self, *arguments: Any) -> Any:
+        return self._strategy.__exit__(*arguments)
+
 
 SERVER = [
     "tornado>=6.6",
@@ -34,6 +72,9 @@ DEV = [
     "basedpyright>=1.30",  # pyright as a wheel that brings its own node: nothing is downloaded when it first runs
     "ruff>=0.9",
     "import-linter>=2.1",
+    "build>=1.2",
+    "towncrier>=24.8",
+    "pyyaml>=6.0",
     "nbclient>=0.10",
     "nbformat>=5.10",
     "jupyterlab>=4.4",
@@ -64,13 +105,14 @@ BENCH = [
 
 setup(
     name="holdfast",
-    version="0.1.0",
+    version=VERSION,
     description="Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE", "tornado_app/viewer/LICENSE*", "tornado_app/viewer/NOTICE*"],
     python_requires=">=3.11",
+    cmdclass={"editable_wheel": EditableWheel},
     package_dir={
         "holdfast": "sdk/holdfast",
         "holdfast_examples": "examples/holdfast_examples",
@@ -109,6 +151,7 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Typing :: Typed",
     ],
 )

@@ -42,10 +42,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "holdfast: the tests of other clients need these packages, please install them: ${missing[*]}" >&2
 fi
 
-packages=tests/clients/node_modules
+packages=tests/integration/node_modules
 if command -v npm >/dev/null && [ ! "$packages/.installed" -nt tests/integration/package.json ]; then
     echo "holdfast: installing tus-js-client for the tests"
-    if (cd tests/clients && npm install --no-package-lock --no-audit --no-fund --loglevel=error); then
+    if (cd tests/integration && npm install --no-package-lock --no-audit --no-fund --loglevel=error); then
         touch "$packages/.installed"
     else
         echo "holdfast: npm could not install tests/integration/package.json; its tests will fail" >&2

@@ -44,6 +44,8 @@ __all__ = [
     "local_server",
 ]
 
+__version__ = "0.1.0"
+
 _HOME = {
     "AsyncClient": "_async.client",
     "AsyncProcess": "_async.client",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed
 
 import click
 from click.shell_completion import get_completion_class
 
+from holdfast import __version__
 from holdfast.cli import _cat, _files, _links, _processes, _server, _transfers, _watch
 from holdfast.cli._completion import _bash
 from holdfast.cli._context import Context, Exit, command, report
@@ -22,7 +22,7 @@ EPILOG = "Every command takes --json. Exit codes: " + ", ".join(
 @click.option("--url", envvar="HOLDFAST_URL", help="The server.  [HOLDFAST_URL, else http://127.0.0.1:8000]")
 @click.option("--token", envvar="HOLDFAST_TOKEN", help="Its token. Prefer the variable: other users can see flags.")
 @click.option("--json", is_flag=True, help="Print JSON, for programs.")
-@click.version_option(installed("holdfast"), prog_name="holdfast")
+@click.version_option(__version__, prog_name="holdfast")
 @click.pass_context
 def holdfast(context: click.Context, url: str | None, token: str | None, json: bool) -> None:
     """Run long processes and big transfers that can be paused, resumed and cancelled, and that survive a crash."""
