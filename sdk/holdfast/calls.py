@@ -1,6 +1,6 @@
-"""One pure function an endpoint: method, path, query, headers, body, and how to read the answer. No I/O.
+"""One pure function for each endpoint: method, path, query, headers, body, and how to read the response. No I/O.
 
-`ENDPOINTS` is the table of all of them, made by the `@endpoint` lines themselves: the parity test reads it.
+The decorator `@endpoint` adds each of them to the table `ENDPOINTS`, which the parity test reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast import wire
-from holdfast._endpoints.call import Answer, Parts, Scalar, Source, endpoint, read_nothing
+from holdfast._endpoints.call import Parts, Response, Scalar, Source, endpoint, read_nothing
 from holdfast.errors import ProtocolError
 
 Encoding = Literal["text", "base64"]
@@ -31,7 +31,7 @@ def _as_text(value: Any) -> str:
 
 @endpoint("GET", "/{id}/process/", wire.Process)
 def seed_start(id: str, work_type: str | None = None, params: Mapping[str, Any] | None = None) -> Parts:
-    """Start `id`, or answer with it as it stands. Parameters travel as text; what is not text, as JSON."""
+    """Start the process `id`, or return it if it exists. Parameters are sent as text, other types as JSON."""
     query: dict[str, Scalar | list[str]] = {"work_type": work_type}
     query |= {name: _as_text(value) for name, value in (params or {}).items() if value is not None}
     return Parts(path={"id": id}, query=query)
@@ -39,19 +39,19 @@ def seed_start(id: str, work_type: str | None = None, params: Mapping[str, Any] 
 
 @endpoint("POST", "/{id}/process/pause/", wire.Process)
 def seed_pause(id: str) -> Parts:
-    """Stop at the next yield and keep the checkpoint."""
+    """Stop the process at its next yield and keep the checkpoint."""
     return Parts(path={"id": id})
 
 
 @endpoint("POST", "/{id}/process/resume/", wire.Process, takes=wire.ResumeRequest)
 def seed_resume(id: str, work_types: list[str] | None = None) -> Parts:
-    """Go on from the checkpoint; with `work_types`, only if the process's own is one of them."""
+    """Continue from the checkpoint; with `work_types`, only if the work type of the process is one of them."""
     return Parts(path={"id": id}, body=None if work_types is None else wire.ResumeRequest(work_types))
 
 
 @endpoint("POST", "/{id}/process/cancel/", wire.Process)
 def seed_cancel(id: str) -> Parts:
-    """Stop at the next yield, then roll back."""
+    """Stop the process at its next yield, then roll it back."""
     return Parts(path={"id": id})
 
 
@@ -62,7 +62,7 @@ def seed_cancel(id: str) -> Parts:
 def seed_download(
     file_name: str, bytes_read: int = 0, *, encoding: Encoding = "text", etag: str | None = None
 ) -> Parts:
-    """The piece of the file that starts at `bytes_read`; refused when `etag` is given and is no longer the file's."""
+    """Read the piece of a file at `bytes_read`. Refused if the file no longer has the `etag`."""
     return Parts(
         query={"file_name": file_name, "bytes_read": bytes_read, "encoding": _unless_text(encoding), "etag": etag}
     )
@@ -70,7 +70,7 @@ def seed_download(
 
 @endpoint("GET", "/upload/", wire.UploadStatus)
 def seed_upload_status(file_name: str) -> Parts:
-    """Where an upload is to go on, or the whole size of a published file."""
+    """Read the offset at which to continue an upload, or the size of a published file."""
     return Parts(query={"file_name": file_name})
 
 
@@ -85,13 +85,13 @@ def seed_upload(
     overwrite: bool = False,
     is_complete: bool | None = None,
 ) -> Parts:
-    """Append `data` at `bytes_read`. Not repeatable: after a lost answer, ask for the status first.
+    """Append `data` at `bytes_read`. Not repeatable: if the response is lost, read the status first.
 
-    `data` is the bytes as they are; `encoding="base64"` encodes them on the way.
+    `data` is not encoded; `encoding="base64"` encodes it.
     """
     if encoding == "base64":
         if not isinstance(data, bytes):
-            raise TypeError("base64 is for bytes that are there, not for a source")
+            raise TypeError("base64 can encode bytes, not a source. Read the source first")
         data = base64.b64encode(data)
     query: dict[str, Scalar | list[str]] = {
         "file_name": file_name,
@@ -117,31 +117,31 @@ def _unless_text(encoding: Encoding) -> str | None:
 # -- the server
 
 
-def _read_text(answer: Answer) -> str:
+def _read_text(answer: Response) -> str:
     return answer.body.decode("utf-8", "replace")
 
 
 @endpoint("GET", "/health/live", wire.Health)
 def live() -> Parts:
-    """Whether the server answers at all."""
+    """Check that the server answers."""
     return Parts()
 
 
 @endpoint("GET", "/health/ready", wire.Health)
 def ready() -> Parts:
-    """Whether it can work."""
+    """Check that the server can work."""
     return Parts()
 
 
 @endpoint("GET", "/metrics", str, read=_read_text)
 def metrics() -> Parts:
-    """Figures for Prometheus."""
+    """Read the metrics, for Prometheus."""
     return Parts()
 
 
 @endpoint("GET", "/openapi.json", dict)
 def openapi() -> Parts:
-    """The contract."""
+    """Read the OpenAPI document."""
     return Parts()
 
 
@@ -150,13 +150,13 @@ def openapi() -> Parts:
 
 @endpoint("GET", "/v1/work-types", wire.WorkTypeList)
 def list_work_types() -> Parts:
-    """What this server can run, with the JSON Schema of the parameters."""
+    """List the work types, with the JSON Schema of their parameters."""
     return Parts()
 
 
 @endpoint("POST", "/v1/processes", wire.Process, takes=wire.StartRequest, repeatable=True)
 def start_process(request: wire.StartRequest) -> Parts:
-    """Start a process. Repeatable because the SDK always sends an id: the same request again starts nothing twice."""
+    """Start a process. Repeatable, because the SDK always sends an id: the same request starts no second process."""
     return Parts(body=request)
 
 
@@ -169,80 +169,80 @@ def list_processes(
     cursor: str | None = None,
     limit: int | None = None,
 ) -> Parts:
-    """A page of processes, newest first. `label` is a list of NAME=VALUE, all of which must hold."""
+    """List a page of processes, newest first. `label` is a list of NAME=VALUE, all of which must match."""
     states = ",".join(state) if state else None
     return Parts(query={"state": states, "work_type": work_type, "label": label, "cursor": cursor, "limit": limit})
 
 
 @endpoint("GET", "/v1/processes/{id}", wire.Process)
 def get_process(id: str, *, wait: float = 0.0, after: int | None = None) -> Parts:
-    """A process as it stands; with `wait`, as soon as its version is past `after`, at most `wait` seconds later."""
+    """Read a process; with `wait`, as soon as its version is greater than `after`, at most `wait` seconds later."""
     return Parts(path={"id": id}, query={"wait": wait or None, "after": after}, wait=wait)
 
 
 @endpoint("POST", "/v1/processes/{id}/pause", wire.Process)
 def pause_process(id: str) -> Parts:
-    """Stop at the next yield and keep the checkpoint."""
+    """Stop the process at its next yield and keep the checkpoint."""
     return Parts(path={"id": id})
 
 
 @endpoint("POST", "/v1/processes/{id}/resume", wire.Process)
 def resume_process(id: str) -> Parts:
-    """Go on from the last checkpoint; a failed process tries again."""
+    """Continue from the last checkpoint; a failed process is tried again."""
     return Parts(path={"id": id})
 
 
 @endpoint("POST", "/v1/processes/{id}/cancel", wire.Process)
 def cancel_process(id: str) -> Parts:
-    """Stop at the next yield, then roll back."""
+    """Stop the process at its next yield, then roll it back."""
     return Parts(path={"id": id})
 
 
 @endpoint("POST", "/v1/processes/{id}/kill", wire.Process)
 def kill_process(id: str) -> Parts:
-    """End what does not yield; refused where the place can't (a thread)."""
+    """End a process that does not yield. Refused if its place can't be killed, as a thread can't."""
     return Parts(path={"id": id})
 
 
 @endpoint("POST", "/v1/processes/pause", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
 def pause_processes(which: wire.BulkRequest) -> Parts:
-    """Pause all that match; what can't be paused is named in the answer."""
+    """Pause all processes that match. The response names those that can't be paused."""
     return Parts(body=which)
 
 
 @endpoint("POST", "/v1/processes/resume", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
 def resume_processes(which: wire.BulkRequest) -> Parts:
-    """Resume all that match."""
+    """Resume all processes that match."""
     return Parts(body=which)
 
 
 @endpoint("POST", "/v1/processes/cancel", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
 def cancel_processes(which: wire.BulkRequest) -> Parts:
-    """Cancel all that match."""
+    """Cancel all processes that match."""
     return Parts(body=which)
 
 
 @endpoint("POST", "/v1/processes/kill", wire.BulkAnswer, takes=wire.BulkRequest, repeatable=True)
 def kill_processes(which: wire.BulkRequest) -> Parts:
-    """Kill all that match; what can't be killed (in a thread) is named in the answer."""
+    """Kill all processes that match. The response names those that can't be killed (in a thread)."""
     return Parts(body=which)
 
 
 @endpoint("DELETE", "/v1/processes/{id}", type(None), read=read_nothing)
 def forget_process(id: str) -> Parts:
-    """Forget a process that has ended."""
+    """Delete a process that has ended."""
     return Parts(path={"id": id})
 
 
 @endpoint("GET", "/v1/processes/{id}/log", wire.LogPage)
 def process_log(id: str, *, after: int | None = None, limit: int | None = None, last: int | None = None) -> Parts:
-    """What the work logged, in order; `last` is for the end of it, so many lines."""
+    """Read log lines of a process, in order; `last` selects that many lines at the end."""
     return Parts(path={"id": id}, query={"after": after, "limit": limit, "last": last})
 
 
 @endpoint("GET", "/v1/processes/{id}/events", wire.Event)
 def process_events(id: str, *, last_event_id: int | None = None) -> Parts:
-    """Server-sent events of one process; `last_event_id` replays what came after it."""
+    """Stream the events of one process, beginning after `last_event_id`."""
     return Parts(path={"id": id}, headers=_event_headers(last_event_id))
 
 
@@ -254,7 +254,7 @@ def all_events(
     id: list[str] | None = None,
     last_event_id: int | None = None,
 ) -> Parts:
-    """Server-sent events of everything, or of the processes that a filter means; each label as `KEY=VALUE`."""
+    """Stream all events, or those of the processes that match a filter; each label as `KEY=VALUE`."""
     return Parts(query={"work_type": work_type, "label": label, "id": id}, headers=_event_headers(last_event_id))
 
 
@@ -271,7 +271,7 @@ def _event_headers(last_event_id: int | None) -> dict[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class FileHead:
-    """What the headers say of a file: `size` in bytes, `etag` without quotes, `sha256` as hex where it is known."""
+    """Headers of a file: `size` in bytes, `etag` without quotes, `sha256` as hex, or None if it is not known."""
 
     size: int
     etag: str | None
@@ -280,9 +280,9 @@ class FileHead:
     modified: datetime | None
 
     def info(self, name: str) -> wire.FileInfo:
-        """The same as listings have it. Raises `ProtocolError` where a header is missing."""
+        """Return the same as listings do. Raises `ProtocolError` if a header is missing."""
         if self.etag is None or self.modified is None:
-            raise ProtocolError(f"the answer lacks a strong ETag or a Last-Modified for {name!r}")
+            raise ProtocolError(f"the response lacks a strong ETag or a Last-Modified for {name!r}")
         return wire.FileInfo(name, self.size, self.modified, self.etag, self.content_type, self.sha256)
 
 
@@ -294,17 +294,17 @@ def list_files(
     cursor: str | None = None,
     limit: int | None = None,
 ) -> Parts:
-    """A page of published files, by name; with a delimiter of one level, and the folders there as `prefixes`."""
+    """List a page of files, by name; with a delimiter, those of one level, and its folders as `prefixes`."""
     return Parts(query={"prefix": prefix, "delimiter": delimiter, "cursor": cursor, "limit": limit})
 
 
-def file_head(answer: Answer) -> FileHead:
-    """The headers of a 200 or 206. Raises `ProtocolError` where they don't say how long the file is."""
+def file_head(answer: Response) -> FileHead:
+    """Parse the headers of a 200 or 206. Raises `ProtocolError` if they don't tell the size of the file."""
     whole = answer.headers.get("content-length")
     if answer.status == 206:
         _, _, whole = content_range(answer)
     if whole is None or not whole.isdigit():
-        raise ProtocolError("the answer does not say how long the file is")
+        raise ProtocolError("the response does not tell the size of the file")
     etag = answer.headers.get("etag")
     strong = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
     return FileHead(
@@ -323,8 +323,8 @@ def _date(text: str | None) -> datetime | None:
         return None
 
 
-def content_range(answer: Answer) -> tuple[int, int, str]:
-    """First byte, byte after the last, and size of the whole as text ("*" when it is not told) of a 206."""
+def content_range(answer: Response) -> tuple[int, int, str]:
+    """Return first byte, byte after the last, and total size as text ("*" if unknown) of a 206."""
     match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", ""))
     if match is None:
         raise ProtocolError(f"a 206 without a usable Content-Range: {answer.headers.get('content-range')!r}")
@@ -332,18 +332,18 @@ def content_range(answer: Answer) -> tuple[int, int, str]:
 
 
 def _sha256(repr_digest: str) -> str | None:
-    """The SHA-256 of a Repr-Digest field (RFC 9530, section 3) as hex."""
+    """Return the SHA-256 of a Repr-Digest field (RFC 9530, section 3) as hex."""
     match = re.search(r"(?:^|[\s,])sha-256=:([A-Za-z0-9+/]{43}=):", repr_digest)
     return base64.b64decode(match[1]).hex() if match else None
 
 
-def _whole_body(answer: Answer) -> bytes:
+def _whole_body(answer: Response) -> bytes:
     return answer.body
 
 
 @endpoint("GET", "/v1/files/{name}", bytes, read=_whole_body)
 def get_file(name: str, *, begin: int | None = None, end: int | None = None, etag: str | None = None) -> Parts:
-    """A file, or its bytes from `begin` up to, not including, `end`; refused with 412 when it is no longer `etag`."""
+    """Read a file, or its bytes from `begin` up to, not including, `end`. 412 if it no longer has the `etag`."""
     return Parts(
         path={"name": name},
         headers={
@@ -356,13 +356,13 @@ def get_file(name: str, *, begin: int | None = None, end: int | None = None, eta
 
 @endpoint("HEAD", "/v1/files/{name}", FileHead, read=file_head)
 def head_file(name: str) -> Parts:
-    """What there is to know of a file."""
+    """Read the headers of a file."""
     return Parts(path={"name": name}, headers={"Want-Repr-Digest": "sha-256=1"})
 
 
 @endpoint("PUT", "/v1/files/{name}", wire.FileInfo)
 def put_file(name: str, data: bytes | Source, *, etag: str | None = None, absent: bool = False) -> Parts:
-    """Publish a whole file; with `absent` only where there is none, with `etag` only over that version."""
+    """Publish a file; with `absent`, only if it does not exist; with `etag`, only if it is that version."""
     return Parts(
         path={"name": name},
         headers={
@@ -376,13 +376,13 @@ def put_file(name: str, data: bytes | Source, *, etag: str | None = None, absent
 
 @endpoint("DELETE", "/v1/files/{name}", type(None), read=read_nothing)
 def delete_file(name: str, *, etag: str | None = None) -> Parts:
-    """Remove a published file; with `etag`, only while it is that version."""
+    """Delete a file; with `etag`, only if it is that version."""
     return Parts(path={"name": name}, headers={"If-Match": None if etag is None else f'"{etag}"'})
 
 
 @endpoint("POST", "/v1/links", wire.FileLink, takes=wire.LinkRequest, repeatable=True)
 def sign_link(name: str, seconds: float = 3600.0) -> Parts:
-    """Sign a link by which anybody can read a file, for so many seconds."""
+    """Sign a link by which anybody can read a file for so many seconds."""
     return Parts(body=wire.LinkRequest(name, seconds))
 
 
@@ -397,7 +397,7 @@ def revoke_links() -> Parts:
 
 @dataclass(frozen=True, slots=True)
 class UploadHead:
-    """Where an upload stands; `length` is None while it is deferred. `location` is set by creation."""
+    """Headers of an upload. `length` is None while it is deferred; `location` is set by its creation."""
 
     offset: int
     length: int | None
@@ -405,37 +405,37 @@ class UploadHead:
 
     @property
     def id(self) -> str:
-        """The last part of the location: what the other calls go by."""
+        """Id of the upload for other calls: the last part of the location."""
         return self.location.rstrip("/").rpartition("/")[2]
 
 
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
-def _upload_head(answer: Answer) -> UploadHead:
+def _upload_head(answer: Response) -> UploadHead:
     length = answer.headers.get("upload-length")
     offset = answer.headers.get("upload-offset", "0" if answer.status == 201 else "")
     if not offset.isdigit():
-        raise ProtocolError("an answer without Upload-Offset: is there a tus server at this URL?")
+        raise ProtocolError("the response has no Upload-Offset. Check that the URL is that of a Holdfast server")
     known = int(length) if length is not None and length.isdigit() else None
     return UploadHead(int(offset), known, answer.headers.get("location", ""))
 
 
 def tus_metadata(**values: str | None) -> str:
-    """`Upload-Metadata` (tus 1.0.0, creation): keys with base64 of UTF-8."""
+    """Return `Upload-Metadata` (tus 1.0.0, creation): keys with base64 of UTF-8."""
     pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in values.items() if value is not None)
     return ",".join(pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What the server takes: `max_size` in bytes, None where there is no limit."""
+    """Limits of uploads: tus extensions, and `max_size` in bytes, or None for no limit."""
 
     extensions: frozenset[str]
     max_size: int | None
 
 
-def _upload_limits(answer: Answer) -> UploadLimits:
+def _upload_limits(answer: Response) -> UploadLimits:
     extensions = answer.headers.get("tus-extension", "")
     largest = answer.headers.get("tus-max-size", "")
     return UploadLimits(frozenset(extensions.split(",")), int(largest) if largest.isdigit() else None)
@@ -443,7 +443,7 @@ def _upload_limits(answer: Answer) -> UploadLimits:
 
 @endpoint("OPTIONS", "/v1/uploads", UploadLimits, read=_upload_limits)
 def upload_options() -> Parts:
-    """What the server can do and takes."""
+    """Read the limits of uploads."""
     return Parts()
 
 
@@ -451,9 +451,9 @@ def upload_options() -> Parts:
 def create_upload(
     *, length: int | None = None, metadata: str | None = None, partial: bool = False, parts: list[str] | None = None
 ) -> Parts:
-    """Begin an upload of `length` bytes (None: not known yet); `parts` joins finished partial ones, by their locations.
+    """Create an upload of `length` bytes (None: not known yet), or concatenate `parts`, given by their locations.
 
-    Repeatable: what a lost answer leaves behind has no bytes and expires.
+    Repeatable: an upload whose response was lost has no bytes and expires.
     """
     concat = "partial" if partial else f"final;{' '.join(parts)}" if parts is not None else None
     headers = {**TUS, "Upload-Concat": concat, "Upload-Metadata": metadata}
@@ -464,15 +464,15 @@ def create_upload(
 
 @endpoint("HEAD", "/v1/uploads/{id}", UploadHead, read=_upload_head)
 def upload_head(id: str) -> Parts:
-    """Where an upload stands. The server tells an older request for it to let go."""
+    """Read the offset of an upload. The server ends an older request for it."""
     return Parts(path={"id": id}, headers=TUS)
 
 
 @endpoint("PATCH", "/v1/uploads/{id}", UploadHead, read=_upload_head)
 def append(id: str, offset: int, data: bytes | Source, *, length: int | None = None) -> Parts:
-    """Append `data` at `offset`; `length` tells how long the whole is, once, when that was deferred.
+    """Append `data` at `offset`; `length` sets the total length, once, if that was deferred.
 
-    Not repeatable: after a lost answer, ask where the upload stands.
+    Not repeatable: if the response is lost, read the offset first.
     """
     headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
     return Parts(
@@ -484,17 +484,17 @@ def append(id: str, offset: int, data: bytes | Source, *, length: int | None = N
 
 @endpoint("DELETE", "/v1/uploads/{id}", type(None), read=read_nothing)
 def delete_upload(id: str) -> Parts:
-    """Give up an upload; of a finished one only what is known of it goes, never the published file."""
+    """Delete an upload. A published file stays."""
     return Parts(path={"id": id}, headers=TUS)
 
 
 @endpoint("GET", "/v1/uploads", wire.UploadPage)
 def list_uploads(*, cursor: str | None = None, limit: int | None = None) -> Parts:
-    """A page of uploads."""
+    """List a page of uploads."""
     return Parts(query={"cursor": cursor, "limit": limit})
 
 
 @endpoint("GET", "/v1/uploads/{id}", wire.UploadInfo)
 def get_upload(id: str) -> Parts:
-    """An upload as it stands."""
+    """Read the state of an upload."""
     return Parts(path={"id": id})

@@ -1,11 +1,11 @@
 """Everything that the SDK raises.
 
 HoldfastError
-├── TransportError              no answer came; the request may or may not have been carried out
-│   ├── ConnectFailed           nothing was sent: no server there, or it does not let us in
-│   ├── ConnectionBroken        the connection ended before the answer did
-│   └── RequestTimeout          nothing came for as long as `timeout` allows   (also a TimeoutError)
-├── ProtocolError               an answer that no Holdfast server gives
+├── TransportError              no response; the server may or may not have carried out the request
+│   ├── ConnectFailed           no connection, so nothing was sent
+│   ├── ConnectionBroken        the connection ended before the response was complete
+│   └── RequestTimeout          no byte came within `timeout`                  (also a TimeoutError)
+├── ProtocolError               a response that no Holdfast server sends
 ├── APIError                    the server refused: status, title, detail, type, members
 │   ├── BadRequest              400   ├── NotFound          404   ├── TooLarge             413
 │   ├── Unauthorized            401   ├── Gone              410   ├── RangeNotSatisfiable  416
@@ -13,24 +13,25 @@ HoldfastError
 │   ├── Conflict                409   ├── ChecksumMismatch  460   ├── ServerError          5xx
 │   │   ├── IllegalState              state, possible             │   ├── Unavailable      503
 │   │   ├── IdTaken                                               │   └── NoSpace          507
-│   │   ├── OffsetMismatch            offset: where to go on
+│   │   ├── OffsetMismatch            offset: where to continue
 │   │   ├── FileExists
 │   │   └── FileChanged
-├── ProcessError                a process ended otherwise than hoped: process
+├── ProcessError                a process ended without a result: process
 │   ├── ProcessFailed
 │   └── ProcessCancelled
-├── WaitTimeout                 what was waited for has not happened yet      (also a TimeoutError)
-├── NotSendable                 code that can't be sent: what would do            (also a TypeError)
-└── TransferError               a transfer that can't go on as it is
-    ├── RemoteChanged           the file on the server is another one now
-    ├── LocalChanged            the local file is another one now
-    ├── LocalExists             another file is where the download should land
-    ├── DangerousName           what came would be run, or would let somebody in, where it should land
-    ├── DigestMismatch          the bytes arrived, but they are not the right ones
-    ├── TransferBusy            the same transfer runs already
+├── WaitTimeout                 the awaited state was not reached in time         (also a TimeoutError)
+├── NotSendable                 a function that can't be sent to a server         (also a TypeError)
+└── TransferError               a transfer that can't continue
+    ├── RemoteChanged           the file on the server has changed
+    ├── LocalChanged            the local file has changed
+    ├── LocalExists             the target of a download exists
+    ├── DangerousName           the target of a download is a file that programs run or trust
+    ├── DigestMismatch          the bytes do not match their digest
+    ├── TransferBusy            the same transfer is running already
     └── TransferCancelled
 
-Every one of them can be pickled. An `APIError` is chosen by the problem's `type` (RFC 9457) first, then by the status.
+All of them can be pickled. The class of an `APIError` is chosen by the `type` of the problem (RFC 9457), else by the
+status.
 """
 
 from __future__ import annotations
@@ -93,14 +94,14 @@ __all__ = [
 
 
 class HoldfastError(Exception):
-    """The root of the tree."""
+    """Base of all errors of the SDK."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls the class with `args`, which keyword arguments are not part of.
+        # The default calls the class with `args`, which lack the keyword arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the message under the caller's own lines, without those inside of libraries."""
+        """Return the traceback for IPython: the user's own lines, without those of libraries, and the message."""
         from holdfast._environment.jupyter import own_lines
 
         return [*own_lines(self), f"{type(self).__name__}: {self}"]
@@ -114,30 +115,30 @@ def _rebuild(cls: type[HoldfastError], args: tuple[Any, ...], state: dict[str, A
 
 
 class TransportError(HoldfastError):
-    """No answer came. Whether the server carried the request out is not known."""
+    """No response. It is not known whether the server carried out the request."""
 
 
 class ConnectFailed(TransportError):
-    """No connection could be made: nothing was sent, so anything may be tried again."""
+    """No connection could be made. Nothing was sent, so any request can be repeated."""
 
 
 class ConnectionBroken(TransportError):
-    """The connection ended before the answer did."""
+    """The connection ended before the response was complete."""
 
 
 class RequestTimeout(TransportError, TimeoutError):
-    """Nothing was sent or received for as long as the client's `timeout`."""
+    """No byte was sent or received within the client's `timeout`."""
 
 
 class ProtocolError(HoldfastError):
-    """An answer that no Holdfast server gives: probably the URL is another server's."""
+    """A response that no Holdfast server sends. The URL is probably that of another server."""
 
 
 class APIError(HoldfastError):
-    """The server refused, and says what was wrong and what would be right.
+    """The server refused the request. `detail` says what was wrong and what to do.
 
-    `members` are the problem's extension members (`bytes_read`, `possible`, `error_id`, ...); `retry_after` is the
-    server's hint in seconds.
+    `members` are the extension members of the problem (`bytes_read`, `possible`, `error_id`, ...). `retry_after` is
+    the server's hint in seconds, or None.
     """
 
     def __init__(
@@ -160,111 +161,111 @@ class APIError(HoldfastError):
 
 
 class BadRequest(APIError):
-    """400: the request is not valid; `field`, where set, names the parameter."""
+    """400: the request is not valid. `field` names the parameter, if the server names one."""
 
     @property
     def field(self) -> str | None:
-        """The parameter that was wrong, where the server names one."""
+        """Name of the invalid parameter, or None."""
         return self.members.get("field")
 
 
 class Unauthorized(APIError):
-    """401: a token is needed, or it is another one."""
+    """401: the token is missing or wrong."""
 
 
 class Forbidden(APIError):
-    """403."""
+    """403: this is not allowed."""
 
 
 class NotFound(APIError):
-    """404: no such process, file or upload."""
+    """404: there is no such process, file or upload."""
 
 
 class Conflict(APIError):
-    """409: not possible with what is there."""
+    """409: not possible in the current state."""
 
 
 class IllegalState(Conflict):
-    """A process in this `state` can't do that; `possible` lists the verbs that it can."""
+    """The verb is not legal in the `state` of the process. `possible` lists those that are."""
 
     @property
     def state(self) -> str:
-        """The state that the process is in."""
+        """State of the process."""
         return str(self.members.get("state", ""))
 
     @property
     def possible(self) -> list[str]:
-        """The verbs that would be legal now."""
+        """Verbs that are legal in this state."""
         return list(self.members.get("possible", []))
 
 
 class IdTaken(Conflict):
-    """The id belongs to a process that was started with another request."""
+    """A process with this id was started with another request."""
 
 
 class OffsetMismatch(Conflict):
-    """The upload stands elsewhere: go on at `offset`."""
+    """The offset is not that of the upload. Continue at `offset`."""
 
     @property
     def offset(self) -> int:
-        """Bytes that the server has."""
+        """Number of bytes that the server has."""
         for name in ("bytes_read", "expected-offset", "offset"):
             if name in self.members:
                 return int(self.members[name])
-        raise ProtocolError(f"the server says that the offset is wrong, but not what would be right: {self}")
+        raise ProtocolError(f"the server refuses the offset, but does not tell the right one: {self}")
 
 
 class FileExists(Conflict):
-    """A file of that name is published; `overwrite=True` would replace it."""
+    """A file of that name exists. Pass `overwrite=True` to replace it."""
 
 
 class FileChanged(Conflict):
-    """The file is another one than the one that was begun."""
+    """The file has changed since the transfer began."""
 
 
 class Gone(APIError):
-    """410: it was there once."""
+    """410: it no longer exists."""
 
 
 class PreconditionFailed(APIError):
-    """412: `If-Match` or the like did not hold."""
+    """412: a precondition such as `If-Match` failed."""
 
 
 class TooLarge(APIError):
-    """413."""
+    """413: the request or the file is too large."""
 
 
 class RangeNotSatisfiable(APIError):
-    """416: past the end of the file."""
+    """416: the range is after the end of the file."""
 
 
 class ChecksumMismatch(APIError):
-    """460 (tus): what arrived is not what was sent; the server kept none of it."""
+    """460 (tus): the bytes do not match their checksum. The server has discarded them."""
 
 
 class TooMany(APIError):
-    """429: wait, then try again."""
+    """429: too many requests. Wait, then try again."""
 
 
 class ServerError(APIError):
-    """5xx: a bug in the server (`error_id` finds it in its log), or a proxy on the way."""
+    """5xx: a bug in the server (its log has the `error_id`), or an error of a proxy."""
 
     @property
     def error_id(self) -> str | None:
-        """What to look for in the server's log."""
+        """Id of the error in the server's log, or None."""
         return self.members.get("error_id")
 
 
 class Unavailable(ServerError):
-    """503: not now."""
+    """503: the server can't work now. Try again later."""
 
 
 class NoSpace(ServerError):
-    """507: the server's disk is full."""
+    """507: the server has no space left."""
 
 
 class ProcessError(HoldfastError):
-    """A process that has ended without a result; `process` is how it stands."""
+    """A process has ended without a result; `process` is its last state."""
 
     def __init__(self, message: str, process: Process) -> None:
         super().__init__(message)
@@ -272,43 +273,43 @@ class ProcessError(HoldfastError):
 
 
 class ProcessFailed(ProcessError):
-    """The work raised, or could not go on; `process.error` says why."""
+    """The work has failed; `process.error` says why."""
 
 
 class ProcessCancelled(ProcessError):
-    """It was cancelled and rolled back."""
+    """The process was cancelled and rolled back."""
 
 
 class WaitTimeout(HoldfastError, TimeoutError):
-    """It has not happened yet; nothing was stopped by this."""
+    """The awaited state was not reached in time. The process or transfer continues."""
 
 
 class NotSendable(HoldfastError, TypeError):
-    """A function or cell that can't be sent to a server; the message says what is wrong and what would do."""
+    """A function or cell can't be sent to a server. The message says why, and what to change."""
 
 
 class TransferError(HoldfastError):
-    """A transfer that can't go on as it is."""
+    """A transfer can't continue."""
 
 
 class RemoteChanged(TransferError):
-    """The file on the server is another one than the one that was begun; two versions are never spliced."""
+    """The file on the server has changed since the transfer began. Two versions are never mixed."""
 
 
 class LocalChanged(TransferError):
-    """The local file is another one than the one that was begun."""
+    """The local file has changed since the transfer began."""
 
 
 class LocalExists(TransferError):
-    """Another file is where the download should land; `overwrite=True` replaces it."""
+    """The target of a download exists. Pass `overwrite=True` to replace it."""
 
 
 class DangerousName(TransferError):
-    """A download that would land where programs run or trust what has its name; `allow_dangerous=True` permits it."""
+    """The target of a download is a file that programs run or trust. `allow_dangerous=True` permits it."""
 
 
 class DigestMismatch(TransferError):
-    """All bytes are there, but their SHA-256 is not the one that it should be."""
+    """All bytes were transferred, but their SHA-256 is not the expected one."""
 
 
 class TransferBusy(TransferError):
@@ -316,7 +317,7 @@ class TransferBusy(TransferError):
 
 
 class TransferCancelled(TransferError):
-    """It was cancelled, and what was there of it is gone."""
+    """The transfer was cancelled, and its partial data removed."""
 
 
 _BY_TYPE: dict[str, type[APIError]] = {
@@ -348,10 +349,10 @@ _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance"})
 
 
 def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The exception for an answer of 400 and above; `headers` have lower-case names.
+    """Return the exception for a response of status 400 or above; `headers` have lower-case names.
 
-    A body that is not problem details (a proxy's page) becomes the detail, cut to 200 characters; the message has the
-    title of a page alone.
+    A body that is not problem details, such as a page of a proxy, becomes the detail, cut to 200 characters. The
+    message then has only the title of the page.
     """
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
@@ -373,19 +374,19 @@ _TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})", re.IGNORECASE)
 
 
 def is_page(content_type: str, body: bytes) -> bool:
-    """Whether a body is for a browser: Holdfast answers programs with none."""
+    """Return whether a body is a web page. Holdfast sends none to programs."""
     return "html" in content_type.lower() or body[:200].lstrip()[:1] == b"<"
 
 
 def page_in_words(body: bytes) -> str:
-    """A page in one line, without its markup."""
-    title = _TITLE.search(body[:4096])
-    said = f" titled {' '.join(title[1].decode('utf-8', 'replace').split())!r}" if title and title[1].strip() else ""
-    return f"what answered sent a web page{said}: a proxy, or another server than Holdfast"
+    """Return a web page as one line, without its markup."""
+    match = _TITLE.search(body[:4096])
+    title = f" titled {' '.join(match[1].decode('utf-8', 'replace').split())!r}" if match and match[1].strip() else ""
+    return f"the response is a web page{title}, sent by a proxy or by another server than Holdfast. Check the URL"
 
 
 def in_words(error: BaseException) -> str:
-    """The message for a person: what the server says of itself, where it does."""
+    """Return the message of an error for a person: the detail of the server, if there is one."""
     if isinstance(error, APIError) and error.detail and not is_page("", error.detail.encode()):
         return error.detail
     if isinstance(error, OSError) and error.strerror:  # without Python's [Errno 2]
@@ -395,7 +396,7 @@ def in_words(error: BaseException) -> str:
 
 
 def retry_after(text: str | None) -> float | None:
-    """`Retry-After` in seconds from now (RFC 9110, section 10.2.3); None when it is missing or says nothing."""
+    """Parse `Retry-After` into seconds from now (RFC 9110, section 10.2.3); None if it is missing or invalid."""
     if text is None:
         return None
     if text.strip().isascii() and text.strip().isdigit():

@@ -4,9 +4,9 @@
 
     pandas.read_csv("holdfast://data/flights.csv", storage_options={"base_url": "http://127.0.0.1:8000"})
 
-Needs fsspec (the extra `fsspec`), which finds it by its entry point; `import holdfast` leaves it alone.
-A path is a file's name on the server. Which server it is on, `base_url` and `token` say, else `HOLDFAST_URL` and
-`HOLDFAST_TOKEN`. There are folders only where there are files: making and removing empty ones does nothing.
+Needs fsspec (the extra `fsspec`), which finds it by its entry point; `import holdfast` does not import it.
+A path is the name of a file on the server. `base_url` and `token` name the server, by default `HOLDFAST_URL` and
+`HOLDFAST_TOKEN`. A folder exists only while it has files: creating and removing empty folders does nothing.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from holdfast._transfers.reader import FIRST, MOST
 
 T = TypeVar("T")
 
-BLOCK = 8 << 20  # bytes that are gathered before they are sent
-LINE = 8 << 10  # bytes in which the end of a line is looked for at a time
-PAGE = 1000  # files that are asked for in one request
+BLOCK = 8 << 20  # bytes that are collected before they are sent
+LINE = 8 << 10  # bytes that are read at a time to find the end of a line
+PAGE = 1000  # files in one request
 Mode = Literal["overwrite", "create"]
 
 
 class _Environment:
-    """fsspec keeps one file system for each set of arguments; what they leave to the environment counts, too."""
+    """Environment variables, as part of the key by which fsspec caches file systems."""
 
     def __get__(self, instance: object, owner: type) -> tuple[str | None, str | None]:
         return os.environ.get("HOLDFAST_URL"), os.environ.get("HOLDFAST_TOKEN")
 
 
 class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """`holdfast://`. Everything is asked of the server anew: nothing is cached.
+    """File system for `holdfast://`. Listings are not cached.
 
-    Errors are those of the built-in `open`: `FileNotFoundError`, `FileExistsError`, `PermissionError`, `OSError` for a
-    name that can't be; a server that can't be reached is a `holdfast.errors.TransportError`.
+    Errors are those of the built-in `open`: `FileNotFoundError`, `FileExistsError`, `PermissionError`, `OSError` for an
+    invalid name. A server that can't be reached raises `holdfast.errors.TransportError`.
 
     Args:
-        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000.
-        token: its token; else `HOLDFAST_TOKEN`.
-        timeout: seconds without a byte after which a request is given up.
-        retries: how often what is safe to repeat is tried again.
+        base_url: URL of the server; default `HOLDFAST_URL`, else http://127.0.0.1:8000.
+        token: token of the server; default `HOLDFAST_TOKEN`.
+        timeout: seconds without a byte after which a request fails.
+        retries: how often a request that is safe to repeat is sent again.
 
     Raises:
         ValueError: `base_url` is not an http or https URL.
@@ -82,7 +82,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
 
     @property
     def client(self) -> Client:
-        """The client it works with; a forked process makes one of its own, for connections can't be shared."""
+        """The client in use. A forked process makes its own, because connections can't be shared."""
         if self._process != os.getpid():
             self._client, self._process = self._connect(), os.getpid()
         return self._client
@@ -92,10 +92,10 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         stripped = super()._strip_protocol(path)
         return stripped.lstrip("/") if isinstance(stripped, str) else stripped
 
-    # -- what there is
+    # -- listings
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """`name`, `size`, `type` (file or directory); of a file also `modified`, `etag`, `sha256`, `content_type`."""
+        """Return `name`, `size` and `type`, for a file also `modified`, `etag`, `sha256` and `content_type`."""
         name = self._strip_protocol(path)
         if not name:
             return _folder("")
@@ -108,7 +108,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
                 raise _os_error(errno.ENOENT, name) from error
 
     def exists(self, path: str, **kwargs: Any) -> bool:
-        """Whether there is a file or folder of this name. Raises when the server can't be asked."""
+        """Return whether there is a file or folder of this name. Raises if the server can't be reached."""
         try:
             self.info(path)
         except FileNotFoundError:
@@ -118,7 +118,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     def find(
         self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **kwargs: Any
     ) -> Any:
-        """All files below a folder, at most `maxdepth` levels, by name; with `withdirs` the folders, too."""
+        """Return all files below a folder, at most `maxdepth` levels, by name; with `withdirs`, also the folders."""
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         base = self._strip_protocol(path)
@@ -134,7 +134,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return dict(sorted(found.items())) if detail else sorted(found)
 
     def _level(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Return the entries of a folder, by name: one request for what fits into a page."""
+        """Return the entries of a folder, by name, with one request for each page."""
         found: dict[str, dict[str, Any]] = {}
         with _as_os_errors(folder):
             for item in self.client.files.list_folder(folder, page_size=PAGE):
@@ -146,7 +146,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return found
 
     def _tree(self, folder: str, maxdepth: int | None) -> dict[str, dict[str, Any]]:
-        """All that is below a folder, by name, at most so many levels."""
+        """Return everything below a folder, by name, at most `maxdepth` levels."""
         prefix = folder + "/" if folder else ""
         found: dict[str, dict[str, Any]] = {}
         with _as_os_errors(folder):
@@ -159,7 +159,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return found
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
-        """What is in a folder, or the file itself. Raises `FileNotFoundError`."""
+        """List a folder, or return the file itself. Raises `FileNotFoundError`."""
         name = self._strip_protocol(path)
         found = self._level(name)
         if name and not found:
@@ -167,7 +167,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return [*found.values()] if detail else [*found]
 
     def modified(self, path: str) -> datetime:
-        """When the file was published."""
+        """Return the time when the file was published."""
         info = self.info(path)
         if "modified" not in info:
             raise _os_error(errno.EISDIR, info["name"])
@@ -175,32 +175,32 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return changed
 
     def created(self, path: str) -> datetime:
-        """When the file was published: it is not changed after that."""
+        """Return the time when the file was published: published files do not change."""
         return self.modified(path)
 
     def checksum(self, path: str) -> int:
-        """Changes whenever the content does."""
+        """Return a number that changes whenever the content changes."""
         return hash(self.info(path)["etag"])
 
     def sign(self, path: str, expiration: int = 100, **kwargs: Any) -> str:
-        """A URL that gives the file to whoever has it, for so many seconds, without the token."""
+        """Return a URL by which anybody can read the file without the token, for `expiration` seconds."""
         return self.client.files.download_link(self._strip_protocol(path), expires=expiration).url
 
-    # -- folders, of which there are none
+    # -- folders, which exist only as prefixes of names
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
-        """Nothing to do: a folder is there as soon as a file is in it."""
+        """Do nothing: a folder exists as soon as it has a file."""
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Nothing to do, likewise."""
+        """Do nothing, as `mkdir`."""
 
     def rmdir(self, path: str) -> None:
-        """Nothing to do: a folder is gone with its last file."""
+        """Do nothing: a folder is gone with its last file."""
 
     # -- whole files
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
-        """The bytes from `start` to `end`; either may count from the end, as in a slice."""
+        """Return the bytes from `start` to `end`; negative numbers count from the end, as in a slice."""
         name = self._strip_protocol(path)
         with _as_os_errors(name):
             if start is None and end is None:
@@ -215,13 +215,13 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
             return self.client.files.read(name, begin, stop, etag=file.etag) if begin < stop else b""
 
     def pipe_file(self, path: str, value: bytes, mode: Mode = "overwrite", **kwargs: Any) -> None:
-        """Publish `value` as a file. Raises `FileExistsError` when `mode` is `create` and there is one."""
+        """Publish `value` as a file. Raises `FileExistsError` if `mode` is `create` and the file exists."""
         self._upload(value, self._strip_protocol(path), mode)
 
     def put_file(
         self, lpath: Any, rpath: str, callback: Callback = DEFAULT_CALLBACK, mode: Mode = "overwrite", **kwargs: Any
     ) -> None:
-        """Send a file; the next call goes on with what one that was interrupted has sent."""
+        """Upload a file. After an interrupted call, the next one continues."""
         if not os.path.isdir(lpath):
             self._upload(lpath, self._strip_protocol(rpath), mode, callback)
 
@@ -234,10 +234,10 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         allow_dangerous: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Fetch a file; the next call goes on with what one that was interrupted has fetched.
+        """Download a file. After an interrupted call, the next one continues.
 
         Raises:
-            DangerousName: it would land where programs run or trust it, and `allow_dangerous` is false.
+            DangerousName: programs run or trust the target, and `allow_dangerous` is false.
         """
         name = self._strip_protocol(rpath)
         if outfile is not None or isfilelike(lpath):
@@ -247,10 +247,10 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         else:
             with _as_os_errors(name):
                 transfer = self.client.files.download(name, lpath, overwrite=True, allow_dangerous=allow_dangerous)
-                _bring(transfer, callback)
+                _wait_for(transfer, callback)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        """Copy a file, through here."""
+        """Copy a file, by way of this client."""
         source = self._strip_protocol(path1)
         if self.isdir(source):
             return
@@ -263,11 +263,11 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         with _as_os_errors(name):
             try:
                 self.client.files.delete(name)
-            except errors.BadRequest as error:  # what no file can be called is not there
+            except errors.BadRequest as error:  # a file with an invalid name does not exist
                 raise _os_error(errno.ENOENT, name) from error
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Delete files; with `recursive`, all that are below a folder."""
+        """Delete files; with `recursive`, all files below a folder."""
         names = self.expand_path(path)
         if recursive:
             names = sorted({file for name in names for file in self.find(name, maxdepth=maxdepth)})
@@ -278,12 +278,12 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
 
     def _upload(self, content: Any, name: str, mode: Mode, callback: Callback = DEFAULT_CALLBACK) -> None:
         if mode == "create":
-            self._see_that_there_is_none(name)
+            self._refuse_existing(name)
         with _as_os_errors(name):
-            _bring(self.client.files.upload(content, name, overwrite=mode != "create"), callback)
+            _wait_for(self.client.files.upload(content, name, overwrite=mode != "create"), callback)
 
-    def _see_that_there_is_none(self, name: str) -> None:
-        """An upload without `overwrite` refuses to replace another content; the same one is refused here."""
+    def _refuse_existing(self, name: str) -> None:
+        """Raise `FileExistsError` if the file exists. An upload without `overwrite` accepts the same content."""
         if self.exists(name):
             raise _os_error(errno.EEXIST, name)
 
@@ -298,14 +298,14 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         cache_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """For reading, ranges of one version; for writing, an upload that is published when the file is closed."""
+        """Open for reading, by ranges of one version, or for writing, as an upload that `close` publishes."""
         if mode == "rb":
             return ReadFile(self, path, block_size, cache_options=cache_options, **kwargs)
         if mode == "xb":
-            self._see_that_there_is_none(path)
+            self._refuse_existing(path)
         file = WrittenFile(self, path, mode, block_size or BLOCK, autocommit)
         if mode == "ab" and self.exists(path):
-            # A published file never changes: what is appended to is sent again, and replaced as a whole.
+            # A published file never changes: to append, its content is sent again and the file replaced.
             with self.open(path, "rb") as before:
                 while piece := before.read(BLOCK):
                     file.write(piece)
@@ -313,7 +313,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
 
 
 class GrowingReadAhead(BaseCache):  # type: ignore[misc]  # fsspec has no types
-    """Keeps the bytes around the last read, and reads the further ahead the longer reads follow each other."""
+    """Cache of the bytes around the last read. Read-ahead grows while reads are sequential."""
 
     name = "holdfast"
 
@@ -380,10 +380,12 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no typ
             with _as_os_errors(self.path):
                 return self.fs.client.files.read(self.path, start, end, etag=self._details["etag"])  # type: ignore[no-any-return]
         except (errors.PreconditionFailed, FileNotFoundError) as error:
-            raise errors.RemoteChanged(f"{self.path!r} has changed on the server since it was opened") from error
+            raise errors.RemoteChanged(
+                f"{self.path!r} has changed on the server since it was opened. Open it again"
+            ) from error
 
     def readline(self, size: int | None = -1) -> bytes:
-        """The next line, or its first `size` bytes."""
+        """Return the next line, or its first `size` bytes."""
         line: bytes = self.readuntil(blocks=LINE)
         if size is not None and 0 <= size < len(line):
             self.loc -= len(line) - size
@@ -392,9 +394,9 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no typ
 
 
 class WrittenFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A file that is being written. What is small goes in one request when it is closed, the rest goes on the way.
+    """A file open for writing. A small one is sent in one request by `close`, a bigger one while it is written.
 
-    It gets its name when it is closed, or, in a transaction, when that is committed. A `with` block that ends by an
+    It is published when it is closed, or, in a transaction, when that is committed. A `with` block that ends with an
     exception publishes nothing.
     """
 
@@ -424,20 +426,20 @@ class WrittenFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
                 self._transfer.wait()
 
     def commit(self) -> None:
-        """Publish it."""
+        """Publish the file."""
         with _as_os_errors(self.path):
             if self._transfer is None:
-                _bring(self.fs.client.files.upload(self._last, self.path, overwrite=self._overwrite))
+                _wait_for(self.fs.client.files.upload(self._last, self.path, overwrite=self._overwrite))
             else:
                 self._send(self._last)
                 self._send(None)
                 self._transfer.wait()
 
     def discard(self) -> None:
-        """Give it up; what was there before stays."""
+        """Discard the upload. A file that was published before stays."""
         self.closed = True
         if self._transfer is not None:
-            self._pieces.give_up()
+            self._pieces.abort()
             self._transfer.cancel()
 
     def __exit__(
@@ -450,42 +452,42 @@ class WrittenFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 
 
 class _Pieces:
-    """What is written on one thread and sent by another."""
+    """Pieces that one thread writes and another one sends."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
-        self._given_up = False
+        self._aborted = False
 
     def put(self, piece: bytes | None) -> bool:
-        """Hand a piece on, None after the last; False when nobody took the one before within a moment."""
+        """Pass a piece on, None after the last. Return False if the piece before was not taken within 0.2 s."""
         try:
             self._waiting.put(piece, timeout=0.2)
         except queue.Full:
             return False
         return True
 
-    def give_up(self) -> None:
-        """Wake up whoever waits for a piece, with an error."""
-        self._given_up = True
+    def abort(self) -> None:
+        """Raise an error on the thread that waits for a piece."""
+        self._aborted = True
         self.put(None)
 
     def __iter__(self) -> Iterator[bytes]:
-        while (piece := self._waiting.get()) is not None and not self._given_up:
+        while (piece := self._waiting.get()) is not None and not self._aborted:
             yield piece
-        if self._given_up:
-            raise errors.TransferCancelled("the file was given up while it was written")
+        if self._aborted:
+            raise errors.TransferCancelled("the file was discarded while it was written")
 
 
-def _bring(transfer: Transfer[T], callback: Callback = DEFAULT_CALLBACK) -> T:
-    """Wait for a transfer, telling the callback how far it is. Interrupted, it stops, and can be gone on with."""
+def _wait_for(transfer: Transfer[T], callback: Callback = DEFAULT_CALLBACK) -> T:
+    """Wait for a transfer and report its progress. A keyboard interrupt pauses it, so that it can be resumed."""
 
-    def tell(transfer: Transfer[T]) -> None:
+    def report(transfer: Transfer[T]) -> None:
         progress = transfer.progress
         if progress.total is not None:
             callback.set_size(progress.total)
         callback.absolute_update(progress.done)
 
-    end: Callable[[], None] = transfer.on_change(tell) if callback is not DEFAULT_CALLBACK else lambda: None
+    end: Callable[[], None] = transfer.on_change(report) if callback is not DEFAULT_CALLBACK else lambda: None
     try:
         return transfer.wait()
     except KeyboardInterrupt:
@@ -528,7 +530,7 @@ _NUMBERS: list[tuple[type[errors.HoldfastError], int]] = [
 
 @contextmanager
 def _as_os_errors(name: str) -> Iterator[None]:
-    """What the server refuses, as `open` would say it; the original is the cause."""
+    """Translate errors of the server into those of the built-in `open`; the original is the cause."""
     try:
         yield
     except errors.HoldfastError as error:

@@ -1,4 +1,4 @@
-"""A server of one's own on this machine, for notebooks, demos and tests.
+"""Server as a child process on this machine, for notebooks, demos and tests.
 
 with holdfast.local_server() as server:
     with server.client() as client: ...
@@ -38,7 +38,7 @@ _OF_ANOTHER_SERVER = ("HOLDFAST_SOCKET", "HOLDFAST_TOKEN_FILE")
 
 
 class ServerDidNotStart(HoldfastError):
-    """The server ended or said nothing; the message carries what it logged."""
+    """The server has ended or did not answer in time. The message contains its log."""
 
 
 def local_server(
@@ -53,16 +53,16 @@ def local_server(
     """Start a server on loopback and wait until it answers. It ends with `stop()`, its `with` block or this process.
 
     Args:
-        data_dir: its journal and log; a temporary folder, removed at the end, when left out.
-        files_dir: its published files; `files` in `data_dir` when left out.
-        port: 0 picks a free one.
-        token: what all its clients must send. When left out one is made at random, which `client()` sends; programs of
-            the same user come in without it where the system can tell users apart.
+        data_dir: folder of its journal and log; by default a temporary folder, which is removed at the end.
+        files_dir: folder of its published files; default `files` in `data_dir`.
+        port: 0 chooses a free port.
+        token: token that clients must send; by default a random one, which `client()` sends. Programs of the same user
+            don't need it if the system can tell users apart.
         flags: further flags of `holdfast serve`, such as `["--max-running", "4"]`.
-        timeout: seconds that it may take to start.
+        timeout: seconds to wait for the start.
 
     Raises:
-        ServerDidNotStart: it could not start; the message says why. The extra `server` may be missing.
+        ServerDidNotStart: it could not start, for example because the extra `server` is missing. The message says why.
     """
     if importlib.util.find_spec("tornado_app") is None or importlib.util.find_spec("tornado") is None:
         raise ServerDidNotStart(f"the server is not installed here: {install_hint('server')}")
@@ -72,7 +72,7 @@ def local_server(
 
 
 class LocalServer:
-    """A server process of this process. `url` is where it answers; `kill` and `start` show what a crash does."""
+    """A server that is a child of this process. `url` is its URL; `kill` and `start` simulate a crash."""
 
     def __init__(
         self,
@@ -99,12 +99,12 @@ class LocalServer:
 
     @property
     def log_path(self) -> Path:
-        """What the server says, standard output and error."""
+        """File with the standard output and error of the server."""
         return self.data_dir / "server.log"
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; None while it does not run."""
+        """Process id of the server; None while it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> Self:
@@ -120,10 +120,10 @@ class LocalServer:
         command += self._flags
         for origin in page_origins():  # so that upload boxes reach it
             command += ["--allow-origin", origin]
-        # By the environment, which others can't read; an argument they could.
+        # By the environment: other users could read an argument.
         environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_SERVER}
         environment["HOLDFAST_TOKEN"] = self.token
-        with open(self.log_path, "ab", opener=_for_us_alone) as log:
+        with open(self.log_path, "ab", opener=_private_opener) as log:
             begin = log.tell()
             self._process = subprocess.Popen(
                 command,
@@ -131,7 +131,7 @@ class LocalServer:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal or kernel is for the parent
+                start_new_session=True,  # Ctrl-C in a terminal or kernel must reach only the parent
             )
         self._end.detach()
         self._end = weakref.finalize(self, _end, [self._process], self.data_dir if self._temporary else None)
@@ -153,31 +153,35 @@ class LocalServer:
                     return line.removeprefix(SERVING).strip()
             if ended or time.monotonic() > deadline:
                 self.kill()
-                why = f"ended with exit status {process.returncode}" if ended else f"said nothing for {self._timeout} s"
+                why = (
+                    f"ended with exit status {process.returncode}"
+                    if ended
+                    else f"did not answer within {self._timeout} s"
+                )
                 raise ServerDidNotStart(f"the server {why}:\n{text[-2000:]}")
             time.sleep(0.01)
         raise ServerDidNotStart("the server was stopped while it started")
 
     def client(self, **options: Any) -> Client:
-        """A client of this server; `options` as for `holdfast.Client`."""
+        """Return a client of this server; `options` as for `holdfast.Client`."""
         from holdfast._sync.client import Client
 
         return Client(self.url, **{"token": self.token, **options})
 
     def async_client(self, **options: Any) -> AsyncClient:
-        """An async client of this server; `options` as for `holdfast.AsyncClient`."""
+        """Return an async client of this server; `options` as for `holdfast.AsyncClient`."""
         from holdfast._async.client import AsyncClient
 
         return AsyncClient(self.url, **{"token": self.token, **options})
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would; what was started goes on after `start()`."""
+        """Kill the server (SIGKILL), as a crash would. Its processes continue after `start()`."""
         if self._process is not None:
             self._process.kill()
             _reap(self._process)
 
     def stop(self) -> None:
-        """Stop it as SIGTERM does, and remove a temporary folder."""
+        """Stop the server (SIGTERM), and remove a temporary folder."""
         self._end()
 
     def __enter__(self) -> Self:
@@ -192,7 +196,7 @@ class LocalServer:
         return f"<LocalServer {self.url} {'running' if self.pid else 'stopped'}>"
 
 
-def _for_us_alone(path: str, flags: int) -> int:
+def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 

@@ -1,7 +1,7 @@
-"""Resumable loops as generators of effects. Nothing here does I/O: a driver of `_http` carries the effects out.
+"""Resumable loops as generators of effects. Nothing here does I/O: a driver of `_http` carries out the effects.
 
-A plan yields what it wants done, gets the result back or the exception thrown in, and returns its own result. So
-each loop is written once for sync and async, and is tested without a socket.
+A plan yields an effect, receives its result or its exception, and returns a result of its own. So each loop is written
+once for sync and async code, and is tested without a socket.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from holdfast import calls, wire
-from holdfast._endpoints.call import Answer, Call
+from holdfast._endpoints.call import Call, Response
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast.errors import (
     APIError,
@@ -41,27 +41,27 @@ T = TypeVar("T")
 LONG_POLL = 30.0  # seconds that one request waits; well under the idle limits of common proxies (60 s)
 
 
-# -- effects: besides these, a plan yields a `Call` and gets what its `read` makes of the answer
+# -- effects: a plan can also yield a `Call`, and receives what the `read` of the call returns
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send the call and give back a `Stream` once the headers of a good answer are there."""
+    """Send the call; the result is a `Stream`, as soon as the headers of a successful response are there."""
 
     call: Call[Any]
 
 
 class Stream:
-    """An answer whose body has not been read. Drivers subclass it; plans only look at `answer`."""
+    """A response whose body has not been read. Drivers subclass it; plans use only `answer`."""
 
-    answer: Answer
+    answer: Response
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The next bytes of a stream, at most `size` or so; empty at the end of the body.
+    """Read the next bytes of a stream, about `size` at most; b"" at the end of the body.
 
-    What comes back may be a view that is valid until the next `Read` of the same stream.
+    The result may be a view that is valid until the next `Read` of the same stream.
     """
 
     stream: Stream
@@ -70,14 +70,14 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Give up a stream. A driver closes by itself those that a plan leaves open."""
+    """Close a stream. A driver closes those that a plan leaves open."""
 
     stream: Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait; `because` is the failure after which something is tried again."""
+    """Wait. `because` is the failure before a retry, or None."""
 
     seconds: float
     because: HoldfastError | None = None
@@ -85,9 +85,9 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Do(Generic[T]):
-    """Call a function that blocks (disk, digest): off the loop in async.
+    """Call a blocking function (disk, digest); the async driver calls it on a thread.
 
-    `always`: even when the run was asked to stop, for what has to be put away whatever happens.
+    `always`: also after the run was asked to stop, for cleanup.
     """
 
     function: Callable[[], T]
@@ -96,16 +96,16 @@ class Do(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a value to whoever iterates over the plan."""
+    """Pass a value to the caller that iterates over the plan."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Run plans at the same time, until all have ended; their results are dropped.
+    """Run plans concurrently until all have ended; their results are dropped.
 
-    Every `every` seconds `more` is asked for further plans. The first failure ends all of them and is thrown in.
+    Every `every` seconds `more` is called for further plans. The first failure ends all of them and is raised here.
     """
 
     plans: Sequence[Plan[Any]]
@@ -118,10 +118,10 @@ Plan = Generator[Effect, Any, T]
 
 
 def ensured(plan: Plan[T], last: Callable[[], object]) -> Plan[T]:
-    """Run a plan and then call `last`, which blocks, however the plan ends."""
+    """Run a plan and then call `last`, which may block, even if the plan fails or is stopped."""
     try:
         result = yield from plan
-    except GeneratorExit:  # closed: no driver is there any more
+    except GeneratorExit:  # closed: there is no driver any more
         last()
         raise
     except BaseException:
@@ -132,11 +132,11 @@ def ensured(plan: Plan[T], last: Callable[[], object]) -> Plan[T]:
 
 
 class Stopped(BaseException):
-    """A run was asked to stop. Not an `Exception`: nothing between here and the driver may take it for a failure."""
+    """A run was asked to stop. Not an `Exception`, so that no plan handles it as a failure."""
 
 
 class Stop:
-    """Asks a run to end, from any thread: at once when it sleeps, else at its next effect."""
+    """Stop request for a run, from any thread. The run ends at its next effect, or at once if it sleeps."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -144,7 +144,7 @@ class Stop:
         self._then: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        """Ask."""
+        """Request the stop."""
         with self._lock:
             self._event.set()
             then, self._then = self._then, []
@@ -152,11 +152,11 @@ class Stop:
             function()
 
     def is_set(self) -> bool:
-        """Whether it was asked."""
+        """Return whether the stop was requested."""
         return self._event.is_set()
 
     def then(self, function: Callable[[], None]) -> None:
-        """Call `function` when it is asked; now, when it has been."""
+        """Call `function` when the stop is requested, or now if it was requested already."""
         with self._lock:
             if not self._event.is_set():
                 self._then.append(function)
@@ -164,12 +164,12 @@ class Stop:
         function()
 
     def check(self) -> None:
-        """Raises `Stopped` when it was asked."""
+        """Raise `Stopped` if the stop was requested."""
         if self._event.is_set():
             raise Stopped
 
     def sleep(self, seconds: float) -> None:
-        """Wait. Raises `Stopped` as soon as it is asked."""
+        """Sleep. Raises `Stopped` as soon as the stop is requested."""
         if self._event.wait(seconds):
             raise Stopped
 
@@ -179,11 +179,11 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How stubborn to be.
+    """Retry policy.
 
-    `attempts` is how often something is tried again while nothing is gained; a byte or an answer gained starts the
-    count anew. Waits are full jitter: anything up to `base * 2**n` seconds, at most `cap`, and at least the server's
-    `Retry-After`, unless that is longer than `longest`: then the error is raised at once.
+    `attempts` is the number of retries without progress; each byte or response received resets the count. Waits have
+    full jitter: a random time up to `base * 2**n` seconds, at most `cap`, and at least the server's `Retry-After`. If
+    that is longer than `longest`, the error is raised at once.
     """
 
     attempts: int = 6
@@ -193,46 +193,46 @@ class Retries:
 
     @classmethod
     def of(cls, value: int | Retries | None, default: Retries) -> Retries:
-        """`retries=` as users give it: a number of attempts, a policy, or None for `default`."""
+        """Return the policy for a `retries` argument: a number of attempts, a policy, or None for `default`."""
         if value is None:
             return default
         return value if isinstance(value, Retries) else cls(attempts=value)
 
 
-# A transfer or a watcher outlives a server's restart: given up after two or three minutes without a single byte.
-STUBBORN = Retries(attempts=100, cap=3.0)
-REFUSED_FOR_NOW = frozenset({408, 423, 429, 503})  # not carried out, so anything may be sent again
-NEVER = frozenset({501, 505, 507})  # 5xx that another attempt won't change
+# Transfers and event streams survive a restart of the server: they fail after 2 or 3 minutes without a byte.
+PERSISTENT = Retries(attempts=100, cap=3.0)
+NOT_CARRIED_OUT = frozenset({408, 423, 429, 503})  # any request can be sent again
+PERMANENT = frozenset({501, 505, 507})  # statuses of 5xx for which a retry is of no use
 
 
 def may_repeat(error: HoldfastError, repeatable: bool) -> bool:
-    """Whether trying again is both safe and of use."""
+    """Return whether a retry is safe and can help."""
     if isinstance(error, ConnectFailed):
         return True
     if isinstance(error, TransportError):
         return repeatable
     if isinstance(error, APIError):
-        transient = error.status >= 500 and error.status not in NEVER
-        return error.status in REFUSED_FOR_NOW or (transient and repeatable)
+        transient = error.status >= 500 and error.status not in PERMANENT
+        return error.status in NOT_CARRIED_OUT or (transient and repeatable)
     return False
 
 
 class Backoff:
-    """Counts fruitless attempts and says how long to wait before the next."""
+    """Counts attempts without progress and computes the wait before the next one."""
 
     def __init__(self, retries: Retries, jitter: Callable[[], float] = random.random) -> None:
         self._retries = retries
         self._jitter = jitter
         self.failures = 0
 
-    def gained(self) -> None:
-        """Something was gained: the count starts anew."""
+    def reset(self) -> None:
+        """Reset the count after progress."""
         self.failures = 0
 
     def after(self, error: HoldfastError, repeatable: bool, *, moved: bool = False) -> Sleep:
-        """The wait before the next attempt. Raises `error` when there is to be none.
+        """Return the wait before the next attempt. Raises `error` if there is none.
 
-        `moved`: the server stands elsewhere than was thought, which is settled by asking it.
+        `moved`: the offset on the server is another one, so the retry begins by reading it.
         """
         hint = error.retry_after if isinstance(error, APIError) and error.retry_after is not None else 0.0
         useless = not moved and not may_repeat(error, repeatable)
@@ -244,7 +244,7 @@ class Backoff:
 
 
 def request(call: Call[T], retries: Retries) -> Plan[T]:
-    """One call, repeated as the policy allows."""
+    """Send one call, repeated as the policy allows."""
     backoff = Backoff(retries)
     while True:
         try:
@@ -256,7 +256,7 @@ def request(call: Call[T], retries: Retries) -> Plan[T]:
 
 
 def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
-    """A deletion, and None when it was done by an attempt whose answer was lost. Raises `NotFound`."""
+    """Delete something; return None if an attempt whose response was lost has done it. Raises `NotFound`."""
     backoff = Backoff(retries)
     while True:
         try:
@@ -272,7 +272,7 @@ def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
 
 
 def head(name: str, retries: Retries) -> Plan[calls.FileHead]:
-    """The headers of a file. Raises `NotFound` in words, which the answer to a HEAD has none of."""
+    """Read the headers of a file. Raises `NotFound`, with a detail, which the response to a HEAD lacks."""
     try:
         found: calls.FileHead = yield from request(calls.head_file(name), retries)
     except NotFound as error:
@@ -283,19 +283,19 @@ def head(name: str, retries: Retries) -> Plan[calls.FileHead]:
 
 
 def info(name: str, retries: Retries) -> Plan[wire.FileInfo]:
-    """What there is to know of a file. Raises `NotFound`."""
+    """Read the `FileInfo` of a file. Raises `NotFound`."""
     return (yield from head(name, retries)).info(name)
 
 
 def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retries) -> Plan[bytes]:
-    """The bytes of a file from `begin` up to, not including, `end`; none when that is not after `begin`.
+    """Read the bytes of a file from `begin` up to, not including, `end`; b"" if that is not after `begin`.
 
     Raises:
         ValueError: `begin` is negative.
-        ProtocolError: others come.
+        ProtocolError: the response has other bytes.
     """
     if begin < 0:
-        raise ValueError(f"begin is a number of bytes from the start, not {begin}")
+        raise ValueError(f"begin is {begin}; it must be 0 or more")
     if end is not None and end <= begin:
         return b""  # HTTP has no such range
     whole = begin == 0 and end is None
@@ -304,17 +304,17 @@ def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retr
     return data
 
 
-def _from(begin: int, answer: Answer) -> bytes:
+def _from(begin: int, answer: Response) -> bytes:
     if answer.status != 206 or calls.content_range(answer)[0] != begin:
-        raise ProtocolError(f"asked for bytes from {begin} on, and got others: something on the way ignores Range")
+        raise ProtocolError(f"asked for bytes from {begin} on, and got others. A proxy on the way ignores Range")
     return answer.body
 
 
 def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries) -> Plan[wire.FileInfo]:
-    """A file in one request. Where an answer was lost, a precondition that fails because of this very file holds.
+    """Publish a file in one request. If a response was lost, the precondition may fail because of this same file.
 
     Raises:
-        TypeError: `data` is text, or no bytes at all.
+        TypeError: `data` is text, or otherwise not bytes.
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
     backoff = Backoff(retries)
@@ -345,7 +345,7 @@ _DONE_BY: dict[str, frozenset[State]] = {
 
 
 def verb(name: str, call: Call[wire.Process], get: Call[wire.Process], retries: Retries) -> Plan[wire.Process]:
-    """Pause, resume, cancel or kill. When an answer was lost, being refused because it is done already is no error."""
+    """Pause, resume, cancel or kill. If a response was lost, a refusal because it is done already is no error."""
     backoff = Backoff(retries)
     while True:
         try:
@@ -367,7 +367,7 @@ def wait(
     retries: Retries,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan[wire.Process]:
-    """The process once it is in one of `states` or has ended, by long polls.
+    """Wait by long polls until the process is in one of `states` or has ended, and return it.
 
     Raises:
         WaitTimeout: neither happened within `timeout` seconds.
@@ -379,14 +379,14 @@ def wait(
     while process.state not in wanted:
         left = LONG_POLL if deadline is None else deadline - clock()
         if left <= 0 and failure is not None:
-            raise WaitTimeout(f"process {process.id} was {process.state} when last seen; since then: {failure}")
+            raise WaitTimeout(f"process {process.id} was {process.state} at the last response; since then: {failure}")
         if left <= 0:
             raise WaitTimeout(f"process {process.id} is still {process.state} after {timeout} s")
         call = calls.get_process(process.id, wait=round(min(LONG_POLL, left), 3), after=process.version)
         try:
             process = yield call
             failure = None
-            backoff.gained()
+            backoff.reset()
         except (TransportError, APIError) as error:
             failure, pause = error, backoff.after(error, call.repeatable).seconds
             yield Sleep(pause if deadline is None else min(pause, max(0.0, deadline - clock())), failure)
@@ -394,7 +394,7 @@ def wait(
 
 
 def pages(page: Callable[[str | None], Call[Any]], retries: Retries) -> Plan[None]:
-    """Emit every item of a listing, page after page; `page` makes the call for a cursor."""
+    """Emit every item of a listing. `page` makes the call for the page at a cursor."""
     cursor: str | None = None
     while True:
         answer = yield from request(page(cursor), retries)
@@ -406,7 +406,7 @@ def pages(page: Callable[[str | None], Call[Any]], retries: Retries) -> Plan[Non
 
 
 def levels(page: Callable[[str | None], Call[wire.FilePage]], retries: Retries) -> Plan[None]:
-    """Emit files and folders of a listing by level, page after page, by name."""
+    """Emit the files and folders of a level, by name."""
     cursor: str | None = None
     while True:
         answer = yield from request(page(cursor), retries)
@@ -419,7 +419,7 @@ def levels(page: Callable[[str | None], Call[wire.FilePage]], retries: Retries) 
 
 
 def log(id: str, after: int, retries: Retries) -> Plan[None]:
-    """Emit every line that the work has logged so far."""
+    """Emit every log line so far."""
     while True:
         page: wire.LogPage = yield from request(calls.process_log(id, after=after), retries)
         for line in page.items:
@@ -430,14 +430,14 @@ def log(id: str, after: int, retries: Retries) -> Plan[None]:
 
 
 def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | None, retries: Retries) -> Plan[None]:
-    """Emit events as they come. A cut stream goes on after the last numbered one, so no state change is missed.
+    """Emit events as they arrive. A broken stream continues after the last numbered one, so no state change is missed.
 
-    With the `id` of a process it ends once that has ended or is deleted; without, never.
+    With the `id` of a process it ends after the process has ended or was deleted; without, never.
     """
     backoff = Backoff(retries)
     connected = False
-    # Is the end, if it has come already, among what was asked for? Else nothing would come any more.
-    sure, known = id is None or last == 0, 0
+    # If the process has ended before the first event of the stream, its last event would never arrive.
+    includes_end, known = id is None or last == 0, 0
     while True:
         parser, again = EventStreamParser(), False
         error: HoldfastError = ConnectionBroken("the event stream ended")
@@ -445,16 +445,20 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
             stream = yield Open(call(last))
             connected = True
             while data := (yield Read(stream)):
-                backoff.gained()
+                backoff.reset()
                 found = [_event(sent) for sent in parser.feed(bytes(data))]
-                if id is not None and not sure and parser.last_id.isdigit():
-                    sure = True
+                if id is not None and not includes_end and parser.last_id.isdigit():
+                    includes_end = True
                     if not any(event.seq for event in found) and (yield from _has_ended(id, retries)):
-                        known, last, again = int(parser.last_id), 0, True  # all of it, without what is known
+                        known, last, again = (
+                            int(parser.last_id),
+                            0,
+                            True,
+                        )  # stream all events again, without those that were emitted
                         yield Close(stream)
                         break
                 for event in found:
-                    if event.type == "dropped":  # too slow: it says so and ends the stream
+                    if event.type == "dropped":  # this client was too slow: the server ends the stream
                         continue
                     if event.seq is None or event.seq > known:
                         yield Emit(event)
@@ -463,7 +467,7 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
                         return
                 last = int(parser.last_id) if parser.last_id.isdigit() else last
         except (TransportError, APIError) as failure:
-            if connected and isinstance(failure, NotFound):  # deleted while nobody looked
+            if connected and isinstance(failure, NotFound):  # deleted while the stream was broken
                 return
             error = failure
         if not again:
@@ -476,7 +480,7 @@ def _has_ended(id: str, retries: Retries) -> Plan[bool]:
 
 
 def _is_the_end(id: str, event: wire.Event, retries: Retries) -> Plan[bool]:
-    """A process that had ended may have been resumed: is it the event of the end that it has come to?"""
+    """Return whether this is the last event. A failed process may have been resumed since."""
     if event.state not in ENDED:
         return event.type == "deleted"
     process: wire.Process = yield from request(calls.get_process(id), retries)
@@ -487,15 +491,15 @@ def _event(sent: ServerSent) -> wire.Event:
     try:
         return msgspec.json.decode(sent.data, type=wire.Event)
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"an event that no Holdfast server sends: {error}") from None
+        raise ProtocolError(f"the event stream has an event that no Holdfast server sends: {error}") from None
 
 
 def result_of(process: wire.Process) -> Any:
-    """What the work returned. Raises `ProcessFailed` or `ProcessCancelled`."""
+    """Return the result of the work. Raises `ProcessFailed` or `ProcessCancelled`."""
     if process.state is State.SUCCEEDED:
         return process.result
     if process.state is State.CANCELLED:
         raise ProcessCancelled(f"process {process.id} was cancelled", process)
     error = process.error
-    what = f"{error.type}: {error.message}" if error else "it does not say why"
+    what = f"{error.type}: {error.message}" if error else "the server does not say why"
     raise ProcessFailed(f"process {process.id} failed: {what}", process)

@@ -1,7 +1,7 @@
-"""What crosses the wire: every struct that the server sends or takes, once.
+"""Structs of all JSON bodies that the server and the client exchange.
 
-The server imports these from here, so the two sides can't drift. Times are UTC, RFC 3339. Sizes, offsets and
-`bytes_read` are bytes. A field that is not known is left out or null, never a made-up value.
+The server imports them from here, so both sides are the same. Times are UTC, RFC 3339. Sizes, offsets and `bytes_read`
+are bytes. A field that is not known is left out or null.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ FileName = Annotated[
         extra_json_schema={"pattern": f"^{_SEGMENT}(/{_SEGMENT})*$", "maxLength": 1024},
     ),
 ]
-"""Documented here, decided by the server, which says what is wrong with a name."""
+"""The pattern is documentation; the server checks names and says what is wrong with one."""
 
 Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """A version, the number of an event or of a log line."""
 
 
 class State(StrEnum):
-    """Where a process stands. All transitions are in `tornado_app.processes.states`."""
+    """State of a process. All transitions are in `tornado_app.processes.states`."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -96,7 +96,7 @@ Verb = Literal["pause", "resume", "cancel", "kill"]
 
 
 class ProgressInfo(msgspec.Struct, frozen=True):
-    """How far the work is. `done` and `total` are in the work type's own unit (bytes, rows, files)."""
+    """Progress of the work. `done` and `total` are in the work type's own unit (bytes, rows, files)."""
 
     done: float | None = None
     total: float | None = None
@@ -104,7 +104,7 @@ class ProgressInfo(msgspec.Struct, frozen=True):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a process failed. `rollback` is set when undoing it failed as well."""
+    """Error of a failed process. `rollback` is set if its rollback has failed, too."""
 
     type: str
     message: str
@@ -179,7 +179,7 @@ class ProcessPage(msgspec.Struct, frozen=True):
 
 
 class BulkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Which processes a bulk verb means; filters are joined by "and". No filter at all is refused."""
+    """Filters of a bulk verb; processes must match all of them. A request without any filter is refused."""
 
     ids: list[str] | None = None
     work_type: str | None = None
@@ -188,7 +188,7 @@ class BulkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 
 
 class BulkAnswer(msgspec.Struct, frozen=True):
-    """What a bulk verb did: `changed` by id, and `refused` with the reason for each id it left alone."""
+    """Result of a bulk verb: ids that were `changed`, and ids that were `refused`, with the reason."""
 
     changed: list[str]
     refused: dict[str, str]
@@ -248,7 +248,7 @@ class WorkTypeList(msgspec.Struct, frozen=True):
 
 
 class DownloadPiece(msgspec.Struct, frozen=True):
-    """A piece of a file from the seed's download: text, or base64 when asked for. Go on at `bytes_read`."""
+    """A piece of a file from the seed's download: text, or base64 if requested. Continue at `bytes_read`."""
 
     file_content: str
     bytes_read: int
@@ -259,7 +259,7 @@ class DownloadPiece(msgspec.Struct, frozen=True):
 
 
 class UploadStatus(msgspec.Struct, frozen=True):
-    """Where a seed upload stands: go on at `bytes_read`. `sha256` (hex) is set once the file is published."""
+    """Status of a seed upload: continue at `bytes_read`. `sha256` (hex) is set once the file is published."""
 
     bytes_read: int
     is_complete: bool
@@ -322,7 +322,7 @@ class UploadPage(msgspec.Struct, frozen=True):
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Which file a link is to be signed for, and for how many seconds it is good."""
+    """Request to sign a link to a file, valid for so many seconds."""
 
     name: FileName
     seconds: float = 3600.0

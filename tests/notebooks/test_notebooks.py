@@ -36,7 +36,7 @@ TELLS: dict[str, list[str]] = {
         "['.part']",
         "download flights.csv: ",
         "(True, [])",
-        "'flights.csv' is another file on the server",
+        "'flights.csv' has changed on the server",
         "year,month,day,dep_time",
         "UploadBox",
         "<DownloadLink 'flights.csv'>",

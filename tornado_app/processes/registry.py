@@ -166,7 +166,7 @@ def describe(work: WorkType) -> WorkTypeInfo:
         place=work.place,
         retries=work.retries,
         limit=work.limit,
-        can_roll_back=work.undo is not None,
+        can_roll_back=work.rollback_function is not None,
     )
 
 
@@ -196,9 +196,9 @@ def validate(
         message += _choice(work, field)
         where = f"parameter {field!r} of {work.name}" if field else f"the parameters of {work.name}"
         raise problems.BAD_PARAMETERS(f"{where}: {message}", field=field) from None
-    if work.look_over is not None:
+    if work.check_function is not None:
         try:
-            work.look_over(value, setting)
+            work.check_function(value, setting)
         except WorkError as error:
             raise problems.BAD_PARAMETERS(f"{work.name}: {error}") from None
     builtins: dict[str, Any] = msgspec.to_builtins(value)

@@ -91,4 +91,12 @@ def load(pickled: bytes) -> WorkType:
     def run(job: Job[Any]) -> Any:
         return plain(job, *args, **kwargs)
 
-    return WorkType(NAME, run, Code, "process", checkpoint=work.checkpoint, retry_on=work.retry_on, undo=work.undo)
+    return WorkType(
+        NAME,
+        run,
+        Code,
+        "process",
+        checkpoint=work.checkpoint,
+        retry_on=work.retry_on,
+        rollback_function=work.rollback_function,
+    )

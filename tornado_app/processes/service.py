@@ -447,7 +447,7 @@ class Engine:
 
     def _has_rollback(self, name: str) -> bool:
         work = self.registry.get(name)
-        return work is None or work.undo is not None
+        return work is None or work.rollback_function is not None
 
 
 def _check_options(request: StartRequest) -> None:

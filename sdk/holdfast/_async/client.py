@@ -39,15 +39,15 @@ class AsyncClient:
     """A Holdfast server. Safe to share between tasks; an async context manager that closes its connections.
 
     Args:
-        base_url: the server; else `HOLDFAST_URL`, else http://127.0.0.1:8000. May have a path, behind a proxy. A Unix
-            socket is `unix:/run/holdfast.sock`, or `http+unix://%2Frun%2Fholdfast.sock`.
-        token: what `Authorization: Bearer` carries; else `HOLDFAST_TOKEN`. A function is asked before every request.
-        timeout: seconds without a byte after which a request is given up.
-        retries: how often what is safe to repeat is tried again; see `holdfast.plans.Retries`.
+        base_url: URL of the server; default `HOLDFAST_URL`, else http://127.0.0.1:8000. It may have a path, behind a
+            proxy. A Unix socket is `unix:/run/holdfast.sock`, or `http+unix://%2Frun%2Fholdfast.sock`.
+        token: sent as `Authorization: Bearer`; default `HOLDFAST_TOKEN`. A function is called before every request.
+        timeout: seconds without a byte after which a request fails.
+        retries: how often a request that is safe to repeat is sent again; see `holdfast.plans.Retries`.
         transport: an async httpx transport in place of the network.
 
     Raises:
-        ValueError: `base_url` is no http, https or unix URL. Requests raise it for a token that no header can carry.
+        ValueError: `base_url` is no http, https or unix URL. Requests raise it for a token that is no valid header.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class AsyncClient:
 
     @property
     def base_url(self) -> str:
-        """Where the server is, without a slash at the end."""
+        """URL of the server, without a slash at the end."""
         return self._core.base_url
 
     @property
     def token(self) -> Token:
-        """The token in use; assign another one when it has changed."""
+        """Token in use. Assign another one when it has changed."""
         return self._core.connection.token
 
     @token.setter
@@ -81,23 +81,23 @@ class AsyncClient:
         self._core.connection.token = token
 
     async def live(self) -> bool:
-        """Whether the server answers at all. Raises `TransportError` when it does not."""
+        """Return True if the server answers. Raises `TransportError` if it does not."""
         return (await self._core.request(calls.live())).status == "live"
 
     async def ready(self) -> bool:
-        """Whether it can work. Raises `Unavailable`, saying why, when it can't."""
+        """Return True if the server can work. Raises `Unavailable`, with the reason, if it can't."""
         return (await self._core.request(calls.ready())).status == "ready"
 
     async def metrics(self) -> str:
-        """Figures in the text format of Prometheus."""
+        """Return the metrics in the text format of Prometheus."""
         return await self._core.request(calls.metrics())
 
     async def openapi(self) -> dict[str, Any]:
-        """The server's contract as an OpenAPI 3.1 document."""
+        """Return the server's contract as an OpenAPI 3.1 document."""
         return await self._core.request(calls.openapi())
 
     def process(self, function: Callable[Concatenate[Job[Any], P], Any]) -> AsyncSentFunction[P]:
-        """Decorator: calling the function starts it on the server, and gives its process.
+        """Decorator: a call of the function starts it on the server and returns its process.
 
             @client.process
             def count(job, to):
@@ -112,7 +112,7 @@ class AsyncClient:
         return AsyncSentFunction(self._core, function)
 
     async def work_types(self) -> list[wire.WorkTypeInfo]:
-        """What this server can run."""
+        """Return the work types that this server can run."""
         return (await self._core.request(calls.list_work_types())).items
 
     def events(
@@ -123,10 +123,10 @@ class AsyncClient:
         ids: Iterable[str] | None = None,
         after: int | None = None,
     ) -> AsyncIterator[wire.Event]:
-        """What happens on the server, without end: processes, files and uploads. Reconnects by itself.
+        """Iterate over the events of processes, files and uploads, without end. Reconnects by itself.
 
-        With a work type, labels or ids only what happens to processes that have them all and are among the ids.
-        `after` is the `seq` of the last event that is known already; None begins with the next.
+        A work type, labels or ids select the processes that match them all; files and uploads are left out then.
+        `after` is the `seq` of the last known event; None begins with the next event.
         """
         return self._core.iterate(plans.events(all_events(work_type, labels, ids), after, None, self._core.patience))
 
@@ -139,7 +139,7 @@ class AsyncClient:
         return panel
 
     async def close(self) -> None:
-        """Close every connection; transfers that run are not waited for, and views stand still."""
+        """Close every connection. It does not wait for running transfers; notebook views stop updating."""
         await self._core.close()
 
     async def __aenter__(self) -> Self:
@@ -158,7 +158,7 @@ class AsyncClient:
 
 
 class AsyncProcess(ProcessView):
-    """A process on the server, as it stood at the last answer."""
+    """A process on the server, in the state of the last response."""
 
     _core: AsyncCore
 
@@ -166,41 +166,41 @@ class AsyncProcess(ProcessView):
         super().__init__(core, info)
 
     async def refresh(self) -> Self:
-        """Ask how it stands now."""
+        """Fetch the current state."""
         self._info = await self._core.request(calls.get_process(self.id))
         return self
 
     async def pause(self) -> Self:
-        """Stop at the next yield and keep the checkpoint. Raises `IllegalState`."""
+        """Stop the process at its next yield and keep the checkpoint. Raises `IllegalState`."""
         return await self._verb("pause", calls.pause_process(self.id))
 
     async def resume(self) -> Self:
-        """Go on from the last checkpoint; a failed process tries again. Raises `IllegalState`."""
+        """Continue from the last checkpoint; a failed process is tried again. Raises `IllegalState`."""
         return await self._verb("resume", calls.resume_process(self.id))
 
     async def cancel(self) -> Self:
-        """Stop at the next yield, then roll back. Raises `IllegalState`."""
+        """Stop the process at its next yield, then roll it back. Raises `IllegalState`."""
         return await self._verb("cancel", calls.cancel_process(self.id))
 
     async def kill(self) -> Self:
-        """End what does not yield. Raises `Conflict` where its place can't be killed (a thread)."""
+        """End a process that does not yield. Raises `Conflict` if its place can't be killed, as a thread can't."""
         return await self._verb("kill", calls.kill_process(self.id))
 
     async def forget(self) -> None:
-        """Remove it from the server; it must have ended. Raises `IllegalState`."""
+        """Delete the process from the server. It must have ended. Raises `IllegalState`."""
         await self._core.run(plans.forget(calls.forget_process(self.id), self._core.retries))
 
     async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
-        """Return once it has ended, or is in one of the states of `until`. A server that restarts is waited for, too.
+        """Wait until the process has ended or is in a state of `until`, also while the server restarts.
 
         Raises:
-            WaitTimeout: neither happened within `timeout` seconds; the process goes on.
+            WaitTimeout: neither happened within `timeout` seconds; the process continues.
         """
         self._info = await self._core.run(plans.wait(self._info, states(until), timeout, self._core.patience))
         return self
 
     async def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end, and what the work returned.
+        """Wait for the end and return the result of the work.
 
         Raises:
             ProcessFailed, ProcessCancelled: it ended without a result.
@@ -209,14 +209,14 @@ class AsyncProcess(ProcessView):
         return plans.result_of((await self.wait(timeout)).info)
 
     def log(self, *, after: int = 0) -> AsyncIterator[wire.LogLine]:
-        """The lines that it has logged so far, past line number `after`."""
+        """Iterate over the log lines so far, after line number `after`."""
         return self._core.iterate(plans.log(self.id, after, self._core.retries))
 
     def events(self, *, after: int | None = 0) -> AsyncIterator[wire.Event]:
-        """What happens to it, until it has ended: every state change, and progress and log lines as they come.
+        """Iterate over the events of the process until it has ended: state changes, progress and log lines.
 
-        Reconnects by itself and misses no state change. `after` is the `seq` of the last event that is known already;
-        0 begins with the first there was, None with the next.
+        Reconnects by itself and misses no state change. `after` is the `seq` of the last known event; 0 begins with the
+        first event, None with the next.
         """
         plan = plans.events(partial(process_events, self.id), after, self.id, self._core.patience)
         return self._core.iterate(plan)
@@ -228,7 +228,7 @@ class AsyncProcess(ProcessView):
 
 
 class AsyncSentFunction(Generic[P]):
-    """A function that runs on the server when it is called. Made by `@client.process`."""
+    """A function that runs on the server when it is called. `@client.process` makes it."""
 
     def __init__(self, core: AsyncCore, function: Callable[Concatenate[Job[Any], P], Any]) -> None:
         self._core = core
@@ -236,7 +236,7 @@ class AsyncSentFunction(Generic[P]):
         functools.update_wrapper(self, function)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncProcess:
-        """Start it; raises as `client.processes.submit`."""
+        """Start the function. Raises what `client.processes.submit` raises."""
         request = await in_thread(partial(code_request, self.function, args, kwargs))
         call = calls.start_process(request)
         return AsyncProcess(self._core, await self._core.request(call))
@@ -264,21 +264,21 @@ class AsyncProcesses:
         deadline: float | None = None,
         **params: Any,
     ) -> AsyncProcess:
-        """Start a process. Starting the same `id` with the same request again gives the process as it stands.
+        """Start a process. The same `id` with the same request returns the process that was started before.
 
         Args:
-            work_type: what to run; `client.work_types()` lists what there is.
-            id: what it is found by; one is made up when left out.
-            place: where it runs, in place of the work type's own choice.
-            priority: higher ones leave the queue first.
-            labels: for filters of `list` and the bulk verbs.
-            retries: how often a failed attempt is tried again, in place of the work type's own number.
-            deadline: seconds from now after which it fails.
-            params: the work type's parameters.
+            work_type: name of the work type; `client.work_types()` lists them.
+            id: id of the process; a random one by default.
+            place: where it runs; by default as the work type says.
+            priority: processes of higher priority leave the queue first.
+            labels: names and values that `list` and the bulk verbs can filter by.
+            retries: how often a failed attempt is tried again; by default as the work type says.
+            deadline: seconds from now after which the process fails.
+            params: parameters of the work type.
 
         Raises:
-            BadRequest: an unknown work type, or parameters that do not fit; `field` names the parameter.
-            IdTaken: the id belongs to another request.
+            BadRequest: the work type is unknown, or a parameter is not valid; `field` names the parameter.
+            IdTaken: a process with this id was started with another request.
         """
         request = wire.StartRequest(
             work_type, params, id or new_id(work_type), place, priority, dict(labels or {}), retries, deadline
@@ -293,8 +293,8 @@ class AsyncProcesses:
         The server has to be started with `--allow-code`. The same `id` with the same code again starts nothing twice.
 
         Raises:
-            NotSendable: it is no generator function, or can't be pickled; the message says why.
-            Forbidden: the server takes no code.
+            NotSendable: it is not a generator function, or it can't be pickled; the message says why.
+            Forbidden: the server does not accept code.
             BadRequest: the server runs another minor version of Python.
         """
         request = await in_thread(partial(code_request, function, args, kwargs, id=id))
@@ -302,7 +302,7 @@ class AsyncProcesses:
         return AsyncProcess(self._core, await self._core.request(call))
 
     async def get(self, id: str) -> AsyncProcess:
-        """The process of this id. Raises `NotFound`."""
+        """Return the process with this id. Raises `NotFound`."""
         return AsyncProcess(self._core, await self._core.request(calls.get_process(id)))
 
     async def list(
@@ -313,7 +313,7 @@ class AsyncProcesses:
         labels: Mapping[str, str] | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[AsyncProcess]:
-        """Processes that match, newest first; pages are fetched as the iteration reaches them."""
+        """Iterate over the processes that match, newest first. Pages are fetched as they are needed."""
         page = listing(state, work_type, labels, page_size)
         async for info in self._core.iterate(plans.pages(page, self._core.retries)):
             yield AsyncProcess(self._core, info)
@@ -345,19 +345,19 @@ class AsyncProcesses:
         await self._core.run(plans.forget(calls.forget_process(id), self._core.retries))
 
     async def pause_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
-        """Pause all that match. Raises `BadRequest` when there is no filter at all."""
+        """Pause all processes that match. Raises `BadRequest` without any filter."""
         return await self._core.request(calls.pause_processes(bulk(which)))
 
     async def resume_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
-        """Resume all that match."""
+        """Resume all processes that match."""
         return await self._core.request(calls.resume_processes(bulk(which)))
 
     async def cancel_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
-        """Cancel all that match."""
+        """Cancel all processes that match."""
         return await self._core.request(calls.cancel_processes(bulk(which)))
 
     async def kill_all(self, **which: Unpack[Which]) -> wire.BulkAnswer:
-        """Kill all that match; those whose place can't (a thread) are among the refused."""
+        """Kill all processes that match. Those that can't be killed (in a thread) are among the refused."""
         return await self._core.request(calls.kill_processes(bulk(which)))
 
     async def _verb(self, name: str, id: str, call: Call[wire.Process]) -> AsyncProcess:

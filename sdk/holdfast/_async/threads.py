@@ -1,4 +1,4 @@
-"""Threads and tasks that are waited for to their end, whoever is cancelled meanwhile."""
+"""Waiting for threads and tasks to end, even if the waiting task is cancelled."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a function that blocks on a thread. Cancelled, it raises `CancelledError` once the function has returned.
+    """Call a blocking function on a thread. If cancelled, raise `CancelledError` after the function has returned.
 
-    A thread can't be cancelled: one that was left to itself would go on writing to a file that is closed already.
+    A thread can't be cancelled: it would continue to write to a file that is already closed.
     """
-    # No task: a loop that ends cancels all of those.
+    # Not a task: a loop that ends cancels all tasks.
     work = functools.partial(contextvars.copy_context().run, function, *args)
     future = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         await all_ended([future])
     except asyncio.CancelledError:
-        future.exception()  # looked at, so that nothing is logged of it
+        future.exception()  # retrieved, so that asyncio does not log it
         raise
     return future.result()
 
 
 async def all_ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Wait until all have ended, however. Cancelled, it raises `CancelledError` after that, not before."""
+    """Wait until all have ended, in any way. If cancelled, raise `CancelledError` after that, not before."""
     waiting = set(tasks)
     cancelled: asyncio.CancelledError | None = None
     while waiting:

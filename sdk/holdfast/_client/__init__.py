@@ -1,4 +1,5 @@
-"""The parts that the sync and the async client share and that make no request.
+"""Parts that the sync and the async client share.
 
-Uses `holdfast.wire` and `holdfast.calls`. Begin reading in `process_view.py`.
+Uses `holdfast.wire`, `holdfast.calls` and the drivers of `_http`. Clients, transfers and notebook views use it. Begin
+reading in `core.py`.
 """

@@ -1,4 +1,4 @@
-"""What a work type's JSON Schema says of its parameters, for those who write them as text: a shell, a magic."""
+"""Parameters of a work type by its JSON Schema, for the command line and the magics, where they are text."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from holdfast.errors import BadRequest
 
 
 def fields(work: wire.WorkTypeInfo) -> dict[str, dict[str, Any]]:
-    """The schema of each parameter, by name."""
+    """Return the schema of each parameter, by name."""
     found: dict[str, dict[str, Any]] = _schema(work).get("properties", {})
     return found
 
 
 def summary(work: wire.WorkTypeInfo) -> tuple[str, str, str]:
-    """Name, parameters (those that may be left out in brackets), and the first line of what it does."""
+    """Return the name, the parameters (optional ones in brackets), and the first line of the docstring."""
     required = _schema(work).get("required", [])
     names = [name if name in required else f"[{name}]" for name in fields(work)]
     return work.name, " ".join(names), work.doc.strip().partition("\n")[0]
 
 
 def typed(types: Iterable[wire.WorkTypeInfo], work_type: str, texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Parameters from their texts: text where the schema takes text, else JSON.
+    """Convert parameters from text: a string if the schema allows one, else JSON.
 
     Raises:
-        BadRequest: there is no such work type; what there is.
+        BadRequest: there is no such work type; the message lists those that there are.
     """
     known = {work.name: work for work in types}
     if work_type not in known:

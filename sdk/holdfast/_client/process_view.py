@@ -1,4 +1,4 @@
-"""What the sync and the async handle of a process share: everything that needs no request."""
+"""Base of `Process` and `AsyncProcess`, and the calls of listings: everything that sends no request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Paths = list[Path]
 
 
 class ProcessView:
-    """A process as it stood at the last answer. The verbs and `refresh` bring it up to date."""
+    """A process in the state of the last response. The verbs and `refresh` update it."""
 
     def __init__(self, core: AnyCore, info: wire.Process) -> None:
         self._core = core
@@ -26,32 +26,32 @@ class ProcessView:
 
     @property
     def info(self) -> wire.Process:
-        """The whole answer."""
+        """The whole response."""
         return self._info
 
     @property
     def id(self) -> str:
-        """What it is found by."""
+        """Id of the process."""
         return self._info.id
 
     @property
     def work_type(self) -> str:
-        """What it runs."""
+        """Name of the work type."""
         return self._info.work_type
 
     @property
     def state(self) -> State:
-        """Where it stood at the last answer."""
+        """State at the last response."""
         return self._info.state
 
     @property
     def progress(self) -> wire.ProgressInfo:
-        """How far it was, in the work type's own unit."""
+        """Progress, in the work type's own unit."""
         return self._info.progress
 
     @property
     def error(self) -> wire.ErrorInfo | None:
-        """Why it failed, when it did."""
+        """Error of a failed process, else None."""
         return self._info.error
 
     @property
@@ -60,7 +60,7 @@ class ProcessView:
         return self._info.has_ended
 
     async def watch(self) -> None:
-        """Show it in this cell until it has ended: for front ends that show updates only while a cell runs."""
+        """Display the process in this cell until it has ended, for front ends that update only while a cell runs."""
         self._info = await display.current().watch(self._core, self._info)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -73,12 +73,12 @@ class ProcessView:
 
 
 def new_id(work_type: str) -> str:
-    """An id that nobody else has, and that tells a reader what it is."""
+    """Return a unique id that begins with the name of the work type."""
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', work_type)[:100] or 'process'}-{secrets.token_hex(6)}"
 
 
 def states(names: Iterable[State | str] | State | str) -> list[State]:
-    """States as users name them. Raises `ValueError` for one that there is not."""
+    """Convert one or several names to states. Raises `ValueError` for an unknown one."""
     listed = [names] if isinstance(names, str) else names
     return [State(name) for name in listed]
 
@@ -93,7 +93,7 @@ class Which(TypedDict, total=False):
 
 
 def bulk(which: Which) -> wire.BulkRequest:
-    """The filters as the wire has them. Raises `TypeError` for one that there is not: it would mean more processes."""
+    """Return the filters as a request. Raises `TypeError` for an unknown one."""
     if unknown := which.keys() - Which.__annotations__.keys():
         raise TypeError(
             f"there is no filter {', '.join(sorted(unknown))}; there are {', '.join(Which.__annotations__)}"
@@ -112,7 +112,7 @@ def listing(
     labels: Mapping[str, str] | None,
     page_size: int | None,
 ) -> Callable[[str | None], Call[wire.ProcessPage]]:
-    """What makes the call for a page of processes from its cursor."""
+    """Return a function that makes the call for the page of processes at a cursor."""
     return lambda cursor: calls.list_processes(
         state=None if state is None else [str(name) for name in states(state)],
         work_type=work_type,
@@ -123,14 +123,14 @@ def listing(
 
 
 def process_events(id: str, last: int | None) -> Call[wire.Event]:
-    """The stream of one process, from the event after number `last`."""
+    """Return the call for the events of one process after number `last`."""
     return calls.process_events(id, last_event_id=last)
 
 
 def all_events(
     work_type: str | None, labels: Mapping[str, str] | None, ids: Iterable[str] | None
 ) -> Callable[[int | None], Call[wire.Event]]:
-    """What makes the call for the stream of everything, or of what the filters mean, after the event of a number."""
+    """Return a function that makes the call for all events, or those that match the filters, after a number."""
     return lambda last: calls.all_events(
         work_type=work_type, label=_as_texts(labels), id=None if ids is None else list(ids), last_event_id=last
     )
@@ -140,16 +140,16 @@ def _as_texts(labels: Mapping[str, str] | None) -> list[str] | None:
     return [f"{name}={value}" for name, value in (labels or {}).items()] or None
 
 
-_WHOLE_PAGE = 1000  # as many as the server gives: whoever wants a second page wants them all
+_WHOLE_PAGE = 1000  # the maximum of the server: a client that wants a second page wants them all
 
 
 def file_page(prefix: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
-    """A page of files from its cursor."""
+    """Return the call for the page of files at a cursor."""
     return calls.list_files(prefix=prefix or None, cursor=cursor, limit=_page_size(page_size, cursor))
 
 
 def level_page(folder: str, page_size: int | None, cursor: str | None) -> Call[wire.FilePage]:
-    """A page of what is in a folder, from its cursor."""
+    """Return the call for the page of a folder at a cursor."""
     prefix = folder if not folder or folder.endswith("/") else folder + "/"
     size = _page_size(page_size, cursor)
     return calls.list_files(prefix=prefix or None, delimiter="/", cursor=cursor, limit=size)
@@ -160,5 +160,5 @@ def _page_size(page_size: int | None, cursor: str | None) -> int | None:
 
 
 def upload_page(page_size: int | None, cursor: str | None) -> Call[wire.UploadPage]:
-    """A page of uploads from its cursor."""
+    """Return the call for the page of uploads at a cursor."""
     return calls.list_uploads(cursor=cursor, limit=page_size)

@@ -1,4 +1,4 @@
-"""Functions that are sent to the server, as from a notebook's cell."""
+"""Requests that send a function to the server, such as one of a notebook cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast._environment.extras import install_hint
 from holdfast.errors import NotSendable
 from holdfast.work import WorkType
 
-_pickling = threading.Lock()  # which modules go by value is one set for all threads
+_pickling = threading.Lock()  # the set of modules pickled by value is global
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -31,23 +31,22 @@ def code_request(
     deadline: float | None = None,
     priority: int = 0,
 ) -> wire.StartRequest:
-    """The request that starts `function(job, *args, **kwargs)` on the server; `retries` are by default its work type's.
+    """Return the request that starts `function(job, *args, **kwargs)`. `retries` defaults to that of its work type.
 
     Raises:
-        NotSendable: it is no generator function, its arguments do not fit, or it can't be pickled; with what would do.
+        NotSendable: it is not a generator function, its arguments do not fit, or it can't be pickled. The message says
+            how to fix it.
     """
     plain = function.function if isinstance(function, WorkType) else function
     name = getattr(plain, "__name__", "function")
     if retries is None and isinstance(function, WorkType):
         retries = function.retries
     if not inspect.isgeneratorfunction(plain):
-        raise NotSendable(
-            f"{name} is not a generator function: it has to yield a Progress at every point where it may be stopped"
-        )
+        raise NotSendable(f"{name} is not a generator function; let it yield a Progress wherever it can be stopped")
     try:
         inspect.signature(plain).bind(None, *args, **kwargs)
     except TypeError as error:
-        raise NotSendable(f"{name} does not take these arguments (its first is the job): {error}") from None
+        raise NotSendable(f"{name} does not take these arguments (the first is the job): {error}") from None
     return wire.StartRequest(
         params={"function": name},
         id=id or new_id(name),
@@ -66,7 +65,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
     except ImportError:
         raise NotSendable(f"sending code needs cloudpickle: {install_hint('notebook')}") from None
     module = sys.modules.get(getattr(plain, "__module__", ""))
-    # By value: what is here is what runs there, whether the server could import the module or not.
+    # By value: the server runs the code of this module as it is here, even if it can import another version.
     by_value = module is not None and module.__name__ != "__main__"
     with _pickling:
         if by_value:
@@ -76,7 +75,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
         except Exception as error:
             raise NotSendable(
                 f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be "
-                "pickled (an open file, a lock, a client): make that inside the function"
+                "pickled (an open file, a lock, a client); create that inside the function"
             ) from error
         finally:
             if by_value:

@@ -1,7 +1,7 @@
-"""The source lines of functions that are sent, so that a traceback made elsewhere shows them.
+"""Source lines of functions that are sent, so that a traceback on the server shows them.
 
-The same functions make the same, wherever their files lie and whatever else is in them: a request that is sent again
-has to be the same request.
+The result depends on the functions alone, not on the paths of their files or on other code in them: a repeated request
+must be the same request.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _UNKNOWN = "<dynamic-code>"  # what cloudpickle puts in the place of every file 
 
 
 class Sources:
-    """Of a function or a work type and all that is sent with it."""
+    """Source lines of a function or a work type, and of everything that is sent with it."""
 
     def __init__(self, sent: Any) -> None:
         self.lines: dict[str, dict[int, str]] = {}
-        """By a name for each cell or file: the text of each function, by the number of its first line."""
+        """Text of each function, by the name of its cell or file and the number of its first line."""
         self._names: dict[str, str] = {}
         self._left = _MOST_BYTES
         left, seen = [sent], set[int]()
@@ -37,7 +37,7 @@ class Sources:
                 continue
             seen.add(id(item))
             if isinstance(item, WorkType):
-                left += [item.function, item.undo]
+                left += [item.function, item.rollback_function]
             elif isinstance(item, type):
                 left += [part for part in vars(item).values() if isinstance(part, FunctionType)]
             elif isinstance(item, FunctionType):
@@ -45,7 +45,7 @@ class Sources:
                 left += _mentioned(item)
 
     def pickled(self, value: Any) -> bytes:
-        """`value` by cloudpickle, with the names of the files; then the lines, in a pickle of their own."""
+        """Return `value` pickled by cloudpickle with the names of its files, then a second pickle with the lines."""
         import cloudpickle
 
         usual = cloudpickle.Pickler.dispatch_table
@@ -72,10 +72,10 @@ class Sources:
             self.lines.setdefault(self._name(code.co_filename), {})[code.co_firstlineno] = text
 
     def _name(self, file: str) -> str:
-        """The same for the same file, wherever it lies; a notebook's cell has a new file each time."""
+        """Return a name that does not depend on the path. A notebook cell has a new file each time."""
         if file not in self._names:
             plain = "cell" if "ipykernel_" in file or not os.path.isfile(file) else os.path.basename(file)
-            if file.startswith("<%%process "):  # its name is the sender's choice
+            if file.startswith("<%%process "):  # the sender has chosen its name
                 plain = file.strip("<>")
             names = (f"{plain} {number}" if number > 1 else plain for number in itertools.count(1))
             self._names[file] = next(f"<{name}>" for name in names if f"<{name}>" not in self._names.values())
@@ -89,7 +89,7 @@ def _last_line(code: CodeType) -> int:
 
 
 def _mentioned(function: FunctionType) -> list[Any]:
-    """The functions, classes and work types that it calls by name and that are sent with it, by value."""
+    """Return the functions, classes and work types that a function names and that are pickled by value with it."""
     codes, names = [function.__code__], set[str]()
     while codes:
         code = codes.pop()

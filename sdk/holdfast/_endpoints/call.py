@@ -1,4 +1,4 @@
-"""What a call is: one request and how to read its answer, and the table of all endpoints. No I/O."""
+"""Call: one request and how to read its response; and the table of all endpoints. No I/O."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: `headers` have lower-case names; `body` is whole, or empty when it went into a sink."""
+class Response:
+    """Response to a call. `headers` have lower-case names; `body` is empty if it is read as a stream."""
 
     status: int
     headers: Mapping[str, str]
@@ -28,21 +28,21 @@ class Answer:
 
 
 class Source(Protocol):
-    """A request body that is read as it goes out. May be asked again for a repeated request."""
+    """Request body that is read while it is sent. A repeated request reads it again."""
 
     @property
     def length(self) -> int | None:
-        """Bytes in all, or None when that is not known."""
+        """Length in bytes, or None if it is not known."""
         ...
 
     def pieces(self) -> Iterator[bytes]:
-        """The body from its start. Reads block: drivers call this off the loop."""
+        """Iterate over the body from its start. Reads block: the async driver calls this on a thread."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One line of the table. `takes` and `answers` are the types of the JSON bodies, or None."""
+    """One row of the table. `takes` and `answers` are the types of the JSON bodies, or None."""
 
     name: str
     method: str
@@ -54,7 +54,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an endpoint's function says about one request; what is None is left out."""
+    """Parts of one request, as the function of an endpoint returns them. Values that are None are left out."""
 
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, Scalar | list[str]] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request and how to read its answer.
+    """One request and how to read its response.
 
-    `repeatable`: sending it again after a lost answer does no harm. `wait`: seconds that the server may take on top of
-    the client's timeout before it begins to answer.
+    `repeatable`: it can be sent again safely if its response was lost. `wait`: seconds that the server may take to
+    respond, in addition to the client's timeout.
     """
 
     endpoint: Endpoint
@@ -77,7 +77,7 @@ class Call(Generic[T]):
     query: list[tuple[str, str]]
     headers: dict[str, str]
     content: bytes | Source | None
-    read: Callable[[Answer], T]
+    read: Callable[[Response], T]
     repeatable: bool
     wait: float = 0.0
 
@@ -97,9 +97,9 @@ def endpoint(
     *,
     takes: Any = None,
     repeatable: bool | None = None,
-    read: Callable[[Answer], T] | None = None,
+    read: Callable[[Response], T] | None = None,
 ) -> Callable[[Callable[P, Parts]], Callable[P, Call[T]]]:
-    """Make a call of a function that says the parts of its request, and put it into the table."""
+    """Decorator: let a function that returns the parts of a request return a call, and add it to the table."""
     again = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE") if repeatable is None else repeatable
     reader = read or functools.partial(_read_json, answers)
 
@@ -125,13 +125,13 @@ def endpoint(
 
 
 def _path(route: str, values: Mapping[str, str]) -> str:
-    # A file name may hold folders; everything else is one segment.
+    # A file name may contain slashes; every other value is one segment.
     quoted = {name: _quoted(value, "/" if name == "name" else "") for name, value in values.items()}
     return route.format(**quoted)
 
 
 def _quoted(value: str, safe: str) -> str:
-    """Percent-encoded, dot segments too: a URL with those is another URL (RFC 3986, section 5.2.4)."""
+    """Percent-encode a value, dot segments too: clients remove those from a URL (RFC 3986, section 5.2.4)."""
     segments = quote(value, safe=safe).split("/")
     return "/".join(segment.replace(".", "%2E") if segment in (".", "..") else segment for segment in segments)
 
@@ -145,15 +145,15 @@ def _query(values: Mapping[str, Scalar | list[str]]) -> list[tuple[str, str]]:
     ]
 
 
-def _read_json(type: type[T], answer: Answer) -> T:
+def _read_json(type: type[T], answer: Response) -> T:
     try:
         return msgspec.json.decode(answer.body, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if is_page(answer.headers.get("content-type", ""), answer.body):
             raise ProtocolError(page_in_words(answer.body)) from None
-        raise ProtocolError(f"the answer is not the {type.__name__} that a Holdfast server gives: {error}") from None
+        raise ProtocolError(f"the response is not the {type.__name__} that a Holdfast server sends: {error}") from None
 
 
-def read_nothing(answer: Answer) -> None:
-    """For answers without a body."""
+def read_nothing(answer: Response) -> None:
+    """Read a response without a body."""
     return

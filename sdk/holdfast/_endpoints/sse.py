@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerSent:
-    """One event: its type, its data, and the last id that the stream has named."""
+    """One event: its type, its data, and the last id of the stream."""
 
     type: str
     data: str
@@ -15,9 +15,9 @@ class ServerSent:
 
 
 class EventStreamParser:
-    """Feed it bytes, get events. What is not finished by a blank line is kept for the next bytes.
+    """Incremental parser. An event that no blank line has ended yet is kept until more bytes are fed.
 
-    `last_id` is what `Last-Event-ID` says when the stream is taken up again.
+    `last_id` is the value for `Last-Event-ID` when the stream is opened again.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class EventStreamParser:
         self.last_id = ""
 
     def feed(self, data: bytes) -> list[ServerSent]:
-        """The events that `data` completes."""
+        """Return the events that `data` completes."""
         if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]  # the second half of a CR LF that was cut in two
+            data = data[1:]  # the second half of a CR LF that was split
         self._after_cr = data.endswith(b"\r") if data else self._after_cr
         text = (self._rest + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._rest = text.split(b"\n")
@@ -39,7 +39,7 @@ class EventStreamParser:
 
     def _line(self, line: str) -> ServerSent | None:
         if not line:
-            self.last_id = self._id  # not before: an event that was cut off has not been seen
+            self.last_id = self._id  # only now: an event that was cut off is not complete
             event = ServerSent(self._type or "message", "\n".join(self._data), self._id) if self._data else None
             self._type, self._data = "", []
             return event

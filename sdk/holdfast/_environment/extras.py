@@ -1,4 +1,4 @@
-"""How the packages of an extra are come by. No index has Holdfast: it is installed again from where it came from."""
+"""Installation of extras. No package index has Holdfast, so an extra is installed from the origin of this copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def install_hint(extra: str) -> str:
-    """The command that brings the extra here, as far as the installation knows its origin (PEP 610)."""
+    """Return the command that installs an extra. The origin is recorded by the installer (PEP 610)."""
     try:
         text = metadata.distribution("holdfast").read_text("direct_url.json")
         origin: dict[str, Any] = json.loads(text or "{}")

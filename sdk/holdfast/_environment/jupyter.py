@@ -1,4 +1,4 @@
-"""What is to be known of the Jupyter around this Python: where its pages are, and what it calls its cells."""
+"""Jupyter around this Python: the origins of its pages, and the names of its cells."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 
 def page_origins() -> list[str]:
-    """Origins of the pages that may show this kernel's views; none outside a kernel, or where that can't be told.
+    """Return the origins of the pages that can show views of this kernel; none outside a kernel.
 
-    A Jupyter server is the parent of its kernels, and leaves `jpserver-PID.json` with its URL in the runtime folder.
+    A Jupyter server is the parent of its kernels, and writes its URL to `jpserver-PID.json` in the runtime folder.
     """
     parent = os.environ.get("JPY_PARENT_PID", "")
     if not parent.isdigit():
@@ -22,9 +22,11 @@ def page_origins() -> list[str]:
     try:
         from jupyter_core.paths import jupyter_runtime_dir
 
-        said = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").read_text("utf-8"))
-        url = urlsplit(said["url"])
-        default = {"http": 80, "https": 443}[url.scheme]  # what browsers leave out; a Unix socket has no page
+        server = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").read_text("utf-8"))
+        url = urlsplit(server["url"])
+        default = {"http": 80, "https": 443}[
+            url.scheme
+        ]  # browsers leave the default port out; a Unix socket has no page
         port = f":{url.port}" if url.port not in (None, default) else ""
     except (ImportError, OSError, ValueError, KeyError):
         return []
@@ -34,7 +36,7 @@ def page_origins() -> list[str]:
 
 
 def own_lines(error: BaseException) -> list[str]:
-    """Where an error came by in code that is neither this package nor installed, the innermost last."""
+    """Return the lines of a traceback that are neither in this package nor in installed ones, innermost last."""
     installed = (sysconfig.get_path(each) for each in ("stdlib", "purelib", "platlib"))
     libraries = (str(Path(__file__).parents[1]), *installed)
     frames = traceback.extract_tb(error.__traceback__)
@@ -46,7 +48,7 @@ def own_lines(error: BaseException) -> list[str]:
 
 
 def _place(filename: str) -> str:
-    """A file, or a cell by the number that stands beside it."""
+    """Return the name of a file, or of a notebook cell by its number."""
     get = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     if (shell := get()) is not None and (cell := shell.compile.format_code_name(filename)) is not None:
         return " ".join(cell)

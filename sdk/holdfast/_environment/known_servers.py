@@ -1,7 +1,7 @@
-"""Tokens of this user's own servers on this machine, for its own programs.
+"""Tokens of the servers that this user runs on this machine, for programs of the same user.
 
-Where the system can't tell whose a connection is, a server notes its token here, readable by its user alone, and the
-clients of the same user find it.
+If the system can't tell which user a connection belongs to, a server writes its token to a file that only its user can
+read. Clients of the same user find it there.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def state_dir() -> Path:
-    """Where the SDK keeps what it needs later: `HOLDFAST_STATE_DIR`, else the user's own folder for state."""
+    """Return the folder for state of the SDK: `HOLDFAST_STATE_DIR`, by default the user's state folder."""
     if folder := os.environ.get("HOLDFAST_STATE_DIR"):
         return Path(folder)
-    import platformdirs  # most programs need none
+    import platformdirs  # most programs don't need it
 
     return platformdirs.user_state_path("holdfast", appauthor=False)
 
 
 class KnownServer:
-    """A server's note, from its start to `close`; a lock on it shows that the server runs."""
+    """File with the token of a running server. A lock on it shows that the server runs."""
 
     def __init__(self, port: int, token: str) -> None:
-        """Raises `OSError` where it can't be kept."""
+        """Write the file. Raises `OSError` if that fails."""
         folder = state_dir() / "servers"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / str(port)
@@ -40,13 +40,13 @@ class KnownServer:
         fresh.replace(self._path)
 
     def close(self) -> None:
-        """The server has stopped."""
+        """Remove the file when the server has stopped."""
         self._path.unlink(missing_ok=True)
         os.close(self._number)
 
 
 def token_of(base_url: str) -> str | None:
-    """The token of a server on this machine's loopback, if it is one of this user's and runs now."""
+    """Return the token of a server on loopback, if it runs now and belongs to this user."""
     parts = urlsplit(base_url)
     if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
         return None
@@ -55,7 +55,7 @@ def token_of(base_url: str) -> str | None:
             status = os.fstat(file.fileno())
             if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                 return None
-            # Whoever has taken the port of a server that is gone must not be sent its token.
+            # The port may belong to another program now, which must not get the token.
             return file.read().decode() if _is_locked(file.fileno()) else None
     except (OSError, UnicodeDecodeError):
         return None

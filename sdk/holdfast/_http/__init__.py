@@ -1,7 +1,7 @@
 """The only package that imports httpx: one sync and one async driver of the plans.
 
-A driver carries out the effects that a plan yields, turns httpx's exceptions into those of `holdfast.errors`, and
-closes what a plan left open. Both are safe to share: the sync one between threads, the async one between the tasks of
+A driver carries out the effects that a plan yields, translates httpx's exceptions into those of `holdfast.errors`, and
+closes streams that a plan left open. The sync driver can be shared between threads, the async one between the tasks of
 a loop.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sys
 
-# httpx imports click, rich and pygments for its own command line, where they are: four fifths of its import time.
-# None makes that one import fail, as it does where they are not, which httpx is prepared for.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the import system's own sign
+# If click, rich and pygments are installed, httpx imports them for its command line: four fifths of its import time.
+# None makes that one import fail, which httpx expects where they are not installed.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the import system's own marker
 import httpx  # noqa: F401
 
 if sys.modules.get("httpx._main") is None:

@@ -1,4 +1,4 @@
-"""The async driver: plans run on the asyncio loop, and what blocks runs on threads."""
+"""Async driver: plans run on the asyncio loop, blocking functions on threads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")
 
-_AT_ONCE = 64 << 10
-"""Bytes of a read after which more are there, most likely: these go to the disk together, by one trip to a thread."""
+_SMALL_READ = 64 << 10
+"""Size of a read after which more bytes are probably there. They are collected and written by one call on a thread."""
 
-_PATIENCE = 0.05
-"""Seconds that what has come waits for what comes next."""
+_GATHER_TIMEOUT = 0.05
+"""Seconds to wait for more bytes before those that are there are returned."""
 
 
 class _AsyncStream(plans.Stream):
@@ -38,31 +38,31 @@ class _AsyncStream(plans.Stream):
             return await self._receive(size)
         with translated():
             chunk = await anext(self._chunks, b"")
-        self._body.took(chunk)
-        if chunk and self._body.worth_it():
+        self._body.consumed(chunk)
+        if chunk and self._body.may_bypass_h11():
             self._network = self._response.extensions.get("network_stream")
         return chunk
 
     async def _receive(self, size: int) -> bytes:
-        """Past h11 through httpcore's stream: the socket itself belongs to the loop's transport."""
+        """Read from httpcore's stream, without h11. The socket itself belongs to the loop's transport."""
         most = min(size, self._body.left or 0)
         pieces: list[bytes] = []
-        came = 0
-        while came < most:
+        received = 0
+        while received < most:
             try:
-                data: bytes = await self._network.read(most - came, _PATIENCE if pieces else self._timeout)
+                data: bytes = await self._network.read(most - received, _GATHER_TIMEOUT if pieces else self._timeout)
             except (httpcore.NetworkError, httpcore.TimeoutException) as error:
                 if pieces:
-                    break  # what broke, the next read meets again
-                raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+                    break  # the next read gets the same error
+                raise errors.ConnectionBroken(f"the connection broke within the body: {error}") from error
             if not data and not pieces:
                 raise errors.ConnectionBroken(f"the connection ended {most} bytes before the body did")
             pieces.append(data)
-            came += len(data)
-            if len(data) < _AT_ONCE:
+            received += len(data)
+            if len(data) < _SMALL_READ:
                 break
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._body.took(data)
+        self._body.consumed(data)
         return data
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class _AsyncStream(plans.Stream):
 
 
 class AsyncDriver(Requests):
-    """Runs plans on the asyncio loop; what blocks goes to a thread."""
+    """Runs plans on the asyncio loop; blocking functions run on threads."""
 
     def __init__(self, connection: Connection, transport: AsyncTransport | None = None) -> None:
         super().__init__(connection)
@@ -84,14 +84,14 @@ class AsyncDriver(Requests):
         await self._client.aclose()
 
     async def run(self, plan: Plan[T]) -> T:
-        """The plan's result. Raises what the plan raises."""
+        """Run a plan and return its result. Raises what the plan raises."""
         results: list[T] = []
         async for _ in self.iterate(plan, results.append):
             pass
         return results[0]
 
     async def iterate(self, plan: Plan[T], done: Callable[[T], None] = lambda result: None) -> AsyncIterator[Any]:
-        """The values that the plan emits; `done` gets its result."""
+        """Iterate over the values that a plan emits; `done` is called with its result."""
         streams: set[_AsyncStream] = set()
         value: Any = None
         failure: BaseException | None = None
@@ -131,7 +131,7 @@ class AsyncDriver(Requests):
                 await cast("_AsyncStream", stream).close()
                 streams.discard(cast("_AsyncStream", stream))
             case Sleep(seconds):
-                self.connection.waits(effect)
+                self.connection.report_retry(effect)
                 await asyncio.sleep(seconds)
             case Together():
                 await self._together(effect)
@@ -140,7 +140,7 @@ class AsyncDriver(Requests):
         return None
 
     async def _together(self, effect: Together) -> None:
-        """A task a plan. The first failure cancels the others and is raised once they have ended."""
+        """Run each plan as a task. The first failure cancels the others and is raised once they have ended."""
         running = {asyncio.create_task(self.run(plan)) for plan in effect.plans}
         failures: list[BaseException] = []
         try:
@@ -154,25 +154,25 @@ class AsyncDriver(Requests):
                 task.cancel()
             await all_ended(running)
             for task in running:
-                task.cancelled() or task.exception()  # what else has failed is not worth a line in the log
+                task.cancelled() or task.exception()  # asyncio would log further failures as never retrieved
         if failures:
             raise failures[0]
 
     async def _request(self, call: Call[Any]) -> httpx.Request:
-        if self.connection.wants_look_up:
-            await in_thread(self.connection.look_up_token)
+        if self.connection.must_read_token:
+            await in_thread(self.connection.read_local_token)
         body = call.content
         content = body if body is None or isinstance(body, bytes) else _off_the_loop(body.pieces())
         return self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
 
     async def _send(self, call: Call[T]) -> T:
         with translated():
-            response = self._came(await self._client.send(await self._request(call)))
+            response = self._note_reached(await self._client.send(await self._request(call)))
         return read_answer(call, response)
 
     async def _open(self, call: Call[Any]) -> _AsyncStream:
         with translated():
-            response = self._came(await self._client.send(await self._request(call), stream=True))
+            response = self._note_reached(await self._client.send(await self._request(call), stream=True))
             if response.status_code >= 300:
                 await response.aread()
                 await response.aclose()

@@ -1,4 +1,4 @@
-"""What both drivers share: where the server is, what a call becomes, what an answer means."""
+"""Code that both drivers share: the connection, requests from calls, and errors from responses."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from holdfast import errors
-from holdfast._endpoints.call import Answer, Call
+from holdfast._endpoints.call import Call, Response
 from holdfast._environment import known_servers
-from holdfast.plans import STUBBORN, Retries, Sleep
+from holdfast.plans import PERSISTENT, Retries, Sleep
 
 T = TypeVar("T")
 
 BUFFER = 1 << 20
-WORTH_IT = 256 << 10  # bytes; a new connection costs about as much as reading so many through h11
-CONNECT = 10.0  # seconds: who does not take a connection within so many won't take it at all
-NEW_WIRE = frozenset(
+BYPASS_MIN = 256 << 10  # bytes; reading so many through h11 costs about as much as a new connection
+CONNECT = 10.0  # seconds; a server that has not accepted a connection by then will not accept it at all
+NEW_CONNECTION = frozenset(
     {"connection.connect_tcp.complete", "connection.connect_unix_socket.complete", "connection.start_tls.complete"}
 )
 DEFAULT_URL = "http://127.0.0.1:8000"
 _UNIX = "unix:"
 _UNIX_SCHEMES = ("unix", "http+unix")
-_NOTED_S = 1.0
+_CACHE_S = 1.0
 SyncTransport = httpx.BaseTransport
 AsyncTransport = httpx.AsyncBaseTransport
 Token = str | Callable[[], str | None] | None
@@ -38,31 +38,31 @@ Token = str | Callable[[], str | None] | None
 
 @dataclass
 class Connection:
-    """Where the server is and how to talk to it.
+    """URL, token, timeout and retry policies of a client.
 
-    `token` may be changed at any time, or be a function that gives it. `patience` is the policy of what runs on for
-    itself, transfers and event streams; `retries` is that of everything else.
+    `token` can be changed at any time, or be a function that returns it. `patience` is the retry policy of transfers,
+    waits and event streams; `retries` is that of all other requests.
     """
 
     base_url: str
     token: Token = field(default=None, repr=False)
     timeout: float = 30.0
     retries: Retries = field(default_factory=Retries)
-    patience: Retries = STUBBORN
+    patience: Retries = PERSISTENT
     reached: bool = field(default=False, init=False)
-    """Whether a server has answered; a proxy that has none behind it is not one."""
+    """True once a server has responded. An error page of a proxy does not count."""
     on_retry: Callable[[errors.HoldfastError, float], None] | None = field(default=None, init=False)
-    """Called with a failure and the seconds after which something is tried again; what it raises ends the attempts."""
-    _noted: tuple[float, str] = field(default=(-_NOTED_S, ""), repr=False)
+    """Called before a retry with the failure and the seconds to wait. If it raises, there are no more attempts."""
+    _cached_token: tuple[float, str] = field(default=(-_CACHE_S, ""), repr=False)
 
-    def waits(self, effect: Sleep) -> None:
-        """Report that something failed and is tried again."""
+    def report_retry(self, effect: Sleep) -> None:
+        """Call `on_retry` if this sleep comes before a retry."""
         if effect.because is not None and self.on_retry is not None:
             self.on_retry(effect.because, effect.seconds)
 
     @classmethod
     def of(cls, base_url: str | None, token: Token, timeout: float, retries: int | Retries | None) -> Connection:
-        """From arguments, then `HOLDFAST_URL` and `HOLDFAST_TOKEN`. Raises `ValueError` for what is no http(s) URL."""
+        """Make a connection from arguments, else `HOLDFAST_URL` and `HOLDFAST_TOKEN`. Raises `ValueError`."""
         url = base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL
         if not _is_of_a_server(url):
             raise ValueError(
@@ -70,63 +70,63 @@ class Connection:
             )
         if token is None:
             token = os.environ.get("HOLDFAST_TOKEN") or None
-        policies = Retries.of(retries, Retries()), Retries.of(retries, STUBBORN)
+        policies = Retries.of(retries, Retries()), Retries.of(retries, PERSISTENT)
         return cls(_canonical(url), token, timeout, *policies)
 
     @property
     def shown_url(self) -> str:
-        """`base_url` as it may be shown: without a password."""
+        """`base_url` without a password, for display."""
         return _masked(self.base_url)
 
     @property
     def socket(self) -> str | None:
-        """The path of the Unix socket on which the server listens, where it does."""
+        """Path of the Unix socket of the server, or None."""
         return self.base_url.removeprefix(_UNIX) if self.base_url.startswith(_UNIX) else None
 
     @property
     def root(self) -> str:
-        """Prefix of the paths of requests."""
+        """Prefix of request paths."""
         return self.base_url if self.socket is None else "http://localhost"
 
     def current_token(self) -> str:
-        """The token as it is now, without the blanks around it; "" for none. Raises `ValueError` for what can't be one.
+        """Return the token without surrounding blanks; "" for none. Raises `ValueError` if it can't be sent.
 
-        A header that can't be sent would look like a connection that breaks, and be told with the token.
+        httpx would report a header that can't be sent as a broken connection, and show the token.
         """
-        token = ((self.token() if callable(self.token) else self.token) or self._noted_token()).strip()
+        token = ((self.token() if callable(self.token) else self.token) or self._local_token()).strip()
         if not token.isprintable():
             raise ValueError("the token is not one line of printable characters")
         return token
 
-    def _noted_token(self) -> str:
-        """Token that a server of the same user has noted for its programs, looked up now and then; "" for none."""
+    def _local_token(self) -> str:
+        """Return the token that a local server of the same user has written, cached for a second; "" for none."""
         if self._is_old():
-            self.look_up_token()
-        return self._noted[1]
+            self.read_local_token()
+        return self._cached_token[1]
 
     def _is_old(self) -> bool:
-        return time.monotonic() - self._noted[0] >= _NOTED_S
+        return time.monotonic() - self._cached_token[0] >= _CACHE_S
 
     @property
-    def wants_look_up(self) -> bool:
-        """Whether the next request may have to read what the server has noted."""
+    def must_read_token(self) -> bool:
+        """True if the next request may have to read the token of a local server from disk."""
         return (not self.token or callable(self.token)) and self._is_old()
 
-    def look_up_token(self) -> None:
-        """Read what a server of the same user has noted. Blocks; `headers` does it too, when it is due."""
-        self._noted = (time.monotonic(), known_servers.token_of(self.base_url) or "")
+    def read_local_token(self) -> None:
+        """Read the token of a local server from disk. Blocks; `headers` does it too if the cached one is old."""
+        self._cached_token = (time.monotonic(), known_servers.token_of(self.base_url) or "")
 
     def headers(self) -> dict[str, str]:
-        """What every request carries. Raises `ValueError` for a token that no header can carry, without showing it."""
+        """Return the headers of every request. Raises `ValueError` for a token that can't be sent."""
         token = self.current_token()
-        # identity: a compressed body has other offsets and another length than the file.
+        # identity: offsets and length of a compressed body differ from those of the file.
         headers = {"Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
     def tls(self) -> ssl.SSLContext | bool:
-        """Loading the authorities' certificates takes longer than a request: not for plain http."""
+        """Return the TLS context; False for plain http, since loading the certificates takes longer than a request."""
         return httpx.create_ssl_context() if self.base_url.startswith("https:") else False
 
 
@@ -149,25 +149,25 @@ def _socket_path(url: str) -> str:
 
 
 def _canonical(url: str) -> str:
-    """One form of each URL: what is kept of a transfer is found by it."""
+    """Return one form for equal URLs: resume records are found by it."""
     if urlsplit(url).scheme in _UNIX_SCHEMES:
         return _UNIX + _socket_path(url)
     return url.rstrip("/")
 
 
 def _masked(url: str) -> str:
-    """A URL without the name and password that it may have."""
+    """Return a URL without user name and password."""
     return re.sub(r"(?<=//)[^/?#]*@", "", url)
 
 
 def plain_client() -> httpx.Client:
-    """A client as a server lends it to work."""
+    """Return an httpx client for work that runs on a server."""
     return httpx.Client(timeout=30.0)
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """httpx's exceptions as ours, so that no caller has to import httpx."""
+    """Translate httpx's exceptions into those of `holdfast.errors`."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
@@ -184,8 +184,8 @@ def _raise(cls: type[errors.TransportError], error: httpx.HTTPError) -> NoReturn
     raise cls(f"{where}{error or type(error).__name__}") from error
 
 
-def answer_of(response: httpx.Response, body: bytes = b"") -> Answer:
-    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+def answer_of(response: httpx.Response, body: bytes = b"") -> Response:
+    return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
 def read_answer(call: Call[T], response: httpx.Response) -> T:
@@ -194,13 +194,13 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
         raise errors.from_answer(answer.status, answer.headers, answer.body)
     if answer.status >= 300 and answer.status != 304:
         raise errors.ProtocolError(
-            f"redirected to {answer.headers.get('location')}: use that as base_url if it is yours"
+            f"the server redirects to {answer.headers.get('location')}; if you trust it, use that as base_url"
         )
     return call.read(answer)
 
 
 class Requests:
-    """What both drivers make of a call."""
+    """Requests and options that both drivers build from a call."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -211,17 +211,17 @@ class Requests:
             headers["Content-Length"] = str(call.content.length)
         seconds = self.connection.timeout
         timeout = httpx.Timeout(seconds, read=seconds + call.wait, connect=min(seconds, CONNECT))
-        # A token may have any letters; the server takes them as UTF-8.
+        # A token may contain any characters; the server reads them as UTF-8.
         return {"params": call.query, "headers": httpx.Headers(headers, encoding="utf-8"), "timeout": timeout}
 
     def _client_options(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=15.0)
         options = {"limits": limits, "verify": self.connection.tls(), "follow_redirects": False}
-        # No proxy of the environment is asked for a socket.
+        # A proxy of the environment does not apply to a socket.
         return options if self.connection.socket is None else {**options, "trust_env": False}
 
-    def _came(self, response: httpx.Response) -> httpx.Response:
-        """An answer; errors of a gateway are not the server's own."""
+    def _note_reached(self, response: httpx.Response) -> httpx.Response:
+        """Note that the server has responded; an error of a gateway does not count. Return the response."""
         if response.status_code < 500 or response.headers.get("Content-Type") == "application/problem+json":
             self.connection.reached = True
         return response
@@ -231,10 +231,10 @@ class Requests:
 
 
 class RequestBody:
-    """How much of a body of known length is still to come, and whether it may be read past h11.
+    """Remaining length of a response body, and whether the rest can be read without h11.
 
-    h11 hands out all that it holds with the first piece of a body (`h11._readers.ContentLengthReader`), so after it the
-    rest of a long body can be taken from the socket as it is. The connection can't be used again afterwards.
+    h11 returns everything that it has buffered with the first piece of a body (`h11._readers.ContentLengthReader`), so
+    the rest of a long body can be read from the socket directly. The connection can't be used again afterwards.
     """
 
     def __init__(self, response: httpx.Response) -> None:
@@ -242,11 +242,11 @@ class RequestBody:
         self.left = int(length) if length is not None and length.isdigit() else None
         self._plain = response.http_version == "HTTP/1.1" and "transfer-encoding" not in response.headers
 
-    def took(self, data: bytes | memoryview) -> None:
-        """So much more has come."""
+    def consumed(self, data: bytes | memoryview) -> None:
+        """Count bytes that were read."""
         if self.left is not None:
             self.left -= len(data)
 
-    def worth_it(self) -> bool:
-        """Whether the rest is long enough to pay for another connection later."""
-        return self._plain and self.left is not None and self.left >= WORTH_IT
+    def may_bypass_h11(self) -> bool:
+        """Return whether the rest is long enough to pay for a new connection later."""
+        return self._plain and self.left is not None and self.left >= BYPASS_MIN

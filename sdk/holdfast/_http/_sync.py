@@ -1,4 +1,4 @@
-"""The sync driver: plans run in the calling thread, bodies are read from the socket."""
+"""Sync driver: plans run in the calling thread, long bodies are read from the socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from holdfast import errors, plans
 from holdfast._endpoints.call import Call
 from holdfast._http._common import (
     BUFFER,
-    NEW_WIRE,
+    NEW_CONNECTION,
     Connection,
     RequestBody,
     Requests,
@@ -45,36 +45,36 @@ class _SyncStream(plans.Stream):
             return self._receive(self._socket, size)
         with translated():
             chunk = next(self._chunks, b"")
-        self._body.took(chunk)
-        if chunk and self._body.worth_it() and (network := self._response.extensions.get("network_stream")):
+        self._body.consumed(chunk)
+        if chunk and self._body.may_bypass_h11() and (network := self._response.extensions.get("network_stream")):
             self._socket = network.get_extra_info("socket")
             self._buffer = memoryview(bytearray(BUFFER))
         return chunk
 
     def _receive(self, connection: socket.socket, size: int) -> memoryview:
-        """Straight from the socket, whose timeout httpcore has set."""
+        """Read from the socket directly; httpcore has set its timeout."""
         left = self._body.left or 0
         try:
             count = connection.recv_into(self._buffer, min(size, left, BUFFER))
         except TimeoutError as error:
-            raise errors.RequestTimeout("nothing came for as long as the timeout") from error
+            raise errors.RequestTimeout("no byte received within the timeout") from error
         except OSError as error:
-            raise errors.ConnectionBroken(f"the connection broke in the body: {error}") from error
+            raise errors.ConnectionBroken(f"the connection broke within the body: {error}") from error
         if not count and left:
             raise errors.ConnectionBroken(f"the connection ended {left} bytes before the body did")
         data = self._buffer[:count]
-        self._body.took(data)
+        self._body.consumed(data)
         return data
 
     def close(self) -> None:
         self._response.close()
 
 
-class _Wires:
-    """The connections of a session, whatever thread opened them.
+class _Connections:
+    """Connections of a session, from all of its threads.
 
-    The pool does not know of a connection that is just being opened, so closing the pool would leave it: here one that
-    comes late is cut as it comes.
+    The pool does not know a connection that is still being opened, so closing the pool would leave it open. Here such a
+    connection is shut down as soon as it is there.
     """
 
     def __init__(self) -> None:
@@ -82,35 +82,35 @@ class _Wires:
         self._open: weakref.WeakSet[Any] = weakref.WeakSet()
         self._stopped = False
 
-    def add(self, wire: Any) -> None:
+    def add(self, connection: Any) -> None:
         with self._lock:
-            self._open.add(wire)
+            self._open.add(connection)
             late = self._stopped
         if late:
-            _shut(wire)
+            _shut_down(connection)
 
-    def cut(self) -> None:
-        """Whoever waits on one wakes up with an error."""
+    def shut_down(self) -> None:
+        """Shut all connections down. Threads that wait on one get an error."""
         with self._lock:
-            wires = list(self._open)
-        for wire in wires:
-            _shut(wire)
+            connections = list(self._open)
+        for connection in connections:
+            _shut_down(connection)
 
     def stop(self) -> None:
-        """Cut them all, and those to come."""
+        """Shut down all connections, also those that are opened later."""
         self._stopped = True
-        self.cut()
+        self.shut_down()
 
     def close(self) -> None:
-        """After the pool was closed: what it did not know of."""
+        """Close the connections that the pool did not know, after it was closed."""
         self.stop()
-        for wire in list(self._open):
-            wire.close()
+        for connection in list(self._open):
+            connection.close()
 
 
-def _shut(wire: Any) -> None:
+def _shut_down(connection: Any) -> None:
     try:
-        wire.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        connection.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     except OSError:  # closed already
         pass
 
@@ -125,38 +125,38 @@ class SyncDriver(Requests):
         if transport is None and connection.socket is not None:
             transport = httpx.HTTPTransport(uds=connection.socket, limits=options["limits"], verify=False)
         self._client = httpx.Client(transport=transport, **options)
-        self._wires: _Wires | None = None
+        self._connections: _Connections | None = None
 
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
-        if self._wires is not None:
-            self._wires.close()
+        if self._connections is not None:
+            self._connections.close()
 
     @contextmanager
     def session(self, stop: plans.Stop) -> Iterator[SyncDriver]:
-        """A driver with connections of its own, which `stop` cuts whatever they are doing.
+        """Return a driver with connections of its own, which `stop` shuts down at once.
 
-        A transport that the user gave is shared, and left alone.
+        If the user passed a transport, that one is shared and stays open.
         """
         if self._transport is not None:
             yield self
             return
         driver = SyncDriver(self.connection)
-        driver._wires = _Wires()
-        stop.then(driver._wires.stop)
+        driver._connections = _Connections()
+        stop.then(driver._connections.stop)
         try:
             yield driver
         finally:
             driver.close()
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
-        """httpcore tells of each new connection (its `trace` extension)."""
-        if event in NEW_WIRE and self._wires is not None:
-            self._wires.add(info["return_value"])
+        """Add a new connection (the `trace` extension of httpcore)."""
+        if event in NEW_CONNECTION and self._connections is not None:
+            self._connections.add(info["return_value"])
 
     def run(self, plan: Plan[T], stop: plans.Stop | None = None) -> T:
-        """The plan's result. Raises what the plan raises, and `Stopped`."""
+        """Run a plan and return its result. Raises what the plan raises, and `Stopped`."""
         steps = self.iterate(plan, stop)
         while True:
             try:
@@ -165,7 +165,7 @@ class SyncDriver(Requests):
                 return cast("T", end.value)
 
     def iterate(self, plan: Plan[T], stop: plans.Stop | None = None) -> Generator[Any, None, T]:
-        """The values that the plan emits; closing the iterator closes the plan."""
+        """Iterate over the values that a plan emits. Closing the iterator closes the plan."""
         streams: set[_SyncStream] = set()
         value: Any = None
         failure: BaseException | None = None
@@ -184,7 +184,7 @@ class SyncDriver(Requests):
                         stop.check()
                     value = self._carry_out(effect, streams, stop)
                 except BaseException as error:
-                    # A connection that `stop` has cut is no failure.
+                    # A connection that `stop` has shut down is no failure.
                     failure = plans.Stopped() if stop is not None and stop.is_set() else error
         finally:
             for stream in streams:
@@ -207,7 +207,7 @@ class SyncDriver(Requests):
                 cast("_SyncStream", stream).close()
                 streams.discard(cast("_SyncStream", stream))
             case Sleep(seconds):
-                self.connection.waits(effect)
+                self.connection.report_retry(effect)
                 stop.sleep(seconds) if stop is not None else time.sleep(seconds)
             case Together():
                 self._together(effect, stop)
@@ -216,7 +216,7 @@ class SyncDriver(Requests):
         return None
 
     def _together(self, effect: Together, stop: plans.Stop | None) -> None:
-        """A thread a plan. The first failure stops the others and is raised once they have ended."""
+        """Run each plan on a thread. The first failure stops the others and is raised once they have ended."""
         inner = plans.Stop()
         if stop is not None:
             stop.then(inner.set)
@@ -242,8 +242,8 @@ class SyncDriver(Requests):
                 if outcome is not None:
                     failure = failure or outcome
                     inner.set()
-                    if self._wires is not None:
-                        self._wires.cut()
+                    if self._connections is not None:
+                        self._connections.shut_down()
             except queue.Empty:
                 pass
             fresh = [] if inner.is_set() else list(effect.more())
@@ -254,18 +254,18 @@ class SyncDriver(Requests):
         body = call.content
         content = body if body is None or isinstance(body, bytes) else body.pieces()
         request = self._client.build_request(call.method, self._url(call), content=content, **self._options(call))
-        if self._wires is not None:
+        if self._connections is not None:
             request.extensions["trace"] = self._trace
         return request
 
     def _send(self, call: Call[T]) -> T:
         with translated():
-            response = self._came(self._client.send(self._request(call)))
+            response = self._note_reached(self._client.send(self._request(call)))
         return read_answer(call, response)
 
     def _open(self, call: Call[Any]) -> _SyncStream:
         with translated():
-            response = self._came(self._client.send(self._request(call), stream=True))
+            response = self._note_reached(self._client.send(self._request(call), stream=True))
             if response.status_code >= 300:
                 response.read()
                 response.close()

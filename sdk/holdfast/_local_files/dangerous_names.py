@@ -1,4 +1,4 @@
-"""Names that a download must not take where they would land: what is there is run, or lets somebody in. It blocks."""
+"""Targets that a download must not write: files there are run, or give access to the machine. Blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from holdfast._local_files.part_file import is_private
 from holdfast.errors import DangerousName
 
-# Below a home folder, whoever chose the place. One line a kind; names are compared without regard to case.
+# Paths below a home folder, even if the user chose the folder. Case is ignored.
 _AT_HOME = re.compile(
     r"""
       \.(bash|zsh|ksh|mksh|csh|tcsh|fish)[^/]* | \.z(shrc|shenv|profile|login|logout) | \.(profile|login|logout|kshrc)
@@ -25,18 +25,18 @@ _AT_HOME = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-# Wherever it is: the next git command runs it.
+# In any folder: the next git command runs it.
 _ANYWHERE = re.compile(r"(.*/)?\.git(/(hooks/.*|config(\.worktree)?|modules/.*))?", re.IGNORECASE | re.DOTALL)
 
 
 def refuse(places: Iterable[tuple[str, Path]], folder: Path | None = None) -> None:
-    """Check where names of the server would land: pairs of name and target.
+    """Check pairs of a name on the server and its local target.
 
-    The part of a target that differs from the name is the user's own choice; the rest is the server's. With `folder`,
-    no link inside of it may lead out of it.
+    The part of a target that is not part of the name was chosen by the user, the rest by the server. With `folder`, no
+    link inside it may lead out of it.
 
     Raises:
-        DangerousName: with all that would be dangerous.
+        DangerousName: some targets are dangerous; the message names them.
     """
     homes = _homes(os.path.expanduser("~"), os.geteuid())
     real = _Real()
@@ -52,12 +52,12 @@ def refuse(places: Iterable[tuple[str, Path]], folder: Path | None = None) -> No
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise DangerousName(
             f"{', '.join(found[:3])}{more} would be dangerous there: programs run or trust files of such names, or a "
-            "link leads out of the folder. Fetch to another folder, or say allow_dangerous=True"
+            "link leads out of the folder. Fetch to another folder, or pass allow_dangerous=True"
         )
 
 
 class _Real:
-    """Real paths of folders, each looked up once."""
+    """Real paths of folders, cached."""
 
     def __init__(self) -> None:
         self._known: dict[Path, Path] = {}
@@ -69,7 +69,7 @@ class _Real:
 
 
 def _named(name: str, target: Path) -> int:
-    """How many parts at the end of a target are the name's own."""
+    """Return how many parts at the end of a target come from the name."""
     count = 0
     for ours, theirs in zip(reversed(target.parts), reversed(PurePosixPath(name).parts), strict=False):
         if ours != theirs:
@@ -85,7 +85,7 @@ def _is_dangerous(path: Path, named: int, homes: Sequence[Path]) -> bool:
     for home in (*homes, *others):
         if path.is_relative_to(home) and path != home:
             below = path.relative_to(home)
-            # A name that brings a hidden folder of its own into a home is meant for some program's settings.
+            # A hidden folder in a home that comes with the name holds settings of some program.
             hidden = len(below.parts) <= named and below.parts[0].startswith(".")
             if hidden or _AT_HOME.fullmatch(below.as_posix()):
                 return True
@@ -94,7 +94,7 @@ def _is_dangerous(path: Path, named: int, homes: Sequence[Path]) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _homes(home: str, user: int) -> tuple[Path, ...]:
-    """The user's own home folders, as the environment and as the system have it, and root's."""
+    """Return the home folders of the user, by the environment and by the system, and that of root."""
     found = {Path(os.path.realpath(home)), Path("/root")}
     try:
         found.add(Path(os.path.realpath(pwd.getpwuid(user).pw_dir)))

@@ -1,4 +1,4 @@
-"""The file that a download writes to until it is whole: private, beside its target. All of it blocks."""
+"""Part file: a download writes to it, beside its target, until it is complete. Blocks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSY
 
 
 def is_private(name: str) -> bool:
-    """Whether a file of this name is a download that is not whole."""
+    """Return whether a file name is that of an incomplete download."""
     return PRIVATE.fullmatch(name) is not None
 
 
 class PartFile:
-    """A file of bytes on their way to `target`.
+    """Incomplete content of `target`.
 
-    Its name is random and it is created exclusively, so it is never a file of somebody else: not of the user, not of
-    another download, not one that another user of the machine has put there. It is taken up again only by a mark that
-    names it, its inode and its owner, and links are not followed.
+    Its name is random and it is created exclusively, so it is never a file of the user, of another download, or one
+    that another user of the machine has planted. It is opened again only by a mark with its name, its inode and its
+    owner, and links are not followed.
     """
 
     def __init__(self, target: Path) -> None:
@@ -40,18 +40,18 @@ class PartFile:
 
     @property
     def path(self) -> Path:
-        """Where it is; known once it was created or taken up."""
+        """Path of the part file. Known once it was created or opened again."""
         if self.mark is None:
             raise ValueError(f"there is no part of {self.target}")
         return self.target.with_name(self.mark.name)
 
     @staticmethod
     def plan() -> PartMark:
-        """Choose a name, to be recorded before there is such a file: what is left when all ends then can be removed."""
+        """Choose a name, to be recorded before the file exists, so that a file left by a crash can be removed."""
         return PartMark(f".holdfast-{secrets.token_hex(16)}.part", 0, os.geteuid())
 
     def create(self, planned: PartMark | None = None) -> PartMark:
-        """Make a new one, and open it; the mark to take it up by."""
+        """Create and open a new part file; return the mark to open it again."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
         while True:
             name = (planned or self.plan()).name
@@ -68,10 +68,10 @@ class PartFile:
         return self.mark
 
     def take_up(self, mark: PartMark) -> bool:
-        """Open what an earlier run has left; False when there is nothing, or something else.
+        """Open the part file that an earlier run has left. Return False if it is gone or replaced.
 
         Raises:
-            TransferBusy: another transfer holds it.
+            TransferBusy: another transfer has locked it.
         """
         if not is_private(mark.name):
             return False
@@ -90,9 +90,9 @@ class PartFile:
         return True
 
     def adopt(self, ranges: list[tuple[int, int]]) -> PartMark | None:
-        """Copy these bytes from the `NAME.part` that an earlier version has left; None when it can't be that.
+        """Copy ranges from a `NAME.part` that an earlier version of Holdfast has left; None if it can't be one.
 
-        That file is left alone: nothing proves that it is not the user's own.
+        That file stays: nothing proves that it is not the user's own.
         """
         try:
             old = os.open(
@@ -117,53 +117,55 @@ class PartFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether this transfer holds it."""
+        """True while this transfer has it open."""
         return self._number is not None
 
     @property
     def number(self) -> int:
-        """The file descriptor, while it is open."""
+        """File descriptor, while it is open."""
         if self._number is None:
             raise ValueError(f"the part of {self.target} is not open")
         return self._number
 
     def holds(self, ranges: list[tuple[int, int]]) -> bool:
-        """Whether it is open and long enough to have these bytes."""
+        """Return whether it is open and long enough to contain these ranges."""
         return self.is_open and os.fstat(self.number).st_size >= max((end for _, end in ranges), default=0)
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself."""
+        """Flush what was written to the disk (fsync)."""
         os.fsync(self.number)
 
     def check_space(self, wanted: int) -> None:
-        """Raises `TransferError` when the disk does not have so many bytes."""
+        """Raise `TransferError` if the disk does not have so many free bytes."""
         free = shutil.disk_usage(self.target.parent).free
         if free < wanted:
-            raise TransferError(f"{self.target.parent} has {free} bytes free, and {wanted} are still to come")
+            raise TransferError(
+                f"{self.target.parent} has {free} bytes free, and {wanted} are needed. Free some space, then resume"
+            )
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Put `data` at `offset`; all of it is written when this returns."""
+        """Write all of `data` at `offset`."""
         view = memoryview(data)
         while view:
             count = os.pwrite(self.number, view, offset)
             view, offset = view[count:], offset + count
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Read what was written into a buffer; how many bytes."""
+        """Read written bytes into a buffer; return how many."""
         return os.preadv(self.number, [buffer], offset)
 
     def publish(self, size: int, *, overwrite: bool) -> Path:
-        """Give it its name, durably, in one step.
+        """Rename it to its target, durably and atomically.
 
         Raises:
-            LocalExists: something has that name, and `overwrite` is false.
-            TransferError: what is at its own name is not what was written.
+            LocalExists: the target exists, and `overwrite` is false.
+            TransferError: the part file was replaced by another file.
         """
         os.ftruncate(self.number, size)
         os.fsync(self.number)
         if not self._is_in_place():
             raise TransferError(
-                f"{self.path} was moved or replaced by something else, so nothing was published; begin again"
+                f"{self.path} was moved or replaced, so nothing was published. Start the download again"
             )
         if overwrite:
             self.path.replace(self.target)
@@ -177,20 +179,20 @@ class PartFile:
         return status is not None and os.path.samestat(status, os.fstat(self.number)) and self.mark is not None
 
     def close(self) -> None:
-        """Close it; what was written stays."""
+        """Close it; written bytes stay."""
         if self._number is not None:
             os.close(self._number)
             self._number = None
 
     def discard(self) -> None:
-        """Remove what there is of it, and nothing else."""
+        """Close and remove it, and nothing else."""
         if self.mark is not None:
             self.remove(self.mark)
         self.close()
         self.mark = None
 
     def remove(self, mark: PartMark) -> None:
-        """Remove what an earlier run has left."""
+        """Remove the part file that an earlier run has left."""
         if not is_private(mark.name):
             return
         path = self.target.with_name(mark.name)
@@ -203,12 +205,12 @@ class PartFile:
 
 
 def _hold(number: int, target: Path) -> None:
-    """Keep off transfers whose records are elsewhere. Raises `TransferBusy`, and closes it then."""
+    """Lock against transfers that keep their records elsewhere. Raises `TransferBusy` after closing the descriptor."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(number)
-        raise TransferBusy(f"another transfer is fetching {target}") from None
+        raise TransferBusy(f"another transfer is downloading {target}") from None
     except OSError:  # a file system without locks
         pass
 
@@ -221,19 +223,19 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_marked(status: os.stat_result, mark: PartMark) -> bool:
-    """Whether it is the very file: names can be planted, and inodes can't."""
+    """Return whether it is the same file. A name can be planted, an inode can't."""
     return stat.S_ISREG(status.st_mode) and (status.st_ino, status.st_uid) == (mark.inode, mark.owner)
 
 
 def _name(path: Path, target: Path) -> None:
-    """Rename without replacing anything, whoever else is at it. Raises `LocalExists`."""
+    """Rename without replacing a file, even one that is created at the same time. Raises `LocalExists`."""
     try:
         try:
             os.link(path, target, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # A file system without hard links: what is replaced is our own empty file.
+            # A file system without hard links: it replaces an empty file that was just created here.
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
             path.replace(target)
             return
@@ -243,5 +245,5 @@ def _name(path: Path, target: Path) -> None:
 
 
 def exists(target: Path) -> LocalExists:
-    """The error of a target that something else has taken."""
-    return LocalExists(f"{target} is there and is not the same file; overwrite=True replaces it")
+    """Return the error for a target that exists."""
+    return LocalExists(f"{target} exists and is another file. Pass overwrite=True to replace it")

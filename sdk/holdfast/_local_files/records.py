@@ -1,4 +1,4 @@
-"""Resume records: what a new kernel or process needs to go on with a transfer where an old one stopped. They block."""
+"""Resume records: the data that a new process needs to resume a transfer of an earlier one. Blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["PartMark", "PartUpload", "RecordFile", "ResumeRecord", "records_dir"
 
 
 class PartUpload(msgspec.Struct):
-    """An upload on the server that takes the bytes from `begin` to `end`; `id` is empty until it was created."""
+    """Upload on the server of the bytes from `begin` to `end`. `id` is empty until it was created."""
 
     begin: int
     end: int
@@ -30,15 +30,15 @@ class PartUpload(msgspec.Struct):
 
 
 class PartMark(msgspec.Struct, frozen=True):
-    """Proof that a file is the one that a download has begun to write: its name, its inode, its owner."""
+    """Identity of a part file: its name, its inode and its owner."""
 
     name: str
     inode: int
     owner: int
 
 
-class Came(msgspec.Struct, frozen=True):
-    """A file that a folder's download has brought: its version, and how it stood when it had come."""
+class CompletedFile(msgspec.Struct, frozen=True):
+    """File that a folder's download has completed: its version, and its status on disk right after that."""
 
     name: str
     etag: str
@@ -47,8 +47,8 @@ class Came(msgspec.Struct, frozen=True):
     inode: int
 
     @classmethod
-    def of(cls, name: str, etag: str, path: Path) -> Came | None:
-        """As it stands now; None when it is not there."""
+    def of(cls, name: str, etag: str, path: Path) -> CompletedFile | None:
+        """Return the entry for a file as it is now; None if it does not exist."""
         try:
             status = path.lstat()
         except OSError:
@@ -57,10 +57,10 @@ class Came(msgspec.Struct, frozen=True):
 
 
 class ResumeRecord(msgspec.Struct):
-    """A transfer that has begun. Says nothing that is secret: no token, no credentials in the URL.
+    """A transfer that has begun. It contains no secret: no token, no credentials in the URL.
 
-    One of a `folder` has the prefix of its names as `name` (`./` for none), and the local folder as `path`; those of
-    its files are `within` it, by its key.
+    The record of a `folder` has the prefix of its names as `name` (`./` for none) and the local folder as `path`. The
+    records of its files have its key as `within`.
     """
 
     kind: Literal["upload", "download"]
@@ -85,46 +85,46 @@ class ResumeRecord(msgspec.Struct):
 
     @property
     def prefix(self) -> str:
-        """The beginning of the names on the server, of a folder."""
+        """Prefix of the names on the server, for a folder."""
         return "" if self.name == "./" else self.name
 
     @property
     def key(self) -> str:
-        """What it is found by: an upload by server, name and path, a download by its path alone.
+        """Key of the record: made from server, name and path for an upload, from the path alone for a download.
 
-        Of whatever comes down to one path, one record says how much of it is there.
+        So there is one record for each target of a download.
         """
-        whose = (self.server, self.name) if self.kind == "upload" or self.folder else ()
-        whose = ("folder", *whose) if self.folder else whose
-        text = "\0".join((self.kind, *whose, self.path))
+        parts = (self.server, self.name) if self.kind == "upload" or self.folder else ()
+        parts = ("folder", *parts) if self.folder else parts
+        text = "\0".join((self.kind, *parts, self.path))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def server_of(base_url: str) -> str:
-    """A server's URL without credentials."""
+    """Return the URL of a server without credentials."""
     parts = urlsplit(base_url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def new(kind: Literal["upload", "download"], base_url: str, name: str, path: str) -> ResumeRecord:
-    """A record of a transfer that begins now."""
+    """Return a record of a transfer that begins now."""
     return ResumeRecord(kind, server_of(base_url), name, path, datetime.now(UTC))
 
 
 def new_folder(kind: Literal["upload", "download"], base_url: str, prefix: str, path: str) -> ResumeRecord:
-    """A record of a folder's transfer that begins now."""
+    """Return a record of a folder's transfer that begins now."""
     record = new(kind, base_url, prefix or "./", path)
     record.folder = True
     return record
 
 
 def records_dir() -> Path:
-    """Where records are kept: `HOLDFAST_STATE_DIR`, else the user's own folder for state."""
+    """Return the folder of the records, in `HOLDFAST_STATE_DIR` or the user's state folder."""
     return state_dir() / "transfers"
 
 
 class RecordFile:
-    """One record on disk, held by one transfer at a time."""
+    """One record on disk, locked by one transfer at a time."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / f"{key}.json"
@@ -132,10 +132,10 @@ class RecordFile:
         self._lock: int | None = None
 
     def take(self) -> ResumeRecord | None:
-        """Hold it, and what it says; None when there is none or it can't be read.
+        """Lock it and return the record; None if there is none or it can't be read.
 
         Raises:
-            TransferBusy: another transfer, here or in another process, holds it.
+            TransferBusy: another transfer, here or in another process, has locked it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         while self._lock is None:
@@ -147,30 +147,30 @@ class RecordFile:
                 raise TransferBusy("the same transfer is running already, here or in another process") from None
             if is_at(number, self._lock_path):
                 self._lock = number
-            else:  # its last holder has removed it since it was opened
+            else:  # its last owner has removed it since it was opened
                 os.close(number)
         return read(self.path)
 
     @property
     def is_held(self) -> bool:
-        """Whether this transfer holds it."""
+        """True while this transfer has the lock."""
         return self._lock is not None
 
     def save(self, record: ResumeRecord) -> None:
-        """Write it, whole or not at all."""
+        """Write the record atomically."""
         fresh = self.path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)  # of a process that was killed
+        fresh.unlink(missing_ok=True)  # left by a process that was killed
         number = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(number, "wb") as file:
             file.write(_encode(record))
         fresh.replace(self.path)
 
     def remove(self) -> None:
-        """The transfer is over: forget it."""
+        """Delete the record, after the end of the transfer."""
         self.path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Hold it no more."""
+        """Release the lock."""
         if self._lock is not None:
             if not self.path.exists():
                 self._lock_path.unlink(missing_ok=True)
@@ -179,7 +179,7 @@ class RecordFile:
 
 
 def _encode(record: ResumeRecord) -> bytes:
-    """JSON; a path that is not UTF-8 keeps its bytes, as escapes of the surrogates that stand for them."""
+    """Return a record as JSON. A path that is not UTF-8 is kept, as escapes of its surrogates."""
     try:
         return msgspec.json.encode(record)
     except UnicodeEncodeError:
@@ -194,26 +194,26 @@ def _decode(data: bytes) -> ResumeRecord:
 
 
 def read(path: Path) -> ResumeRecord | None:
-    """The record in a file; None for what is none, such as one of a later version or of another user."""
+    """Read a record; None for any other file, such as one of a later version or of another user."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if os.fstat(file.fileno()).st_uid not in (os.geteuid(), os.stat(path.parent).st_uid):
                 return None
             record = _decode(file.read())
-    except (OSError, ValueError):  # msgspec's errors are ValueErrors, too
+    except (OSError, ValueError):  # errors of msgspec are ValueErrors
         return None
     return record if record.version in (1, 2) else None
 
 
 def pending(folder: Path, base_url: str) -> Iterator[ResumeRecord]:
-    """Every record of a server, oldest first; that of a folder stands for those of its files."""
+    """Iterate over the records of a server, oldest first. A folder's record stands for those of its files."""
     found = [record for record in _all(folder) if record.server == server_of(base_url)]
     folders = {record.key for record in found if record.folder}
     yield from sorted((r for r in found if r.within not in folders), key=lambda record: record.created)
 
 
 def within(folder: Path, key: str) -> Iterator[ResumeRecord]:
-    """Records of files that a folder's transfer has begun and not ended."""
+    """Iterate over the records of files that a folder's transfer has begun and not ended."""
     return (record for record in _all(folder) if record.within == key)
 
 
@@ -222,15 +222,15 @@ def _all(folder: Path) -> Iterator[ResumeRecord]:
 
 
 class Ledger:
-    """Lines beside a record, one for each file that has come: appending one costs the same however many there are."""
+    """Log of the completed files of a folder's download, beside its record. Appending to it takes constant time."""
 
     def __init__(self, record: Path) -> None:
         self._path = record.with_suffix(".came")
         self._number: int | None = None
 
-    def read(self) -> dict[str, Came]:
-        """All that was written whole, by name."""
-        found: dict[str, Came] = {}
+    def read(self) -> dict[str, CompletedFile]:
+        """Return all complete lines, by name."""
+        found: dict[str, CompletedFile] = {}
         try:
             with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
                 lines = file.read().splitlines()
@@ -238,18 +238,18 @@ class Ledger:
             return found
         for line in lines:
             try:
-                came = msgspec.json.decode(line, type=Came)
-            except (msgspec.DecodeError, UnicodeDecodeError):  # cut off by the end of its process
+                entry = msgspec.json.decode(line, type=CompletedFile)
+            except (msgspec.DecodeError, UnicodeDecodeError):  # cut off when its process ended
                 continue
-            found[came.name] = came
+            found[entry.name] = entry
         return found
 
-    def add(self, came: Came) -> None:
-        """Append a line."""
+    def add(self, entry: CompletedFile) -> None:
+        """Append a file."""
         if self._number is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._number = os.open(self._path, flags, 0o600)
-        os.write(self._number, b"\n" + msgspec.json.encode(came) + b"\n")
+        os.write(self._number, b"\n" + msgspec.json.encode(entry) + b"\n")
 
     def close(self) -> None:
         """Close it; the lines stay."""
@@ -258,6 +258,6 @@ class Ledger:
             self._number = None
 
     def remove(self) -> None:
-        """Forget them all."""
+        """Remove the log."""
         self.close()
         self._path.unlink(missing_ok=True)

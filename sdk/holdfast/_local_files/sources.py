@@ -1,4 +1,4 @@
-"""The local end of a transfer: what is read for an upload, and digests of files. All of it blocks."""
+"""Sources of uploads: files, bytes and streams; and digests of files. Blocks."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from holdfast._local_files.pipes import comes_once, is_of_this_process, pieces_of
+from holdfast._local_files.pipes import is_of_this_process, is_stream, pieces_of
 from holdfast.errors import LocalChanged, TransferError
 
 PIECE = 1 << 20
-HASHED = 256 << 10  # bytes that are read back and hashed at once: they stay in the processor's own cache
-HEAD = 64 << 10  # bytes whose digest tells whether a file is still the one that a record means
+HASHED = 256 << 10  # bytes that are read and hashed together, so that they fit into the cache of the processor
+HEAD = 64 << 10  # bytes at the start whose digest shows whether a file is still that of a record
 
 
 class LocalSource(ABC):
-    """What goes up. `size` is None while it is not known. Reads may come from several threads."""
+    """Content of an upload. `size` is None while it is not known. Several threads may read."""
 
     size: int | None
 
-    def look(self) -> LocalSource:
-        """Find out `size`; the source to read in place of this. May be repeated. Raises `OSError`."""
+    def stat(self) -> LocalSource:
+        """Find out `size` and return the source to read, which may be another one. Raises `OSError`."""
         return self
 
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes from `offset`; fewer only at the end."""
+        """Return `size` bytes from `offset`; fewer only at the end."""
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """The same into a buffer; how many bytes."""
+        """Read into a buffer; return how many bytes."""
         data = self.read(offset, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def forget(self, offset: int) -> None:  # noqa: B027 - most have nothing to do
-        """The server has everything before `offset`: it won't be asked for again."""
+        """Release the bytes before `offset`: the server has them, so they are not read again."""
 
     def close(self) -> None:  # noqa: B027 - likewise
-        """Give back what is held; reading may take it again."""
+        """Release open files; another read opens them again."""
 
 
 class FileSource(LocalSource):
-    """A file by its path, as it was at the first look. It is noticed when it changes on the way."""
+    """File by its path. A change since the first `stat` raises `LocalChanged`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
@@ -57,22 +57,22 @@ class FileSource(LocalSource):
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
 
-    def look(self) -> FileSource:
-        """As promised. Raises `IsADirectoryError` for a folder."""
+    def stat(self) -> FileSource:
+        """Find out size and time of the file. Raises `IsADirectoryError` for a folder."""
         if self.size is not None:
             return self
         status = self.path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "a folder, which upload_folder sends", str(self.path))
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; use upload_folder to send it", str(self.path))
         self.modified_ns, self.size = status.st_mtime_ns, status.st_size
         return self
 
     def read(self, offset: int, size: int) -> bytes:
-        """As promised. Raises `LocalChanged`."""
+        """Raises `LocalChanged` if the file has changed."""
         return os.pread(self._unchanged(), size, offset)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """As promised. Raises `LocalChanged`."""
+        """Raises `LocalChanged` if the file has changed."""
         return os.preadv(self._unchanged(), [buffer], offset)
 
     def _unchanged(self) -> int:
@@ -82,11 +82,13 @@ class FileSource(LocalSource):
             number = self._file.fileno()
         status = os.fstat(number)
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
-            raise LocalChanged(f"{self.path} has changed since its upload began; restart=True sends it as it is now")
+            raise LocalChanged(
+                f"{self.path} has changed since its upload began. Pass restart=True to send it as it is now"
+            )
         return number
 
     def head_digest(self) -> str:
-        """SHA-256 of the beginning, as hex."""
+        """Return the SHA-256 of the first bytes, as hex."""
         return hashlib.sha256(self.read(0, HEAD)).hexdigest()
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class FileSource(LocalSource):
 
 
 class BytesSource(LocalSource):
-    """Bytes that are in memory."""
+    """Bytes in memory."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self._data = memoryview(data).cast("B")
@@ -108,7 +110,7 @@ class BytesSource(LocalSource):
 
 
 class SeekableSource(LocalSource):
-    """An open binary file that can be sought, from where it stands to its end. It stays open: it is the caller's."""
+    """Open, seekable binary file, from its current position to its end. It is not closed: it belongs to the caller."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -120,14 +122,14 @@ class SeekableSource(LocalSource):
         found = bytearray()
         with self._lock:
             self._file.seek(self._begin + offset)
-            # What is not buffered may give less than it was asked for.
+            # An unbuffered file may return less than asked for.
             while len(found) < size and (piece := self._file.read(size - len(found))):
                 found += _as_bytes(piece)
         return bytes(found)
 
 
 class StreamSource(LocalSource):
-    """Bytes that come only once. What the server has not confirmed is kept in memory."""
+    """Bytes that can be read only once. Those that the server has not confirmed are kept in memory."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.size = None
@@ -139,8 +141,8 @@ class StreamSource(LocalSource):
     def read(self, offset: int, size: int) -> bytes:
         if offset < self._begin:
             raise TransferError(
-                f"the server asks for byte {offset} again, but what was sent before {self._begin} is gone; "
-                "an upload from an iterator can't go back"
+                f"the server asks for byte {offset} again, but bytes before {self._begin} are gone. "
+                "Upload from a path, which can be read again"
             )
         while len(self._window) < offset - self._begin + size:
             piece = self._next()
@@ -166,40 +168,40 @@ class StreamSource(LocalSource):
 
 
 class PathSource(LocalSource):
-    """A path before it was looked at: a file, or a pipe or device."""
+    """Path that was not opened yet: a file, a pipe or a device."""
 
     size = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path if is_of_this_process(path) else Path(path).absolute()
 
-    def look(self) -> LocalSource:
-        """As promised."""
-        if comes_once(self._path):
+    def stat(self) -> LocalSource:
+        """Return the source for what the path is. Raises `OSError`."""
+        if is_stream(self._path):
             return StreamSource(pieces_of(self._path))
-        return FileSource(os.path.realpath(self._path) if is_of_this_process(self._path) else self._path).look()
+        return FileSource(os.path.realpath(self._path) if is_of_this_process(self._path) else self._path).stat()
 
     def read(self, offset: int, size: int) -> bytes:
-        return self.look().read(offset, size)
+        return self.stat().read(offset, size)
 
 
 Content = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes]
 
 
 def source_of(content: Content) -> LocalSource:
-    """Content that a user gives to upload; a path is not looked at yet. Raises `TypeError` for what has no bytes."""
+    """Return the source for what a user passes to `upload`. A path is not opened yet. Raises `TypeError`."""
     if isinstance(content, (str, os.PathLike)):
         return PathSource(content)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return BytesSource(content)
-    given: object = content  # whatever the types say
+    given: object = content  # callers may ignore the types
     if isinstance(given, io.TextIOBase):
-        raise TypeError('the file is open as text; open it with mode "rb"')
+        raise TypeError('the file is open in text mode. Open it with mode "rb"')
     read = getattr(content, "read", None)
     if read is not None:
         seekable = getattr(content, "seekable", None)
         if seekable is not None and seekable():
-            return SeekableSource(content)  # type: ignore[arg-type]  # it reads and seeks, which is all that is needed
+            return SeekableSource(content)  # type: ignore[arg-type]  # it can read and seek, which is enough
         return StreamSource(_pieces_of(read))
     if isinstance(content, Iterable):
         return StreamSource(content)
@@ -208,18 +210,18 @@ def source_of(content: Content) -> LocalSource:
 
 def _as_bytes(piece: Any) -> bytes:
     if isinstance(piece, str):
-        raise TypeError("what is uploaded gives text, and not bytes: encode it, or open the file in binary mode")
+        raise TypeError("the content is text, not bytes. Encode it, or open the file in binary mode")
     found: bytes = piece
     return found
 
 
 def name_of(content: Content) -> str:
-    """The name that content has by itself. Raises `ValueError` when it has none."""
+    """Return the file name of content that has one. Raises `ValueError` if it has none."""
     path = content if isinstance(content, (str, os.PathLike)) else getattr(content, "name", None)
     named = isinstance(path, (str, os.PathLike)) and not is_of_this_process(path)
     name = Path(path).name if named and path is not None else ""
     if not name:
-        raise ValueError("give the name that the file is to have on the server: name=...")
+        raise ValueError("the content has no file name. Pass the name for the server: name=...")
     return name
 
 
@@ -229,10 +231,10 @@ def _pieces_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 class HashWorker:
-    """Takes the SHA-256 of a file while it grows, on a thread of its own: hashing overlaps the transfer.
+    """Computes the SHA-256 of a file on a thread while the transfer runs.
 
-    It reads back what was written; that comes from the page cache, and so works for segments that arrive in any order
-    and for what an earlier run has left.
+    It reads written bytes back from the page cache, which works for segments in any order and for bytes that an earlier
+    run has left.
     """
 
     def __init__(self, read_into: Callable[[int, memoryview], int]) -> None:
@@ -246,7 +248,7 @@ class HashWorker:
         self._thread: threading.Thread | None = None
 
     def advance(self, limit: int) -> None:
-        """Everything before `limit` may be read."""
+        """Allow reading of everything before `limit`."""
         with self._changed:
             self._limit = max(self._limit, limit)
             if self._limit - self._at < PIECE:
@@ -278,7 +280,7 @@ class HashWorker:
             self._at += count
 
     def finish(self, size: int) -> str:
-        """The digest of all `size` bytes, as hex, once they are there."""
+        """Hash the rest and return the digest of all `size` bytes, as hex."""
         self.stop()
         if self._failure is not None:
             raise self._failure
@@ -287,7 +289,7 @@ class HashWorker:
         return self._digest.hexdigest()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -297,7 +299,7 @@ class HashWorker:
 
 
 def is_at(number: int, path: Path) -> bool:
-    """Whether an open file is (still) the one at `path`."""
+    """Return whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(number), path.stat())
     except FileNotFoundError:
@@ -305,6 +307,6 @@ def is_at(number: int, path: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file, as hex."""
+    """Return the SHA-256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

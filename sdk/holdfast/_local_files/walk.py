@@ -1,4 +1,4 @@
-"""Which files of a folder go up, and what is left out and why. It blocks."""
+"""Files of a folder to upload, and what is left out, with reasons. Blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from holdfast._local_files.part_file import is_private
 from holdfast.errors import TransferError
 
 Links = Literal["inside", "follow", "skip", "error"]
-"""Symbolic links: followed where they lead to something inside the folder, always, never; or any is an error."""
+"""Rule for symbolic links: follow those that stay inside the folder, follow all, skip all, or raise an error."""
 
 SHOWN = 5  # names of each kind in one line
 NO_NAME = "a name that no file of a server can have"
@@ -33,31 +33,31 @@ _PLURALS = {
 
 
 def checked_links(links: str) -> Links:
-    """The rule of that name. Raises `ValueError`."""
+    """Return a valid rule. Raises `ValueError`."""
     for known in get_args(Links):
         if links == known:
             return known  # type: ignore[no-any-return]
-    raise ValueError(f"links is one of {', '.join(get_args(Links))}, not {links!r}")
+    raise ValueError(f"links is {links!r}; it must be one of {', '.join(get_args(Links))}")
 
 
 @dataclass
-class FoundFile:
-    """Sizes of the files by their names below the folder, and reasons by the names of what is left out."""
+class WalkResult:
+    """Result of `walk`: sizes by file name below the folder, and reasons by the name of what is left out."""
 
     files: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def walk(folder: Path, links: Links) -> FoundFile:
-    """Look through a folder. Hidden files are files like any other.
+def walk(folder: Path, links: Links) -> WalkResult:
+    """List the files below a folder. Hidden files are included.
 
     Raises:
         OSError: the folder, or one in it, can't be read.
-        TransferError: there is a link, and links are an error.
+        TransferError: there is a link, and `links` is "error".
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
-    found = FoundFile()
+    found = WalkResult()
     root = os.path.realpath(folder)
     status = os.stat(root)
     waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", ((status.st_dev, status.st_ino),))]
@@ -87,11 +87,11 @@ def walk(folder: Path, links: Links) -> FoundFile:
                 found.left_out[name] = reason
             else:
                 found.files[name] = status.st_size
-    return FoundFile(dict(sorted(found.files.items())), dict(sorted(found.left_out.items())))
+    return WalkResult(dict(sorted(found.files.items())), dict(sorted(found.left_out.items())))
 
 
 def _follow(entry: os.DirEntry[str], links: Links, root: str) -> os.stat_result | str:
-    """The status of what a link leads to, or why the link is left out."""
+    """Return the status of the target of a link, or the reason to leave the link out."""
     if links == "error":
         raise TransferError(f'{entry.path} is a link, and links="error" allows none')
     if links == "skip":
@@ -106,7 +106,7 @@ def _follow(entry: os.DirEntry[str], links: Links, root: str) -> os.stat_result 
 
 
 def _reason(name: str, status: os.stat_result) -> str:
-    """Why something that is no folder is left out; empty when it goes along."""
+    """Return the reason to leave out an entry that is no folder; "" if it is included."""
     if stat.S_ISFIFO(status.st_mode):
         return "a pipe"
     if stat.S_ISSOCK(status.st_mode):
@@ -119,17 +119,17 @@ def _reason(name: str, status: os.stat_result) -> str:
         name.encode()
     except UnicodeEncodeError:
         return NO_NAME
-    return ""  # whether the server takes the name is the server's to say
+    return ""  # the server decides which names it accepts
 
 
 def in_one_line(left_out: Iterable[tuple[str, str]]) -> str:
-    """Counts and names of what is left out, for people: names by their reasons."""
+    """Return counts and names of what is left out, by reason, as one line for people."""
     kinds: dict[str, list[str]] = {}
     for name, reason in left_out:
         kinds.setdefault(reason, []).append(name if name.isprintable() else ascii(name)[1:-1])
-    told = []
+    parts = []
     for reason, names in kinds.items():
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         what = f"1 {reason.partition(' ')[2]}" if len(names) == 1 else f"{len(names)} {_PLURALS.get(reason, reason)}"
-        told.append(f"{what} ({', '.join(names[:SHOWN])}{more})")
-    return f"left out {sum(map(len, kinds.values()))}: {'; '.join(told)}"
+        parts.append(f"{what} ({', '.join(names[:SHOWN])}{more})")
+    return f"left out {sum(map(len, kinds.values()))}: {'; '.join(parts)}"

@@ -47,24 +47,25 @@ class Files:
         segments: int | None = None,
         limit: float | None = None,
     ) -> Transfer[wire.FileInfo]:
-        """Send a file in the background; `wait()` gives the file as the server has it.
+        """Upload a file in the background; `wait()` returns its `FileInfo`.
 
-        What an earlier kernel or process has sent of the same file is not sent again. Content that is published under
-        this name already is done at once.
+        Bytes that an earlier process sent of the same file are not sent again. If the same content is published under
+        this name already, the transfer succeeds at once.
 
         Args:
-            content: a path, bytes, a binary file or an iterable of bytes. Only a path can be gone on with by another
-                process. Of what can't be sought, what the server has not confirmed is kept in memory: about 8 MiB.
-            name: the file's name on the server; else the last part of the path.
-            overwrite: replace another file of that name; else that is `FileExists`.
-            restart: begin at byte 0, whatever there is.
-            segments: connections at once; as many as pay, found out by measuring, when left out.
-            limit: bytes a second at most.
+            content: a path, bytes, a binary file or an iterable of bytes. Only the upload of a path can be resumed by
+                another process. For an iterable or a pipe, about 8 MiB that the server has not confirmed are kept in
+                memory.
+            name: name of the file on the server; by default the last part of the path.
+            overwrite: replace another file of that name. Without it, that raises `FileExists`.
+            restart: begin at byte 0 and ignore what an earlier transfer left.
+            segments: number of connections; by default it is measured how many make the transfer faster.
+            limit: maximum rate, in bytes per second.
 
         Raises:
             OSError: the path can't be read.
-            ValueError: there is no name, and none can be told from `content`.
-            TypeError: `content` is none of these, or a file that is open as text.
+            ValueError: `name` is missing and can't be derived from `content`.
+            TypeError: `content` is of another type, or a file that is open in text mode.
         """
         return _start(
             self._core,
@@ -90,20 +91,20 @@ class Files:
         segments: int | None = None,
         limit: float | None = None,
     ) -> Transfer[Path]:
-        """Fetch a file in the background; `wait()` gives the path.
+        """Download a file in the background; `wait()` returns the path.
 
-        What an earlier kernel or process left of the same download is gone on with. A target that is the same file
-        already is done at once.
+        Bytes that an earlier process fetched of the same file are not fetched again. If the target is the same file
+        already, the transfer succeeds at once.
 
         Args:
-            name: the file's name on the server.
-            to: a file, or a folder, which is there or ends in a slash; else the working directory.
-            overwrite: replace another file that is there; else that is `LocalExists`.
-            restart: begin at byte 0, whatever there is.
-            allow_dangerous: let it land where programs would run or trust it, such as `.bashrc` and `.ssh/...` in a
-                home folder, or `.git/hooks/...`; else that is `DangerousName`.
-            segments: connections at once; as many as pay, found out by measuring, when left out.
-            limit: bytes a second at most.
+            name: name of the file on the server.
+            to: a file, an existing folder, or a path that ends in a slash; by default the working directory.
+            overwrite: replace another file at the target. Without it, that raises `LocalExists`.
+            restart: begin at byte 0 and ignore what an earlier transfer left.
+            allow_dangerous: allow a target that programs run or trust, such as `.bashrc` and `.ssh/...` in a home
+                folder, or `.git/hooks/...`. Without it, that raises `DangerousName`.
+            segments: number of connections; by default it is measured how many make the transfer faster.
+            limit: maximum rate, in bytes per second.
         """
         return _start(
             self._core,
@@ -120,7 +121,7 @@ class Files:
         )
 
     def uploads(self, *, page_size: int | None = None) -> Iterator[wire.UploadInfo]:
-        """Uploads in the making, of every client, and finished ones that the server still remembers."""
+        """Iterate over unfinished uploads of all clients, and finished ones that the server still remembers."""
         page = partial(upload_page, page_size)
         return self._core.iterate(plans.pages(page, self._core.retries))
 
@@ -134,12 +135,12 @@ class Files:
         links: Links = "inside",
         limit: float | None = None,
     ) -> Transfer[SentFolder]:
-        """Send every file below a folder, a few at a time; what is there and equal is not sent again.
+        """Upload every file below a folder, a few at a time. Files that the server has already are skipped.
 
-        Hidden files go along. Symbolic links are followed where they lead to something inside the folder; `links` says
-        otherwise: `"follow"` all, `"skip"` all, or have any be an error (`"error"`). What is left out, broken links,
-        pipes and empty folders among it, is in the result by name and reason. A file that is there and differs is
-        `FileExists` without `overwrite`. `restart` begins files that are half sent at byte 0, whatever has changed.
+        Hidden files are included. Symbolic links are followed if they lead to something inside the folder; `links` can
+        be `"follow"` (follow all), `"skip"` (skip all) or `"error"` (any link is an error) instead. The result names
+        what was left out, with the reason: broken links, pipes and empty folders, for example. A file of that name with
+        other content raises `FileExists` without `overwrite`. `restart` sends unfinished files from byte 0 again.
         """
         job = UploadFolder(
             self._context,
@@ -162,13 +163,13 @@ class Files:
         allow_dangerous: bool = False,
         limit: float | None = None,
     ) -> Transfer[Paths]:
-        """Fetch every file whose name begins with `prefix/` into the folder `to`, else the working directory.
+        """Download every file whose name begins with `prefix/` into the folder `to`, by default the working directory.
 
-        What is there and equal is not fetched again; what differs is `LocalExists` without `overwrite`. `restart`
-        begins files that are half there at byte 0, whatever has changed. A prefix that no file has is `NotFound`.
+        Files that are equal already are skipped; a file that differs raises `LocalExists` without `overwrite`.
+        `restart` fetches unfinished files from byte 0 again. A prefix that no file has raises `NotFound`.
 
-        Nothing is fetched when a name would be dangerous where it lands, or a link leads out of the folder: that is
-        `DangerousName` without `allow_dangerous`.
+        If a target is one that programs run or trust, or a link leads out of the folder, nothing is fetched and
+        `DangerousName` is raised, unless `allow_dangerous` is true.
         """
         target = Path(to) if to is not None else Path()
         job = DownloadFolder(
@@ -192,42 +193,42 @@ class Files:
         return RemoteReader(RemoteFile(reading, self._core.run))
 
     def get_upload(self, id: str) -> wire.UploadInfo:
-        """An upload as it stands. Raises `NotFound`."""
+        """Return the state of an upload. Raises `NotFound`."""
         return self._core.request(calls.get_upload(id))
 
     def cancel_upload(self, id: str) -> None:
-        """Give up an upload in the making, whoever began it; a file that it became stays. Raises `NotFound`."""
+        """Delete an unfinished upload of any client. A file that was published stays. Raises `NotFound`."""
         self._core.run(plans.forget(calls.delete_upload(id), self._core.retries))
 
     def list(self, prefix: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo]:
-        """Published files whose names begin with `prefix`, by name; pages are fetched as the iteration reaches them."""
+        """Iterate over the files whose names begin with `prefix`, by name. Pages are fetched as they are needed."""
         page = partial(file_page, prefix, page_size)
         return self._core.iterate(plans.pages(page, self._core.retries))
 
     def list_folder(self, folder: str = "", *, page_size: int | None = None) -> Iterator[wire.FileInfo | wire.Folder]:
-        """List what is in a folder, by name: its files, and the folders in it, however much is below those.
+        """Iterate over the files and folders of one level, by name.
 
-        One request for up to 100 of them (or `page_size`), then one for every 1,000. The top level is "".
+        The first request fetches up to 100 entries (or `page_size`), each further one 1,000. The top level is "".
         """
         page = partial(level_page, folder, page_size)
         return self._core.iterate(plans.levels(page, self._core.retries))
 
     def info(self, name: str) -> wire.FileInfo:
-        """Size, entity tag, digest and type of a file. Raises `NotFound`."""
+        """Return the size, entity tag, digest and type of a file. Raises `NotFound`."""
         return self._core.run(plans.info(name, self._core.retries))
 
     def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
-        """The bytes of a file from `begin` up to, not including, `end`, in memory; none where `end` is not after it.
+        """Return the bytes of a file from `begin` up to, not including, `end`; b"" if `end` is not after `begin`.
 
         Raises:
             PreconditionFailed: `etag` is given and the file is another version.
             RangeNotSatisfiable: `begin` is at or past the end of the file.
-            ProtocolError: something on the way ignores Range.
+            ProtocolError: a proxy on the way ignores Range.
         """
         return self._core.run(plans.read(name, begin, end, etag, self._core.retries))
 
     def write(self, name: str, data: bytes, *, overwrite: bool = False, etag: str | None = None) -> wire.FileInfo:
-        """Publish `data` as a file in one request. Bigger ones go better by `upload`.
+        """Publish `data` as a file in one request. Use `upload` for big files.
 
         Raises:
             PreconditionFailed: the file exists and `overwrite` is false, or it is not the version of `etag`.
@@ -236,23 +237,23 @@ class Files:
         return self._core.run(plans.put(name, data, etag, absent, self._core.retries))
 
     def delete(self, name: str, *, etag: str | None = None) -> None:
-        """Remove a file; with `etag`, only while it is that version. Raises `NotFound`, `PreconditionFailed`."""
+        """Delete a file; with `etag`, only that version. Raises `NotFound`, `PreconditionFailed`."""
         self._core.run(plans.forget(calls.delete_file(name, etag=etag), self._core.retries))
 
     def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
-        """Sign a link that any browser follows, and resumes, without the token. As a last line it can be clicked.
+        """Return a signed link that a browser can download, and resume, without the token. A notebook displays it.
 
         Args:
             name: the file's name on the server.
-            expires: seconds that it is good for, 7 days at most unless the server has another limit. Whoever has the
+            expires: seconds that it is valid, 7 days at most unless the server has another limit. Anybody who has the
                 link can read the file.
-            base_url: the server as the browser reaches it, where that is not `client.base_url`.
+            base_url: URL of the server for the browser, if it is not `client.base_url`.
         """
         link = self._core.request(calls.sign_link(name, expires))
         return DownloadLink((base_url or self._core.base_url).rstrip("/"), link)
 
     def revoke_links(self) -> None:
-        """Make all links that were signed so far worthless."""
+        """Revoke all links that were signed so far."""
         self._core.request(calls.revoke_links())
 
     def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
@@ -271,40 +272,40 @@ class Files:
 
 
 class Transfers:
-    """`client.transfers`: what was begun with this server from this machine and is not over."""
+    """`client.transfers`: unfinished transfers between this server and this machine."""
 
     def __init__(self, core: SyncCore) -> None:
         self._core = core
         self._context = TransferContext(core.base_url, core.patience)
 
     def pending(self) -> list[ResumeRecord]:
-        """Transfers that can be gone on with, oldest first: paused, failed, cut off by the end of a kernel or process.
+        """Return the transfers that can be resumed, oldest first: paused, failed, or cut off by the end of a process.
 
-        Those that are running now are among them.
+        Transfers that are running now are among them.
         """
         return [*pending(records_dir(), self._core.base_url)]
 
     def resume(self, record: ResumeRecord) -> Transfer[Any]:
-        """Go on with one of `pending()`, in the background. Raises `OSError` when the local file is gone."""
+        """Resume one of `pending()`, in the background. Raises `OSError` if the local file is gone."""
         return _start(self._core, job_of(record, self._context))
 
     def cancel(self, record: ResumeRecord) -> None:
-        """Give one of `pending()` up, and remove what there is of it on both sides; its local file may be gone.
+        """Cancel one of `pending()` and remove its partial data on both sides. Its local file may be gone.
 
         Raises:
-            TransferBusy: it is running, here or in another process.
+            TransferBusy: the transfer is running, here or in another process.
         """
         self._core.run(job_of(record, self._context).discard())
 
 
 class Seed:
-    """`client.seed`: the seed's endpoints, one request a method."""
+    """`client.seed`: the seed's endpoints, one request for each method."""
 
     def __init__(self, core: SyncCore) -> None:
         self._core = core
 
     def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
-        """`GET /{id}/process/`: start it, or see how it stands."""
+        """`GET /{id}/process/`: start a process, or return it if it exists."""
         return self._core.request(calls.seed_start(id, work_type, params))
 
     def pause(self, id: str) -> wire.Process:
@@ -322,11 +323,11 @@ class Seed:
     def download(
         self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
     ) -> wire.DownloadPiece:
-        """`GET /download/`: the piece at `bytes_read`."""
+        """`GET /download/`: return the piece at `bytes_read`."""
         return self._core.request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
 
     def upload_status(self, file_name: str) -> wire.UploadStatus:
-        """`GET /upload/`: where to go on."""
+        """`GET /upload/`: return the offset at which to continue."""
         return self._core.request(calls.seed_upload_status(file_name))
 
     def upload(
@@ -358,7 +359,7 @@ class Seed:
 
 
 def _start(core: SyncCore, job: TransferJob[R]) -> Transfer[R]:
-    job.look()
+    job.check_local()
     transfer = Transfer(job, core.driver)
     transfer.resume()
     return transfer

@@ -1,4 +1,4 @@
-"""A file that comes down: in one stream or several, never of two versions, renamed when its digest is right."""
+"""Download of a file: by one or several connections, of one version only, renamed after its digest is verified."""
 
 from __future__ import annotations
 
@@ -32,55 +32,55 @@ from holdfast.errors import (
 )
 from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, ensured
 
-LEAST = 4 << 20  # bytes; a shorter segment is not worth a connection of its own
-SAVE_EVERY = 1.0  # seconds between records on disk; a killed process fetches at most so much again
+MIN_SEGMENT = 4 << 20  # bytes; a shorter segment does not pay for a connection of its own
+SAVE_INTERVAL = 1.0  # seconds between writes of the record; a killed process loses no more progress
 PIECE = 1 << 20
 
 
 @dataclass(slots=True)
 class Target:
-    """Where a download is to land, as the user has said it."""
+    """Local target of a download, as the user has named it."""
 
     path: Path
-    folder: bool = False  # whatever is there: it ended in a slash
-    exact: bool = False  # it names the file, even where a folder has come to be
+    folder: bool = False  # it ended in a slash, so it is a folder even if it does not exist
+    exact: bool = False  # it is the path of the file, even if a folder of that name exists
 
     @classmethod
     def of(cls, to: str | os.PathLike[str] | None) -> Target:
-        """A file, or a folder, which is there or ends in a slash; None is the working directory."""
+        """Return the target for a path; a folder if it exists or ends in a slash. None is the working directory."""
         text = "" if to is None else os.fspath(to)
         return cls(Path(text).absolute(), folder=text.endswith(("/", os.sep)))
 
     def of_file(self, name: str) -> Path:
-        """Where a file of the server lands. Blocks. Raises `ValueError` for a name that no file can have."""
+        """Return the local path for a file of the server. Blocks. Raises `ValueError` for an invalid name."""
         if self.exact or not (self.folder or self.path.is_dir()):
             return self.path
         last = name.rpartition("/")[2]
         if last in ("", ".", "..") or "\0" in last:
-            raise ValueError(f"{name!r} does not end in the name of a file; say by `to` which file it is to be")
+            raise ValueError(f"{name!r} does not end in the name of a file. Pass the path of the file as `to`")
         return self.path / last
 
 
 @dataclass(slots=True)
-class _Flow:
-    """An answer, and which byte of the file comes next."""
+class _Body:
+    """Open response, and the offset of its next byte in the file."""
 
     stream: Stream
     at: int
 
 
 class _RangeIgnoredError(Exception):
-    """Other bytes came than were asked for."""
+    """The response has other bytes than were requested."""
 
 
 class DownloadJob(TransferJob[Path]):
-    """`GET /v1/files/{name}` into a file."""
+    """Download of one file, by `GET /v1/files/{name}`."""
 
     kind = "download"
 
     def __init__(
         self,
-        around: TransferContext,
+        context: TransferContext,
         name: str,
         target: Target,
         *,
@@ -97,20 +97,20 @@ class DownloadJob(TransferJob[Path]):
         self._part: PartFile
         self._record: ResumeRecord
         self._file: RecordFile
-        self._around = around
+        self._context = context
         self._to = target
-        self._is_located = False
+        self._is_resolved = False
         self._overwrite = overwrite
         self._restart = restart
         self._allow_dangerous = allow_dangerous
-        self._wanted = segments
+        self._connections = segments
         self._within = within
         self._segments: Segments | None = None
-        self._follower: HashWorker | None = None
+        self._hasher: HashWorker | None = None
         self._saved = 0.0
         self._saving = threading.Lock()
-        self._ranges = True  # until something on the way ignores them
-        self._busy = 0
+        self._ranges = True  # false once a proxy on the way has ignored Range
+        self._active = 0
         self._ended = False
 
     @property
@@ -121,61 +121,61 @@ class DownloadJob(TransferJob[Path]):
     def total(self) -> int | None:
         return self._segments.size if self._segments is not None else None
 
-    # -- the local end
+    # -- the local file
 
-    def look(self) -> None:
-        """As promised. Raises `ValueError`."""
-        if not self._is_located:
+    def check_local(self) -> None:
+        """Resolve the target. Raises `ValueError`."""
+        if not self._is_resolved:
             self.target = self._to.of_file(self.name)
             self._part, self._record = PartFile(self.target), self._new_record()
-            self._file = RecordFile(self._around.records, self._record.key)
-            self._is_located = True
+            self._file = RecordFile(self._context.records, self._record.key)
+            self._is_resolved = True
 
     @property
-    def is_over(self) -> bool:
-        """Whether the file has its name."""
+    def has_ended(self) -> bool:
+        """True after the file was renamed to its target."""
         return self._ended
 
     def begin(self) -> None:
-        if self._ended:  # it was paused just as it came to its end
+        if self._ended:  # it was paused just before its end
             return
-        self.look()
+        self.check_local()
         if not self._allow_dangerous:
             dangerous_names.refuse([(self.name, self.target)])
-        kept = self._file.take()
-        if kept is not None and kept.size is not None and not self._restart and self._is_ours(kept):
-            self._record = self._mark(kept)
-            self._know(kept.size, kept.done)
+        saved = self._file.take()
+        if saved is not None and saved.size is not None and not self._restart and self._is_resumable(saved):
+            self._record = self._with_options(saved)
+            self._start_segments(saved.size, saved.done)
             self._saved = time.monotonic()
         else:
-            self._forget()
-            self._file.remove()  # first: a record must never outlive the bytes it speaks of
-            if kept is not None and kept.part is not None:
-                self._part.remove(kept.part)
+            self._reset()
+            self._file.remove()  # first: a record must never exist without its bytes
+            if saved is not None and saved.part is not None:
+                self._part.remove(saved.part)
             self._part.discard()
 
-    def _is_ours(self, kept: ResumeRecord) -> bool:
-        """Whether a record is of this download, and what it says is in the part can be there."""
-        same = (kept.server, kept.name) == (self._record.server, self._record.name)
-        fits = all(0 <= begin <= end <= (kept.size or 0) for begin, end in kept.done)
-        if not (same and fits and kept.etag and kept.done):
+    def _is_resumable(self, saved: ResumeRecord) -> bool:
+        """Return whether a record is of this download, and the part file can have the bytes that it lists."""
+        same = (saved.server, saved.name) == (self._record.server, self._record.name)
+        fits = all(0 <= begin <= end <= (saved.size or 0) for begin, end in saved.done)
+        if not (same and fits and saved.etag and saved.done):
             return False
-        if kept.part is not None:
-            return self._part.take_up(kept.part) and self._part.holds(kept.done)
-        # Of an earlier version. Its bytes can be trusted where there is a digest to compare them with in the end.
-        kept.part = self._part.adopt(kept.done) if kept.sha256 else None
-        return kept.part is not None
+        if saved.part is not None:
+            return self._part.take_up(saved.part) and self._part.holds(saved.done)
+        # Of an earlier version of Holdfast. Its bytes are used only if a digest will verify them at the end.
+        saved.part = self._part.adopt(saved.done) if saved.sha256 else None
+        return saved.part is not None
 
-    def settle(self) -> None:
-        if self._follower is not None:
-            self._follower.stop()
-        if not self._is_located:
+    def close(self) -> None:
+        if self._hasher is not None:
+            self._hasher.stop()
+        if not self._is_resolved:
             return
         try:
             if self._ended:
                 if self._file.is_held:
                     self._file.remove()
-            elif not self._part.is_open:  # it has not begun, or is gone already
+            elif not self._part.is_open:  # it has not begun, or was removed
                 pass
             elif self._segments is not None and self._record.etag:
                 self._save(self._segments)
@@ -186,40 +186,42 @@ class DownloadJob(TransferJob[Path]):
             self._file.release()
 
     def is_recorded(self) -> bool:
-        return self._is_located and self._file.path.exists()
+        return self._is_resolved and self._file.path.exists()
 
     def discard(self) -> Plan[None]:
-        yield Do(self.look)
-        yield from ensured(self._give_up(), self._file.release)
+        yield Do(self.check_local)
+        yield from ensured(self._discard_saved(), self._file.release)
 
-    def _give_up(self) -> Plan[None]:
-        kept: ResumeRecord | None = yield Do(self._file.take)
-        if kept is None or (kept.server, kept.name) == (self._record.server, self._record.name):
-            yield Do(partial(self._remove, kept))
+    def _discard_saved(self) -> Plan[None]:
+        saved: ResumeRecord | None = yield Do(self._file.take)
+        if saved is None or (saved.server, saved.name) == (self._record.server, self._record.name):
+            yield Do(partial(self._remove, saved))
 
-    def _remove(self, kept: ResumeRecord | None = None) -> None:
+    def _remove(self, saved: ResumeRecord | None = None) -> None:
         self._part.discard()
-        if kept is not None and kept.part is not None:
-            self._part.remove(kept.part)
+        if saved is not None and saved.part is not None:
+            self._part.remove(saved.part)
         self._file.remove()
 
-    def _forget(self) -> None:
-        """What there is can't be used: the next run begins at byte 0."""
+    def _reset(self) -> None:
+        """Begin at byte 0 in the next run."""
         self._record, self._segments = self._new_record(), None
 
     def _new_record(self) -> ResumeRecord:
-        path = os.path.join(os.path.realpath(self.target.parent), self.target.name)  # one key, whatever the way to it
-        record = records.new("download", self._around.base_url, self.name, path)
-        return self._mark(record)
+        path = os.path.join(
+            os.path.realpath(self.target.parent), self.target.name
+        )  # one key for a file, whatever links lead to it
+        record = records.new("download", self._context.base_url, self.name, path)
+        return self._with_options(record)
 
-    def _mark(self, record: ResumeRecord) -> ResumeRecord:
-        """Put into a record what this call has said."""
+    def _with_options(self, record: ResumeRecord) -> ResumeRecord:
+        """Write the options of this call into a record."""
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
         record.within = self._within
         return record
 
     def _make_part(self, size: int) -> None:
-        """Create the part, recorded before: a process killed at any moment leaves nothing that nobody knows of."""
+        """Record the part file, then create it, so that a process killed in between leaves no unknown file."""
         self._record.part = self._part.plan()
         try:
             self._file.save(self._record)
@@ -230,14 +232,14 @@ class DownloadJob(TransferJob[Path]):
             raise
         self._saved = time.monotonic()
 
-    def _know(self, size: int, done: list[tuple[int, int]]) -> None:
+    def _start_segments(self, size: int, done: list[tuple[int, int]]) -> None:
         self._segments = Segments(size, done)
-        self._follower = HashWorker(self._part.read_into)
+        self._hasher = HashWorker(self._part.read_into)
 
     def _save(self, segments: Segments) -> None:
         with self._saving:
             if not self._record.sha256:
-                # Nothing would notice, after a power cut, that bytes were promised here and never written.
+                # Without a digest nothing would detect that bytes were lost in a power failure: write them first.
                 self._part.sync()
             self._record.done = segments.done
             self._file.save(self._record)
@@ -248,23 +250,23 @@ class DownloadJob(TransferJob[Path]):
     def run(self) -> Plan[Path]:
         if self._ended:
             return self.target
-        restart, self._restart = self._restart, False  # once: a pause is gone on with
-        if not (restart and self._overwrite) and (yield from self._is_there()):
+        restart, self._restart = self._restart, False  # only once: a resumed run continues
+        if not (restart and self._overwrite) and (yield from self._target_is_current()):
             return self.target
-        flow: _Flow | None = None
+        body: _Body | None = None
         if self._segments is None:
-            flow = yield from self._first()
+            body = yield from self._open_first()
         if self._segments is None:
-            raise ProtocolError("the size of the file is not known")
-        yield from self._bring(self._segments, flow)
+            raise ProtocolError("the response does not tell the size of the file")
+        yield from self._fetch_all(self._segments, body)
         return (yield from self._finish(self._segments))
 
-    def _is_there(self) -> Plan[bool]:
-        """Whether the target is the file already, and all is done. Raises `LocalExists` when it is another one."""
-        there: int | None = yield Do(self._size_there)
+    def _target_is_current(self) -> Plan[bool]:
+        """Return True if the target is the same file already. Raises `LocalExists` if it is another one."""
+        there: int | None = yield Do(self._target_size)
         if there is None:
             return False
-        head: calls.FileHead = yield from plans.head(self.name, self._around.retries)
+        head: calls.FileHead = yield from plans.head(self.name, self._context.retries)
         same_size = there == head.size
         if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
             self._segments, self._ended = Segments(head.size, [(0, head.size)]), True
@@ -274,11 +276,11 @@ class DownloadJob(TransferJob[Path]):
             return False
         raise exists(self.target)
 
-    def _size_there(self) -> int | None:
-        """How long the file is that has the target's name; None for no such name, -1 for a link that leads to no file.
+    def _target_size(self) -> int | None:
+        """Return the size of the file at the target; None if there is none, -1 for a link that does not lead to a file.
 
         Raises:
-            LocalExists: it is a pipe or a device, which no download replaces.
+            LocalExists: it is a pipe or a device, which a download does not replace.
         """
         try:
             status = self.target.lstat()
@@ -293,14 +295,14 @@ class DownloadJob(TransferJob[Path]):
         if stat.S_ISREG(status.st_mode):
             return status.st_size
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "a folder is where the file should land", str(self.target))
+            raise IsADirectoryError(errno.EISDIR, "the target is a folder; choose another path", str(self.target))
         if is_link:
             return -1
-        raise LocalExists(f"{self.target} is a pipe or a device, and no file; choose another place")
+        raise LocalExists(f"{self.target} is a pipe or a device. Choose another path")
 
-    def _first(self) -> Plan[_Flow]:
-        """The first answer of a fresh download: it says how long the file is, and which version of it."""
-        backoff = Backoff(self._around.retries)
+    def _open_first(self) -> Plan[_Body]:
+        """Send the first request of a new download. Its response tells the size and the version of the file."""
+        backoff = Backoff(self._context.retries)
         while True:
             try:
                 stream: Stream = yield Open(calls.get_file(self.name))
@@ -311,16 +313,16 @@ class DownloadJob(TransferJob[Path]):
         head = calls.file_head(stream.answer)
         self._record.size, self._record.etag, self._record.sha256 = head.size, head.etag or "", head.sha256 or ""
         yield Do(partial(self._make_part, head.size))
-        self._know(head.size, [])
-        return _Flow(stream, 0)
+        self._start_segments(head.size, [])
+        return _Body(stream, 0)
 
-    def _bring(self, segments: Segments, flow: _Flow | None) -> Plan[None]:
+    def _fetch_all(self, segments: Segments, body: _Body | None) -> Plan[None]:
         left = segments.size - segments.count
         if not left:
             return
-        # Without an entity tag nothing tells two versions apart: one stream, from the start to the end.
-        most = 1 if not self._record.etag or left < 2 * LEAST else self._wanted or MOST_AT_ONCE
-        growth = Growth(most, at_once=self._wanted is not None)
+        # Without an entity tag, versions can't be told apart: one response has to bring the whole file.
+        most = 1 if not self._record.etag or left < 2 * MIN_SEGMENT else self._connections or MOST_AT_ONCE
+        growth = Growth(most, at_once=self._connections is not None)
         workers = 1
 
         def more() -> list[Plan[None]]:
@@ -329,55 +331,57 @@ class DownloadJob(TransferJob[Path]):
             workers += add
             return [self._worker(segments, None) for _ in range(add)]
 
-        yield Together([self._worker(segments, flow), *more()], more)
-        while segments.count < segments.size:  # given back by one for whom ranges don't work, when nobody was left
+        yield Together([self._worker(segments, body), *more()], more)
+        while (
+            segments.count < segments.size
+        ):  # segments that a worker freed because ranges do not work, after all others had ended
             yield from self._worker(segments, None)
 
-    def _worker(self, segments: Segments, flow: _Flow | None) -> Plan[None]:
-        """Bring one segment after another until none is left."""
+    def _worker(self, segments: Segments, body: _Body | None) -> Plan[None]:
+        """Fetch one segment after another until none is left."""
         with self._saving:
-            self._busy += 1
+            self._active += 1
         try:
-            while (segment := segments.take(LEAST if self._ranges else segments.size + 1)) is not None:
+            while (segment := segments.take(MIN_SEGMENT if self._ranges else segments.size + 1)) is not None:
                 try:
-                    flow = yield from self._segment(segments, segment, flow)
+                    body = yield from self._fetch_segment(segments, segment, body)
                 except _RangeIgnoredError:
-                    self._ranges, flow = False, None
+                    self._ranges, body = False, None
                     segments.give_back(segment)
-                    if self._busy > 1:  # one stream is enough, and another one is under way
+                    if self._active > 1:  # one stream is enough, and another worker has one
                         return
                 finally:
                     segments.release(segment)
         finally:
             with self._saving:
-                self._busy -= 1
+                self._active -= 1
 
-    def _segment(self, segments: Segments, segment: Segment, flow: _Flow | None) -> Plan[_Flow | None]:
-        """Bring one; the answer where it goes on after that, if it does."""
-        backoff = Backoff(self._around.retries)
+    def _fetch_segment(self, segments: Segments, segment: Segment, body: _Body | None) -> Plan[_Body | None]:
+        """Fetch one segment; return the response if it continues after the segment."""
+        backoff = Backoff(self._context.retries)
         while segments.room(segment):
             try:
-                if flow is None or flow.at > segment.at:
-                    flow = yield from self._open(segments, segment)
-                yield from self._pump(segments, segment, flow, backoff)
+                if body is None or body.at > segment.at:
+                    body = yield from self._open(segments, segment)
+                yield from self._write_body(segments, segment, body, backoff)
             except (PreconditionFailed, RangeNotSatisfiable) as error:
                 raise self._changed() from error
             except (TransportError, APIError) as error:
                 if not self._record.etag and segment.at:
                     raise
                 wait = backoff.after(error, repeatable=True)
-                flow = None
+                body = None
                 yield wait
-        if flow is not None and self._ranges:
-            yield Close(flow.stream)
-            flow = None
-        return flow
+        if body is not None and self._ranges:
+            yield Close(body.stream)
+            body = None
+        return body
 
-    def _open(self, segments: Segments, segment: Segment) -> Plan[_Flow]:
-        """An answer that begins where the segment stands, or, where ranges are ignored, at the start of the file.
+    def _open(self, segments: Segments, segment: Segment) -> Plan[_Body]:
+        """Open a response that begins at the segment, or at the start of the file if ranges do not work.
 
         Raises:
-            RemoteChanged: it is of another version.
+            RemoteChanged: the response is of another version.
         """
         begin, end = segment.at, segment.at + segments.room(segment)
         whole = not self._ranges or (begin == 0 and end == segments.size)
@@ -388,46 +392,46 @@ class DownloadJob(TransferJob[Path]):
         head = calls.file_head(stream.answer)
         if (head.size, head.etag or "") != (segments.size, self._record.etag):
             raise self._changed()
-        came = 0 if stream.answer.status != 206 else calls.content_range(stream.answer)[0]
-        if whole and came:
-            raise ProtocolError(f"asked for the whole file, and got bytes from {came} on")
-        if not whole and (came != begin or stream.answer.status != 206):
+        start = 0 if stream.answer.status != 206 else calls.content_range(stream.answer)[0]
+        if whole and start:
+            raise ProtocolError(f"asked for the whole file, and got bytes from {start} on")
+        if not whole and (start != begin or stream.answer.status != 206):
             yield Close(stream)
             raise _RangeIgnoredError
-        return _Flow(stream, came)
+        return _Body(stream, start)
 
-    def _pump(self, segments: Segments, segment: Segment, flow: _Flow, backoff: Backoff) -> Plan[None]:
-        """Write what comes until the segment is done."""
-        while (room := segments.room(segment)) and (skip := segment.at - flow.at) >= 0:
-            data: bytes | memoryview = yield Read(flow.stream, self.throttle.piece(min(PIECE, skip or room)))
+    def _write_body(self, segments: Segments, segment: Segment, body: _Body, backoff: Backoff) -> Plan[None]:
+        """Write bytes of the response until the segment is done."""
+        while (room := segments.room(segment)) and (skip := segment.at - body.at) >= 0:
+            data: bytes | memoryview = yield Read(body.stream, self.throttle.piece(min(PIECE, skip or room)))
             if not data:
-                raise ConnectionBroken(f"the answer ended {room + skip} bytes early")
+                raise ConnectionBroken(f"the response ended {room + skip} bytes early")
             count = len(data)
-            flow.at += count
+            body.at += count
             data = data[skip : skip + segments.room(segment)]
             if data:
                 yield Do(partial(self._part.write, segment.at, data))
                 segments.advance(segment, len(data))
-                backoff.gained()
-                self.moved()
-                if self._follower is not None and self._record.sha256:
-                    self._follower.advance(segments.frontier)
-                if self._record.etag and time.monotonic() - self._saved > SAVE_EVERY:
+                backoff.reset()
+                self.on_progress()
+                if self._hasher is not None and self._record.sha256:
+                    self._hasher.advance(segments.frontier)
+                if self._record.etag and time.monotonic() - self._saved > SAVE_INTERVAL:
                     yield Do(partial(self._save, segments))
             if wait := self.throttle.delay(count):
                 yield Sleep(wait)
 
     def _finish(self, segments: Segments) -> Plan[Path]:
-        if self._record.sha256 and self._follower is not None:
-            found = yield Do(partial(self._follower.finish, segments.size))
+        if self._record.sha256 and self._hasher is not None:
+            found = yield Do(partial(self._hasher.finish, segments.size))
             if found != self._record.sha256:
-                self._forget()
+                self._reset()
                 yield Do(self._remove)
                 raise DigestMismatch(
-                    f"what came down of {self.name!r} has SHA-256 {found}, and not the one that the server names; "
-                    "it was removed"
+                    f"the download of {self.name!r} has SHA-256 {found}, not the one that the server names. "
+                    "It was removed; download it again"
                 )
-        if not self._overwrite and (yield from self._is_there()):  # it may have come meanwhile
+        if not self._overwrite and (yield from self._target_is_current()):  # it may have been created meanwhile
             return self.target
         yield Do(partial(self._publish, segments.size))
         return self.target
@@ -438,6 +442,6 @@ class DownloadJob(TransferJob[Path]):
 
     def _changed(self) -> RemoteChanged:
         return RemoteChanged(
-            f"{self.name!r} is another file on the server than the one that was begun; "
-            "restart=True fetches it as it is now"
+            f"{self.name!r} has changed on the server since its download began. "
+            "Pass restart=True to fetch it as it is now"
         )

@@ -1,4 +1,4 @@
-"""Whole folders, file by file, a few at a time; what is there and equal is not sent again."""
+"""Upload and download of folders, a few files at a time. Files that are equal already are skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast import calls, wire
 from holdfast._local_files import dangerous_names, records
-from holdfast._local_files.records import Came, Ledger, RecordFile, ResumeRecord
+from holdfast._local_files.records import CompletedFile, Ledger, RecordFile, ResumeRecord
 from holdfast._local_files.sources import FileSource, sha256_of
 from holdfast._local_files.walk import NO_NAME, Links, checked_links, walk
 from holdfast._transfers.download import DownloadJob, Target
@@ -27,7 +27,8 @@ AT_ONCE = 4
 
 
 class SentFolder(msgspec.Struct, frozen=True):
-    """Result of a folder's upload: `sent` now, `same` as there already, `left_out`, with `reasons` by these names."""
+    """Result of a folder's upload: files `sent` now, those that were the `same` already, and names `left_out` with
+    their `reasons`."""
 
     sent: list[wire.FileInfo]
     same: list[str]
@@ -36,25 +37,25 @@ class SentFolder(msgspec.Struct, frozen=True):
 
 
 class _Folder(TransferJob[R], Generic[R]):
-    """Runs a job for every file that is not there yet. A failure ends all; running again goes on."""
+    """Runs a job for each file that is not complete. A failure ends the run; another run continues."""
 
     kind: Literal["upload", "download"]
 
     def __init__(
-        self, around: TransferContext, name: str, path: Path, prefix: str, *, restart: bool, limit: float | None
+        self, context: TransferContext, name: str, path: Path, prefix: str, *, restart: bool, limit: float | None
     ) -> None:
         self.name = name
         self.throttle = Throttle(limit)
-        self._around = around
+        self._context = context
         self._path = path
         self._prefix = prefix if not prefix or prefix.endswith("/") else prefix + "/"
         self._restart = restart
         self._begun: set[str] = set()
         self._total: int | None = None
-        self._over = 0
-        self._ended: set[str] = set()
+        self._completed_bytes = 0
+        self._completed: set[str] = set()
         self._running: dict[str, TransferJob[Any]] = {}
-        self._jobs: dict[str, TransferJob[Any]] = {}  # of files that are not over
+        self._jobs: dict[str, TransferJob[Any]] = {}  # of files that are not complete
         self._lock = threading.Lock()
         self._record: ResumeRecord
         self._file: RecordFile | None = None
@@ -64,40 +65,44 @@ class _Folder(TransferJob[R], Generic[R]):
     @property
     def done(self) -> int:
         with self._lock:
-            return self._over + sum(job.done for job in self._running.values())
+            return self._completed_bytes + sum(job.done for job in self._running.values())
 
     @property
     def total(self) -> int | None:
         return self._total
 
-    # -- the local end: one record for the folder, which those of its files point to
+    # -- the records: one of the folder, to which those of its files refer
 
     @abstractmethod
-    def _describe(self, record: ResumeRecord) -> None:
-        """Put into a record what the call has said."""
+    def _set_options(self, record: ResumeRecord) -> None:
+        """Write the options of the call into a record."""
 
-    def look(self) -> None:
-        """As promised."""
+    def check_local(self) -> None:
+        """Open the record."""
         self._own_file()
 
     def _own_file(self) -> RecordFile:
         if self._file is None:
-            self._record = records.new_folder(self.kind, self._around.base_url, self._prefix, str(self._path))
-            self._file = RecordFile(self._around.records, self._record.key)
+            self._record = records.new_folder(self.kind, self._context.base_url, self._prefix, str(self._path))
+            self._file = RecordFile(self._context.records, self._record.key)
         return self._file
 
     def begin(self) -> None:
         self._is_done = self._has_failed = False
         file = self._own_file()
-        kept = file.take()
-        if kept is not None:
-            self._record = kept
-        self._describe(self._record)
+        saved = file.take()
+        if saved is not None:
+            self._record = saved
+        self._set_options(self._record)
         file.save(self._record)
 
-    def settle(self) -> None:
+    def close(self) -> None:
         file = self._own_file()
-        nothing = self._has_failed and not self._over and not [*records.within(self._around.records, self._record.key)]
+        nothing = (
+            self._has_failed
+            and not self._completed_bytes
+            and not [*records.within(self._context.records, self._record.key)]
+        )
         if file.is_held and (self._is_done or nothing):
             self._remove()
         file.release()
@@ -109,11 +114,11 @@ class _Folder(TransferJob[R], Generic[R]):
         return self._own_file().path.exists()
 
     def discard(self) -> Plan[None]:
-        """Remove what is half there, or half sent; whole files stay."""
+        """Remove incomplete files on both sides; complete ones stay."""
         file: RecordFile = yield Do(self._own_file)
-        yield from ensured(self._give_up(file), file.release)
+        yield from ensured(self._discard_all(file), file.release)
 
-    def _give_up(self, file: RecordFile) -> Plan[None]:
+    def _discard_all(self, file: RecordFile) -> Plan[None]:
         yield Do(file.take)
         for job in self._jobs.values():
             yield from job.discard()
@@ -121,16 +126,16 @@ class _Folder(TransferJob[R], Generic[R]):
         yield Do(self._remove)
 
     def _discard_the_rest(self) -> Plan[None]:
-        """Forget what an earlier run began and this one had no need of, such as a file that had just become whole."""
-        left: list[ResumeRecord] = yield Do(lambda: [*records.within(self._around.records, self._record.key)])
+        """Discard jobs of an earlier run that this one did not need, such as one of a file that was just complete."""
+        left: list[ResumeRecord] = yield Do(lambda: [*records.within(self._context.records, self._record.key)])
         for record in left:
-            yield from job_of(record, self._around).discard()
+            yield from job_of(record, self._context).discard()
 
     # -- the plan
 
     def run(self) -> Plan[R]:
         try:
-            result = yield from self._bring_all()
+            result = yield from self._transfer_all()
             yield from self._discard_the_rest()
         except Exception:
             self._has_failed = True
@@ -139,19 +144,19 @@ class _Folder(TransferJob[R], Generic[R]):
         return result
 
     @abstractmethod
-    def _bring_all(self) -> Plan[R]:
-        """Bring every file."""
+    def _transfer_all(self) -> Plan[R]:
+        """Transfer every file."""
 
     @abstractmethod
     def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
-        """What brings one file."""
+        """Return the job for one file."""
 
     @abstractmethod
-    def _came(self, name: str, result: Any) -> None:
-        """A file is over. Blocks."""
+    def _on_completed(self, name: str, result: Any) -> None:
+        """Note the result of a file. Blocks."""
 
-    def _bring(self, names: list[str]) -> Plan[None]:
-        waiting = iter([name for name in names if name not in self._ended])
+    def _run_jobs(self, names: list[str]) -> Plan[None]:
+        waiting = iter([name for name in names if name not in self._completed])
 
         def worker() -> Plan[None]:
             while True:
@@ -164,14 +169,14 @@ class _Folder(TransferJob[R], Generic[R]):
         yield Together([worker() for _ in range(AT_ONCE)])
 
     def _one(self, name: str) -> Plan[None]:
-        restart = self._restart and name not in self._begun  # once: a pause is gone on with
+        restart = self._restart and name not in self._begun  # only once: a resumed run continues
         self._begun.add(name)
         job: TransferJob[Any] = yield Do(partial(self._job, name, restart=restart))
-        job.throttle, job.moved = self.throttle, self._moved
+        job.throttle, job.on_progress = self.throttle, self._on_progress
         with self._lock:
             self._jobs[name] = self._running[name] = job
         try:
-            yield from ensured(self._run_one(name, job), job.settle)
+            yield from ensured(self._run_one(name, job), job.close)
         finally:
             with self._lock:
                 self._running.pop(name, None)
@@ -183,26 +188,26 @@ class _Folder(TransferJob[R], Generic[R]):
 
     def _end(self, name: str, job: TransferJob[Any], result: Any) -> None:
         with self._lock:
-            self._came(name, result)
+            self._on_completed(name, result)
             del self._running[name], self._jobs[name]
-            self._over += job.done
-            self._ended.add(name)
+            self._completed_bytes += job.done
+            self._completed.add(name)
 
-    def _pass_over(self, name: str, size: int) -> None:
-        """A file was over before this run."""
+    def _skip(self, name: str, size: int) -> None:
+        """Count a file that was complete before this run."""
         with self._lock:
-            self._over += size
-            self._ended.add(name)
+            self._completed_bytes += size
+            self._completed.add(name)
 
-    def _moved(self) -> None:
-        self.moved()
+    def _on_progress(self) -> None:
+        self.on_progress()
 
     def _listing(self) -> Plan[list[wire.FileInfo]]:
         found: list[wire.FileInfo] = []
         cursor: str | None = None
         while True:
             call = calls.list_files(prefix=self._prefix or None, cursor=cursor, limit=1000)
-            page = yield from request(call, self._around.retries)
+            page = yield from request(call, self._context.retries)
             found += page.items
             cursor = page.next
             if cursor is None:
@@ -210,13 +215,13 @@ class _Folder(TransferJob[R], Generic[R]):
 
 
 class UploadFolder(_Folder[SentFolder]):
-    """Every file below a folder, under a prefix of names."""
+    """Upload of every file below a folder, under a prefix of names."""
 
     kind: Literal["upload", "download"] = "upload"
 
     def __init__(
         self,
-        around: TransferContext,
+        context: TransferContext,
         folder: Path,
         prefix: str,
         *,
@@ -226,14 +231,14 @@ class UploadFolder(_Folder[SentFolder]):
         limit: float | None,
     ) -> None:
         path = Path(os.path.abspath(folder))
-        super().__init__(around, prefix or path.name, path, checked_name(prefix), restart=restart, limit=limit)
+        super().__init__(context, prefix or path.name, path, checked_name(prefix), restart=restart, limit=limit)
         self._overwrite = overwrite
         self._links: Links = checked_links(links)
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
         self._refused: dict[str, BadRequest] = {}
 
-    def _describe(self, record: ResumeRecord) -> None:
+    def _set_options(self, record: ResumeRecord) -> None:
         record.overwrite, record.links = self._overwrite, self._links
 
     def begin(self) -> None:
@@ -241,26 +246,26 @@ class UploadFolder(_Folder[SentFolder]):
             raise NotADirectoryError(f"{self._path} is not a folder")
         super().begin()
 
-    def _bring_all(self) -> Plan[SentFolder]:
+    def _transfer_all(self) -> Plan[SentFolder]:
         found = yield Do(partial(walk, self._path, self._links))
         there = {file.name: file for file in (yield from self._listing())}
         self._total = sum(size for name, size in found.files.items() if name not in self._refused)  # by an earlier run
         for name, size in found.files.items():
             file = there.get(self._prefix + name)
-            same = name not in self._ended and file is not None and file.sha256 is not None and file.size == size
+            same = name not in self._completed and file is not None and file.sha256 is not None and file.size == size
             if same and file is not None and (yield Do(partial(sha256_of, self._path / name))) == file.sha256:
-                self._pass_over(name, size)
+                self._skip(name, size)
                 self._same.append(file.name)
-                self.moved()
-        yield from self._bring([*found.files])
-        if self._refused and not self._sent and not self._same:  # it is not about some names, but about the prefix
+                self.on_progress()
+        yield from self._run_jobs([*found.files])
+        if self._refused and not self._sent and not self._same:  # the prefix is refused, not some names
             raise next(iter(self._refused.values()))
         sent = sorted(self._sent, key=lambda file: file.name)
         left_out = dict(sorted({**found.left_out, **dict.fromkeys(self._refused, NO_NAME)}.items()))
         return SentFolder(sent, self._same, [*left_out], left_out)
 
     def _run_one(self, name: str, job: TransferJob[Any]) -> Plan[None]:
-        """Leave out a file whose name the server refuses: its rules are its own."""
+        """Leave out a file whose name the server refuses."""
         try:
             yield from super()._run_one(name, job)
         except BadRequest as error:
@@ -271,13 +276,13 @@ class UploadFolder(_Folder[SentFolder]):
     def _leave_out(self, name: str, job: TransferJob[Any], error: BadRequest) -> None:
         with self._lock:
             del self._running[name], self._jobs[name]
-            self._ended.add(name)
+            self._completed.add(name)
             self._refused[name] = error
             self._total = (self._total or 0) - (job.total or 0)
 
     def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
         return UploadJob(
-            self._around,
+            self._context,
             FileSource(self._path / name),
             self._prefix + name,
             overwrite=self._overwrite,
@@ -285,18 +290,18 @@ class UploadFolder(_Folder[SentFolder]):
             within=self._record.key,
         )
 
-    def _came(self, name: str, result: Any) -> None:
+    def _on_completed(self, name: str, result: Any) -> None:
         self._sent.append(result)
 
 
 class DownloadFolder(_Folder[list[Path]]):
-    """Every file whose name begins with a prefix, into a folder."""
+    """Download of every file whose name begins with a prefix into a folder."""
 
     kind: Literal["upload", "download"] = "download"
 
     def __init__(
         self,
-        around: TransferContext,
+        context: TransferContext,
         prefix: str,
         to: Path,
         *,
@@ -305,14 +310,14 @@ class DownloadFolder(_Folder[list[Path]]):
         allow_dangerous: bool,
         limit: float | None,
     ) -> None:
-        super().__init__(around, prefix, to.absolute(), prefix, restart=restart, limit=limit)
+        super().__init__(context, prefix, to.absolute(), prefix, restart=restart, limit=limit)
         self._overwrite = overwrite
         self._allow_dangerous = allow_dangerous
         self._etags: dict[str, str] = {}
-        self._came_down: dict[str, Path] = {}
+        self._downloaded: dict[str, Path] = {}
         self._ledger: Ledger | None = None
 
-    def _describe(self, record: ResumeRecord) -> None:
+    def _set_options(self, record: ResumeRecord) -> None:
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
 
     def begin(self) -> None:
@@ -321,45 +326,45 @@ class DownloadFolder(_Folder[list[Path]]):
         if self._restart and not self._begun:
             self._ledger.remove()
 
-    def settle(self) -> None:
+    def close(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
-        super().settle()
+        super().close()
 
     def _remove(self) -> None:
         Ledger(self._own_file().path).remove()
         super()._remove()
 
-    def _bring_all(self) -> Plan[list[Path]]:
+    def _transfer_all(self) -> Plan[list[Path]]:
         files = yield from self._listing()
         if not files and self._prefix:
-            raise NotFound(404, "There is no such folder", f"no file of the server has a name below {self._prefix!r}")
+            raise NotFound(404, "There is no such folder", f"the server has no file below {self._prefix!r}")
         yield Do(partial(self._check, [file.name for file in files]))
         self._total = sum(file.size for file in files)
         self._etags = {file.name: file.etag for file in files}
-        yield Do(partial(self._recall, files))
-        yield from self._bring([file.name for file in files])
-        return [self._came_down[file.name] for file in files]
+        yield Do(partial(self._skip_completed, files))
+        yield from self._run_jobs([file.name for file in files])
+        return [self._downloaded[file.name] for file in files]
 
-    def _recall(self, files: list[wire.FileInfo]) -> None:
-        """Pass over what an earlier run has brought, and nobody has changed since on either side."""
-        came = self._ledger.read() if self._ledger is not None else {}
+    def _skip_completed(self, files: list[wire.FileInfo]) -> None:
+        """Skip files that an earlier run has completed and that have not changed since, here or on the server."""
+        entries = self._ledger.read() if self._ledger is not None else {}
         for file in files:
-            kept = came.get(file.name)
-            if file.name in self._ended or kept is None or not file.etag or kept.etag != file.etag:
+            saved = entries.get(file.name)
+            if file.name in self._completed or saved is None or not file.etag or saved.etag != file.etag:
                 continue
-            if kept == Came.of(file.name, file.etag, self._target(file.name)):
-                self._came_down[file.name] = self._target(file.name)
-                self._pass_over(file.name, file.size)
+            if saved == CompletedFile.of(file.name, file.etag, self._target(file.name)):
+                self._downloaded[file.name] = self._target(file.name)
+                self._skip(file.name, file.size)
 
     def _target(self, name: str) -> Path:
         parts = PurePosixPath(name.removeprefix(self._prefix)).parts
         if not parts or ".." in parts or parts[0].startswith("/") or "\0" in name:
-            raise ProtocolError(f"the server lists {name!r}, which is no name of a file in a folder")
+            raise ProtocolError(f"the server lists {name!r}, which is not the name of a file in a folder")
         return self._path.joinpath(*parts)
 
     def _check(self, names: list[str]) -> None:
-        """Refuse before anything comes: names that would be dangerous, and two that are one here."""
+        """Check all targets before the first download: dangerous ones, and two names with the same target."""
         targets = {name: self._target(name) for name in names}
         if not self._allow_dangerous:
             dangerous_names.refuse(targets.items(), self._path)
@@ -370,14 +375,16 @@ class DownloadFolder(_Folder[list[Path]]):
                 folders[target.parent] = os.path.realpath(target.parent)
             place = Path(folders[target.parent], target.name)
             if (other := taken.setdefault(place, name)) != name:
-                raise LocalExists(f"{other!r} and {name!r} would both land at {target}; fetch one of them by itself")
+                raise LocalExists(
+                    f"{other!r} and {name!r} have the same target {target}. Download one of them by itself"
+                )
 
     def _job(self, name: str, *, restart: bool) -> TransferJob[Any]:
         earlier = self._jobs.get(name)
-        if isinstance(earlier, DownloadJob) and earlier.is_over:  # it was paused just as it came to its end
+        if isinstance(earlier, DownloadJob) and earlier.has_ended:  # it was paused just before its end
             return earlier
         return DownloadJob(
-            self._around,
+            self._context,
             name,
             Target(self._target(name), exact=True),
             overwrite=self._overwrite,
@@ -386,27 +393,27 @@ class DownloadFolder(_Folder[list[Path]]):
             within=self._record.key,
         )
 
-    def _came(self, name: str, result: Any) -> None:
-        self._came_down[name] = result
-        came = Came.of(name, self._etags.get(name, ""), result)
-        if self._ledger is not None and came is not None:
-            self._ledger.add(came)
+    def _on_completed(self, name: str, result: Any) -> None:
+        self._downloaded[name] = result
+        entry = CompletedFile.of(name, self._etags.get(name, ""), result)
+        if self._ledger is not None and entry is not None:
+            self._ledger.add(entry)
 
 
-def job_of(record: ResumeRecord, around: TransferContext) -> TransferJob[Any]:
-    """Make what goes on with the transfer of a record."""
+def job_of(record: ResumeRecord, context: TransferContext) -> TransferJob[Any]:
+    """Return the job that resumes the transfer of a record."""
     path, overwrite = Path(record.path), record.overwrite
     if record.kind == "upload":
         if record.folder:
             links = record.links or "inside"
             return UploadFolder(
-                around, path, record.prefix, overwrite=overwrite, restart=False, links=links, limit=None
+                context, path, record.prefix, overwrite=overwrite, restart=False, links=links, limit=None
             )
-        return UploadJob(around, FileSource(path), record.name, overwrite=overwrite, within=record.within)
+        return UploadJob(context, FileSource(path), record.name, overwrite=overwrite, within=record.within)
     allowed = record.allow_dangerous
     if record.folder:
         return DownloadFolder(
-            around, record.prefix, path, overwrite=overwrite, restart=False, allow_dangerous=allowed, limit=None
+            context, record.prefix, path, overwrite=overwrite, restart=False, allow_dangerous=allowed, limit=None
         )
     target = Target(path, exact=True)
-    return DownloadJob(around, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)
+    return DownloadJob(context, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)

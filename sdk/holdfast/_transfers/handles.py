@@ -1,7 +1,7 @@
-"""A transfer that works in the background and can be paused, resumed, cancelled, waited for and watched.
+"""Handles of transfers in the background, which can be paused, resumed, cancelled, waited for and watched.
 
-Resuming is the only way to start: each run of a transfer is a fresh plan that goes on from what the server and the
-local file say. Pausing ends the run.
+Resuming is the only way to start: each run of a transfer is a new plan that continues from the state of the server and
+of the local file. Pausing ends the run.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("holdfast")
 
-EVERY = 0.1  # seconds between calls of a listener
+NOTIFY_INTERVAL = 0.1  # seconds between calls of a listener
 
 
 class TransferState(StrEnum):
-    """Where a transfer stands; `failed` and `paused` can be resumed."""
+    """State of a transfer; one that is `failed` or `paused` can be resumed."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -43,7 +43,7 @@ class TransferState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
-    """`done` and `total` in bytes, `rate` in bytes a second over the last seconds, `left` in seconds."""
+    """`done` and `total` in bytes, `rate` in bytes per second over the last seconds, `left` in seconds."""
 
     done: int
     total: int | None
@@ -52,21 +52,21 @@ class TransferProgress:
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None while the total is not known."""
+        """Fraction that is done, from 0 to 1; None while the total is not known."""
         if self.total is None:
             return None
         return self.done / self.total if self.total else 1.0
 
 
 class TransferView(Generic[R]):
-    """What both faces show of a transfer. Made by `client.files.upload` and `download`."""
+    """Base of `Transfer` and `AsyncTransfer`. `client.files.upload` and `download` make them."""
 
     def __init__(self, job: TransferJob[R]) -> None:
         self._job = job
         self._rate = Rate()
         self._listeners: list[Callable[[Any], None]] = []
-        self._told = 0.0
-        job.moved = self._moved
+        self._notified_at = 0.0
+        job.on_progress = self._on_progress
         self._listening = threading.local()
         self._state = TransferState.PAUSED
         self._error: BaseException | None = None
@@ -79,22 +79,22 @@ class TransferView(Generic[R]):
 
     @property
     def name(self) -> str:
-        """The file's name on the server."""
+        """Name of the file on the server."""
         return self._job.name
 
     @property
     def state(self) -> TransferState:
-        """Where it stands."""
+        """State of the transfer."""
         return self._state
 
     @property
     def error(self) -> BaseException | None:
-        """Why it failed, when it did."""
+        """Error of a failed transfer, else None."""
         return self._error
 
     @property
     def progress(self) -> TransferProgress:
-        """How far it is."""
+        """Progress of the transfer."""
         done, total = self._job.done, self._job.total
         rate = self._rate.at(done)
         left = (total - done) / rate if total is not None and rate > 0 else None
@@ -102,7 +102,7 @@ class TransferView(Generic[R]):
 
     @property
     def limit(self) -> float | None:
-        """Bytes a second at most; may be changed while it runs."""
+        """Maximum rate in bytes per second. It can be changed while the transfer runs."""
         return self._job.throttle.rate
 
     @limit.setter
@@ -110,11 +110,11 @@ class TransferView(Generic[R]):
         self._job.throttle.rate = checked_rate(rate)
 
     def on_change(self, listener: Callable[[Self], None]) -> Callable[[], None]:
-        """Call `listener` with this transfer now, whenever its state changes, and up to ten times a second as it moves.
+        """Call `listener` with this transfer now, at every change of state, and up to ten times a second on progress.
 
-        It is called by whoever brings the change, mostly a thread of the transfer's own (in async: the loop), so it has
-        to be quick; it may pause or cancel the transfer. What it raises is logged and stops nothing. The function that
-        comes back ends it.
+        It runs on the thread that makes the change, usually one of the transfer (in async code: on the loop), so it has
+        to be quick. It may pause or cancel the transfer. Its exceptions are logged and ignored. Returns a function that
+        removes the listener.
         """
         self._listeners.append(listener)
         self._call(listener)
@@ -125,19 +125,19 @@ class TransferView(Generic[R]):
 
         return end
 
-    def _moved(self) -> None:
+    def _on_progress(self) -> None:
         if self._is_due():
-            self._tell()
+            self._notify()
 
     def _is_due(self) -> bool:
-        """Whether listeners are to hear of a move now."""
+        """Return whether listeners are to be notified of progress now."""
         now = time.monotonic()
-        if not self._listeners or now - self._told < EVERY:
+        if not self._listeners or now - self._notified_at < NOTIFY_INTERVAL:
             return False
-        self._told = now
+        self._notified_at = now
         return True
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in [*self._listeners]:
             self._call(listener)
 
@@ -151,7 +151,7 @@ class TransferView(Generic[R]):
             self._listening.now = before
 
     def _is_listening(self) -> bool:
-        """Whether the thread that asks is within a listener."""
+        """Return whether this thread runs a listener."""
         return getattr(self._listening, "now", False)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
@@ -171,7 +171,7 @@ class TransferView(Generic[R]):
 
 
 class Transfer(TransferView[R]):
-    """A transfer on a thread of its own. All of its methods may be called from any thread."""
+    """A transfer on a thread of its own. All methods can be called from any thread."""
 
     def __init__(self, job: TransferJob[R], driver: SyncDriver) -> None:
         super().__init__(job)
@@ -182,17 +182,17 @@ class Transfer(TransferView[R]):
         self._cancelling = False
 
     def resume(self) -> None:
-        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        """Continue after a pause or a failure. Does nothing if the transfer is running or has ended."""
         with self._changed:
             if self._state not in (TransferState.PAUSED, TransferState.FAILED):
                 return
             self._state, self._error, self._stop = TransferState.RUNNING, None, Stop()
-            # A daemon: an interpreter that ends must not wait for the rest of a big file.
+            # A daemon: the interpreter must not wait at its exit for the rest of a big file.
             self._thread = threading.Thread(
                 target=self._work, args=(self._stop,), name=f"holdfast-{self.kind}", daemon=True
             )
             self._thread.start()
-        self._tell()
+        self._notify()
 
     def _work(self, stop: Stop) -> None:
         result: R | None = None
@@ -207,12 +207,12 @@ class Transfer(TransferView[R]):
             self._state, self._error, self._result = state, error, result
             self._changed.notify_all()
             cancelling, self._cancelling = self._cancelling, False
-        self._tell()
+        self._notify()
         if cancelling:
             try:
                 self.cancel()
             except Exception:
-                log.exception("what there is of the cancelled %s of %r was not removed", self.kind, self.name)
+                log.exception("the partial data of the cancelled %s of %r was not removed", self.kind, self.name)
 
     def _run(self, stop: Stop) -> R:
         try:
@@ -220,20 +220,20 @@ class Transfer(TransferView[R]):
             with self._driver.session(stop) as driver:
                 return driver.run(self._job.run(), stop)
         finally:
-            self._job.settle()
+            self._job.close()
 
     def pause(self) -> None:
-        """Stop, and keep everything; returns once it stands still, within a listener at once."""
+        """Stop, and keep the partial data. Returns after it has stopped; within a listener, at once."""
         with self._changed:
             stop, thread = self._stop, self._thread
         if stop is not None:
             stop.set()
-        # A listener is part of what has to stand still: it would wait for itself.
+        # A listener runs on the thread that has to stop: it would wait for itself.
         if thread is not None and thread is not threading.current_thread() and not self._is_listening():
             thread.join()
 
     def cancel(self) -> None:
-        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded.
+        """Stop, and remove the partial data on both sides. Does nothing if the transfer has succeeded.
 
         Within a listener it returns at once.
         """
@@ -251,15 +251,15 @@ class Transfer(TransferView[R]):
                 self._changed.notify_all()
                 break
         self._driver.run(self._job.discard())
-        self._tell()
+        self._notify()
 
     def wait(self, timeout: float | None = None) -> R:
-        """What came of it: for an upload the status on the server, for a download the path.
+        """Wait for the end and return the result: for an upload its `FileInfo`, for a download the path.
 
         Raises:
-            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            WaitTimeout: it has not ended within `timeout` seconds; the transfer continues.
             TransferCancelled: it was cancelled.
-            HoldfastError: why it failed.
+            HoldfastError: it failed.
         """
         with self._changed:
             ended = self._changed.wait_for(
@@ -271,7 +271,7 @@ class Transfer(TransferView[R]):
 
 
 class AsyncTransfer(TransferView[R]):
-    """A transfer on a task of its own; `await` it for what comes of it."""
+    """A transfer on an asyncio task of its own; `await` it for the result."""
 
     def __init__(self, job: TransferJob[R], driver: AsyncDriver) -> None:
         super().__init__(job)
@@ -281,14 +281,14 @@ class AsyncTransfer(TransferView[R]):
         self._ended = asyncio.Event()
 
     def resume(self) -> None:
-        """Go on, after a pause or a failure; nothing happens when it runs or has ended."""
+        """Continue after a pause or a failure. Does nothing if the transfer is running or has ended."""
         if self._state not in (TransferState.PAUSED, TransferState.FAILED):
             return
         self._state, self._error = TransferState.RUNNING, None
         self._ended.clear()
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._work(), name=f"holdfast-{self.kind}")
-        self._tell()
+        self._notify()
 
     async def _work(self) -> None:
         try:
@@ -300,17 +300,17 @@ class AsyncTransfer(TransferView[R]):
             self._state, self._error = TransferState.FAILED, failure
         if self._state is not TransferState.PAUSED:
             self._ended.set()
-        self._tell()
+        self._notify()
 
     async def _run(self) -> R:
         try:
             await in_thread(self._job.begin)
             return await self._driver.run(self._job.run())
         finally:
-            await in_thread(self._job.settle)
+            await in_thread(self._job.close)
 
-    def _moved(self) -> None:
-        """Bodies go up from threads: listeners hear of it on the loop."""
+    def _on_progress(self) -> None:
+        """Call listeners on the loop, also for progress of upload bodies, which are read on threads."""
         if self._loop is None or not self._is_due():
             return
         try:
@@ -318,12 +318,12 @@ class AsyncTransfer(TransferView[R]):
         except RuntimeError:
             here = None
         if here is self._loop:
-            self._tell()
+            self._notify()
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
+            self._loop.call_soon_threadsafe(self._notify)
 
     async def pause(self) -> None:
-        """Stop, and keep everything; returns once it stands still."""
+        """Stop, and keep the partial data. Returns after it has stopped."""
         task = self._task
         if task is None:
             return
@@ -331,10 +331,10 @@ class AsyncTransfer(TransferView[R]):
         await asyncio.wait([task])
         if task is self._task and self._state is TransferState.RUNNING:  # it was cancelled before it began
             self._state = TransferState.PAUSED
-            self._tell()
+            self._notify()
 
     async def cancel(self) -> None:
-        """Stop, and remove what there is of it on both sides. Nothing happens to one that has succeeded."""
+        """Stop, and remove the partial data on both sides. Does nothing if the transfer has succeeded."""
         await self.pause()
         while self._state is TransferState.RUNNING:  # it was resumed meanwhile
             await self.pause()
@@ -343,15 +343,15 @@ class AsyncTransfer(TransferView[R]):
         self._state, self._error = TransferState.CANCELLED, None
         self._ended.set()
         await self._driver.run(self._job.discard())
-        self._tell()
+        self._notify()
 
     async def wait(self, timeout: float | None = None) -> R:
-        """What came of it: for an upload the status on the server, for a download the path.
+        """Wait for the end and return the result: for an upload its `FileInfo`, for a download the path.
 
         Raises:
-            WaitTimeout: it is not done within `timeout` seconds; it goes on.
+            WaitTimeout: it has not ended within `timeout` seconds; the transfer continues.
             TransferCancelled: it was cancelled.
-            HoldfastError: why it failed.
+            HoldfastError: it failed.
         """
         try:
             await asyncio.wait_for(self._ended.wait(), timeout)

@@ -1,4 +1,4 @@
-"""What a transfer does, for either face."""
+"""Interface of a transfer job, for the sync and the async handle."""
 
 from __future__ import annotations
 
@@ -17,54 +17,57 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class TransferContext:
-    """Surroundings that every job of a client shares: the server's URL (for records), and the policy of retries."""
+    """Values that all jobs of a client share: the URL of the server, for records, and the retry policy."""
 
     base_url: str
     retries: Retries
 
     @property
     def records(self) -> Path:
-        """Where records are. Blocks."""
+        """Folder of the resume records. Blocks."""
         return records_dir()
 
 
 class TransferJob(ABC, Generic[R]):
-    """A transfer without a thread or task. `begin`, `run`, `settle` may be repeated after any end, and go on."""
+    """A transfer without a thread or task.
+
+    Each run calls `begin`, then `run`, then `close`. Another run may follow any end of the last one, and continues it.
+    """
 
     kind: str
     name: str
     throttle: Throttle
-    moved: Callable[[], None] = staticmethod(lambda: None)  # called when `done` has changed
+    on_progress: Callable[[], None] = staticmethod(lambda: None)  # called when `done` has changed
 
     @property
     @abstractmethod
     def done(self) -> int:
-        """Bytes that are over."""
+        """Bytes that are transferred."""
 
     @property
     @abstractmethod
     def total(self) -> int | None:
-        """Bytes in all; None while that is not known."""
+        """Bytes in total; None while that is not known."""
 
-    def look(self) -> None:
-        """Look at the local end, so that what is wrong with it is known at once. Blocks; `begin` does it as well."""
+    def check_local(self) -> None:
+        """Check the local file, so that errors are raised before the transfer begins. Blocks. `begin` does it too."""
 
     @abstractmethod
     def begin(self) -> None:
-        """Take hold of the local end, and of the record. Blocks."""
+        """Open the local file and lock the record. Blocks."""
 
     @abstractmethod
     def run(self) -> Plan[R]:
-        """Bring it to its end."""
+        """Transfer the rest."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Keep what a later run needs, and let go of everything. Blocks; called after every `begin`."""
+    def close(self) -> None:
+        """Save what a later run needs, and release everything. Blocks. Called after every `begin`."""
 
     def is_recorded(self) -> bool:
-        """Whether another process could go on with it. Blocks."""
+        """Return whether another process could resume the transfer. Blocks."""
         return False
 
     @abstractmethod
     def discard(self) -> Plan[None]:
-        """Remove what there is of it, on both sides. Called when it does not run."""
+        """Remove its partial data on both sides. Called while it does not run."""

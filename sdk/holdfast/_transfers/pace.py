@@ -1,4 +1,4 @@
-"""How fast and how wide a transfer goes: a rate limit, the size of pieces, the number of connections. Pure."""
+"""Rate limit, size of requests and number of connections of a transfer. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MOST_AT_ONCE = 8
 
 
 def checked_rate(rate: float | None) -> float | None:
-    """The rate, if it is one. Raises `ValueError`."""
+    """Return a valid rate. Raises `ValueError`."""
     if rate is not None and not rate > 0:
-        raise ValueError(f"a limit is bytes a second, more than 0, or None for no limit; not {rate}")
+        raise ValueError(f"the limit is {rate}; it must be bytes per second, more than 0, or None for no limit")
     return rate
 
 
 class Throttle:
-    """At most `rate` bytes a second, over all who take from it; None is no limit. May be changed at any time."""
+    """Limit of `rate` bytes per second for all threads that share it; None is no limit. `rate` may be changed."""
 
     def __init__(self, rate: float | None = None, clock: Clock = time.monotonic) -> None:
         self.rate = checked_rate(rate)
@@ -29,7 +29,7 @@ class Throttle:
         self._free = 0.0
 
     def delay(self, count: int) -> float:
-        """Take `count` bytes; the seconds to wait before the next ones."""
+        """Count `count` bytes; return the seconds to wait before the next ones."""
         if not self.rate:
             return 0.0
         with self._lock:
@@ -38,12 +38,12 @@ class Throttle:
             return self._free - now
 
     def piece(self, size: int) -> int:
-        """How much to take at once, so that waits stay short."""
+        """Return the number of bytes to transfer at once, at most `size`, so that waits stay short."""
         return size if not self.rate else max(1024, min(size, int(self.rate / 8)))
 
 
 class Rate:
-    """Bytes a second over the last few seconds, from samples taken when it is asked."""
+    """Bytes per second over the last few seconds. Each call of `at` takes a sample."""
 
     WINDOW = 5.0
 
@@ -53,7 +53,7 @@ class Rate:
         self._samples: deque[tuple[float, int]] = deque()
 
     def at(self, done: int) -> float:
-        """The rate, now that `done` bytes are there."""
+        """Return the rate, given the number of bytes done so far."""
         with self._lock:
             now = self._clock()
             if not self._samples or now - self._samples[-1][0] >= 0.1:
@@ -65,7 +65,7 @@ class Rate:
 
 
 class Pieces:
-    """How many bytes one request carries: doubled while it takes less than `seconds`, halved when that is too much."""
+    """Size of one request: doubled while a request takes less than `seconds`, halved if it is too large."""
 
     SMALLEST = 64 << 10
     FIRST = 16 << 20
@@ -77,53 +77,53 @@ class Pieces:
         self._broken = 0
 
     def sent(self, count: int, seconds: float) -> None:
-        """A request with `count` bytes was carried out."""
+        """Note that a request with `count` bytes has succeeded."""
         self._broken = 0
         if count >= self.size and seconds < self._seconds:
             self.size = self.size * 2 if self._most is None else min(self.size * 2, self._most)
 
     def too_large(self, count: int) -> bool:
-        """A request with `count` bytes was refused as too large (413); False when it can't be made smaller."""
+        """Note that a request with `count` bytes was too large (413). Return False if it can't be smaller."""
         if count <= self.SMALLEST:
             return False
         self.size = self._most = max(self.SMALLEST, count // 2)
         return True
 
     def broken(self, gained: int) -> None:
-        """A request broke. Where nothing gets through twice, something on the way keeps the whole of it back."""
+        """Note that a request broke. After two without any byte received, a proxy probably buffers whole requests."""
         self._broken = 0 if gained else self._broken + 1
         if self._broken >= 2:
             self.size = max(self.SMALLEST, self.size // 2)
 
 
 class Growth:
-    """How many connections pay, found out by measuring: another one stays only if the whole got quicker by it.
+    """Number of connections, found by measuring: more are added while each step makes the transfer faster.
 
     Args:
-        most: connections at most.
-        at_once: open them all without measuring: the user said so.
+        most: maximum number of connections.
+        at_once: open all of them without measuring, because the user has chosen the number.
     """
 
-    SETTLE = 0.5  # seconds that a new connection gets to come up to speed
+    RAMP_UP = 0.5  # seconds for a new connection to reach its full rate
     MEASURE = 1.0
-    WORTH = 1.15  # times quicker
-    SOON = 2.0  # seconds left in which nothing is worth beginning
+    MIN_GAIN = 1.15  # factor of the rate
+    MIN_REMAINING = 2.0  # seconds left; for less, no connection is added
 
     def __init__(self, most: int, *, at_once: bool, clock: Clock = time.monotonic) -> None:
         self._most = most
         self._at_once = at_once
         self._clock = clock
         self._best = 0.0
-        self._settled = most <= 1
-        self._since = clock() + self.SETTLE
+        self._is_final = most <= 1
+        self._since = clock() + self.RAMP_UP
         self._before: int | None = None
 
     def more(self, workers: int, done: int, left: int) -> int:
-        """How many to add to `workers`, now that `done` bytes are there and `left` are not."""
+        """Return how many connections to add to `workers`, given the bytes `done` and `left`."""
         if self._at_once:
             return max(0, self._most - workers)
         now = self._clock()
-        if self._settled or now < self._since:
+        if self._is_final or now < self._since:
             return 0
         if self._before is None:
             self._since, self._before = now, done
@@ -132,11 +132,11 @@ class Growth:
             return 0
         rate = (done - self._before) / (now - self._since)
         self._since, self._before = now, done
-        if rate < self._best * self.WORTH or workers >= self._most:
-            self._settled = True
+        if rate < self._best * self.MIN_GAIN or workers >= self._most:
+            self._is_final = True
             return 0
-        if rate <= 0 or left < rate * self.SOON:
+        if rate <= 0 or left < rate * self.MIN_REMAINING:
             return 0
         self._best = rate
-        self._since, self._before = now + self.SETTLE, None
+        self._since, self._before = now + self.RAMP_UP, None
         return min(workers, self._most - workers)

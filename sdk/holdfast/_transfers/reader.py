@@ -1,4 +1,4 @@
-"""A published file as a Python file: seekable, buffered, read ahead over ranges, always of one version."""
+"""Published file as a Python file: seekable, buffered, with read-ahead by range requests, of one version."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from holdfast import calls, plans
 from holdfast.errors import NotFound, PreconditionFailed, RemoteChanged
 from holdfast.plans import Plan, Retries, read
 
-FIRST = 64 << 10  # bytes of the first read: enough for a footer or a header
-READ_SIZE = 64 << 10  # bytes that the buffer in front asks for
-MOST = 8 << 20  # bytes of one read at most, reached by doubling while reads follow each other
+FIRST = 64 << 10  # bytes of the first request: enough for a header or a footer
+READ_SIZE = 64 << 10  # size of the buffer
+MOST = 8 << 20  # maximum bytes of one request, reached by doubling while reads are sequential
 
 
 class Reading:
-    """Where a reader stands and what it has fetched; both faces run its plans."""
+    """Position and buffer of a reader. The sync and the async reader run its plans."""
 
     def __init__(self, name: str, retries: Retries) -> None:
         self.name = name
@@ -30,15 +30,15 @@ class Reading:
         self._ahead = FIRST
 
     def open(self) -> Plan[None]:
-        """Learn the size and the version. Raises `NotFound`."""
+        """Fetch the size and the version. Raises `NotFound`."""
         head: calls.FileHead = yield from plans.head(self.name, self._retries)
         self.size, self.etag = head.size, head.etag
 
     def read(self, size: int) -> Plan[bytes]:
-        """The next bytes, at most `size`; fewer only where a block ends, none only at the end.
+        """Return the next bytes, at most `size`; fewer only at the end of a block, none only at the end of the file.
 
         Raises:
-            RemoteChanged: the file is another version than the one that was opened.
+            RemoteChanged: the file was replaced since it was opened.
         """
         if self.at >= self.size or size <= 0:
             return b""
@@ -57,13 +57,15 @@ class Reading:
             block = yield from read(self.name, self.at, end, self.etag, self._retries)
             self._begin, self._block = self.at, block
         except (PreconditionFailed, NotFound) as error:
-            raise RemoteChanged(f"{self.name!r} has changed on the server since it was opened") from error
+            raise RemoteChanged(
+                f"{self.name!r} has changed on the server since it was opened. Open it again"
+            ) from error
 
     def seek(self, offset: int, whence: int) -> int:
-        """Stand elsewhere. Raises `ValueError` for a place before the start."""
+        """Set the position and return it. Raises `ValueError` for one before the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}.get(whence)
         if base is None:
-            raise ValueError(f"whence is 0, 1 or 2, not {whence}")
+            raise ValueError(f"whence is {whence}; it must be 0, 1 or 2")
         if base + offset < 0:
             raise ValueError(f"byte {base + offset} is before the start of the file")
         self.at = base + offset
@@ -71,7 +73,7 @@ class Reading:
 
 
 class RemoteFile(io.RawIOBase):
-    """A published file for reading, over ranges. Wrapped by `RemoteReader` where users get it."""
+    """Unbuffered reader of a published file. `RemoteReader` adds the buffer."""
 
     def __init__(self, reading: Reading, run: Callable[[Plan[bytes]], bytes]) -> None:
         super().__init__()
@@ -107,10 +109,10 @@ class RemoteFile(io.RawIOBase):
 
 
 class RemoteReader(io.BufferedReader):
-    """A published file, open for reading: seekable, buffered, read ahead over ranges, always of one version.
+    """A published file, open for reading: seekable, buffered, with read-ahead, always of one version.
 
-    `name` is the file's name on the server, `size` its length in bytes. Reading raises `RemoteChanged` once the file
-    was replaced.
+    `name` is the name of the file on the server, `size` its length in bytes. Reading raises `RemoteChanged` after the
+    file was replaced.
     """
 
     def __init__(self, file: RemoteFile) -> None:
@@ -119,7 +121,7 @@ class RemoteReader(io.BufferedReader):
 
 
 class AsyncRemoteFile:
-    """A published file for reading in async code, over ranges. An async context manager, like a file."""
+    """A published file, open for reading in async code. An async context manager, as files are."""
 
     def __init__(self, reading: Reading, run: Callable[[Plan[bytes]], Awaitable[bytes]]) -> None:
         self._reading = reading
@@ -128,7 +130,7 @@ class AsyncRemoteFile:
         self.size = reading.size
 
     async def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, or all that are left; fewer only at the end. Raises `RemoteChanged`."""
+        """Return the next `size` bytes, by default all that are left. Raises `RemoteChanged`."""
         left = self.size - self._reading.at if size < 0 else size
         pieces: list[bytes] = []
         while left > 0 and (piece := await self._run(self._reading.read(left))):
@@ -137,11 +139,11 @@ class AsyncRemoteFile:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Stand elsewhere; where that is. Raises `ValueError` for a place before the start."""
+        """Set the position and return it. Raises `ValueError` for one before the start."""
         return self._reading.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Return the position."""
         return self._reading.at
 
     async def __aenter__(self) -> Self:
@@ -150,4 +152,4 @@ class AsyncRemoteFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is held between reads."""
+        """Do nothing: no connection is kept between reads."""

@@ -1,15 +1,15 @@
-"""Which bytes of a transfer are there, which are on the way, and who takes what is left. Pure; safe between threads."""
+"""Segments of a transfer: which bytes are done, in progress and left for a worker. Pure; thread-safe."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
 
-Range = tuple[int, int]  # from the first byte up to, and not including, the last
+Range = tuple[int, int]  # from the first byte up to, not including, the second number
 
 
 class Segment:
-    """A range that one worker brings: `at` is where it goes on, `end` where it stops (and may come nearer)."""
+    """Range of one worker: `at` is its next byte, `end` the byte where it stops, which may be lowered."""
 
     __slots__ = ("at", "begin", "end", "taken")
 
@@ -21,7 +21,7 @@ class Segment:
 
     @property
     def left(self) -> int:
-        """Bytes still to bring."""
+        """Bytes still to transfer."""
         return self.end - self.at
 
 
@@ -41,9 +41,9 @@ class Segments:
             at = end
 
     def take(self, least: int) -> Segment | None:
-        """The first range that nobody brings; else the second half of the longest that somebody does.
+        """Return the first free range, else the second half of the longest range of another worker.
 
-        None when all is done or what is left of each range is less than twice `least`, too short to be halved.
+        None if everything is done, or if each range has less than twice `least` bytes left.
         """
         with self._lock:
             for segment in self._segments:
@@ -60,12 +60,12 @@ class Segments:
             return half
 
     def release(self, segment: Segment) -> None:
-        """Its worker has ended, done or not."""
+        """Mark a segment as free: its worker has ended."""
         with self._lock:
             segment.taken = False
 
     def give_back(self, segment: Segment) -> None:
-        """Let whoever brings the bytes just before go on into it, if somebody does; else it is there to be taken."""
+        """Free a segment that was not begun. A worker on the range just before it continues into it."""
         with self._lock:
             segment.taken = False
             index = self._segments.index(segment)
@@ -76,19 +76,19 @@ class Segments:
                 del self._segments[index]
 
     def room(self, segment: Segment) -> int:
-        """How many bytes the worker may still put at `segment.at`; 0 once it is done, or the rest is another's."""
+        """Return how many bytes the worker may still write at `segment.at`; 0 if it is done."""
         with self._lock:
             return segment.left
 
     def advance(self, segment: Segment, count: int) -> int:
-        """`count` bytes are there; at most `room` of them are counted. Where the segment stands now."""
+        """Count written bytes, at most `room` of them. Return the next byte of the segment."""
         with self._lock:
             segment.at = min(segment.end, segment.at + count)
             return segment.at
 
     @property
     def done(self) -> list[Range]:
-        """What is there, in order."""
+        """Ranges that are done, in order."""
         with self._lock:
             ranges, at = [], 0
             for segment in self._segments:
@@ -98,19 +98,19 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """How many bytes are there."""
+        """Number of bytes that are done."""
         with self._lock:
             return self.size - sum(segment.left for segment in self._segments)
 
     @property
     def frontier(self) -> int:
-        """How many bytes are there from the start without a gap."""
+        """Number of bytes that are done from the start without a gap."""
         done = self.done
         return done[0][1] if done and done[0][0] == 0 else 0
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """The same bytes as few ranges in order; empty ones are dropped."""
+    """Merge ranges into few, in order, without empty ones."""
     found: list[Range] = []
     for begin, end in sorted(ranges):
         if found and begin <= found[-1][1]:

@@ -1,4 +1,4 @@
-"""A file that goes up: in one stream or several, from wherever the server says that it stands, checked at the end."""
+"""Upload of a file: by one or several connections, from the offset that the server has, verified at the end."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from holdfast.errors import (
 )
 from holdfast.plans import Backoff, Do, Plan, Retries, Together, ensured, forget, request
 
-SMALL = 256 << 10  # bytes that go in one request
-LEAST = 8 << 20  # bytes; a shorter part is not worth an upload of its own
-PARTS = 64  # how many parts a big file has where parallel ones may pay
-FAR = 0.005  # seconds of round trip from which on they may: nearer, one connection fills the line
+SINGLE_REQUEST_MAX = 256 << 10  # bytes that are sent by one PUT
+MIN_PART = 8 << 20  # bytes; a shorter part does not pay for an upload of its own
+PARTS = 64  # maximum number of parts of a big file that is sent in parallel
+PARALLEL_ROUND_TRIP = 0.005  # seconds; on a shorter round trip one connection uses the whole bandwidth
 PIECE = 1 << 20
-WINDOW = 8 << 20  # bytes kept of what comes only once
+WINDOW = 8 << 20  # bytes of a stream that are saved until the server has them
 
 
 class UploadBody:
-    """The bytes of one request. Counts what it hands out, and keeps to the rate limit."""
+    """Body of one request. Reports progress, and keeps to the rate limit."""
 
     def __init__(self, job: UploadJob, part: PartUpload, offset: int, length: int) -> None:
         self.length = length
@@ -47,12 +47,12 @@ class UploadBody:
         self._offset = offset
 
     def pieces(self) -> Iterator[bytes]:
-        """From the start; reads block, and so do waits."""
+        """Iterate over the body from its start. Reads and waits block."""
         job, at, end = self._job, self._offset, self._offset + self.length
         while at < end:
             piece = job.source.read(self._part.begin + at, job.throttle.piece(min(PIECE, end - at)))
             if not piece:
-                raise LocalChanged(f"the source ended {end - at} bytes early")
+                raise LocalChanged(f"the source ended {end - at} bytes early. Upload it again")
             yield piece
             at += len(piece)
             job.sent(self._part, at)
@@ -60,8 +60,8 @@ class UploadBody:
                 time.sleep(wait)
 
 
-def drop(parts: Iterable[PartUpload], retries: Retries) -> Plan[None]:
-    """Forget uploads on the server."""
+def delete_uploads(parts: Iterable[PartUpload], retries: Retries) -> Plan[None]:
+    """Delete uploads on the server."""
     for part in parts:
         if part.id:
             try:
@@ -71,22 +71,22 @@ def drop(parts: Iterable[PartUpload], retries: Retries) -> Plan[None]:
 
 
 def checked_name(name: str) -> str:
-    """A name that can be sent. Raises `ValueError`."""
+    """Return a name that can be sent. Raises `ValueError`."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name!r} is not UTF-8, as names on a server are; choose another name there") from None
+        raise ValueError(f"{name!r} is not valid UTF-8. Choose another name for the server") from None
     return name
 
 
 class UploadJob(TransferJob[wire.FileInfo]):
-    """A source into `/v1/uploads` by tus 1.0.0, with concatenation where parts go in parallel."""
+    """Upload of one source by tus 1.0.0; parts that are sent in parallel are concatenated."""
 
     kind = "upload"
 
     def __init__(
         self,
-        around: TransferContext,
+        context: TransferContext,
         source: LocalSource,
         name: str,
         *,
@@ -99,18 +99,18 @@ class UploadJob(TransferJob[wire.FileInfo]):
         self.name = checked_name(name)
         self.source = source
         self.throttle = Throttle(limit)
-        self._around = around
+        self._context = context
         self._overwrite = overwrite
         self._restart = restart
-        self._wanted = segments
+        self._connections = segments
         self._within = within
         self._record = self._new_record()
         self._file: RecordFile | None = None
         self._stale: list[PartUpload] = []
         self._offsets: dict[int, int] = {}
         self._pieces = Pieces()
-        self._follower = HashWorker(source.read_into)
-        self._streamed, self._confirmed = hashlib.sha256(), 0  # of what comes only once
+        self._hasher = HashWorker(source.read_into)
+        self._streamed, self._confirmed = hashlib.sha256(), 0  # of a stream
         self._lock = threading.Lock()
         self._ended = False
 
@@ -122,62 +122,64 @@ class UploadJob(TransferJob[wire.FileInfo]):
     def total(self) -> int | None:
         return self.source.size
 
-    def at(self, part: PartUpload, offset: int) -> None:
-        """So much of a part is on its way."""
+    def report(self, part: PartUpload, offset: int) -> None:
+        """Report how much of a part was sent."""
         self._offsets[part.begin] = offset
-        self.moved()
+        self.on_progress()
 
     def sent(self, part: PartUpload, offset: int) -> None:
-        """The same of what can be read again: its digest is taken while it goes, and not after the answer."""
-        self.at(part, offset)
-        self._follower.advance(self._frontier())
+        """Report progress of a source that can be read again, and let the hash worker read so far."""
+        self.report(part, offset)
+        self._hasher.advance(self._frontier())
 
-    # -- the local end
+    # -- the local file
 
-    def look(self) -> None:
-        """As promised. Raises `OSError`."""
-        self.source = self.source.look()
+    def check_local(self) -> None:
+        """Find out what the source is, and its size. Raises `OSError`."""
+        self.source = self.source.stat()
         if isinstance(self.source, FileSource) and self._record.size is None:
             self._record = self._new_record()
-        self._take_file()
+        self._open_record()
 
-    def _take_file(self) -> RecordFile | None:
-        """Where the record is, of a source that another process can read again."""
+    def _open_record(self) -> RecordFile | None:
+        """Return the record file, if another process could read the source again."""
         if self._file is None and isinstance(self.source, FileSource):
-            self._file = RecordFile(self._around.records, self._record.key)
+            self._file = RecordFile(self._context.records, self._record.key)
         return self._file
 
     def begin(self) -> None:
         self._ended = False
-        self.look()
-        self._follower = HashWorker(self.source.read_into)
+        self.check_local()
+        self._hasher = HashWorker(self.source.read_into)
         if self._file is None or not isinstance(self.source, FileSource):
             return
-        kept, head = self._file.take(), self.source.head_digest()
-        if kept is None:
+        saved, head = self._file.take(), self.source.head_digest()
+        if saved is None:
             self._record.head = head
             return
-        if self._restart or kept.overwrite != self._overwrite:
-            self._stale, self._record = kept.parts, self._new_record()
+        if self._restart or saved.overwrite != self._overwrite:
+            self._stale, self._record = saved.parts, self._new_record()
             self._record.head = head
-        elif (kept.size, kept.modified_ns, kept.head) != (self.source.size, self.source.modified_ns, head):
-            raise LocalChanged(f"{kept.path} has changed since its upload began; restart=True sends it as it is now")
+        elif (saved.size, saved.modified_ns, saved.head) != (self.source.size, self.source.modified_ns, head):
+            raise LocalChanged(
+                f"{saved.path} has changed since its upload began. Pass restart=True to send it as it is now"
+            )
         else:
-            self._record = kept
-            kept.within = self._within
+            self._record = saved
+            saved.within = self._within
         self._restart = False
 
     def _new_record(self) -> ResumeRecord:
         source = self.source
         path = str(source.path) if isinstance(source, FileSource) else ""
-        record = records.new("upload", self._around.base_url, self.name, path)
+        record = records.new("upload", self._context.base_url, self.name, path)
         record.size, record.overwrite, record.within = source.size, self._overwrite, self._within
         if isinstance(source, FileSource):
             record.modified_ns = source.modified_ns
         return record
 
-    def settle(self) -> None:
-        self._follower.stop()
+    def close(self) -> None:
+        self._hasher.stop()
         self.source.close()
         if self._file is not None:
             if self._ended:
@@ -189,17 +191,17 @@ class UploadJob(TransferJob[wire.FileInfo]):
 
     def discard(self) -> Plan[None]:
         try:
-            yield Do(self.look)
-        except OSError:  # the local file is gone, and what there is of it on the server is to go as well
+            yield Do(self.check_local)
+        except OSError:  # the local file is gone; its upload on the server is deleted all the same
             pass
-        file: RecordFile | None = yield Do(self._take_file)
-        yield from (self._give_up(None) if file is None else ensured(self._give_up(file), file.release))
+        file: RecordFile | None = yield Do(self._open_record)
+        yield from (self._discard_saved(None) if file is None else ensured(self._discard_saved(file), file.release))
 
-    def _give_up(self, file: RecordFile | None) -> Plan[None]:
-        # A run that was stopped before it began has not read what an earlier process left.
-        kept: ResumeRecord | None = (yield Do(file.take)) if file is not None else None
-        parts = [*self._stale, *self._record.parts, *(kept.parts if kept is not None else ())]
-        yield from drop({part.id: part for part in parts}.values(), self._around.retries)
+    def _discard_saved(self, file: RecordFile | None) -> Plan[None]:
+        # A run that was stopped before it began has not read the record.
+        saved: ResumeRecord | None = (yield Do(file.take)) if file is not None else None
+        parts = [*self._stale, *self._record.parts, *(saved.parts if saved is not None else ())]
+        yield from delete_uploads({part.id: part for part in parts}.values(), self._context.retries)
         self._record, self._stale, self._offsets = self._new_record(), [], {}
         if file is not None:
             yield Do(file.remove)
@@ -215,23 +217,25 @@ class UploadJob(TransferJob[wire.FileInfo]):
     # -- the plan
 
     def run(self) -> Plan[wire.FileInfo]:
-        yield from drop(self._stale, self._around.retries)
+        yield from delete_uploads(self._stale, self._context.retries)
         self._stale = []
         size = self.source.size
-        small = size is not None and size <= SMALL and not self._record.parts and self._wanted is None
+        small = size is not None and size <= SINGLE_REQUEST_MAX and not self._record.parts and self._connections is None
         file = (yield from self._put(size)) if small and size is not None else None
         return file if file is not None else (yield from self._resumable())
 
     def _put(self, size: int) -> Plan[wire.FileInfo | None]:
-        """One request does for what is small; None when something on the way takes not even that."""
+        """Send a small file in one request. Return None if it is too large for a proxy on the way."""
         data: bytes = yield Do(partial(self.source.read, 0, size))
         try:
-            file = yield from plans.put(self.name, data, None, not self._overwrite, self._around.retries)
+            file = yield from plans.put(self.name, data, None, not self._overwrite, self._context.retries)
         except TooLarge:
             return None
         except PreconditionFailed as error:
-            exists = FileExists(error.status, "The file exists", f"{self.name!r} exists; overwrite=True replaces it")
-            return (yield from self._same_or(exists))
+            exists = FileExists(
+                error.status, "The file exists", f"{self.name!r} exists. Pass overwrite=True to replace it"
+            )
+            return (yield from self._published_or_raise(exists))
         self._offsets, self._ended = {0: size}, True
         return file
 
@@ -241,28 +245,28 @@ class UploadJob(TransferJob[wire.FileInfo]):
                 sha256 = yield from self._stream()
             else:
                 sha256 = yield from self._send_all(self.source.size)
-        except (FileExists, BadRequest) as error:  # BadRequest: the parts are gone, perhaps because they were joined
-            return (yield from self._same_or(error))
-        file = yield from plans.info(self.name, self._around.retries)
+        except (FileExists, BadRequest) as error:  # BadRequest: the parts are gone, maybe because they were joined
+            return (yield from self._published_or_raise(error))
+        file = yield from plans.info(self.name, self._context.retries)
         if file.sha256 is not None and file.sha256 != sha256:
             raise DigestMismatch(
-                f"the server has published {self.name!r} with SHA-256 {file.sha256}, and {sha256} was sent"
+                f"{self.name!r} was published with SHA-256 {file.sha256}, but {sha256} was sent. Upload it again"
             )
         self._ended = True
         return file
 
-    def _same_or(self, error: APIError) -> Plan[wire.FileInfo]:
-        """The file if this very content is published: done already, or the answer to it was lost. Else raises."""
+    def _published_or_raise(self, error: APIError) -> Plan[wire.FileInfo]:
+        """Return the file if the same content is published, maybe because a response was lost. Else raise `error`."""
         if self.source.size is None:
             raise error
         try:
-            file = yield from plans.info(self.name, self._around.retries)
+            file = yield from plans.info(self.name, self._context.retries)
         except NotFound:
             raise error from None
-        if file.size != self.source.size or file.sha256 != (yield Do(partial(self._follower.finish, file.size))):
+        if file.size != self.source.size or file.sha256 != (yield Do(partial(self._hasher.finish, file.size))):
             raise error
         self._offsets = {0: file.size}
-        yield from drop(self._record.parts, self._around.retries)
+        yield from delete_uploads(self._record.parts, self._context.retries)
         self._ended = True
         return file
 
@@ -274,28 +278,28 @@ class UploadJob(TransferJob[wire.FileInfo]):
             yield from self._send(parts[0])
         else:
             yield from self._send_parts(parts, size)
-        sha256: str = yield Do(partial(self._follower.finish, size))
+        sha256: str = yield Do(partial(self._hasher.finish, size))
         if len(parts) > 1:
             yield from self._join(parts, sha256)
         return sha256
 
     def _divide(self, size: int) -> Plan[list[PartUpload]]:
-        """Into how many parts the file goes."""
+        """Divide the file into parts."""
         count = 1
-        if self._wanted is not None:
-            count = max(1, min(self._wanted, size // 1024))
-        elif size >= 2 * LEAST:
-            yield from request(calls.upload_options(), self._around.retries)  # connects
+        if self._connections is not None:
+            count = max(1, min(self._connections, size // 1024))
+        elif size >= 2 * MIN_PART:
+            yield from request(calls.upload_options(), self._context.retries)  # opens the connection
             start = time.monotonic()
-            yield from request(calls.upload_options(), self._around.retries)
-            if time.monotonic() - start > FAR:
-                count = min(PARTS, size // LEAST)
+            yield from request(calls.upload_options(), self._context.retries)
+            if time.monotonic() - start > PARALLEL_ROUND_TRIP:
+                count = min(PARTS, size // MIN_PART)
         ends = [size * (index + 1) // count for index in range(count)]
         return [PartUpload(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def _send_parts(self, parts: list[PartUpload], size: int) -> Plan[None]:
         waiting = iter(parts)
-        growth = Growth(self._wanted or MOST_AT_ONCE, at_once=self._wanted is not None)
+        growth = Growth(self._connections or MOST_AT_ONCE, at_once=self._connections is not None)
         workers = 1
 
         def worker() -> Plan[None]:
@@ -315,33 +319,35 @@ class UploadJob(TransferJob[wire.FileInfo]):
         yield Together([worker(), *more()], more)
 
     def _send(self, part: PartUpload) -> Plan[None]:
-        """Everything of one part; after any error the server's offset decides where to go on."""
-        backoff = Backoff(self._around.retries)
-        offset = yield from self._where(part)
-        told = True  # how far it stands, not that all of it was taken
+        """Send one part. After any error, continue at the offset that the server has."""
+        backoff = Backoff(self._context.retries)
+        offset = yield from self._offset_of(part)
+        asked = True  # the offset is from a HEAD, which does not say whether the last PATCH was refused
         while (left := part.end - part.begin - offset) > 0:
             before, count = offset, min(left, self._pieces.size)
             start = time.monotonic()
             try:
                 head: calls.UploadHead = yield calls.append(part.id, offset, UploadBody(self, part, offset, count))
-                offset, told = head.offset, False
+                offset, asked = head.offset, False
                 self._pieces.sent(count, time.monotonic() - start)
             except TooLarge:
                 if not self._pieces.too_large(count):
                     raise
-                offset, told = (yield from self._where(part)), True
+                offset, asked = (yield from self._offset_of(part)), True
             except (TransportError, APIError) as error:
                 yield backoff.after(error, repeatable=True, moved=isinstance(error, (OffsetMismatch, NotFound, Gone)))
-                offset, told = (yield from self._where(part)), True
+                offset, asked = (yield from self._offset_of(part)), True
                 self._pieces.broken(offset - before)
             if offset > before:
-                backoff.gained()
+                backoff.reset()
             self.sent(part, offset)
-        if told and len(self._record.parts) == 1 and offset > 0:  # a refusal to publish it was lost, if there was one
-            yield from request(calls.append(part.id, offset, b""), self._around.retries)
+        if (
+            asked and len(self._record.parts) == 1 and offset > 0
+        ):  # repeats a refusal to publish whose response was lost
+            yield from request(calls.append(part.id, offset, b""), self._context.retries)
 
     def _frontier(self) -> int:
-        """How much has gone from the start without a gap."""
+        """Return the number of bytes sent from the start without a gap."""
         at = 0
         for part in self._record.parts:
             at = part.begin + self._offsets.get(part.begin, 0)
@@ -349,12 +355,12 @@ class UploadJob(TransferJob[wire.FileInfo]):
                 break
         return at
 
-    def _where(self, part: PartUpload) -> Plan[int]:
-        """Where a part stands on the server; one that is not there is created."""
+    def _offset_of(self, part: PartUpload) -> Plan[int]:
+        """Return the offset of a part on the server; create the part if it does not exist."""
         if part.id:
             try:
-                head: calls.UploadHead = yield from request(calls.upload_head(part.id), self._around.retries)
-                self.at(part, head.offset)
+                head: calls.UploadHead = yield from request(calls.upload_head(part.id), self._context.retries)
+                self.report(part, head.offset)
                 return head.offset
             except (NotFound, Gone):  # cancelled or expired
                 part.id = ""
@@ -362,26 +368,26 @@ class UploadJob(TransferJob[wire.FileInfo]):
         call = calls.create_upload(
             length=part.end - part.begin, metadata=self._metadata() if alone else None, partial=not alone
         )
-        head = yield from request(call, self._around.retries)
+        head = yield from request(call, self._context.retries)
         part.id = head.id
         yield from self._save()
-        self.at(part, head.offset)
+        self.report(part, head.offset)
         return head.offset
 
     def _metadata(self, sha256: str | None = None) -> str:
         return calls.tus_metadata(filename=self.name, overwrite="true" if self._overwrite else None, sha256=sha256)
 
     def _join(self, parts: list[PartUpload], sha256: str) -> Plan[None]:
-        """Make one file of the parts; the server checks the digest before it publishes it."""
+        """Concatenate the parts. The server verifies the digest before it publishes the file."""
         call = calls.create_upload(parts=[f"/v1/uploads/{part.id}" for part in parts], metadata=self._metadata(sha256))
-        yield from request(call, self._around.retries)
-        yield from drop(parts, self._around.retries)
+        yield from request(call, self._context.retries)
+        yield from delete_uploads(parts, self._context.retries)
 
-    # -- what comes only once
+    # -- streams
 
     def _stream(self) -> Plan[str]:
-        backoff = Backoff(self._around.retries)
-        offset = yield from self._where_the_stream_is()
+        backoff = Backoff(self._context.retries)
+        offset = yield from self._stream_offset()
         part = self._record.parts[0]
         while True:
             size = self.throttle.piece(min(WINDOW, self._pieces.size))
@@ -391,39 +397,39 @@ class UploadJob(TransferJob[wire.FileInfo]):
             before = offset
             try:
                 head: calls.UploadHead = yield calls.append(part.id, offset, data, length=length)
-                offset, told = head.offset, False
+                offset, asked = head.offset, False
             except (TransportError, APIError) as error:
                 if isinstance(error, (NotFound, Gone)):
                     raise
                 if not (isinstance(error, TooLarge) and self._pieces.too_large(len(data))):
                     yield backoff.after(error, repeatable=True, moved=isinstance(error, OffsetMismatch))
-                head = yield from request(calls.upload_head(part.id), self._around.retries)
-                offset, told = head.offset, True
+                head = yield from request(calls.upload_head(part.id), self._context.retries)
+                offset, asked = head.offset, True
                 last = last and head.length == offset
             yield Do(partial(self._confirm, offset, data))
-            self.at(part, offset)
+            self.report(part, offset)
             if offset > before:
-                backoff.gained()
+                backoff.reset()
             if last and offset == length:
-                if told and offset > 0:  # a refusal to publish it was lost, if there was one
-                    yield from request(calls.append(part.id, offset, b""), self._around.retries)
+                if asked and offset > 0:  # repeats a refusal to publish whose response was lost
+                    yield from request(calls.append(part.id, offset, b""), self._context.retries)
                 return self._streamed.hexdigest()
             if wait := self.throttle.delay(offset - before):
                 yield plans.Sleep(wait)
 
-    def _where_the_stream_is(self) -> Plan[int]:
-        """A run that goes on with another one finds what the server has got since still in the window."""
+    def _stream_offset(self) -> Plan[int]:
+        """Return the offset of the stream on the server. Bytes after the last confirmed one are still in the window."""
         if not self._record.parts:
-            head = yield from request(calls.create_upload(metadata=self._metadata()), self._around.retries)
+            head = yield from request(calls.create_upload(metadata=self._metadata()), self._context.retries)
             self._record.parts = [PartUpload(0, 0, head.id)]
             return head.offset
-        head = yield from request(calls.upload_head(self._record.parts[0].id), self._around.retries)
+        head = yield from request(calls.upload_head(self._record.parts[0].id), self._context.retries)
         count = max(0, head.offset - self._confirmed)
         yield Do(lambda: self._confirm(head.offset, self.source.read(self._confirmed, count)))
         return head.offset
 
     def _confirm(self, offset: int, data: bytes) -> None:
-        """The server has everything before `offset`; `data` begins where it was known to stand."""
+        """Hash and release what the server has before `offset`. `data` begins at the last confirmed offset."""
         self._streamed.update(memoryview(data)[: max(0, offset - self._confirmed)])
         self._confirmed = max(offset, self._confirmed)
         self.source.forget(offset)

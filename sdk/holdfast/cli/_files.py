@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from holdfast._local_files.pipes import PipeReader, comes_once, is_of_this_process
+from holdfast._local_files.pipes import PipeReader, is_of_this_process, is_stream
 from holdfast._local_files.walk import Links
 from holdfast._sync.client import Client
 from holdfast.cli._cat import write_to_stdout
@@ -121,7 +121,7 @@ def upload(
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
                 options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
                 begin = partial(client.files.upload, path, name.removeprefix("/"), limit=limit, **options)
-            stop_reading = stream.give_up if stream is not None else None
+            stop_reading = stream.interrupt if stream is not None else None
             print_result(
                 context,
                 run_transfer(context, begin, resumable=path != "-" and stream is None, stop_reading=stop_reading),
@@ -131,12 +131,12 @@ def upload(
 def _open_stream(path: str) -> StandardStream | None:
     """Open a path, or - for standard input, if it can be read only once. Else return None. Raises `OSError`."""
     if path != "-":
-        return StandardStream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if comes_once(path) else None
+        return StandardStream(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) if is_stream(path) else None
     try:
         number = sys.stdin.fileno()
     except (OSError, ValueError):  # not a file, or closed
         return None
-    return StandardStream(os.dup(number)) if comes_once(f"/dev/fd/{number}") else None
+    return StandardStream(os.dup(number)) if is_stream(f"/dev/fd/{number}") else None
 
 
 class StandardStream(PipeReader):

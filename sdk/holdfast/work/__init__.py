@@ -1,7 +1,7 @@
-"""What authors of work import: `work_type`, `Job`, `Progress`. Usable in a notebook without the server.
+"""Interface for authors of work: `work_type`, `Job`, `Progress`. Usable in a notebook without the server.
 
-A work type is a generator function. It gets a `Job` with its parameters and the last checkpoint (None the first time)
-and yields a new checkpoint, with progress, at every safe point. Resuming is the only way to start::
+A work type is a generator function. It receives a `Job` with its parameters and the last checkpoint (None the first
+time) and yields a new checkpoint, with progress, at every safe point. Resuming is the only way to start::
 
     @work_type("count", params=Count)
     def count(job):
@@ -9,7 +9,7 @@ and yields a new checkpoint, with progress, at every safe point. Resuming is the
             yield Progress(done=i + 1, total=job.params.to, checkpoint={"i": i + 1})
         return {"counted": job.params.to}
 
-`holdfast.work.testing` holds such a function to its promises.
+`holdfast.work.testing` checks that such a function can be stopped and resumed anywhere.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ __all__ = [
 Stopping = Literal["pause", "cancel", "shutdown"]
 
 MAX_CHECKPOINT = 256 * 1024
-"""Most bytes of a checkpoint as JSON: it is written to the journal many times."""
+"""Maximum size of a checkpoint as JSON, in bytes: it is written to the journal many times."""
 
 
 class WorkError(Exception):
-    """The work cannot go on and the message says why, for a person: shown as it is, without a traceback."""
+    """The work cannot continue. The message says why, for a person; it is displayed without a traceback."""
 
 
 class Interrupted(BaseException):
-    """Raised by `Job.interruptible` when its block was ended because the work is to stop. Let it pass.
+    """Raised by `Job.interruptible` if its block was ended because the work has to stop. Do not catch it.
 
-    A `BaseException`, so that an `except Exception` of the work does not swallow it.
+    A `BaseException`, so that an `except Exception` of the work does not catch it.
     """
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):
-    """For work types that take no parameters."""
+    """Parameters of work types that take none."""
 
 
 class Progress(msgspec.Struct):
-    """What a work type yields at a safe point.
+    """Progress and checkpoint, which a work type yields at a safe point.
 
-    `checkpoint` is small and JSON-like: calling the function again with it goes on from here. `done` and `total` are
+    `checkpoint` is small and JSON-like; a new call of the function with it continues from here. `done` and `total` are
     in the work's own unit (bytes, rows, files); `note` is one line for a person.
     """
 
@@ -76,73 +76,73 @@ class Progress(msgspec.Struct):
 
 
 class StagedFile(Protocol):
-    """A file in the making, invisible under its name until `publish`. Survives a crash under its `key`.
+    """A file that is being written, not visible under its name until `publish`. It survives a crash, under its `key`.
 
-    It goes when its process has succeeded, was cancelled, or is forgotten; what was published stays.
+    It is removed when its process succeeds, is cancelled or is deleted. A published file stays.
     """
 
     def tell(self) -> int:
-        """Bytes that are there."""
+        """Return the number of bytes written so far."""
         ...
 
     def truncate(self, size: int) -> None:
-        """Cut back to `size` bytes: what a resumed run does first, to stand where its checkpoint stands."""
+        """Cut the file to `size` bytes. A resumed run does this first, to match its checkpoint."""
         ...
 
     def reserve(self, size: int) -> None:
-        """Raise `WorkError` when there is no room for `size` more bytes beside what the server keeps free.
+        """Raise `WorkError` if there is no space for `size` more bytes beside what the server keeps free.
 
-        For work that knows in advance how much it will write; `write` looks now and then as well.
+        For work that knows in advance how much it will write. `write` checks from time to time, too.
         """
         ...
 
     def write(self, data: bytes) -> int:
-        """Append `data`; all of it is written when this returns. Raises `WorkError` when there is no room."""
+        """Append all of `data`. Raises `WorkError` if there is no space."""
         ...
 
     def sha256(self) -> str:
-        """The SHA-256 of the bytes that are there, as hex. They may have to be read again."""
+        """Return the SHA-256 of the bytes so far, as hex. It may have to read them again."""
         ...
 
     def publish(self) -> str:
-        """Digest, fsync and rename into place in one step; the SHA-256 as hex."""
+        """Publish the file atomically and durably. Return its SHA-256 as hex."""
         ...
 
     def discard(self) -> None:
-        """Remove what was staged. Nothing happens when there is nothing."""
+        """Remove the staged file, if there is one."""
         ...
 
 
 class FilesForWork(Protocol):
-    """The files service as work sees it: names, never paths."""
+    """Files of the server, for work: names, never paths."""
 
     def list(self, prefix: str = "") -> list[str]:
-        """Names of all published files that start with `prefix`, sorted."""
+        """Return the names of all published files that start with `prefix`, sorted."""
         ...
 
     def size(self, name: str) -> int:
-        """Bytes of a published file. Raises `FileNotFoundError`."""
+        """Return the size of a published file in bytes. Raises `FileNotFoundError`."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
-        """A published file for reading, seekable. Raises `FileNotFoundError`."""
+        """Open a published file for reading, seekable. Raises `FileNotFoundError`."""
         ...
 
     def stage(self, name: str, key: str) -> StagedFile:
-        """The file that this process stages under `key` (made when missing), to be published as `name`."""
+        """Return the staged file of this process under `key`, created if missing, to be published as `name`."""
         ...
 
 
 class LeftAlive(Protocol):
-    """What lives on between two attempts of a process: a program that is stopped, a kernel that waits."""
+    """Object that lives between two attempts of a process, such as a stopped program or an idle kernel."""
 
     def close(self) -> None:
-        """End it. Called from any thread, when the process has ended without taking it back, or the server ends."""
+        """End it. Called on any thread, when the process ends without taking it back, or when the server stops."""
         ...
 
 
 class Services(Protocol):
-    """What a place lends to the work that runs in it."""
+    """Services of the server for work, behind the attributes of `Job`."""
 
     @property
     def files(self) -> FilesForWork: ...
@@ -163,12 +163,12 @@ P = TypeVar("P")
 
 
 class Job(Generic[P]):
-    """One attempt of a process, as its work sees it.
+    """One attempt of a process, for its work.
 
-    `params` is an instance of the work type's struct; `checkpoint` is what the last attempt yielded, None at first.
-    `key` is what to mark things by that must be this process's alone, 160 characters at most: an `id` can be used again
-    once its process is forgotten, and by another server; a `key` never is. An async generator can't return a value: it
-    sets `result` instead.
+    `params` is an instance of the work type's struct; `checkpoint` is the last one that was yielded, None at first.
+    `key` is a unique name, of 160 characters at most, for things that belong to this process alone: an `id` can be used
+    again after its process was deleted, and by another server; a `key` can't. An async generator can't return a value:
+    it sets `result` instead.
     """
 
     __slots__ = (
@@ -204,65 +204,66 @@ class Job(Generic[P]):
 
     @property
     def stopping(self) -> Stopping | None:
-        """Why the work is asked to stop at its next yield, or None. A `finally` can tell pause from cancel by it."""
+        """Reason to stop at the next yield, or None. A `finally` can distinguish pause from cancel by it."""
         return self._stopping()
 
     def log(self, message: str) -> None:
-        """Write one line to the process's log, kept by the server and shown to whoever watches."""
+        """Write one line to the log of the process, which the server keeps and clients can read."""
         self._log(message)
 
     def when_killed(self, end: Callable[[], None]) -> None:
-        """Name what the verb `kill` does to this attempt where its place can't end it, as a thread can't.
+        """Set what the verb `kill` calls if the place of this attempt can't be killed, as a thread can't.
 
-        `end` is called in another thread, perhaps twice, and ends what the work waits for; the work should then raise.
+        `end` is called on another thread, maybe twice, and ends what the work waits for; the work should then raise.
         """
         self._when_killed(end)
 
     def interruptible(self, interrupt: Callable[[], object]) -> AbstractContextManager[None]:
-        """A block that ends at once when the work is asked to stop, for waits that may be long: `with
+        """Return a context manager whose block ends at once if the work has to stop, for long waits: `with
         job.interruptible(connection.interrupt): ...`.
 
-        While the block runs, a pause, cancel, shutdown or kill calls `interrupt` in another thread, and again until the
-        block is left; the exception that this causes becomes `Interrupted`, which the work lets pass. A paused process
-        goes on from its last checkpoint, so what the block has done must be undone, as a transaction is. Work that uses
-        this can be killed in a thread. Not for async generators, where an await is cancelled, nor for rollbacks.
+        While the block runs, a pause, cancel, shutdown or kill calls `interrupt` on another thread, repeatedly until
+        the block ends. The exception that this causes becomes `Interrupted`, which the work must not catch. A paused
+        process continues from its last checkpoint, so the effects of the block must be rolled back, as those of a
+        transaction are. Work that uses this can be killed in a thread. Not for async generators, where an await is
+        cancelled, nor for rollbacks.
 
         Raises:
-            Interrupted: the work is to stop; also on entering.
+            Interrupted: the work has to stop; also at the begin of the block.
         """
         return self._interruptible(interrupt)
 
     def leave(self, thing: LeftAlive) -> None:
-        """Leave something alive for the next attempt of this process, as a paused one does.
+        """Keep an object alive for the next attempt of this process, for example over a pause.
 
-        It is closed when the process ends without taking it back, and with the server (or the OS process of the
-        attempt, with `place="process"`); so a checkpoint can't count on it.
+        It is closed when the process ends without taking it back, and when the server (with `place="process"`: the OS
+        process of the attempt) ends. So a checkpoint can't rely on it.
         """
-        self._lent().leave(self.id, thing)
+        self._require_services().leave(self.id, thing)
 
     def take(self) -> LeftAlive | None:
-        """What the last attempt left, now the caller's again; None when it left nothing, or when that is gone."""
-        return self._lent().take(self.id)
+        """Return the object that the last attempt left, which the caller then owns; None if there is none."""
+        return self._require_services().take(self.id)
 
     @property
     def files(self) -> FilesForWork:
-        """Published files to read, and staged ones to write."""
-        return self._lent().files
+        """Files of the server: published ones to read, staged ones to write."""
+        return self._require_services().files
 
     @property
     def http(self) -> httpx.Client:
-        """An HTTP client, which other work uses as well: leave it open."""
-        return self._lent().http
+        """HTTP client, shared with other work: do not close it."""
+        return self._require_services().http
 
     def database(self, name: str = "default") -> Engine:
-        """The SQLAlchemy engine of a database that the server's settings name. Raises `WorkError` for another name."""
-        return self._lent().database(name)
+        """Return the SQLAlchemy engine of a database of the server. Raises `WorkError` for an unknown name."""
+        return self._require_services().database(name)
 
     def setting(self, name: str) -> Any:
-        """A server setting that work may depend on, by its field name in the server's settings."""
-        return self._lent().setting(name)
+        """Return a server setting that work may read, by its field name."""
+        return self._require_services().setting(name)
 
-    def _lent(self) -> Services:
+    def _require_services(self) -> Services:
         if self._services is None:
             raise WorkError("this job runs without a server: it has no files, databases or HTTP client")
         return self._services
@@ -275,7 +276,7 @@ Check = Callable[[Any, Callable[[str], Any]], None]
 
 
 class WorkType(msgspec.Struct, eq=False):
-    """A named generator function and what the engine must know about it. Made by `@work_type`."""
+    """A named generator function and how to run it. `@work_type` makes it."""
 
     name: str
     function: Callable[[Job[Any]], Any]
@@ -285,12 +286,12 @@ class WorkType(msgspec.Struct, eq=False):
     retries: int = 0
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     limit: int | None = None
-    undo: Rollback | None = None
-    look_over: Check | None = None
+    rollback_function: Rollback | None = None
+    check_function: Check | None = None
 
     @property
     def doc(self) -> str:
-        """The function's docstring, unindented."""
+        """Docstring of the function, unindented."""
         return inspect.getdoc(self.function) or ""
 
     @property
@@ -299,29 +300,29 @@ class WorkType(msgspec.Struct, eq=False):
         return self.place == "loop"
 
     def rollback(self, function: Rollback) -> Rollback:
-        """Decorator: what undoes this work when it is cancelled. Gets a job with the last checkpoint; may run twice.
+        """Decorator for the rollback after a cancel. It gets a job with the last checkpoint, and may run twice.
 
-        Raises `TypeError` for a generator function, and for an `async def` where the work itself is not async: calling
+        Raises `TypeError` for a generator function, and for an `async def` if the work itself is not async: a call of
         one would do nothing.
         """
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{self.name}: a rollback is a plain function, it does not yield")
+            raise TypeError(f"{self.name}: a rollback must be a plain function. Remove its yields")
         if inspect.iscoroutinefunction(function) and not self.is_async:
-            raise TypeError(f"{self.name}: a rollback can only be async where the work is an async generator")
-        self.undo = function
+            raise TypeError(f"{self.name}: a rollback can only be async if the work is an async generator. Use `def`")
+        self.rollback_function = function
         return function
 
     def check(self, function: Check) -> Check:
-        """Decorator: what refuses parameters before anything starts, where their types alone can't.
+        """Decorator for a check of the parameters before a start, beyond their types.
 
-        Gets the parameters and a function that reads a server setting by its field name; raises `WorkError` with what
-        was wrong and what would be right. It is quick and does no I/O.
+        It gets the parameters and a function that reads a server setting by its field name, and raises `WorkError`,
+        whose message says what is wrong and what to do. It must be quick and do no I/O.
         """
-        self.look_over = function
+        self.check_function = function
         return function
 
     def __call__(self, job: Job[Any]) -> Any:
-        """Call the function itself, as a test would."""
+        """Call the function itself, for tests."""
         return self.function(job)
 
 
@@ -338,13 +339,13 @@ def work_type(
     """Declare a generator function as a work type.
 
     Args:
-        name: what callers start it by; letters, digits, `.`, `_`, `-`.
-        params: a msgspec struct; parameters are validated against it before anything starts.
-        checkpoint: a type that checkpoints must convert to; one that no longer fits fails clearly on resume.
+        name: name of the work type; letters, digits, `.`, `_`, `-`.
+        params: a msgspec struct; parameters are validated against it before the start.
+        checkpoint: a type that checkpoints must convert to; a resume fails with a clear error if one does not.
         place: "thread" (default), "process" (CPU-bound, can be killed) or "loop" (async generators, their default).
         retries: how often a failed attempt is tried again from its last checkpoint, with exponential backoff.
-        retry_on: the exceptions worth a retry.
-        limit: how many of this type run at once; None is only the server's own limit.
+        retry_on: exceptions after which a retry is made.
+        limit: how many of this type run at once; None for only the limit of the server.
 
     Raises:
         TypeError: the function is not a generator function, or its place does not fit its kind.
@@ -353,7 +354,7 @@ def work_type(
     def declare(function: Callable[[Job[Any]], Any]) -> WorkType:
         is_async = inspect.isasyncgenfunction(function)
         if not is_async and not inspect.isgeneratorfunction(function):
-            raise TypeError(f"{name}: a work type is a generator function; yield a Progress at every safe point")
+            raise TypeError(f"{name}: a work type must be a generator function. Yield a Progress at every safe point")
         where = place or ("loop" if is_async else "thread")
         if is_async != (where == "loop"):
             raise TypeError(f"{name}: async generators run on the loop, plain generators in a thread or process")

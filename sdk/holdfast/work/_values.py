@@ -1,4 +1,4 @@
-"""What the journal keeps of a checkpoint or a result: JSON, without NaN and infinity (RFC 8259, section 6)."""
+"""Checkpoints and results as JSON, without NaN and infinity (RFC 8259, section 6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_SOURCE = 160
 
 
 class NotJson(ValueError):
-    """A value is no JSON. `path` leads to what is none, as Python would write it."""
+    """A value can't be JSON. `path` leads to the part that can't, in Python's syntax."""
 
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
@@ -24,19 +24,19 @@ class NotJson(ValueError):
 
 
 def as_json(value: Any, name: str = "value") -> bytes:
-    """A value as JSON that reads back as what it was. Raises `NotJson`, whose path begins with `name`."""
+    """Return a value as JSON without loss. Raises `NotJson`, whose path begins with `name`."""
     try:
         encoded = _encode(value)
-        lost = _not_finite(msgspec.to_builtins(value)) if b"null" in encoded else None  # what msgspec makes of NaN
+        lost = _not_finite(msgspec.to_builtins(value)) if b"null" in encoded else None  # msgspec encodes NaN as null
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise NotJson(str(error), _path(value, name)) from error
     if lost is not None:
-        raise NotJson(f"{lost} is no number of JSON: give None or a text in its place", _path(value, name))
+        raise NotJson(f"{lost} is not a JSON number. Use None or a string instead", _path(value, name))
     return encoded
 
 
 def fits(encoded: bytes, type: Any) -> str | None:
-    """None, or why JSON does not fit a type."""
+    """Return why JSON does not fit a type; None if it does."""
     try:
         msgspec.json.decode(encoded, type=type)
     except msgspec.ValidationError as error:
@@ -45,9 +45,9 @@ def fits(encoded: bytes, type: Any) -> str | None:
 
 
 def line_of(generator: Any, finished: FrameType | None = None) -> str:
-    """Where a generator stands, in the innermost one that it delegates to, as "FILE:LINE"; or where it has returned.
+    """Return the current line of a generator, or of the innermost one that it delegates to, as "FILE:LINE".
 
-    With the line itself, when the file is known by name alone, as a notebook's cell is. "" where that can't be told.
+    After the end it is the line that returned. The text of the line follows for a notebook cell. "" if it is not known.
     """
     frame = finished
     while generator is not None:
@@ -64,7 +64,7 @@ def line_of(generator: Any, finished: FrameType | None = None) -> str:
 
 
 def _not_finite(value: Any) -> float | None:
-    """The first number in it that is not finite."""
+    """Return the first number in a value that is not finite."""
     left = [value]
     while left:
         item = left.pop()
@@ -79,11 +79,11 @@ def _not_finite(value: Any) -> float | None:
 
 
 def _path(value: Any, name: str) -> str:
-    """The way to the first thing in a value that is no JSON."""
+    """Return the path to the first part of a value that can't be JSON."""
     left: list[tuple[str, Any, tuple[int, ...]]] = [(name, value, ())]
     while left:
         path, item, above = left.pop()
-        if id(item) in above:  # it holds itself
+        if id(item) in above:  # it contains itself
             return _short(path)
         inside = list(_inside(path, item))
         if not inside and not _is_json(item):

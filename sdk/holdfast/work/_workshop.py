@@ -1,4 +1,4 @@
-"""What the test kit lends to work in place of a server."""
+"""Services of the test kit for work, in place of those of a server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Workshop:
-    """What a place lends to work, without a server: files in memory, SQLite in a folder, an HTTP client, settings.
+    """Services for work without a server: files in memory, SQLite in a folder, an HTTP client, settings.
 
-    It is also the `Services` of the job. Made by `check`; use it as a context manager when you make one yourself.
+    It is the `Services` of the job. `check` makes one; use it as a context manager if you make one yourself.
     """
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
@@ -48,7 +48,7 @@ class Workshop:
     def http(self) -> httpx.Client:
         """See `Job.http`."""
         if self._http is None:
-            from holdfast._http import plain_client  # loads certificates' authorities: only where it is needed
+            from holdfast._http import plain_client  # it loads certificates, so only if it is needed
 
             self._http = plain_client()
         return self._http
@@ -56,7 +56,7 @@ class Workshop:
     def database(self, name: str = "default") -> Engine:
         """See `Job.database`: here any name is a SQLite file of its own."""
         if name not in self._engines:
-            import sqlalchemy  # an extra: work without databases needs none
+            import sqlalchemy  # an extra, which work without databases does not need
 
             self._engines[name] = sqlalchemy.create_engine(f"sqlite:///{self.folder / name}.sqlite")
         return self._engines[name]
@@ -65,7 +65,7 @@ class Workshop:
         """See `Job.setting`."""
         if name not in self._settings:
             raise AttributeError(
-                f"the work reads the setting {name!r}: give it as check(..., settings={{{name!r}: ...}})"
+                f"the work reads the setting {name!r}. Pass it: check(..., settings={{{name!r}: ...}})"
             )
         return self._settings[name]
 
@@ -78,7 +78,7 @@ class Workshop:
         return self._alive.pop(id, None)
 
     def contents(self) -> dict[str, Any]:
-        """Published files, what is staged and not yet published, and the rows of every table that has any."""
+        """Return published files, staged files that are not published, and the rows of every table that has any."""
         found: dict[str, Any] = {f"file {name}": self.files.read(name) for name in self.files.list()}
         found |= {f"staged {key}": data for key, data in self.files.unpublished()}
         for path in sorted(self.folder.glob("*.sqlite")):
@@ -96,12 +96,12 @@ class Workshop:
                     yield table, rows
 
     def lose(self) -> None:
-        """What a killed server loses: all that was left alive."""
+        """Close everything that was left alive, which a killed server loses."""
         for id in list(self._alive):
             self._alive.pop(id).close()
 
     def close(self) -> None:
-        """Close connections, end what was left alive, remove the folder."""
+        """Close connections and everything that was left alive, and remove the folder."""
         self.lose()
         for engine in self._engines.values():
             engine.dispose()
@@ -122,7 +122,7 @@ class MemoryFiles:
         self._published[name] = data
 
     def read(self, name: str) -> bytes:
-        """A published file whole. Raises `FileNotFoundError`."""
+        """Return the content of a published file. Raises `FileNotFoundError`."""
         if name not in self._published:
             raise FileNotFoundError(f"there is no file {name!r}")
         return self._published[name]
@@ -148,18 +148,18 @@ class MemoryFiles:
         return staged
 
     def unpublished(self) -> Iterator[tuple[str, bytes]]:
-        """What is staged and has bytes, by key."""
+        """Iterate over the staged files that have bytes, by key."""
         for key, staged in sorted(self._staged.items()):
             if staged.data and not staged.published:
                 yield key, bytes(staged.data)
 
     def drop(self, key: str) -> None:
-        """Forget what is staged under `key`."""
+        """Remove the staged file under `key`."""
         self._staged.pop(key, None)
 
 
 class _MemoryStaged:
-    """`StagedFile` in memory. After `publish` it stands where it stood, so that publishing again does no harm."""
+    """`StagedFile` in memory. It stays as it is after `publish`, so that another `publish` does no harm."""
 
     def __init__(self, files: MemoryFiles, key: str) -> None:
         self._files = files

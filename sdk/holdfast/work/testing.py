@@ -1,4 +1,4 @@
-"""For authors of work: hold a work type to its promises, without a server.
+"""Test kit for authors of work: checks a work type without a server.
 
     from holdfast.work.testing import check
 
@@ -6,8 +6,8 @@
         check(count, {"to": 5})
 
 `check` runs the work uninterrupted, then paused after every single yield and resumed from the checkpoint's JSON, then
-cut off at every yield with the newest checkpoint lost, as a crash does, then cancelled at every yield; each time the
-result and what the work has done to the world must be what they should be.
+cut off at every yield with the newest checkpoint lost, as by a crash, then cancelled at every yield. Each time the
+result and the side effects of the work must be the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Checked(NamedTuple):
-    """What `check` saw in the uninterrupted run."""
+    """Result of `check`: what the uninterrupted run did."""
 
     result: Any
     yields: int
@@ -49,22 +49,22 @@ def check(
     rollback: bool | None = None,
     most: int = 25,
 ) -> Checked:
-    """Drive `work` in every way that a server may, and compare.
+    """Run `work` in every way that a server may, and compare the results.
 
     Args:
-        work: what `@work_type` made; a plain or an async generator function.
+        work: a work type, of a plain or an async generator function.
         params: an instance of its struct, or a mapping that fits it.
-        prepare: puts into a fresh `Workshop` what the work needs; called before each run.
-        snapshot: what to compare after each run, beside the result; by default all files and all rows of databases.
+        prepare: called before each run to put into a new `Workshop` what the work needs.
+        snapshot: returns what to compare after each run, beside the result; by default all files and database rows.
         settings: server settings that the work reads by `job.setting`.
-        cut_off: whether to resume from a checkpoint older than what was done. Only for work whose side effects can't
-            be made again-proof (it sends a mail) should this be False.
-        rollback: whether to cancel at every yield and compare with the world before; by default when it has a rollback.
-        most: of more yields than that, only so many, evenly spread, are cut off and cancelled at.
+        cut_off: resume from a checkpoint older than the side effects. Use False only if the side effects can't be
+            made idempotent (it sends a mail).
+        rollback: cancel at every yield and compare with the snapshot before; by default if it has a rollback.
+        most: if there are more yields, only so many of them, evenly spread, are cut off and cancelled at.
 
     Raises:
-        AssertionError: it broke a promise; the message says which, and at which yield.
-        msgspec.ValidationError: the parameters do not fit.
+        AssertionError: the results differ; the message says how, and at which yield.
+        msgspec.ValidationError: the parameters are not valid.
     """
     values = {} if params is None else params
     bench = _Bench(work, _encode(values), prepare, snapshot or Workshop.contents, dict(settings or {}))
@@ -74,7 +74,7 @@ def check(
     if cut_off:
         for point in points:
             bench.cut_off_after(point, reference)
-    if rollback if rollback is not None else work.undo is not None:
+    if rollback if rollback is not None else work.rollback_function is not None:
         for point in points:
             bench.cancelled_after(point, behind=False)
             bench.cancelled_after(point, behind=True)
@@ -99,25 +99,25 @@ class _Attempt:
             stopping=lambda: self._stopping,
             services=workshop,
         )
-        self._running: dict[str, Any] = {}  # the work's own generator, and its frame, which outlives it
+        self._running: dict[str, Any] = {}  # the generator of the work, and its frame, which exists longer
         self._generator = _steps(work, self.job, self._running)
 
     def step(self) -> bytes | None:
-        """The checkpoint of the next yield, as JSON; None when the work has returned."""
+        """Return the checkpoint of the next yield, as JSON; None if the work has returned."""
         try:
             item = next(self._generator)
         except StopIteration as end:
             self.result = msgspec.json.decode(self._json("returned a result", "result", end.value))
             return None
         if not isinstance(item, Progress):
-            raise self._mistake(f"yielded {type(item).__name__}; yield holdfast.work.Progress")
+            raise self._mistake(f"yielded {type(item).__name__}. Yield holdfast.work.Progress instead")
         checkpoint = self._json("yielded a checkpoint", "checkpoint", item.checkpoint)
         if len(checkpoint) > MAX_CHECKPOINT:
             raise self._mistake(f"yielded a checkpoint of {len(checkpoint)} bytes; at most {MAX_CHECKPOINT} are kept")
         misfit = fits(checkpoint, self._work.checkpoint or Any)
         if misfit is not None:
             raise self._mistake(
-                f"yielded the checkpoint {_shown(checkpoint)}, which does not fit the type it declares: {misfit}"
+                f"yielded the checkpoint {_short(checkpoint)}, which does not fit the type it declares: {misfit}"
             )
         return checkpoint
 
@@ -133,12 +133,12 @@ class _Attempt:
         return AssertionError(f"{self._work.name} {what}" + (f" ({where})" if where else ""))
 
     def stop(self, why: Stopping) -> None:
-        """What the server does at a yield."""
+        """Stop the work at a yield, as the server does."""
         self._stopping = why
         self._generator.close()
 
     def close(self) -> None:
-        """After an error."""
+        """Close the generator after an error."""
         self._generator.close()
 
 
@@ -169,10 +169,10 @@ class _Bench:
         return _Attempt(self._work, self._params, workshop, checkpoint, number)
 
     def uninterrupted(self) -> Checked:
-        """One run from start to end; what it raises is the author's to see as it is."""
+        """Run once from start to end. Exceptions of the work are raised unchanged."""
         with self._fresh() as workshop:
-            if self._work.look_over is not None:
-                self._work.look_over(msgspec.json.decode(self._params, type=self._work.params), workshop.setting)
+            if self._work.check_function is not None:
+                self._work.check_function(msgspec.json.decode(self._params, type=self._work.params), workshop.setting)
             attempt = self._begin(workshop)
             yields = 0
             try:
@@ -187,14 +187,14 @@ class _Bench:
             return Checked(attempt.result, yields, self._snapshot(workshop))
 
     def paused_after_every_yield(self, reference: Checked) -> None:
-        """One run of as many attempts as it has yields."""
+        """Run with one attempt for each yield."""
         checkpoint: bytes | None = None
         number = in_place = 0
         with self._fresh() as workshop:
             while True:
                 number += 1
-                how = f"paused after every yield, at attempt {number} from the checkpoint {_shown(checkpoint)}"
-                with self._told(how):
+                how = f"paused after every yield, at attempt {number} from the checkpoint {_short(checkpoint)}"
+                with self._explained(how):
                     attempt = self._begin(workshop, checkpoint, number)
                     following = attempt.step()
                     if following is None:
@@ -203,16 +203,16 @@ class _Bench:
                 in_place = in_place + 1 if following == checkpoint else 0
                 if in_place == _MOST_IN_PLACE:
                     raise AssertionError(
-                        f"{self._work.name} was resumed {in_place} times from the checkpoint {_shown(checkpoint)} and "
+                        f"{self._work.name} was resumed {in_place} times from the checkpoint {_short(checkpoint)} and "
                         "yielded the same one again: does it go on from job.checkpoint?"
                     )
                 checkpoint = following
             self._compare("paused after every yield", attempt.result, workshop, reference)
 
     def cut_off_after(self, kept: int, reference: Checked) -> None:
-        """The work does one yield more than the newest checkpoint that is kept, or ends unheard."""
+        """Cut off one yield after the newest checkpoint that is kept, or at an end that was not recorded."""
         how = f"cut off with the checkpoint of yield {kept} as the newest one that was kept"
-        with self._fresh() as workshop, self._told(how):
+        with self._fresh() as workshop, self._explained(how):
             checkpoints = self._run_to(workshop, kept + 1, "shutdown")
             workshop.lose()
             attempt = self._begin(workshop, checkpoints[min(kept, len(checkpoints) - 1)], 2)
@@ -221,24 +221,24 @@ class _Bench:
             self._compare(how, attempt.result, workshop, reference)
 
     def cancelled_after(self, yields: int, *, behind: bool) -> None:
-        """Cancelled at a yield; or cut off there with its checkpoint lost, then cancelled. A rollback may run twice."""
+        """Cancel at a yield; or cut off there with its checkpoint lost, then cancel. Run each rollback twice."""
         how = f"cancelled after yield {yields}" + (", whose checkpoint was lost," if behind else "")
-        with self._fresh() as workshop, self._told(how):
+        with self._fresh() as workshop, self._explained(how):
             before = self._snapshot(workshop)
             checkpoints = self._run_to(workshop, yields, "shutdown" if behind else "cancel")
             if behind:
                 workshop.lose()
             kept = checkpoints[max(0, len(checkpoints) - 1 - behind)]
             for again in ("", " twice"):
-                self._undo(workshop, kept)
+                self._roll_back(workshop, kept)
                 difference = _difference("", before, self._snapshot(workshop))
                 if difference:
                     raise AssertionError(
-                        f"{self._work.name}, {how} and rolled back{again}: the world is not as before: {difference}"
+                        f"{self._work.name}, {how} and rolled back{again}: the state is not as before: {difference}"
                     )
 
     def _run_to(self, workshop: Workshop, yields: int, why: Stopping) -> list[bytes | None]:
-        """Run until that many yields and stop, or to the end; every checkpoint, with None in front."""
+        """Run for that many yields and stop, or to the end. Return every checkpoint, with None in front."""
         checkpoints: list[bytes | None] = [None]
         attempt = self._begin(workshop)
         while len(checkpoints) <= yields:
@@ -249,17 +249,21 @@ class _Bench:
         attempt.stop(why)
         return checkpoints
 
-    def _undo(self, workshop: Workshop, checkpoint: bytes | None) -> None:
-        undone = self._work.undo(self._begin(workshop, checkpoint).job) if self._work.undo is not None else None
-        if inspect.isawaitable(undone):
+    def _roll_back(self, workshop: Workshop, checkpoint: bytes | None) -> None:
+        result = (
+            self._work.rollback_function(self._begin(workshop, checkpoint).job)
+            if self._work.rollback_function is not None
+            else None
+        )
+        if inspect.isawaitable(result):
 
             async def wait() -> None:
-                await undone
+                await result
 
             asyncio.run(wait())
 
     @contextmanager
-    def _told(self, how: str) -> Iterator[None]:
+    def _explained(self, how: str) -> Iterator[None]:
         try:
             yield
         except AssertionError:
@@ -277,11 +281,11 @@ class _Bench:
 
 
 def _steps(work: WorkType, job: Job[Any], kept: dict[str, Any]) -> Generator[Any, None, Any]:
-    """The work as a plain generator that returns its result; an async one on a loop of its own."""
+    """Return the work as a plain generator that returns its result; an async one runs on a loop of its own."""
     running = kept["generator"] = work.function(job)
     kept["frame"] = getattr(running, "gi_frame", None) or getattr(running, "ag_frame", None)
     if not work.is_async:
-        return running  # type: ignore[no-any-return] # a generator function, as @work_type saw to
+        return running  # type: ignore[no-any-return] # a generator function, as @work_type has checked
 
     def drive() -> Generator[Any, None, Any]:
         end = object()
@@ -305,23 +309,23 @@ def _fitting(work: WorkType, checkpoint: bytes) -> Any:
         return msgspec.json.decode(checkpoint, type=work.checkpoint or Any)
     except msgspec.ValidationError as error:
         raise AssertionError(
-            f"{work.name} yielded the checkpoint {_shown(checkpoint)}, which does not fit the type it declares: {error}"
+            f"{work.name} yielded the checkpoint {_short(checkpoint)}, which does not fit the type it declares: {error}"
         ) from None
 
 
 def _spread(last: int, most: int) -> list[int]:
-    """0 to `last`; of more than `most` some between, evenly, with both ends."""
+    """Return the numbers from 0 to `last`; if more than `most`, so many of them, evenly spread, with both ends."""
     if last < most:
         return list(range(last + 1))
     return sorted({round(i * last / (most - 1)) for i in range(most)})
 
 
-def _shown(checkpoint: bytes | None) -> str:
+def _short(checkpoint: bytes | None) -> str:
     return "null" if checkpoint is None else checkpoint.decode()[:200]
 
 
 def _difference(where: str, wanted: Any, found: Any) -> str:
-    """Where two values differ first, as a phrase; "" when they are equal."""
+    """Return a phrase for the first difference of two values; "" if they are equal."""
     if wanted == found:
         return ""
     if isinstance(wanted, dict) and isinstance(found, dict):

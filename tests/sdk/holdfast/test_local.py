@@ -112,7 +112,7 @@ def test_without_the_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_one_that_says_nothing_is_given_up_and_ended(tmp_path: Path) -> None:
-    with pytest.raises(ServerDidNotStart, match=r"said nothing for 0\.0 s"):
+    with pytest.raises(ServerDidNotStart, match=r"did not answer within 0\.0 s"):
         holdfast.local_server(tmp_path / "data", timeout=0.0)
 
 

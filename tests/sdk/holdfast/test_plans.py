@@ -92,7 +92,7 @@ def test_waits_grow_exponentially_with_full_jitter_up_to_the_cap() -> None:
 def test_something_gained_starts_the_count_anew() -> None:
     backoff = plans.Backoff(Retries(attempts=1, base=1), lambda: 1.0)
     assert backoff.after(CUT, True).seconds == 1
-    backoff.gained()
+    backoff.reset()
     assert backoff.after(CUT, True).seconds == 1
 
 
@@ -147,7 +147,7 @@ def test_a_redirect_is_not_followed() -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(307, headers={"location": "http://elsewhere/"}))
     with (
         holdfast.Client("http://127.0.0.1:1", transport=transport) as client,
-        pytest.raises(errors.ProtocolError, match="redirected to http://elsewhere/: use that as base_url"),
+        pytest.raises(errors.ProtocolError, match="the server redirects to http://elsewhere/; if you trust it"),
     ):
         client.processes.get("p")
 
@@ -202,19 +202,19 @@ def test_who_waits_outlives_a_restart_but_not_the_time_given() -> None:
 
     gone = errors.ConnectFailed("nobody there")
     waited, _ = drive(
-        plans.wait(process("running"), [], None, plans.STUBBORN), *[gone] * 30, process("running"), process("failed")
+        plans.wait(process("running"), [], None, plans.PERSISTENT), *[gone] * 30, process("running"), process("failed")
     )
     assert waited.state is State.FAILED
     _, effects = drive(plans.wait(process("running"), [], 100, Retries(base=0), clock), gone, process("succeeded"))
     assert len(effects) == 3
-    with pytest.raises(errors.WaitTimeout, match="was running when last seen; since then: nobody there"):
-        drive(plans.wait(process("running"), [], 5, plans.STUBBORN, clock), *[gone] * 9)
+    with pytest.raises(errors.WaitTimeout, match="was running at the last response; since then: nobody there"):
+        drive(plans.wait(process("running"), [], 5, plans.PERSISTENT, clock), *[gone] * 9)
     with pytest.raises(errors.WaitTimeout, match="is still running after 0 s"):
-        drive(plans.wait(process("running"), [], 0, plans.STUBBORN, clock))
+        drive(plans.wait(process("running"), [], 0, plans.PERSISTENT, clock))
     with pytest.raises(errors.ConnectFailed):
         drive(plans.wait(process("running"), [], 100, Retries(attempts=1), clock), gone, gone)
     with pytest.raises(errors.NotFound):
-        drive(plans.wait(process("running"), [], None, plans.STUBBORN), refusal(404))
+        drive(plans.wait(process("running"), [], None, plans.PERSISTENT), refusal(404))
 
 
 def test_an_event_that_can_not_be_read_is_a_protocol_error() -> None:

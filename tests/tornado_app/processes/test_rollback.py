@@ -196,12 +196,12 @@ async def _coroutine(job: Job[Any]) -> None:
     return None
 
 
-@pytest.mark.parametrize(("undo", "words"), [(_generator, "does not yield"), (_coroutine, "can only be async where")])
+@pytest.mark.parametrize(("undo", "words"), [(_generator, "must be a plain function"), (_coroutine, "can only be async if")])
 def test_a_rollback_that_calling_would_not_run_is_refused_where_it_is_declared(undo: Any, words: str) -> None:
     declared = work_type("w")(work.empty.function)
     with pytest.raises(TypeError, match=words):
         declared.rollback(undo)
-    assert declared.undo is None
+    assert declared.rollback_function is None
 
 
 @pytest.mark.slow

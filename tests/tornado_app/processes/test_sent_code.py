@@ -108,7 +108,7 @@ def test_what_cannot_be_loaded_fails_with_a_clear_sentence(spawn_server: Spawn) 
     assert junk["state"] == "failed"
     assert "can't be loaded in a process of its own" in junk["error"]["message"]
     plain = start(server, code=base64.b64encode(cloudpickle.dumps((len, (), {}))).decode()).json()
-    assert "a work type is a generator function" in plain["error"]["message"]
+    assert "a work type must be a generator function" in plain["error"]["message"]
 
 
 @pytest.mark.parametrize(

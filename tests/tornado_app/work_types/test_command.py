@@ -90,9 +90,9 @@ def test_it_can_be_stopped_anywhere_and_loses_no_line(script: str) -> None:
     ],
 )
 def test_what_is_not_in_the_settings_is_refused_at_the_start(params: Command, says: str) -> None:
-    assert command.look_over is not None
+    assert command.check_function is not None
     with pytest.raises(WorkError) as caught:
-        command.look_over(params, settings_for("seq {n}").__getitem__)
+        command.check_function(params, settings_for("seq {n}").__getitem__)
     assert str(caught.value).startswith(says)
 
 

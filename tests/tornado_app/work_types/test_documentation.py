@@ -33,4 +33,4 @@ def test_every_parameter_is_in_its_table_and_marked_when_it_must_be_given(name: 
 def test_every_work_type_explains_itself_and_can_be_undone(name: str) -> None:
     work = REGISTRY.find(name)
     assert work.doc
-    assert work.undo is not None
+    assert work.rollback_function is not None

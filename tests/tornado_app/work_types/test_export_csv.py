@@ -30,8 +30,8 @@ def fill(workshop: Workshop, rows: int = 23) -> None:
 def run(workshop: Workshop, **params: Any) -> Any:
     """Uninterrupted; its result."""
     wanted = msgspec.convert({"query": QUERY, "key": "id", "file_name": "out.csv", **params}, ExportCsv)
-    assert export_csv.look_over is not None
-    export_csv.look_over(wanted, workshop.setting)
+    assert export_csv.check_function is not None
+    export_csv.check_function(wanted, workshop.setting)
     running = export_csv.function(Job("p", wanted, services=workshop))
     while True:
         try:

@@ -43,8 +43,8 @@ def workshop(origin: Origin) -> Iterator[Workshop]:
 
 def job(workshop: Workshop, url: str, checkpoint: Any = None, **params: Any) -> Job[Fetch]:
     wanted = msgspec.convert({"url": url, **params}, Fetch)
-    assert fetch.look_over is not None
-    fetch.look_over(wanted, workshop.setting)
+    assert fetch.check_function is not None
+    fetch.check_function(wanted, workshop.setting)
     return Job("p", wanted, checkpoint, services=workshop, log=workshop.log.append)
 
 

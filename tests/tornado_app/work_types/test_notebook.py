@@ -102,9 +102,9 @@ def test_an_older_notebook_without_cell_ids_stays_valid() -> None:
     ids=lambda value: str(value),
 )
 def test_what_cannot_be_is_refused_at_the_start(params: Notebook, says: str) -> None:
-    assert notebook.look_over is not None
+    assert notebook.check_function is not None
     with pytest.raises((WorkError, ProblemError), match=says):
-        notebook.look_over(params, Settings().__getattribute__)
+        notebook.check_function(params, Settings().__getattribute__)
 
 
 def test_without_its_packages_a_clear_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

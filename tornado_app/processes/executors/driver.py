@@ -205,7 +205,7 @@ class AttemptDriver:
             self._sink.log((time.time(), text), wait=not self.work.is_async)
 
     def _roll_back(self, job: Job[Any]) -> Any:
-        return self.work.undo(job) if self.work.undo is not None else None
+        return self.work.rollback_function(job) if self.work.rollback_function is not None else None
 
     def _checkpoint(self, item: object) -> Checkpoint:
         """Return what was yielded as the newest checkpoint. Raises `_ContractError` for what can't be one."""

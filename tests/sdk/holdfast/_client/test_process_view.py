@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 import holdfast
-from holdfast import errors
+from holdfast import errors, wire
+from holdfast._client.process_view import Which, bulk
 from holdfast.wire import State
 from tests.support.proxy import Fault, FaultyProxy
 
@@ -271,3 +273,14 @@ async def test_the_async_face_does_the_same(aclient: holdfast.AsyncClient) -> No
     await other.forget()
     with pytest.raises(errors.NotFound):
         await aclient.processes.get(other.id)
+
+
+def test_filters_become_a_bulk_request() -> None:
+    found = bulk({"work_type": "manifest", "state": "paused", "labels": {"a": "b"}})
+    assert found == wire.BulkRequest(work_type="manifest", state=[wire.State.PAUSED], label={"a": "b"})
+
+
+def test_an_unknown_filter_is_refused_since_more_processes_would_match() -> None:
+    which = cast(Which, dict[str, Any](work_type="manifest", label={"a": "b"}))
+    with pytest.raises(TypeError, match="there is no filter label; there are ids, work_type, state, labels"):
+        bulk(which)

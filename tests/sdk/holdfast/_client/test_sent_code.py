@@ -47,7 +47,7 @@ def test_a_decorated_function_runs_there_when_it_is_called(client: holdfast.Clie
 def test_what_can_not_be_sent_is_a_clear_error(client: holdfast.Client) -> None:
     with pytest.raises(TypeError, match="not a generator function"):
         client.processes.submit(len)
-    with pytest.raises(TypeError, match="its first is the job"):
+    with pytest.raises(TypeError, match="the first is the job"):
         client.processes.submit(count)
     with pytest.raises(TypeError, match="can't be pickled"):
         client.processes.submit(count, threading.Lock())

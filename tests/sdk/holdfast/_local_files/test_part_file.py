@@ -98,7 +98,7 @@ def test_what_was_swapped_before_the_rename_is_not_published(tmp_path: Path) -> 
     part.write(0, b"ours")
     part.path.unlink()
     part.path.write_bytes(b"theirs")
-    with pytest.raises(errors.TransferError, match="replaced by something else"):
+    with pytest.raises(errors.TransferError, match="was moved or replaced"):
         part.publish(4, overwrite=True)
     part.close()
     assert not (tmp_path / "x").exists()
@@ -254,7 +254,7 @@ def test_two_names_that_are_one_place_are_an_error_before_anything_comes(half: H
     (tmp_path / "down" / "b").mkdir(parents=True)
     (tmp_path / "down" / "a").symlink_to("b")
     transfer = half.client.files.download_folder(half.prefix, tmp_path / "down", overwrite=True)
-    with pytest.raises(errors.LocalExists, match="would both land"):
+    with pytest.raises(errors.LocalExists, match="have the same target"):
         transfer.wait(30)
     assert list((tmp_path / "down" / "b").iterdir()) == []
 
@@ -281,3 +281,15 @@ def test_a_download_that_an_earlier_version_began_goes_on_and_its_file_is_left(
     again.wait(30)
     assert (tmp_path / "x").read_bytes() == data
     assert (tmp_path / "x.part").exists()
+
+
+def test_a_part_that_is_not_open_says_so(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "x")
+    with pytest.raises(ValueError, match="is not open"):
+        part.write(0, b"x")
+    assert not part.holds([(0, 1)])
+
+
+def test_a_disk_that_is_too_small_is_told_before_it_is_full(tmp_path: Path) -> None:
+    with pytest.raises(errors.TransferError, match="bytes free, and 1000000000000000000 are needed"):
+        PartFile(tmp_path / "x").check_space(10**18)

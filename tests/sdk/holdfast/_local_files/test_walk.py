@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast._local_files.walk import FoundFile, checked_links, in_one_line, walk
+from holdfast._local_files.walk import WalkResult, checked_links, in_one_line, walk
 from holdfast.errors import TransferError
 
 PRIVATE = f".holdfast-{'0' * 32}.part"
@@ -101,7 +101,7 @@ def test_any_is_an_error_when_asked(folder: Path) -> None:
 
 
 def test_there_is_no_other_rule() -> None:
-    with pytest.raises(ValueError, match="inside, follow, skip, error, not 'maybe'"):
+    with pytest.raises(ValueError, match="'maybe'; it must be one of inside, follow, skip, error"):
         checked_links("maybe")
 
 
@@ -156,7 +156,7 @@ def test_what_can_not_be_read_is_an_error(no_root: None) -> None:
 
 
 def test_an_empty_folder_is_named_itself(tmp_path: Path) -> None:
-    assert walk(tmp_path, "inside") == FoundFile({}, {"./": "an empty folder"})
+    assert walk(tmp_path, "inside") == WalkResult({}, {"./": "an empty folder"})
 
 
 def test_one_line_counts_and_names() -> None:

@@ -153,7 +153,7 @@ def recorded(path: Path) -> int:
 def test_what_has_just_begun_is_pending_already(
     client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast._transfers.download.SAVE_EVERY", 1000.0)
+    monkeypatch.setattr("holdfast._transfers.download.SAVE_INTERVAL", 1000.0)
     transfer = client.files.download(publish(4 * MIB).name, tmp_path, limit=MIB)
     wait_until(lambda: client.transfers.pending())
     assert transfer.state is TransferState.RUNNING
@@ -527,7 +527,7 @@ def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
     client.files.download(file.name, tmp_path / "fast", segments=1).wait(30)
     assert sum(raw) > 5 * MIB
     raw.clear()
-    monkeypatch.setattr("holdfast._http._common.RequestBody.worth_it", lambda self: False)
+    monkeypatch.setattr("holdfast._http._common.RequestBody.may_bypass_h11", lambda self: False)
     client.files.download(file.name, tmp_path / "slow", segments=1).wait(30)
     assert not raw
     assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes() == file.data

@@ -272,7 +272,7 @@ def test_what_is_text_is_refused_with_what_would_do(client: holdfast.Client, tmp
     (tmp_path / "x.txt").write_text("text")
     with (tmp_path / "x.txt").open() as file, pytest.raises(TypeError, match='mode "rb"'):
         client.files.upload(file)
-    with pytest.raises(TypeError, match="encode it"):
+    with pytest.raises(TypeError, match="Encode it"):
         client.files.upload(["a"], "x").wait(30)  # type: ignore[list-item]
     with tempfile.NamedTemporaryFile("w+") as wrapped:
         wrapped.write("text")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import sqlalchemy
 from nbformat.v4 import new_code_cell, new_notebook
 
-from holdfast.work import Job, Progress, Services, WorkError, WorkType, work_type
+from holdfast.work import Job, Progress, WorkError, WorkType, work_type
 from holdfast.work.testing import Workshop, check
 from tests.support.origin import Origin
 from tornado_app.processes.registry import BUILT_IN, Registry
@@ -156,9 +155,9 @@ def changes_an_entry(job: Job[To]) -> Generator[Progress, None, Any]:
         ),
         (appends_what_is_there_already, "cut off with the checkpoint of yield 0 as the newest one that was kept"),
         (not_json, "yielded a checkpoint that is not JSON"),
-        (yields_no_number, "yielded a checkpoint that is not JSON: inf is no number of JSON"),
+        (yields_no_number, "yielded a checkpoint that is not JSON: inf is not a JSON number"),
         (too_much, "at most 262144 are kept"),
-        (yields_a_number, "yielded int; yield holdfast.work.Progress"),
+        (yields_a_number, "yielded int. Yield holdfast.work.Progress"),
         (result_not_json, "returned a result that is not JSON"),
         (never_yields, "never yielded"),
     ],
@@ -191,7 +190,7 @@ def test_what_the_work_raises_uninterrupted_is_raised_as_it_is() -> None:
 
 
 def test_a_setting_that_was_not_given_is_named() -> None:
-    with pytest.raises(AttributeError, match=r"give it as check\(\.\.\., settings=\{'speed': \.\.\.\}\)"):
+    with pytest.raises(AttributeError, match=r"Pass it: check\(\.\.\., settings=\{'speed': \.\.\.\}\)"):
         check(declared(asks_a_setting))
     check(declared(asks_a_setting), settings={"speed": 3})
 
@@ -224,7 +223,7 @@ def table_work(*, undoes: bool) -> WorkType:
 def test_a_rollback_is_tried_at_every_yield_and_with_its_checkpoint_lost() -> None:
     checked = check(table_work(undoes=True))
     assert checked.snapshot == {"table default.t": [(0,), (1,), (2,), (3,)]}
-    with pytest.raises(AssertionError, match="whose checkpoint was lost, and rolled back: the world is not as before"):
+    with pytest.raises(AssertionError, match="whose checkpoint was lost, and rolled back: the state is not as before"):
         check(table_work(undoes=False))
 
 
@@ -340,14 +339,3 @@ def test_every_work_type_that_comes_with_the_server_passes(name: str) -> None:
 def test_no_work_type_that_comes_with_the_server_is_left_out() -> None:
     assert BUILT_IN
     assert set(CASES) == {*Registry.load(Settings(allow_code=True)).names} - {"code"}, "which a client brings"
-
-
-def test_the_workshop_lends_what_a_place_lends() -> None:
-    with Workshop({"speed": 2}) as workshop:
-        services: Services = workshop
-        assert services.setting("speed") == 2
-        assert services.http is services.http
-        services.database("other")
-        folder = workshop.folder
-    assert not folder.exists()
-    assert sqlite3.sqlite_version

@@ -35,8 +35,8 @@ MISDEEDS: dict[str, tuple[str, str]] = {
     "recurses": ("RecursionError", "maximum recursion depth exceeded"),
     "yields_a_number": ("BadWork", "it yielded int; a work type yields holdfast.work.Progress"),
     "yields_no_json": ("BadWork", "it yielded a checkpoint that is not JSON: Encoding objects of type _thread.lock"),
-    "yields_no_number": ("BadWork", "it yielded a checkpoint that is not JSON: nan is no number of JSON: give None"),
-    "returns_no_number": ("BadWork", "it returned a result that is not JSON: -inf is no number of JSON: give None"),
+    "yields_no_number": ("BadWork", "it yielded a checkpoint that is not JSON: nan is not a JSON number. Use None"),
+    "returns_no_number": ("BadWork", "it returned a result that is not JSON: -inf is not a JSON number. Use None"),
     "yields_a_loop": ("BadWork", "it yielded a checkpoint that is not JSON"),
     "yields_too_much": (
         "BadWork",

@@ -120,7 +120,7 @@ def test_errors_of_the_client_show_the_persons_own_lines_alone(connected: Shell)
     assert said.splitlines() == [
         "Cell In[1], line 5: once()",
         "NotSendable: once is not a generator function: "
-        "it has to yield a Progress at every point where it may be stopped",
+        "let it yield a Progress wherever it can be stopped",
     ]
     (where, what) = connected.refused("a = 5\nclient.processes.get('nobody')").splitlines()
     assert (where, what.partition(":")[0]) == ("Cell In[1], line 2: client.processes.get('nobody')", "NotFound")
