@@ -29,7 +29,7 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-@endpoint("GET", "/{id}/process/", wire.Process)
+@endpoint("GET", "/{id}/process/", wire.ProcessInfo)
 def seed_start(id: str, work_type: str | None = None, params: Mapping[str, Any] | None = None) -> Parts:
     """Start the process `id`, or return it if it exists. Parameters are sent as text, other types as JSON."""
     query: dict[str, Scalar | list[str]] = {"work_type": work_type}
@@ -37,19 +37,19 @@ def seed_start(id: str, work_type: str | None = None, params: Mapping[str, Any] 
     return Parts(path={"id": id}, query=query)
 
 
-@endpoint("POST", "/{id}/process/pause/", wire.Process)
+@endpoint("POST", "/{id}/process/pause/", wire.ProcessInfo)
 def seed_pause(id: str) -> Parts:
     """Stop the process at its next yield and keep the checkpoint."""
     return Parts(path={"id": id})
 
 
-@endpoint("POST", "/{id}/process/resume/", wire.Process, takes=wire.ResumeRequest)
+@endpoint("POST", "/{id}/process/resume/", wire.ProcessInfo, takes=wire.ResumeRequest)
 def seed_resume(id: str, work_types: list[str] | None = None) -> Parts:
     """Continue from the checkpoint; with `work_types`, only if the work type of the process is one of them."""
     return Parts(path={"id": id}, body=None if work_types is None else wire.ResumeRequest(work_types))
 
 
-@endpoint("POST", "/{id}/process/cancel/", wire.Process)
+@endpoint("POST", "/{id}/process/cancel/", wire.ProcessInfo)
 def seed_cancel(id: str) -> Parts:
     """Stop the process at its next yield, then roll it back."""
     return Parts(path={"id": id})
@@ -154,7 +154,7 @@ def list_work_types() -> Parts:
     return Parts()
 
 
-@endpoint("POST", "/v1/processes", wire.Process, takes=wire.StartRequest, repeatable=True)
+@endpoint("POST", "/v1/processes", wire.ProcessInfo, takes=wire.StartRequest, repeatable=True)
 def start_process(request: wire.StartRequest) -> Parts:
     """Start a process. Repeatable, because the SDK always sends an id: the same request starts no second process."""
     return Parts(body=request)
@@ -174,31 +174,31 @@ def list_processes(
     return Parts(query={"state": states, "work_type": work_type, "label": label, "cursor": cursor, "limit": limit})
 
 
-@endpoint("GET", "/v1/processes/{id}", wire.Process)
+@endpoint("GET", "/v1/processes/{id}", wire.ProcessInfo)
 def get_process(id: str, *, wait: float = 0.0, after: int | None = None) -> Parts:
     """Read a process; with `wait`, as soon as its version is greater than `after`, at most `wait` seconds later."""
     return Parts(path={"id": id}, query={"wait": wait or None, "after": after}, wait=wait)
 
 
-@endpoint("POST", "/v1/processes/{id}/pause", wire.Process)
+@endpoint("POST", "/v1/processes/{id}/pause", wire.ProcessInfo)
 def pause_process(id: str) -> Parts:
     """Stop the process at its next yield and keep the checkpoint."""
     return Parts(path={"id": id})
 
 
-@endpoint("POST", "/v1/processes/{id}/resume", wire.Process)
+@endpoint("POST", "/v1/processes/{id}/resume", wire.ProcessInfo)
 def resume_process(id: str) -> Parts:
     """Continue from the last checkpoint; a failed process is tried again."""
     return Parts(path={"id": id})
 
 
-@endpoint("POST", "/v1/processes/{id}/cancel", wire.Process)
+@endpoint("POST", "/v1/processes/{id}/cancel", wire.ProcessInfo)
 def cancel_process(id: str) -> Parts:
     """Stop the process at its next yield, then roll it back."""
     return Parts(path={"id": id})
 
 
-@endpoint("POST", "/v1/processes/{id}/kill", wire.Process)
+@endpoint("POST", "/v1/processes/{id}/kill", wire.ProcessInfo)
 def kill_process(id: str) -> Parts:
     """End a process that does not yield. Refused if its place can't be killed, as a thread can't."""
     return Parts(path={"id": id})

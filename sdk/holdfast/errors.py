@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from holdfast.wire import Process
+    from holdfast.wire import ProcessInfo
 
 __all__ = [
     "APIError",
@@ -267,7 +267,7 @@ class NoSpace(ServerError):
 class ProcessError(HoldfastError):
     """A process has ended without a result; `process` is its last state."""
 
-    def __init__(self, message: str, process: Process) -> None:
+    def __init__(self, message: str, process: ProcessInfo) -> None:
         super().__init__(message)
         self.process = process
 

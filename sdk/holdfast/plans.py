@@ -344,12 +344,14 @@ _DONE_BY: dict[str, frozenset[State]] = {
 }
 
 
-def verb(name: str, call: Call[wire.Process], get: Call[wire.Process], retries: Retries) -> Plan[wire.Process]:
+def verb(
+    name: str, call: Call[wire.ProcessInfo], get: Call[wire.ProcessInfo], retries: Retries
+) -> Plan[wire.ProcessInfo]:
     """Pause, resume, cancel or kill. If a response was lost, a refusal because it is done already is no error."""
     backoff = Backoff(retries)
     while True:
         try:
-            process: wire.Process = yield call
+            process: wire.ProcessInfo = yield call
             return process
         except IllegalState as error:
             if not backoff.failures or error.state not in _DONE_BY[name]:
@@ -361,12 +363,12 @@ def verb(name: str, call: Call[wire.Process], get: Call[wire.Process], retries: 
 
 
 def wait(
-    process: wire.Process,
+    process: wire.ProcessInfo,
     states: Iterable[State],
     timeout: float | None,
     retries: Retries,
     clock: Callable[[], float] = time.monotonic,
-) -> Plan[wire.Process]:
+) -> Plan[wire.ProcessInfo]:
     """Wait by long polls until the process is in one of `states` or has ended, and return it.
 
     Raises:
@@ -475,7 +477,7 @@ def events(call: Callable[[int | None], Call[Any]], last: int | None, id: str | 
 
 
 def _has_ended(id: str, retries: Retries) -> Plan[bool]:
-    process: wire.Process = yield from request(calls.get_process(id), retries)
+    process: wire.ProcessInfo = yield from request(calls.get_process(id), retries)
     return process.has_ended
 
 
@@ -483,7 +485,7 @@ def _is_the_end(id: str, event: wire.Event, retries: Retries) -> Plan[bool]:
     """Return whether this is the last event. A failed process may have been resumed since."""
     if event.state not in ENDED:
         return event.type == "deleted"
-    process: wire.Process = yield from request(calls.get_process(id), retries)
+    process: wire.ProcessInfo = yield from request(calls.get_process(id), retries)
     return process.has_ended and (process.state, process.attempt) == (event.state, event.attempt)
 
 
@@ -494,7 +496,7 @@ def _event(sent: ServerSent) -> wire.Event:
         raise ProtocolError(f"the event stream has an event that no Holdfast server sends: {error}") from None
 
 
-def result_of(process: wire.Process) -> Any:
+def result_of(process: wire.ProcessInfo) -> Any:
     """Return the result of the work. Raises `ProcessFailed` or `ProcessCancelled`."""
     if process.state is State.SUCCEEDED:
         return process.result

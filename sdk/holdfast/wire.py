@@ -37,6 +37,7 @@ __all__ = [
     "Problem",
     "Process",
     "ProcessId",
+    "ProcessInfo",
     "ProcessPage",
     "ProgressInfo",
     "ResumeRequest",
@@ -111,7 +112,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     rollback: str | None = None
 
 
-class Process(msgspec.Struct, frozen=True):
+class ProcessInfo(msgspec.Struct, frozen=True):
     """One run of a work type, as it stands.
 
     `version` changes whenever anything of the process does; give it back as `after` to wait for the next change.
@@ -146,6 +147,10 @@ class Process(msgspec.Struct, frozen=True):
         return self.state in ENDED
 
 
+Process = ProcessInfo
+"""Earlier name of `ProcessInfo`, for programs that import it. OpenAPI has the schema under this name."""
+
+
 class StartRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`POST /v1/processes`. Without `id` the server picks one; `deadline_s` is seconds from the start request.
 
@@ -174,7 +179,7 @@ class ResumeRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
 class ProcessPage(msgspec.Struct, frozen=True):
     """A page of processes, newest first; `next` is the cursor of the page after it, null on the last."""
 
-    items: list[Process]
+    items: list[ProcessInfo]
     next: str | None = None
 
 

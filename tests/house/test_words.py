@@ -53,8 +53,6 @@ BANNED_AS_DEFINITION = {
     "tell": "notify or report",
     "told": "notified or reported",
 }
-# A value of the wire and the client's handle on it: programs rely on both names.
-SHARED = {"Process"}
 
 # How often the names above are still there, and how many docstrings still begin with a question word, by folder. The
 # figures only shrink; when none is left they go.
@@ -156,7 +154,7 @@ def test_no_two_public_classes_share_a_name() -> None:
         for node in module.tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(module.place)
-    assert {name: where for name, where in places.items() if len(where) > 1 and name not in SHARED} == {}
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 RIDDLE = re.compile(r"(What|Tells?|Whether|How|Where|Who|Whom|Whose|Why|When|If|Which|That)\b")

@@ -162,7 +162,7 @@ class AsyncProcess(ProcessView):
 
     _core: AsyncCore
 
-    def __init__(self, core: AsyncCore, info: wire.Process) -> None:
+    def __init__(self, core: AsyncCore, info: wire.ProcessInfo) -> None:
         super().__init__(core, info)
 
     async def refresh(self) -> Self:
@@ -221,7 +221,7 @@ class AsyncProcess(ProcessView):
         plan = plans.events(partial(process_events, self.id), after, self.id, self._core.patience)
         return self._core.iterate(plan)
 
-    async def _verb(self, name: str, call: Call[wire.Process]) -> Self:
+    async def _verb(self, name: str, call: Call[wire.ProcessInfo]) -> Self:
         get = calls.get_process(self.id)
         self._info = await self._core.run(plans.verb(name, call, get, self._core.retries))
         return self
@@ -360,6 +360,6 @@ class AsyncProcesses:
         """Kill all processes that match. Those that can't be killed (in a thread) are among the refused."""
         return await self._core.request(calls.kill_processes(bulk(which)))
 
-    async def _verb(self, name: str, id: str, call: Call[wire.Process]) -> AsyncProcess:
+    async def _verb(self, name: str, id: str, call: Call[wire.ProcessInfo]) -> AsyncProcess:
         plan = plans.verb(name, call, calls.get_process(id), self._core.retries)
         return AsyncProcess(self._core, await self._core.run(plan))

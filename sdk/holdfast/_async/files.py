@@ -307,19 +307,19 @@ class AsyncSeed:
     def __init__(self, core: AsyncCore) -> None:
         self._core = core
 
-    async def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
+    async def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.ProcessInfo:
         """`GET /{id}/process/`: start a process, or return it if it exists."""
         return await self._core.request(calls.seed_start(id, work_type, params))
 
-    async def pause(self, id: str) -> wire.Process:
+    async def pause(self, id: str) -> wire.ProcessInfo:
         """`POST /{id}/process/pause/`."""
         return await self._core.request(calls.seed_pause(id))
 
-    async def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
+    async def resume(self, id: str, work_types: list[str] | None = None) -> wire.ProcessInfo:
         """`POST /{id}/process/resume/`."""
         return await self._core.request(calls.seed_resume(id, work_types))
 
-    async def cancel(self, id: str) -> wire.Process:
+    async def cancel(self, id: str) -> wire.ProcessInfo:
         """`POST /{id}/process/cancel/`."""
         return await self._core.request(calls.seed_cancel(id))
 

@@ -26,7 +26,7 @@ class Display(Protocol):
         """Return the display of a client, of its processes, or of its files."""
         ...
 
-    def process(self, core: AnyCore, info: wire.Process) -> Any:
+    def process(self, core: AnyCore, info: wire.ProcessInfo) -> Any:
         """Return the display of a process."""
         ...
 
@@ -34,7 +34,7 @@ class Display(Protocol):
         """Return the display of a `Transfer` or an `AsyncTransfer`."""
         ...
 
-    async def watch(self, core: AnyCore, info: wire.Process) -> wire.Process:
+    async def watch(self, core: AnyCore, info: wire.ProcessInfo) -> wire.ProcessInfo:
         """Display a process until it has ended; return how it ended."""
         ...
 

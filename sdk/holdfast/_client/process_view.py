@@ -20,12 +20,12 @@ Paths = list[Path]
 class ProcessView:
     """A process in the state of the last response. The verbs and `refresh` update it."""
 
-    def __init__(self, core: AnyCore, info: wire.Process) -> None:
+    def __init__(self, core: AnyCore, info: wire.ProcessInfo) -> None:
         self._core = core
         self._info = info
 
     @property
-    def info(self) -> wire.Process:
+    def info(self) -> wire.ProcessInfo:
         """The whole response."""
         return self._info
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast.wire import Process, State, Verb
+from holdfast.wire import ProcessInfo, State, Verb
 
 FINAL = frozenset({State.CANCELLING, State.CANCELLED, State.SUCCEEDED})
 """States from which nobody can pause, resume or cancel."""
@@ -10,7 +10,7 @@ FINAL = frozenset({State.CANCELLING, State.CANCELLED, State.SUCCEEDED})
 VERBS: frozenset[Verb] = frozenset({"pause", "resume", "cancel", "kill"})
 
 
-def possible_verbs(process: Process) -> frozenset[Verb]:
+def possible_verbs(process: ProcessInfo) -> frozenset[Verb]:
     """Return the verbs that are legal in the state of the process.
 
     A server of an earlier version lists none. Then all verbs are offered while the process can still change, and the

@@ -161,7 +161,7 @@ class Process(ProcessView):
 
     _core: SyncCore
 
-    def __init__(self, core: SyncCore, info: wire.Process) -> None:
+    def __init__(self, core: SyncCore, info: wire.ProcessInfo) -> None:
         super().__init__(core, info)
 
     def refresh(self) -> Self:
@@ -220,7 +220,7 @@ class Process(ProcessView):
         plan = plans.events(partial(process_events, self.id), after, self.id, self._core.patience)
         return self._core.iterate(plan)
 
-    def _verb(self, name: str, call: Call[wire.Process]) -> Self:
+    def _verb(self, name: str, call: Call[wire.ProcessInfo]) -> Self:
         get = calls.get_process(self.id)
         self._info = self._core.run(plans.verb(name, call, get, self._core.retries))
         return self
@@ -355,6 +355,6 @@ class Processes:
         """Kill all processes that match. Those that can't be killed (in a thread) are among the refused."""
         return self._core.request(calls.kill_processes(bulk(which)))
 
-    def _verb(self, name: str, id: str, call: Call[wire.Process]) -> Process:
+    def _verb(self, name: str, id: str, call: Call[wire.ProcessInfo]) -> Process:
         plan = plans.verb(name, call, calls.get_process(id), self._core.retries)
         return Process(self._core, self._core.run(plan))

@@ -304,19 +304,19 @@ class Seed:
     def __init__(self, core: SyncCore) -> None:
         self._core = core
 
-    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.Process:
+    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.ProcessInfo:
         """`GET /{id}/process/`: start a process, or return it if it exists."""
         return self._core.request(calls.seed_start(id, work_type, params))
 
-    def pause(self, id: str) -> wire.Process:
+    def pause(self, id: str) -> wire.ProcessInfo:
         """`POST /{id}/process/pause/`."""
         return self._core.request(calls.seed_pause(id))
 
-    def resume(self, id: str, work_types: list[str] | None = None) -> wire.Process:
+    def resume(self, id: str, work_types: list[str] | None = None) -> wire.ProcessInfo:
         """`POST /{id}/process/resume/`."""
         return self._core.request(calls.seed_resume(id, work_types))
 
-    def cancel(self, id: str) -> wire.Process:
+    def cancel(self, id: str) -> wire.ProcessInfo:
         """`POST /{id}/process/cancel/`."""
         return self._core.request(calls.seed_cancel(id))
 

@@ -142,7 +142,7 @@ def _lines(process: Process, after: int, follow: bool) -> Iterator[wire.LogLine]
                 yield line
 
 
-def _print_state(info: wire.Process) -> None:
+def _print_state(info: wire.ProcessInfo) -> None:
     """Print the id and the state of a process."""
     write_line(f"{escaped(info.id)} {info.state}" if is_terminal() else tabbed([info.id, info.state]))
 

@@ -51,7 +51,7 @@ def _print_event(context: Context, event: wire.Event) -> None:
         write_line(tabbed([_records.stamp(event.time), event.id, event.state or event.type]))
 
 
-def print_process(context: Context, info: wire.Process) -> None:
+def print_process(context: Context, info: wire.ProcessInfo) -> None:
     """Print all details of one process."""
     if context.json:
         context.print_json(info)
@@ -67,7 +67,7 @@ def print_process(context: Context, info: wire.Process) -> None:
             write_line(tabbed([name, str(value)]))
 
 
-def verdict(context: Context, info: wire.Process, wanted: Collection[State] = (State.SUCCEEDED,)) -> Exit:
+def verdict(context: Context, info: wire.ProcessInfo, wanted: Collection[State] = (State.SUCCEEDED,)) -> Exit:
     """Return the exit code of a command that waited: OK only if the process is in a wanted state.
 
     For any other state it prints the reason on stderr.
@@ -138,7 +138,7 @@ class LiveTable:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._found: dict[str, wire.Process] = {}
+        self._found: dict[str, wire.ProcessInfo] = {}
         self.failure: HoldfastError | None = None
         self._notice = ""
         self._refresh()

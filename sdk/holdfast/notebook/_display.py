@@ -33,19 +33,19 @@ class NotebookDisplay:
             bundle = {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
         return bundle
 
-    def process(self, core: AnyCore, info: wire.Process) -> Any:
+    def process(self, core: AnyCore, info: wire.ProcessInfo) -> Any:
         return _widget(lambda: _process_card(core, info)) or _static(_appearance.process_appearance(info))
 
     def transfer(self, transfer: Any) -> Any:
         return _widget(lambda: _transfer_card(transfer)) or _static(_appearance.transfer_appearance(transfer))
 
-    async def watch(self, core: AnyCore, info: wire.Process) -> wire.Process:
+    async def watch(self, core: AnyCore, info: wire.ProcessInfo) -> wire.ProcessInfo:
         if in_kernel():
             from IPython.display import display
 
             card = _process_card(core, info)
             display(card)  # type: ignore[no-untyped-call]
-            ended: wire.Process = await card.ended()
+            ended: wire.ProcessInfo = await card.ended()
             return ended
         plan = plans.wait(info, ENDED, None, core.patience)
         info = await (core.run(plan) if isinstance(core, AsyncCore) else asyncio.to_thread(core.run, plan))
@@ -85,7 +85,7 @@ def in_kernel() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-def _process_card(core: AnyCore, info: wire.Process) -> Any:
+def _process_card(core: AnyCore, info: wire.ProcessInfo) -> Any:
     from holdfast.notebook._process import ProcessCard
 
     return ProcessCard.of(core, info)

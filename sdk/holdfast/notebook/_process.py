@@ -28,13 +28,13 @@ class ProcessCard(Card):
         info: the process as it is known so far, if it is known.
     """
 
-    def __init__(self, client: AnyClient | AnyCore, id: str, info: wire.Process | None = None) -> None:
+    def __init__(self, client: AnyClient | AnyCore, id: str, info: wire.ProcessInfo | None = None) -> None:
         self._feed = feed_of(client)
         self._hint = RUN_WATCH if needs_running_cell() else ""
         self.show_process(id, info)
         super().__init__(self.appearance())
 
-    def show_process(self, id: str, info: wire.Process | None = None) -> None:
+    def show_process(self, id: str, info: wire.ProcessInfo | None = None) -> None:
         """Show another process from now on. Call it on the kernel's loop."""
         before = getattr(self, "_subscription", None)
         self.id = id
@@ -45,7 +45,7 @@ class ProcessCard(Card):
             before.close()
 
     @classmethod
-    def of(cls, client: AnyClient | AnyCore, info: wire.Process) -> ProcessCard:
+    def of(cls, client: AnyClient | AnyCore, info: wire.ProcessInfo) -> ProcessCard:
         """Return the open card of this process, or a new one."""
         cards = _cards.setdefault(feed_of(client), weakref.WeakValueDictionary())
         card = cards.get(info.id)
@@ -56,7 +56,7 @@ class ProcessCard(Card):
         return card
 
     @property
-    def info(self) -> wire.Process | None:
+    def info(self) -> wire.ProcessInfo | None:
         """The newest known state of the process; None before the first answer."""
         return self._tracked.info
 
@@ -84,7 +84,7 @@ class ProcessCard(Card):
             )
             return dataclasses.replace(appearance, verbs=frozenset()) if feed.closed else appearance
 
-    async def ended(self) -> wire.Process:
+    async def ended(self) -> wire.ProcessInfo:
         """Wait, on the kernel's loop, until the process has ended, and return it. Raises `NotFound`."""
         while self.comm is not None and not self._tracked.missing and not (self.info and self.info.has_ended):
             await self._next_tick()

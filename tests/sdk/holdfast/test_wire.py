@@ -20,14 +20,14 @@ def test_every_state_has_ended_or_is_live() -> None:
     assert set(State) == ENDED | LIVE
     assert not ENDED & LIVE
     for state in State:
-        process = wire.Process("p", "t", {}, state, ProgressInfo(), NOW)
+        process = wire.ProcessInfo("p", "t", {}, state, ProgressInfo(), NOW)
         assert process.has_ended is (state in ENDED)
 
 
 def test_a_process_is_read_as_it_was_sent() -> None:
-    process = wire.Process("p", "t", {"to": 5}, State.PAUSED, ProgressInfo(1, 5, "one"), NOW, labels={"a": "b"})
+    process = wire.ProcessInfo("p", "t", {"to": 5}, State.PAUSED, ProgressInfo(1, 5, "one"), NOW, labels={"a": "b"})
     encoded = msgspec.json.encode(process)
-    assert msgspec.json.decode(encoded, type=wire.Process) == process
+    assert msgspec.json.decode(encoded, type=wire.ProcessInfo) == process
     assert msgspec.json.decode(encoded)["created"] == "2024-05-06T07:08:09Z"
 
 
@@ -102,3 +102,7 @@ def test_every_struct_is_exported_and_described() -> None:
     assert structs <= set(wire.__all__)
     for name in structs:
         assert inspect.getdoc(getattr(wire, name)), name
+
+
+def test_the_earlier_name_of_a_process_can_still_be_imported() -> None:
+    assert wire.Process is wire.ProcessInfo

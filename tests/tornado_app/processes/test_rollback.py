@@ -196,7 +196,9 @@ async def _coroutine(job: Job[Any]) -> None:
     return None
 
 
-@pytest.mark.parametrize(("undo", "words"), [(_generator, "must be a plain function"), (_coroutine, "can only be async if")])
+@pytest.mark.parametrize(
+    ("undo", "words"), [(_generator, "must be a plain function"), (_coroutine, "can only be async if")]
+)
 def test_a_rollback_that_calling_would_not_run_is_refused_where_it_is_declared(undo: Any, words: str) -> None:
     declared = work_type("w")(work.empty.function)
     with pytest.raises(TypeError, match=words):

@@ -63,6 +63,9 @@ HEADERS: dict[str, tuple[JSON, str]] = {
 """Every header that an operation names: its schema, and what it says."""
 
 _REF = "#/components/schemas/{name}"
+_PUBLISHED_NAMES = {"ProcessInfo": "Process"}
+"""Names of schemas in the contract that are not those of their structs: clients generate classes by them."""
+
 _GROUP = re.compile(r"\(\?P<(?P<name>\w+)>(?P<pattern>[^()]+)\)")
 
 
@@ -207,7 +210,8 @@ class _Schemas:
             types |= dict.fromkeys(declared.path.values())
             if declared.query:
                 types |= dict.fromkeys(p.type for p in query.parameters(declared.query).values())
-        schemas, self.components = msgspec.json.schema_components(list(types), ref_template=_REF)
+        schemas, components = msgspec.json.schema_components(list(types), ref_template=_REF)
+        schemas, self.components = _published((schemas, components))
         for component in self.components.values():
             if "description" in component:
                 component["description"] = inspect.cleandoc(component["description"])
@@ -217,6 +221,22 @@ class _Schemas:
         """The schema of one of the types, by reference where it is a struct."""
         schema: JSON = self._of[type]
         return schema
+
+
+def _published(schema: Any) -> Any:
+    """Return a schema, or a container of schemas, with the names under which the contract publishes its structs."""
+    if isinstance(schema, dict):
+        return {_PUBLISHED_NAMES.get(key, key): _published_value(key, value) for key, value in schema.items()}
+    return type(schema)(map(_published, schema)) if isinstance(schema, (list, tuple)) else schema
+
+
+def _published_value(key: str, value: Any) -> Any:
+    if key == "title" and isinstance(value, str):
+        return _PUBLISHED_NAMES.get(value, value)
+    if key == "$ref":
+        prefix, _, name = value.rpartition("/")
+        return f"{prefix}/{_PUBLISHED_NAMES.get(name, name)}"
+    return _published(value)
 
 
 class _Refusals:

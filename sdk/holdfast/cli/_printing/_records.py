@@ -28,7 +28,7 @@ COLOURS = {
 }
 
 
-def state(process: wire.Process) -> Text:
+def state(process: wire.ProcessInfo) -> Text:
     """Return the state in its colour, and whether the process has stalled."""
     return Text(f"{process.state}{' (stalled)' if process.stalled else ''}", COLOURS[process.state])
 
@@ -68,11 +68,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _note(process: wire.Process) -> str:
+def _note(process: wire.ProcessInfo) -> str:
     return process.error.message if process.error else process.progress.note
 
 
-PROCESSES: Sequence[Column[wire.Process]] = (
+PROCESSES: Sequence[Column[wire.ProcessInfo]] = (
     Column("id", lambda process: process.id),
     Column("work type", lambda process: process.work_type, spare=2),
     Column("state", lambda process: process.state.value, state),
@@ -118,7 +118,7 @@ def _values(found: dict[str, Any]) -> str:
     )
 
 
-def details(process: wire.Process, *, person: bool) -> list[tuple[str, str | Text]]:
+def details(process: wire.ProcessInfo, *, person: bool) -> list[tuple[str, str | Text]]:
     """Return the details of one process, by name. Unknown ones are left out."""
     when: Callable[[datetime | None], str] = moment if person else stamp
     rows: list[tuple[str, str | Text]] = [

@@ -30,7 +30,7 @@ _REFRESH_PAUSE = 0.2  # seconds between two rounds of requests
 _MAX_SINGLE_REQUESTS = 8  # processes that are requested one by one; more are requested by a listing
 _MAX_TRACKED = 2000  # processes that are kept while a view shows all of them
 
-VERB_CALLS: dict[str, Callable[[str], Call[wire.Process]]] = {
+VERB_CALLS: dict[str, Callable[[str], Call[wire.ProcessInfo]]] = {
     "pause": calls.pause_process,
     "resume": calls.resume_process,
     "cancel": calls.cancel_process,
@@ -84,7 +84,7 @@ class Feed:
     # -- subscriptions
 
     def subscribe(
-        self, owner: object, on_change: Callable[[], None], id: str | None = None, info: wire.Process | None = None
+        self, owner: object, on_change: Callable[[], None], id: str | None = None, info: wire.ProcessInfo | None = None
     ) -> Subscription:
         """Keep one process (all, without `id`) current until `owner` is collected or the subscription is closed.
 
@@ -272,7 +272,7 @@ class Feed:
 
     def _refresh_all(self, ids: set[str]) -> None:
         """Request all live processes and the newest others; files and uploads too, if a view shows everything."""
-        found: dict[str, wire.Process] = {}
+        found: dict[str, wire.ProcessInfo] = {}
         for states in ([str(state) for state in State if state not in ENDED], None):
             cursor: str | None = None
             while True:
@@ -315,14 +315,14 @@ class Feed:
             raise Stopped
         return driver.run(plans.request(call, Retries(attempts=1)), stop)
 
-    def apply_answer(self, info: wire.Process) -> None:
+    def apply_answer(self, info: wire.ProcessInfo) -> None:
         """Take the answer to another request about a process that is followed."""
         with self.lock:
             if (tracked := self.processes.get(info.id)) is not None:
                 tracked.apply_answer(info)
                 self._changed(tracked)
 
-    def fetch(self, id: str) -> wire.Process:
+    def fetch(self, id: str) -> wire.ProcessInfo:
         """Request a process and return it. Blocks. Raises `NotFound`."""
         with self._driver.session(Stop()) as driver:
             return driver.run(plans.request(calls.get_process(id), driver.connection.retries))

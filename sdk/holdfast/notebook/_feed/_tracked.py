@@ -19,7 +19,7 @@ class Tracked:
 
     def __init__(self, id: str) -> None:
         self.id = id
-        self.info: wire.Process | None = None
+        self.info: wire.ProcessInfo | None = None
         self.missing = False
         self.stale = False  # the connection broke since: the server may even have another journal
         self._lines: dict[int, str] = {}
@@ -30,7 +30,7 @@ class Tracked:
         self.speed = Speed()
         self.revision = 0
 
-    def apply_answer(self, info: wire.Process) -> None:
+    def apply_answer(self, info: wire.ProcessInfo) -> None:
         """Apply an answer, unless an event has brought a newer version."""
         known = self.info
         if known is not None and info.created > known.created:  # another process of the same id: versions begin again

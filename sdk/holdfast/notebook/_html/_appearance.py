@@ -103,7 +103,7 @@ class TransferAmounts(Protocol):
 
 
 def process_appearance(
-    info: wire.Process,
+    info: wire.ProcessInfo,
     *,
     rate: float | None = None,
     lines: Sequence[str] = (),
