@@ -7,22 +7,36 @@ once for sync and async code, and is tested without a socket.
 from __future__ import annotations
 
 import hashlib
-import random
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
 from holdfast import calls, wire
 from holdfast._endpoints.call import Call, Response
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
+from holdfast._plans.effects import (
+    Close,
+    Do,
+    Effect,
+    Emit,
+    Open,
+    Plan,
+    Read,
+    Sleep,
+    Stop,
+    Stopped,
+    Stream,
+    T,
+    Together,
+    ensured,
+)
+from holdfast._plans.retries import PERSISTENT, Backoff, Retries, may_repeat
 from holdfast.errors import (
     APIError,
-    ConnectFailed,
     ConnectionBroken,
     HoldfastError,
     IllegalState,
@@ -36,211 +50,41 @@ from holdfast.errors import (
 )
 from holdfast.wire import ENDED, State
 
-T = TypeVar("T")
+__all__ = [
+    "PERSISTENT",
+    "Backoff",
+    "Close",
+    "Do",
+    "Effect",
+    "Emit",
+    "Open",
+    "Plan",
+    "Read",
+    "Retries",
+    "Sleep",
+    "Stop",
+    "Stopped",
+    "Stream",
+    "T",
+    "Together",
+    "ensured",
+    "events",
+    "forget",
+    "head",
+    "info",
+    "levels",
+    "log",
+    "may_repeat",
+    "pages",
+    "put",
+    "read",
+    "request",
+    "result_of",
+    "verb",
+    "wait",
+]
 
 LONG_POLL = 30.0  # seconds that one request waits; well under the idle limits of common proxies (60 s)
-
-
-# -- effects: a plan can also yield a `Call`, and receives what the `read` of the call returns
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Send the call; the result is a `Stream`, as soon as the headers of a successful response are there."""
-
-    call: Call[Any]
-
-
-class Stream:
-    """A response whose body has not been read. Drivers subclass it; plans use only `answer`."""
-
-    answer: Response
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read the next bytes of a stream, about `size` at most; b"" at the end of the body.
-
-    The result may be a view that is valid until the next `Read` of the same stream.
-    """
-
-    stream: Stream
-    size: int = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close a stream. A driver closes those that a plan leaves open."""
-
-    stream: Stream
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Wait. `because` is the failure before a retry, or None."""
-
-    seconds: float
-    because: HoldfastError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Do(Generic[T]):
-    """Call a blocking function (disk, digest); the async driver calls it on a thread.
-
-    `always`: also after the run was asked to stop, for cleanup.
-    """
-
-    function: Callable[[], T]
-    always: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Pass a value to the caller that iterates over the plan."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Run plans concurrently until all have ended; their results are dropped.
-
-    Every `every` seconds `more` is called for further plans. The first failure ends all of them and is raised here.
-    """
-
-    plans: Sequence[Plan[Any]]
-    more: Callable[[], Sequence[Plan[Any]]] = lambda: ()
-    every: float = 0.25
-
-
-Effect = Call[Any] | Open | Read | Close | Sleep | Do[Any] | Emit | Together
-Plan = Generator[Effect, Any, T]
-
-
-def ensured(plan: Plan[T], last: Callable[[], object]) -> Plan[T]:
-    """Run a plan and then call `last`, which may block, even if the plan fails or is stopped."""
-    try:
-        result = yield from plan
-    except GeneratorExit:  # closed: there is no driver any more
-        last()
-        raise
-    except BaseException:
-        yield Do(last, always=True)
-        raise
-    yield Do(last, always=True)
-    return result
-
-
-class Stopped(BaseException):
-    """A run was asked to stop. Not an `Exception`, so that no plan handles it as a failure."""
-
-
-class Stop:
-    """Stop request for a run, from any thread. The run ends at its next effect, or at once if it sleeps."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        self._then: list[Callable[[], None]] = []
-
-    def set(self) -> None:
-        """Request the stop."""
-        with self._lock:
-            self._event.set()
-            then, self._then = self._then, []
-        for function in then:
-            function()
-
-    def is_set(self) -> bool:
-        """Return whether the stop was requested."""
-        return self._event.is_set()
-
-    def then(self, function: Callable[[], None]) -> None:
-        """Call `function` when the stop is requested, or now if it was requested already."""
-        with self._lock:
-            if not self._event.is_set():
-                self._then.append(function)
-                return
-        function()
-
-    def check(self) -> None:
-        """Raise `Stopped` if the stop was requested."""
-        if self._event.is_set():
-            raise Stopped
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep. Raises `Stopped` as soon as the stop is requested."""
-        if self._event.wait(seconds):
-            raise Stopped
-
-
-# -- retries: the one policy
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """Retry policy.
-
-    `attempts` is the number of retries without progress; each byte or response received resets the count. Waits have
-    full jitter: a random time up to `base * 2**n` seconds, at most `cap`, and at least the server's `Retry-After`. If
-    that is longer than `longest`, the error is raised at once.
-    """
-
-    attempts: int = 6
-    base: float = 0.2
-    cap: float = 20.0
-    longest: float = 120.0
-
-    @classmethod
-    def of(cls, value: int | Retries | None, default: Retries) -> Retries:
-        """Return the policy for a `retries` argument: a number of attempts, a policy, or None for `default`."""
-        if value is None:
-            return default
-        return value if isinstance(value, Retries) else cls(attempts=value)
-
-
-# Transfers and event streams survive a restart of the server: they fail after 2 or 3 minutes without a byte.
-PERSISTENT = Retries(attempts=100, cap=3.0)
-NOT_CARRIED_OUT = frozenset({408, 423, 429, 503})  # any request can be sent again
-PERMANENT = frozenset({501, 505, 507})  # statuses of 5xx for which a retry is of no use
-
-
-def may_repeat(error: HoldfastError, repeatable: bool) -> bool:
-    """Return whether a retry is safe and can help."""
-    if isinstance(error, ConnectFailed):
-        return True
-    if isinstance(error, TransportError):
-        return repeatable
-    if isinstance(error, APIError):
-        transient = error.status >= 500 and error.status not in PERMANENT
-        return error.status in NOT_CARRIED_OUT or (transient and repeatable)
-    return False
-
-
-class Backoff:
-    """Counts attempts without progress and computes the wait before the next one."""
-
-    def __init__(self, retries: Retries, jitter: Callable[[], float] = random.random) -> None:
-        self._retries = retries
-        self._jitter = jitter
-        self.failures = 0
-
-    def reset(self) -> None:
-        """Reset the count after progress."""
-        self.failures = 0
-
-    def after(self, error: HoldfastError, repeatable: bool, *, moved: bool = False) -> Sleep:
-        """Return the wait before the next attempt. Raises `error` if there is none.
-
-        `moved`: the offset on the server is another one, so the retry begins by reading it.
-        """
-        hint = error.retry_after if isinstance(error, APIError) and error.retry_after is not None else 0.0
-        useless = not moved and not may_repeat(error, repeatable)
-        if self.failures >= self._retries.attempts or hint > self._retries.longest or useless:
-            raise error
-        ceiling = min(self._retries.cap, self._retries.base * 2**self.failures)
-        self.failures += 1
-        return Sleep(max(hint, ceiling * self._jitter()), None if moved else error)
 
 
 def request(call: Call[T], retries: Retries) -> Plan[T]:
