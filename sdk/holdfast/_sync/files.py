@@ -15,8 +15,9 @@ from holdfast._client.download_link import DownloadLink
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
 from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
+from holdfast._local_files.target import Target
 from holdfast._local_files.walk import Links
-from holdfast._transfers.download import DownloadJob, Target
+from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._transfers.handles import Transfer
 from holdfast._transfers.job import R, TransferContext, TransferJob

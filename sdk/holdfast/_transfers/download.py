@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from holdfast._local_files import dangerous_names, records
 from holdfast._local_files.part_file import PartFile, exists
 from holdfast._local_files.records import RecordFile, ResumeRecord
 from holdfast._local_files.sources import HashWorker, sha256_of
+from holdfast._local_files.target import Target, size_of_target
 from holdfast._transfers.job import TransferContext, TransferJob
 from holdfast._transfers.pace import MOST_AT_ONCE, Growth, Throttle
 from holdfast._transfers.segments import Segment, Segments
@@ -23,7 +22,6 @@ from holdfast.errors import (
     APIError,
     ConnectionBroken,
     DigestMismatch,
-    LocalExists,
     PreconditionFailed,
     ProtocolError,
     RangeNotSatisfiable,
@@ -35,30 +33,6 @@ from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, 
 MIN_SEGMENT = 4 << 20  # bytes; a shorter segment does not pay for a connection of its own
 SAVE_INTERVAL = 1.0  # seconds between writes of the record; a killed process loses no more progress
 PIECE = 1 << 20
-
-
-@dataclass(slots=True)
-class Target:
-    """Local target of a download, as the user has named it."""
-
-    path: Path
-    folder: bool = False  # it ended in a slash, so it is a folder even if it does not exist
-    exact: bool = False  # it is the path of the file, even if a folder of that name exists
-
-    @classmethod
-    def of(cls, to: str | os.PathLike[str] | None) -> Target:
-        """Return the target for a path; a folder if it exists or ends in a slash. None is the working directory."""
-        text = "" if to is None else os.fspath(to)
-        return cls(Path(text).absolute(), folder=text.endswith(("/", os.sep)))
-
-    def of_file(self, name: str) -> Path:
-        """Return the local path for a file of the server. Blocks. Raises `ValueError` for an invalid name."""
-        if self.exact or not (self.folder or self.path.is_dir()):
-            return self.path
-        last = name.rpartition("/")[2]
-        if last in ("", ".", "..") or "\0" in last:
-            raise ValueError(f"{name!r} does not end in the name of a file. Pass the path of the file as `to`")
-        return self.path / last
 
 
 @dataclass(slots=True)
@@ -263,7 +237,7 @@ class DownloadJob(TransferJob[Path]):
 
     def _target_is_current(self) -> Plan[bool]:
         """Return True if the target is the same file already. Raises `LocalExists` if it is another one."""
-        there: int | None = yield Do(self._target_size)
+        there: int | None = yield Do(partial(size_of_target, self.target))
         if there is None:
             return False
         head: calls.FileHead = yield from plans.head(self.name, self._context.retries)
@@ -275,30 +249,6 @@ class DownloadJob(TransferJob[Path]):
         if self._overwrite:
             return False
         raise exists(self.target)
-
-    def _target_size(self) -> int | None:
-        """Return the size of the file at the target; None if there is none, -1 for a link that does not lead to a file.
-
-        Raises:
-            LocalExists: it is a pipe or a device, which a download does not replace.
-        """
-        try:
-            status = self.target.lstat()
-        except FileNotFoundError:
-            return None
-        is_link = stat.S_ISLNK(status.st_mode)
-        if is_link:
-            try:
-                status = self.target.stat()
-            except OSError:
-                return -1
-        if stat.S_ISREG(status.st_mode):
-            return status.st_size
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "the target is a folder; choose another path", str(self.target))
-        if is_link:
-            return -1
-        raise LocalExists(f"{self.target} is a pipe or a device. Choose another path")
 
     def _open_first(self) -> Plan[_Body]:
         """Send the first request of a new download. Its response tells the size and the version of the file."""

@@ -15,8 +15,9 @@ from holdfast import calls, wire
 from holdfast._local_files import dangerous_names, records
 from holdfast._local_files.records import CompletedFile, Ledger, RecordFile, ResumeRecord
 from holdfast._local_files.sources import FileSource, sha256_of
+from holdfast._local_files.target import Target
 from holdfast._local_files.walk import NO_NAME, Links, checked_links, walk
-from holdfast._transfers.download import DownloadJob, Target
+from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.upload import UploadJob, checked_name

@@ -10,7 +10,7 @@ import pytest
 import holdfast
 from holdfast import errors
 from holdfast._local_files import dangerous_names
-from holdfast._transfers.download import Target
+from holdfast._local_files.target import Target
 from holdfast.cli._app import run
 from holdfast.cli._context import Exit
 from tests.support.servers import ServerProcess
