@@ -84,6 +84,16 @@ class Context:
             self.err.print(text, markup=False, soft_wrap=True)  # names may look like markup
 
 
+AT_THE_TERMINAL = {
+    "overwrite=True": "--overwrite",
+    "restart=True": "--restart",
+    "allow_dangerous=True": "--allow-dangerous",
+    "GET /v1/files": "holdfast ls",
+    "GET /v1/processes": "holdfast ps",
+    "GET /v1/work-types": "holdfast work-types",
+}
+"""Advice of the client and of the server, in the terms of the command."""
+
 FIRST_TRIES = 3
 """Most attempts while the server has never answered; one only, if it accepts no connection."""
 
@@ -167,8 +177,8 @@ def report(context: Context, error: BaseException, **about: str) -> Exit:
         context.print_problem(problem)
         return code
     words = errors.in_words(error)
-    for name in ("overwrite", "restart", "allow_dangerous"):
-        words = words.replace(f"{name}=True", f"--{name.replace('_', '-')}")
+    for foreign, own in AT_THE_TERMINAL.items():
+        words = words.replace(foreign, own)
     if isinstance(error, errors.Unauthorized) and context.token:
         words = "the token of --token or HOLDFAST_TOKEN was not accepted. Give the token of this server"
     context.err.print(f"[red]holdfast:[/] {escape(words)}", soft_wrap=True)

@@ -77,7 +77,7 @@ def _static(shown: Appearance) -> dict[str, str]:
 
 
 def in_kernel() -> bool:
-    """Whether this Python is a kernel, whose widgets someone may see."""
+    """Return whether this Python is a Jupyter kernel, which can display widgets."""
     if "IPython" not in sys.modules:
         return False
     from IPython.core.getipython import get_ipython

@@ -38,6 +38,8 @@ def test_files_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> None:
     assert "--overwrite" in shell.err or "overwrite=True" in shell.err
     shell("rm", file.name, "other.bin")
     shell("rm", file.name, code=Exit.NOT_FOUND)
+    assert "holdfast ls" in shell.err, "advice is in the terms of the command"
+    assert "GET" not in shell.err
     shell("upload", str(tmp_path / "nowhere"), code=Exit.NOT_FOUND)
     shell("upload", "-", code=Exit.USAGE)
     shell("upload", str(file), "--limit", "much", code=Exit.USAGE)
