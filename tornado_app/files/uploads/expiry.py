@@ -60,13 +60,14 @@ class Lifetimes:
 
     def expires(self, upload: Upload) -> float:
         """Return when an upload will be removed unless bytes come, in seconds since the epoch."""
-        return self.clock.on_the_wall(self._expires(upload))
+        return self.clock.on_the_wall(self.expires_at(upload))
 
     def is_expired(self, upload: Upload) -> bool:
         """Return whether no byte has come for as long as an upload is kept, counted while a server ran."""
-        return self._expires(upload) <= self.clock.now()
+        return self.expires_at(upload) <= self.clock.now()
 
-    def _expires(self, upload: Upload) -> float:
+    def expires_at(self, upload: Upload) -> float:
+        """Return when an upload will be removed unless bytes come, by `clock`."""
         kept = self._expiry
         if upload.is_empty or upload.record.broken:
             kept = min(kept, EMPTY_EXPIRY_S)

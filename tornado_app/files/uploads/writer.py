@@ -245,7 +245,8 @@ class Writer:
         error = await self._try(self._truncate)
         if error is None or self._is_taken_over:
             return None
-        broken = f"{why}; and what came could not be taken back: {error or type(error).__name__}"
+        first = why.partition(". ")[0]  # the advice that follows does not hold any more
+        broken = f"{first}, and what came could not be removed: {error or type(error).__name__}"
         await self._context.mark_broken(self.upload, broken, error)
         return problems.BROKEN(f"{broken}. Delete the upload and create another")
 

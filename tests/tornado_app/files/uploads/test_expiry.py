@@ -70,11 +70,11 @@ async def test_a_leap_of_the_wall_clock_removes_nothing_and_keeps_nothing_longer
 ) -> None:
     service = await opened(settings)
     before = await begun(service, "before")
-    told = service.uploads.expires(before) - times.wall
+    promised = service.uploads.expires(before) - times.wall
     times.wall += leap
     times.pass_(60)
     assert await left(service) == {"before"}
-    assert service.uploads.expires(before) - times.wall == pytest.approx(told - 60, abs=1)
+    assert service.uploads.expires(before) - times.wall == pytest.approx(promised - 60, abs=1)
     await begun(service, "meanwhile")
     times.wall -= leap
     assert await left(service) == {"before", "meanwhile"}
@@ -97,7 +97,7 @@ async def test_a_clock_that_is_wrong_while_the_server_starts_removes_nothing(
     assert await left(service) == {"before"}
     times.pass_(60)
     assert await left(service) == {"before"}
-    times.wall -= leap  # the network has told the time
+    times.wall -= leap  # the network has set the time
     assert await left(service) == {"before"}
     times.pass_(DAY)
     assert await left(service) == {"before"}
@@ -109,12 +109,12 @@ async def test_a_clock_that_is_wrong_while_the_server_starts_removes_nothing(
 async def test_what_passed_while_no_server_ran_counts_soon(settings: Settings, times: Times) -> None:
     service = await opened(settings)
     upload = await begun(service, "before")
-    told = service.uploads.expires(upload)
+    promised = service.uploads.expires(upload)
     await service.close()
     times.pass_(5 * DAY)
     service = await opened(settings)
     (upload,) = service.uploads
-    assert service.uploads.expires(upload) == pytest.approx(told, abs=1), "the promise of the earlier server stands"
+    assert service.uploads.expires(upload) == pytest.approx(promised, abs=1), "the promise of the earlier server stands"
     times.pass_(3 * DAY)
     assert await left(service) == set()
     await service.close()

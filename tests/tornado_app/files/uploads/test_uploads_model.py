@@ -173,7 +173,7 @@ class UploadsModel(RuleBasedStateMachine):
     @rule(
         id=uploads,
         data=pieces,
-        how=st.sampled_from(["whole", "cut", "taken back", "right digest", "wrong digest", "cut with a digest"]),
+        how=st.sampled_from(["whole", "cut", "rolled back", "right digest", "wrong digest", "cut with a digest"]),
         last=st.booleans(),
         astray=st.sampled_from([0, 0, 0, -1, 1]),
     )
@@ -201,7 +201,7 @@ class UploadsModel(RuleBasedStateMachine):
         self.run(send())
         room = len(data) if account.length is None else account.length - len(account.bytes)
         overrun = len(data) > room
-        account.broken = overrun and account.kind == "draft" and how != "taken back"
+        account.broken = overrun and account.kind == "draft" and how != "rolled back"
         if how in ("cut", "cut with a digest"):
             self.run(self.service.uploads.abandon(writer, "connection lost"))
             account.bytes += data[:room] if how == "cut" else b""
@@ -209,8 +209,8 @@ class UploadsModel(RuleBasedStateMachine):
                 self.expect_end(id)
             self.run(self.idle())
             return
-        if how == "taken back":
-            self.run(writer.roll_back("taken back"))
+        if how == "rolled back":
+            self.run(writer.roll_back("rolled back"))
             return
         is_last = last and account.kind == "draft" and not account.complete
         refused = self.attempt(self.service.uploads.finish(writer, last=is_last))
@@ -244,7 +244,7 @@ class UploadsModel(RuleBasedStateMachine):
         if account is None or account.parts or account.complete or account.broken:
             return
 
-        async def told() -> None:
+        async def append_nothing() -> None:
             uploads = self.service.uploads
             writer = await uploads.write(uploads.get(id), len(account.bytes))
             try:
@@ -254,7 +254,7 @@ class UploadsModel(RuleBasedStateMachine):
                 writer.release()
             await self.idle()
 
-        refused = self.attempt(told())
+        refused = self.attempt(append_nothing())
         if account.length == length or (account.length is None and length >= len(account.bytes)):
             account.length = length
             assert refused is (self.expect_end(id) if account.kind == "tus" else None)
@@ -287,7 +287,7 @@ class UploadsModel(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """Nobody gets to say goodbye: handles are dropped as they are."""
+        """End without closing uploads: handles are dropped as they are."""
         self.run(self.service.expiry.stop())
         self.service.executor.close()
         self.service.store.close()

@@ -26,7 +26,7 @@ from tornado_app.settings import Settings
 async def test_bytes_that_are_being_written_are_not_counted_twice_towards_the_length(
     settings: Settings, monkeypatch: Any
 ) -> None:
-    """The offset moves in a worker thread before the queue is told: the end must not seem to come early."""
+    """The offset moves in a worker thread before the queue counts it: the end must not seem to come early."""
     files = file_service(settings)
     await files.open()
     try:
@@ -87,7 +87,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 class TestOnAFullDisk:
     @pytest.mark.parametrize("size", [100, 6_000_000], ids=["at the end", "on the way"])
-    async def test_bytes_on_trial_go_and_what_is_acknowledged_later_survives_a_crash(
+    async def test_provisional_bytes_go_and_what_is_acknowledged_later_survives_a_crash(
         self, files: FileService, disk: dict[str, int], size: int
     ) -> None:
         uploads, data = files.uploads, os.urandom(size)
@@ -137,7 +137,7 @@ class TestOnAFullDisk:
 class TestOfTwoEnds:
     """A connection may break, or a newer request come, just when the body is whole: one of the two ends counts."""
 
-    async def test_a_request_that_was_let_go_can_not_finish(self, files: FileService) -> None:
+    async def test_a_request_that_was_abandoned_can_not_finish(self, files: FileService) -> None:
         uploads, data = files.uploads, b"x" * 100
         upload = await uploads.create(UploadRecord("draft", "a", 0.0, length=200))
         older = await uploads.write(upload, 0, check=check_of(data))

@@ -18,7 +18,7 @@ class _Contest:
         self.lease: _HeldLease | None = None
         self.newest = 0
         self.waiting = 0
-        self.fairness = Fairness()
+        self.fairness: Fairness | None = None  # until somebody has to wait
 
 
 class _HeldLease(Lease):
@@ -102,12 +102,13 @@ class MemoryLeases:
 
     async def _hand_over(self, contest: _Contest, lease: Lease, gives_up: Callable[[], bool]) -> None:
         """Interrupt the holder when its time is up, and return once it has released the lease."""
+        fairness = contest.fairness = contest.fairness or Fairness()
         while contest.lease is lease and not gives_up():
-            remaining = contest.fairness.remaining(lease)
+            remaining = fairness.remaining(lease)
             if remaining > 0:
                 await self._wait_released(contest, lease, min(remaining, SILENT_S))
             else:
-                contest.fairness.interrupt(lease)
+                fairness.interrupt(lease)
                 await self._wait_released(contest, lease)
 
     @staticmethod

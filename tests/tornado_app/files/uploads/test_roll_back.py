@@ -1,4 +1,4 @@
-"""A store that fails while it takes back what was refused: the upload can't go on, and nothing of it is hidden."""
+"""A store that fails while the bytes of a request are rolled back: the upload is broken, and nothing is hidden."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TestOverHttp:
         return url
 
     @pytest.mark.parametrize("method", ["truncate", "commit"])
-    async def test_a_wrong_checksum_that_can_not_be_undone_ends_the_upload(
+    async def test_a_wrong_checksum_that_can_not_be_rolled_back_breaks_the_upload(
         self,
         app: App,
         http: httpx.AsyncClient,
@@ -75,8 +75,8 @@ class TestOverHttp:
         with caplog.at_level(logging.ERROR):
             answer = await http.patch(url, headers={**OCTETS, **WRONG, "Upload-Offset": "4"}, content=bad)
         assert (answer.status_code, answer.json()["type"]) == (410, "/problems/upload-broken")
-        assert "could not be taken back: [Errno 5]" in answer.json()["detail"]
-        assert "the sha256 of what came is" in answer.json()["detail"], "the first error is told, too"
+        assert "could not be removed: [Errno 5]" in answer.json()["detail"]
+        assert "the sha256 of what came is" in answer.json()["detail"], "the first error is named, too"
         assert "Upload-Offset" not in answer.headers
         assert any("can't go on" in record.message for record in caplog.records)
         head = await http.head(url, headers=TUS)
@@ -85,11 +85,11 @@ class TestOverHttp:
         assert again.status_code == 410
         # A server that is started anew knows it, too.
         record = app.services.files.store.load(url.rpartition("/")[2]).info
-        assert b"could not be taken back" in record
+        assert b"could not be removed" in record
         assert (await http.delete(url, headers=TUS)).status_code == 204
         assert shown(settings.files_dir) == {}
 
-    async def test_a_form_that_can_not_be_undone_ends_the_upload_of_the_seed(
+    async def test_a_form_that_can_not_be_rolled_back_breaks_the_upload_of_the_seed(
         self, http: httpx.AsyncClient, broken: Callable[[str], None], settings: Settings
     ) -> None:
         await http.post("/upload/?file_name=a", content=b"good")
@@ -99,14 +99,16 @@ class TestOverHttp:
             "/upload/?file_name=a&bytes_read=4", headers=form, content=b"text=" + b"a" * 9 * MIB + b"%zz"
         )
         assert answer.status_code == 400
-        assert "could not be taken back" in answer.json()["detail"]
+        assert "could not be removed" in answer.json()["detail"]
         assert (await http.get("/upload/?file_name=a")).json().get("bytes_read") != 9 * MIB + 4
         answer = await http.post("/upload/?file_name=a", content=b"anew")
         assert (answer.status_code, answer.json()["bytes_read"]) == (200, 4)
 
 
 class TestInTheService:
-    async def test_what_is_not_safe_does_not_count(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_bytes_that_may_not_be_durable_do_not_count(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """After a sync that failed the kernel may forget the bytes and say that all is well."""
         calls = []
 
@@ -132,7 +134,7 @@ class TestInTheService:
         finally:
             await files.close()
 
-    async def test_a_request_that_is_cut_on_trial_ends_it_too(
+    async def test_a_cut_request_with_a_checksum_that_can_not_be_rolled_back_breaks_it_too(
         self, files: FileService, broken: Callable[[str], None]
     ) -> None:
         upload = await files.uploads.create(UploadRecord("tus", "a", 0.0, length=9 * MIB))
