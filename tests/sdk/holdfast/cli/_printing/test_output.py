@@ -145,7 +145,7 @@ def test_paths_of_any_bytes_go_up_and_down_and_are_kept(
     assert shell.json("transfers")["path"] == record.path
     assert client.transfers.resume(record).wait(60).size == 1 << 20
     shell("upload", str(root), code=Exit.FAILED)
-    assert "is not UTF-8" in shell.err
+    assert "is not valid UTF-8" in shell.err
 
 
 def test_closed_and_narrow_outputs_are_written_to_as_well_as_can_be(
