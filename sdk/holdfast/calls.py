@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast import wire
-from holdfast._endpoints.call import Parts, Response, Scalar, Source, endpoint, read_nothing
+from holdfast._endpoints.call import CallResponse, Parts, Scalar, Source, endpoint, read_nothing
 from holdfast.errors import ProtocolError
 
 Encoding = Literal["text", "base64"]
@@ -117,7 +117,7 @@ def _unless_text(encoding: Encoding) -> str | None:
 # -- the server
 
 
-def _read_text(answer: Response) -> str:
+def _read_text(answer: CallResponse) -> str:
     return answer.body.decode("utf-8", "replace")
 
 
@@ -298,7 +298,7 @@ def list_files(
     return Parts(query={"prefix": prefix, "delimiter": delimiter, "cursor": cursor, "limit": limit})
 
 
-def file_head(answer: Response) -> FileHead:
+def file_head(answer: CallResponse) -> FileHead:
     """Parse the headers of a 200 or 206. Raises `ProtocolError` if they don't tell the size of the file."""
     whole = answer.headers.get("content-length")
     if answer.status == 206:
@@ -323,7 +323,7 @@ def _date(text: str | None) -> datetime | None:
         return None
 
 
-def content_range(answer: Response) -> tuple[int, int, str]:
+def content_range(answer: CallResponse) -> tuple[int, int, str]:
     """Return first byte, byte after the last, and total size as text ("*" if unknown) of a 206."""
     match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("content-range", ""))
     if match is None:
@@ -337,7 +337,7 @@ def _sha256(repr_digest: str) -> str | None:
     return base64.b64decode(match[1]).hex() if match else None
 
 
-def _whole_body(answer: Response) -> bytes:
+def _whole_body(answer: CallResponse) -> bytes:
     return answer.body
 
 
@@ -412,7 +412,7 @@ class UploadHead:
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
-def _upload_head(answer: Response) -> UploadHead:
+def _upload_head(answer: CallResponse) -> UploadHead:
     length = answer.headers.get("upload-length")
     offset = answer.headers.get("upload-offset", "0" if answer.status == 201 else "")
     if not offset.isdigit():
@@ -428,22 +428,22 @@ def tus_metadata(**values: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """Limits of uploads: tus extensions, and `max_size` in bytes, or None for no limit."""
+class UploadOptions:
+    """Options of uploads: tus extensions, and `max_size` in bytes, or None for no limit."""
 
     extensions: frozenset[str]
     max_size: int | None
 
 
-def _upload_limits(answer: Response) -> UploadLimits:
+def _upload_options(answer: CallResponse) -> UploadOptions:
     extensions = answer.headers.get("tus-extension", "")
     largest = answer.headers.get("tus-max-size", "")
-    return UploadLimits(frozenset(extensions.split(",")), int(largest) if largest.isdigit() else None)
+    return UploadOptions(frozenset(extensions.split(",")), int(largest) if largest.isdigit() else None)
 
 
-@endpoint("OPTIONS", "/v1/uploads", UploadLimits, read=_upload_limits)
+@endpoint("OPTIONS", "/v1/uploads", UploadOptions, read=_upload_options)
 def upload_options() -> Parts:
-    """Read the limits of uploads."""
+    """Read the options of uploads: the extensions and the size limit."""
     return Parts()
 
 

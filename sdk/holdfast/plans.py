@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from holdfast import calls, wire
-from holdfast._endpoints.call import Call, Response
+from holdfast._endpoints.call import Call, CallResponse
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast._plans.effects import (
     Close,
@@ -148,7 +148,7 @@ def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retr
     return data
 
 
-def _from(begin: int, answer: Response) -> bytes:
+def _from(begin: int, answer: CallResponse) -> bytes:
     if answer.status != 206 or calls.content_range(answer)[0] != begin:
         raise ProtocolError(f"asked for bytes from {begin} on, and got others. A proxy on the way ignores Range")
     return answer.body

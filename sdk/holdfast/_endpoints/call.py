@@ -19,7 +19,7 @@ Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class CallResponse:
     """Response to a call. `headers` have lower-case names; `body` is empty if it is read as a stream."""
 
     status: int
@@ -77,7 +77,7 @@ class Call(Generic[T]):
     query: list[tuple[str, str]]
     headers: dict[str, str]
     content: bytes | Source | None
-    read: Callable[[Response], T]
+    read: Callable[[CallResponse], T]
     repeatable: bool
     wait: float = 0.0
 
@@ -97,7 +97,7 @@ def endpoint(
     *,
     takes: Any = None,
     repeatable: bool | None = None,
-    read: Callable[[Response], T] | None = None,
+    read: Callable[[CallResponse], T] | None = None,
 ) -> Callable[[Callable[P, Parts]], Callable[P, Call[T]]]:
     """Decorator: let a function that returns the parts of a request return a call, and add it to the table."""
     again = method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE") if repeatable is None else repeatable
@@ -145,7 +145,7 @@ def _query(values: Mapping[str, Scalar | list[str]]) -> list[tuple[str, str]]:
     ]
 
 
-def _read_json(type: type[T], answer: Response) -> T:
+def _read_json(type: type[T], answer: CallResponse) -> T:
     try:
         return msgspec.json.decode(answer.body, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -154,6 +154,6 @@ def _read_json(type: type[T], answer: Response) -> T:
         raise ProtocolError(f"the response is not the {type.__name__} that a Holdfast server sends: {error}") from None
 
 
-def read_nothing(answer: Response) -> None:
+def read_nothing(answer: CallResponse) -> None:
     """Read a response without a body."""
     return

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from holdfast import errors
-from holdfast._endpoints.call import Call, Response
+from holdfast._endpoints.call import Call, CallResponse
 from holdfast._environment import known_servers
 from holdfast.plans import PERSISTENT, Retries, Sleep
 
@@ -184,8 +184,8 @@ def _raise(cls: type[errors.TransportError], error: httpx.HTTPError) -> NoReturn
     raise cls(f"{where}{error or type(error).__name__}") from error
 
 
-def answer_of(response: httpx.Response, body: bytes = b"") -> Response:
-    return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+def answer_of(response: httpx.Response, body: bytes = b"") -> CallResponse:
+    return CallResponse(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
 def read_answer(call: Call[T], response: httpx.Response) -> T:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from holdfast._endpoints.call import Call, Response
+from holdfast._endpoints.call import Call, CallResponse
 from holdfast.errors import HoldfastError
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Open:
 class Stream:
     """A response whose body has not been read. Drivers subclass it; plans use only `answer`."""
 
-    answer: Response
+    answer: CallResponse
 
 
 @dataclass(frozen=True, slots=True)

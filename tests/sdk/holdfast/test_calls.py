@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from holdfast import calls, wire
-from holdfast._endpoints.call import ENDPOINTS, Call, Response
+from holdfast._endpoints.call import ENDPOINTS, Call, CallResponse
 from holdfast.errors import ProtocolError
 
 
@@ -62,11 +62,11 @@ def test_the_headers_of_a_file_are_read() -> None:
         "content-type": "text/csv",
         "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT",
     }
-    head = calls.file_head(Response(200, headers))
+    head = calls.file_head(CallResponse(200, headers))
     assert (head.size, head.etag, head.content_type) == (3, "v1", "text/csv")
     assert head.sha256 == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert head.info("x").modified == datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
-    part = calls.file_head(Response(206, headers | {"content-range": "bytes 5-7/100", "etag": 'W/"v1"'}))
+    part = calls.file_head(CallResponse(206, headers | {"content-range": "bytes 5-7/100", "etag": 'W/"v1"'}))
     assert (part.size, part.etag) == (100, None)
 
 
@@ -76,18 +76,18 @@ def test_the_headers_of_a_file_are_read() -> None:
 )
 def test_an_answer_that_does_not_say_how_long_the_file_is_is_an_error(headers: dict[str, str]) -> None:
     with pytest.raises(ProtocolError):
-        calls.file_head(Response(200, headers))
+        calls.file_head(CallResponse(200, headers))
 
 
 def test_answers_of_other_servers_are_protocol_errors() -> None:
     with pytest.raises(ProtocolError, match="Process"):
-        calls.get_process("x").read(Response(200, {}, b"OK"))
+        calls.get_process("x").read(CallResponse(200, {}, b"OK"))
     with pytest.raises(ProtocolError, match="a web page"):
-        calls.get_process("x").read(Response(200, {}, b"<html>"))
+        calls.get_process("x").read(CallResponse(200, {}, b"<html>"))
     with pytest.raises(ProtocolError, match="Upload-Offset"):
-        calls.upload_head("x").read(Response(200, {}))
+        calls.upload_head("x").read(CallResponse(200, {}))
     with pytest.raises(ProtocolError, match="Content-Range"):
-        calls.file_head(Response(206, {"content-length": "5"}))
+        calls.file_head(CallResponse(206, {"content-length": "5"}))
     with pytest.raises(ProtocolError, match="ETag"):
         calls.FileHead(3, None, None, "text/plain", None).info("x")
 
@@ -100,7 +100,7 @@ def test_a_creation_says_what_kind_of_upload_it_begins() -> None:
     final = calls.create_upload(parts=["/v1/uploads/a", "/v1/uploads/b"]).headers
     assert final["Upload-Concat"] == "final;/v1/uploads/a /v1/uploads/b"
     assert "Upload-Length" not in final
-    head = calls.create_upload(length=5).read(Response(201, {"location": "/prefix/v1/uploads/abc"}))
+    head = calls.create_upload(length=5).read(CallResponse(201, {"location": "/prefix/v1/uploads/abc"}))
     assert (head.id, head.offset) == ("abc", 0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from holdfast._endpoints.call import ENDPOINTS, Call, Parts, Response, endpoint, read_nothing
+from holdfast._endpoints.call import ENDPOINTS, Call, CallResponse, Parts, endpoint, read_nothing
 from holdfast.errors import ProtocolError
 
 
@@ -80,8 +80,8 @@ def test_a_struct_becomes_json_and_headers_of_none_are_left_out() -> None:
 @pytest.mark.usefixtures("table")
 def test_a_response_is_read_into_its_type() -> None:
     call = call_of(Parts({"id": "i", "name": "n"}))
-    assert call.read(Response(200, {}, b'{"x": 3}')) == Point(3)
-    read_nothing(Response(204, {}))
+    assert call.read(CallResponse(200, {}, b'{"x": 3}')) == Point(3)
+    read_nothing(CallResponse(204, {}))
 
 
 @pytest.mark.usefixtures("table")
@@ -96,4 +96,4 @@ def test_a_response_is_read_into_its_type() -> None:
 )
 def test_a_response_of_something_else_is_a_protocol_error(headers: dict[str, str], body: bytes, says: str) -> None:
     with pytest.raises(ProtocolError, match=says):
-        call_of(Parts({"id": "i", "name": "n"})).read(Response(200, headers, body))
+        call_of(Parts({"id": "i", "name": "n"})).read(CallResponse(200, headers, body))
