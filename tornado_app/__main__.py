@@ -27,20 +27,20 @@ except ModuleNotFoundError as error:
     sys.exit(f"holdfast: the server needs {error.name}: {install_hint('server')}")
 
 _DESCRIPTORS = 65536
-"""Files and connections that may be open at once, where the system lets us."""
+"""Files and connections that may be open at once, if the system allows it."""
 
 
 async def serve(config: settings.Settings) -> None:
     """Serve until SIGTERM or SIGINT; a second SIGINT ends at once."""
     app = await App.open(config)
-    # What has been loaded stays: the collector need not go through all of it again and again.
+    # What is loaded now stays, so that the collector need not scan it each time.
     gc.collect()
     gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_interrupt() -> None:
-        if stop.is_set():  # Ctrl-C twice: the person will not wait
+        if stop.is_set():  # Ctrl-C twice: end at once
             os._exit(130)
         stop.set()
 
@@ -55,7 +55,7 @@ async def serve(config: settings.Settings) -> None:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where there is one for this Python: each turn of it costs a fraction of asyncio's."""
+    """Return uvloop's event loop if it is installed: an iteration costs a fraction of asyncio's."""
     try:
         import uvloop
     except ImportError:
@@ -64,16 +64,16 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def raise_limit() -> None:
-    """Take the descriptors that we may have: shells hand out 1,024, and a download takes three."""
+    """Raise the limit of descriptors to the hard limit: shells set 1,024, and a download takes three."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it tells
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it reports
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 after a clean stop, 2 for settings that can't be."""
+    """Return the exit status: 0 after a clean stop, 2 for invalid settings."""
     try:
         config = settings.read(sys.argv[1:] if argv is None else argv)
         logs.configure(config.log_level, config.log_format, (config.auth_token, config.metrics_token))

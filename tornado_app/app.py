@@ -35,13 +35,13 @@ from tornado_app.processes.work_context import WorkContext, WorkSettings, Worksp
 from tornado_app.routes import matcher, routes
 from tornado_app.server import listening
 from tornado_app.server.access import Access
-from tornado_app.server.long_bodies import MOST, MOST_HEAD, BulkApplication, BulkServer
+from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, StreamingApplication, StreamingServer
 from tornado_app.settings import MIB, Settings, SettingsError
 
-HEAD_S = 120.0
-"""Seconds that a kept-alive connection may be idle, and that the head of a request may take to come."""
-BODY_S = 600.0
-"""Seconds that the body of a request may take to come; an upload's may take longer, but not be silent."""
+IDLE_TIMEOUT_S = 120.0
+"""Seconds that a kept-alive connection may be idle, and in which the head of a request must arrive."""
+BODY_TIMEOUT_S = 600.0
+"""Seconds in which the body of a request must arrive. An upload's may take longer, but must not be idle."""
 
 
 class App:
@@ -56,7 +56,7 @@ class App:
 
     @classmethod
     async def open(cls, settings: Settings) -> App:
-        """Build every service and take up the work that an earlier server left. Raises `SettingsError`."""
+        """Build every service and recover the work of an earlier server. Raises `SettingsError`."""
         if settings.store == "local":
             reserved_folder.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
@@ -85,7 +85,7 @@ class App:
     def application(self) -> Application:
         """The Tornado application."""
         table = routes(self.services)
-        return BulkApplication(
+        return StreamingApplication(
             [(matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
             contract=Contract(table),
             default_handler_class=NotFoundHandler,
@@ -94,18 +94,18 @@ class App:
         )
 
     def listen(self) -> int:
-        """Bind and serve; the port that was taken, 0 for a Unix socket. Raises `SettingsError` when it can't."""
+        """Bind and serve; return the port, 0 for a Unix socket. Raises `SettingsError` if it can't bind."""
         sockets = listening.open_sockets(self.settings)
-        self._server = BulkServer(
+        self._server = StreamingServer(
             self.application(),
             chunk_size=MIB,
-            max_header_size=MOST_HEAD,
-            max_body_size=MOST,  # upload handlers raise it for themselves
-            idle_connection_timeout=HEAD_S,
-            body_timeout=BODY_S,
+            max_header_size=MAX_HEAD,
+            max_body_size=MAX_BODY,  # handlers that take a body raise it
+            idle_connection_timeout=IDLE_TIMEOUT_S,
+            body_timeout=BODY_TIMEOUT_S,
             xheaders=self.settings.trust_proxy,
         )
-        self._server.read_chunk_size = 16 << 10  # room for a head; long bodies have buffers of their own
+        self._server.read_chunk_size = 16 << 10  # enough for a head; long bodies have buffers of their own
         if self.settings.socket is None:
             self.port = sockets[0].getsockname()[1]
             self.services.access.announce(self.port)
@@ -114,11 +114,11 @@ class App:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """Return the URL at which clients find the server."""
         return listening.url_of(self.settings, self.port)
 
     async def close(self) -> None:
-        """Stop taking requests, let running work reach a checkpoint, finish what is in flight, let go of everything."""
+        """Stop taking requests, let running work reach a checkpoint, finish requests in flight, release resources."""
         if self._server is not None:
             self._server.stop()
             if self.settings.socket is not None:
@@ -176,11 +176,11 @@ def open_store(settings: Settings) -> FileStore:
 
 
 def _open_access(settings: Settings) -> tuple[Access, Links]:
-    """See that the data directory is the server's own, and who may call. Raises `SettingsError`."""
+    """Make the data directory private, and return the rules of access. Raises `SettingsError`."""
     data_dir = settings.data_dir
     try:
         for name in ("journal.sqlite", *(() if "default" in settings.database else ("default.sqlite",))):
-            private.create(data_dir / name)  # SQLite itself would let everybody read it, and its logs are as it is
+            private.create(data_dir / name)  # SQLite would make it readable to everybody, and its logs like it
         private.make_files(data_dir, leave=settings.files_dir)
         return Access.open(settings), Links(data_dir, settings.link_life)
     except (OSError, private.NotPrivateError) as error:
@@ -188,7 +188,7 @@ def _open_access(settings: Settings) -> tuple[Access, Links]:
 
 
 class DirectoryLock:
-    """One server a data directory: the second refuses to start and says why."""
+    """Lock on a data directory, so that one server at a time uses it."""
 
     def __init__(self, directory: Path) -> None:
         try:
@@ -217,7 +217,7 @@ class DirectoryLock:
             ) from error
 
     def release(self) -> None:
-        """Let another server have the directory."""
+        """Unlock the directory."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

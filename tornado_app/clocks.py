@@ -39,10 +39,10 @@ class AgeClock:
         return self._now
 
     def since(self, wall: float) -> float:
-        """When it was here, what was then on the wall, for something of an earlier server's time."""
+        """Return the moment of this clock for a time of the wall clock, also from an earlier server."""
         now = self.now()
         return now - max(0.0, min(time.time(), now) - wall)
 
     def on_the_wall(self, moment: float) -> float:
-        """When a moment of this clock will be on the wall, unless somebody sets that."""
+        """Return the time of the wall clock at a moment of this clock, unless somebody sets the wall clock."""
         return moment + (time.time() - (self.now() + self._owed))

@@ -43,7 +43,7 @@ class Settings:
         "local", "where files are kept: local in --files-dir, memory ends with the server", choices=("local", "memory")
     )
     data_dir: Path = _setting(Path(".holdfast"), "directory of the journal and the default database")
-    chunk_size: int = _setting(64 * 1024, "most bytes in one piece of GET /download/")
+    chunk_size: int = _setting(64 * 1024, "largest piece of GET /download/ in bytes")
     max_running: int = _setting(32, "processes that run at once")
     default_work_type: str = _setting("manifest", "what GET /{id}/process/ starts when no work type is named")
     database: dict[str, str] = _setting(
@@ -52,23 +52,21 @@ class Settings:
     import_: tuple[str, ...] = _setting(
         (), "module with work types of your own, or its file; may be repeated", metavar="MODULE"
     )
-    log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
-    log_format: str = _setting("text", "how to log", choices=("text", "json"))
-    shutdown_grace: float = _setting(10.0, "seconds that running work gets to reach a checkpoint at shutdown")
+    log_level: str = _setting("info", "least severe level to log", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("text", "format of the log", choices=("text", "json"))
+    shutdown_grace: float = _setting(10.0, "seconds for running work to reach a checkpoint at shutdown")
     token: str = _setting("", "bearer token that every request must carry", secret=True)
-    token_file: Path | None = _setting(None, "file that holds the token; nobody else may be able to write it")
-    same_user: bool = _setting(False, "let the server's own user in without the token, too, on this machine")
-    metrics_token: str = _setting("", "one more bearer token, which opens /metrics and nothing else", secret=True)
-    link_life: float = _setting(604800.0, "seconds that a signed link may be good for at most")
+    token_file: Path | None = _setting(None, "file that holds the token; other users must not be able to write it")
+    same_user: bool = _setting(False, "admit the server's own user without the token, on this machine")
+    metrics_token: str = _setting("", "one more bearer token, for /metrics alone", secret=True)
+    link_life: float = _setting(604800.0, "longest life of a signed link in seconds")
     allow_host: tuple[str, ...] = _setting((), "further Host that requests may name; may be repeated", metavar="HOST")
     allow_origin: tuple[str, ...] = _setting(
         (), "origin whose pages may call this server from a browser; may be repeated", metavar="ORIGIN"
     )
-    trust_proxy: bool = _setting(False, "believe X-Forwarded-* headers: only behind a proxy of your own")
-    durable: bool = _setting(False, "survive power cuts, too: fsync before every answer that promises something")
-    allow_code: bool = _setting(
-        False, "run code that clients send, and notebooks: whoever may call the server may then run anything"
-    )
+    trust_proxy: bool = _setting(False, "trust X-Forwarded-* headers; only behind a proxy of your own")
+    durable: bool = _setting(False, "also survive power cuts: fsync before every response that promises durability")
+    allow_code: bool = _setting(False, "run code that clients send, and notebooks: every client may then run anything")
     log_size: int = _setting(16 * MIB, "bytes of log that are kept of one process; 0 is no limit")
     logs_size: int = _setting(256 * MIB, "bytes of log that are kept of all processes together; 0 is no limit")
     journal_reserve: int = _setting(
@@ -78,20 +76,20 @@ class Settings:
         3, "attempts in a row that may end with the server before a process is parked; 0 is no limit"
     )
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
-    kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of what is killed")
+    kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of a killed process")
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
-    max_json_body: int = _setting(1 << 20, "most bytes of a request's body of JSON; uploads have limits of their own")
-    max_upload_size: int = _setting(0, "most bytes of one upload; 0 is no limit but the disk's")
-    max_uploads: int = _setting(1000, "uploads that may be in the making at once")
-    max_uploads_each: int = _setting(250, "uploads that one token at one address may have in the making at once")
+    max_json_body: int = _setting(1 << 20, "largest JSON body in bytes; uploads have limits of their own")
+    max_upload_size: int = _setting(0, "largest upload in bytes; 0 is no limit but the disk")
+    max_uploads: int = _setting(1000, "unfinished uploads at once")
+    max_uploads_each: int = _setting(250, "unfinished uploads at once of one token at one address")
     upload_expiry: float = _setting(604800.0, "seconds without a new byte after which an upload is removed")
-    idle_timeout: float = _setting(60.0, "seconds without a byte after which an upload's connection is cut")
-    send_timeout: float = _setting(600.0, "seconds after which a download is cut whose reader takes nothing")
+    idle_timeout: float = _setting(60.0, "seconds without a byte after which an upload's connection is closed")
+    send_timeout: float = _setting(600.0, "seconds without a byte read after which a download's connection is closed")
     reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads and work leave free")
-    digest_uploads: bool = _setting(True, "make the SHA-256 of uploads as they arrive")
+    digest_uploads: bool = _setting(True, "compute the SHA-256 of uploads as they arrive")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
-    max_field_size: int = _setting(64 * MIB, "most bytes of one field that import-csv and export-csv take")
+    max_field_size: int = _setting(64 * MIB, "largest field of import-csv and export-csv in bytes")
     command: dict[str, str] = _setting(
         {}, "program that command may run, with its arguments; may be repeated", metavar="NAME=PROGRAM..."
     )
@@ -112,7 +110,7 @@ class Settings:
 
 
 class SettingsError(ValueError):
-    """A setting that can't be, and what would do instead."""
+    """Invalid setting; the message names it and what to set instead."""
 
 
 def flag(name: str) -> str:
@@ -139,7 +137,7 @@ def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settin
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """Parse flags; what is not known is told by its name alone, for behind it may be a token."""
+    """Parse flags. An unknown one is reported without its value, which may be a token."""
     found, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {_flags_of(unknown)}")
@@ -202,7 +200,7 @@ def check(settings: Settings) -> None:
     token = _checked_token(settings)
     if settings.trust_proxy and (not token or settings.same_user):
         raise SettingsError(
-            "--trust-proxy needs a token, for whoever comes by the proxy looks like the user who runs it: "
+            "--trust-proxy needs a token, because every client of the proxy looks like the user who runs it: "
             "give --token-file (or HOLDFAST_TOKEN), and no --same-user"
         )
     if not token and settings.socket is None and not is_loopback(settings.address):
@@ -249,7 +247,7 @@ def _check_callers(settings: Settings) -> None:
 
 
 def _check_work(settings: Settings) -> None:
-    """What the work types that come with the server are allowed to do."""
+    """Check what the work types that come with the server may do."""
     for name, text in settings.command.items():
         try:
             CommandLine(text)
@@ -273,7 +271,7 @@ def is_loopback(address: str) -> bool:
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a browser would write an origin so (HTML standard, section 7.1.1: serialization)."""
+    """Return whether a browser would write an origin so (HTML standard, section 7.1.1: serialization)."""
     try:
         parts = urlsplit(text)
         default = (parts.scheme, parts.port) in (("http", 80), ("https", 443))
@@ -327,9 +325,9 @@ def _convert(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
             return tuple(item.strip() for item in value if item.strip())
         value = _READERS[kind](value)
     except ValueError as error:
-        told = {"int": "a whole number", "float": "a number of seconds", "dict": f.metadata.get("metavar")}
-        wanted = told.get(kind) or str(error)
-        given = f", not {value!r}" if f.repr else ""  # a secret is not told again
+        kinds = {"int": "a whole number", "float": "a number of seconds", "dict": f.metadata.get("metavar")}
+        wanted = kinds.get(kind) or str(error)
+        given = f", not {value!r}" if f.repr else ""  # a secret is not repeated
         raise SettingsError(f"{where} must be {wanted}{given}") from (error if f.repr else None)
     if "choices" in f.metadata and value not in f.metadata["choices"]:
         raise SettingsError(f"{where} must be one of {', '.join(f.metadata['choices'])}, not {value!r}")

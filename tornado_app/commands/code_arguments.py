@@ -1,4 +1,4 @@
-"""Which arguments of a command line a program runs as code, as a shell does with what follows `-c`. Pure."""
+"""Arguments of a command line that a program runs as code, as a shell does with what follows `-c`. Pure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 def refuse(arguments: Sequence[str], has: Has) -> None:
     """Raise `ValueError` where a value would become code, or choose the program that runs.
 
-    Known programs that run others are seen through; behind unknown ones code is looked for as well.
+    Programs that are known to run others are followed; after unknown ones code is searched for as well.
     """
     for index in range(1, len(arguments)):
         _refuse_options(_name(arguments[index]), arguments[index + 1 :], has, sure=False)

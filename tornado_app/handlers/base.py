@@ -1,4 +1,4 @@
-"""What every handler shares: who may come in, problem details, headers, one log line a request."""
+"""Base of every handler: access checks, problem details, headers, one log line a request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ error_log = logging.getLogger("holdfast.error")
 
 T = TypeVar("T")
 
-_MOST_HOST = 512  # characters that are looked at, and kept; none that is served has so many
+_MAX_HOST = 512  # characters of Host that are compared and cached; no host that is served has as many
 
 _BY_STATUS: dict[int, Kind] = {
     400: problems.BAD_REQUEST,
@@ -48,7 +48,7 @@ _BY_STATUS: dict[int, Kind] = {
 
 
 class InFlight:
-    """Requests that are not answered yet: a server that stops finishes them."""
+    """Requests without a final response. A server that stops waits for them."""
 
     def __init__(self) -> None:
         self._handlers: set[RequestHandler] = set()
@@ -56,18 +56,18 @@ class InFlight:
         self._none.set()
 
     def add(self, handler: RequestHandler) -> None:
-        """A request has come."""
+        """Count a request that has arrived."""
         self._handlers.add(handler)
         self._none.clear()
 
     def discard(self, handler: RequestHandler) -> None:
-        """It is answered, or its connection is gone."""
+        """Forget a request that is answered or whose connection is lost."""
         self._handlers.discard(handler)
         if not self._handlers:
             self._none.set()
 
     async def drained(self, timeout: float) -> None:
-        """Wait until there are none, `timeout` seconds at most."""
+        """Wait until there are none, for at most `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._none.wait()
@@ -75,7 +75,7 @@ class InFlight:
 
 @dataclass
 class AppServices:
-    """What the composition root hands to every handler."""
+    """Services that the composition root hands to every handler."""
 
     settings: Settings
     access: Access
@@ -93,21 +93,21 @@ class AppServices:
 
 
 class BaseHandler(RequestHandler):
-    """Guards a request, answers JSON, and turns every failure into problem details."""
+    """Checks a request, answers with JSON, and turns every exception into problem details."""
 
     services: AppServices
 
     ONLY: ClassVar[tuple[str, ...]] = ()
-    """The methods that come here, where another handler has the rest of them on the same path."""
+    """The methods of this handler, if another handler has the rest of them on the same path."""
 
     EXPOSED: ClassVar[Sequence[str]] = ("Location", "Retry-After", "WWW-Authenticate")
-    """Headers of answers that a page of an allowed origin may read."""
+    """Response headers that a page of an allowed origin may read."""
 
     ACCEPTED: ClassVar[Sequence[str]] = ("Content-Type", "Last-Event-ID")
-    """Headers of requests that such a page may send, beside Authorization."""
+    """Request headers that such a page may send, beside Authorization."""
 
     MAY_BE_VISITED = False
-    """A link on any page may lead here: a GET changes nothing, and the page that links gets nothing to read."""
+    """Whether another site may link here: a GET changes nothing, and that site can't read the response."""
 
     def initialize(self, services: AppServices) -> None:
         self.services = services
@@ -115,7 +115,7 @@ class BaseHandler(RequestHandler):
         self._allowed_origin: str | None = None
 
     def clear(self) -> None:
-        """As Tornado's, without headers that are replaced at once, and with a date that is not made anew each time."""
+        """Reset the response as Tornado does, without its own headers and with a cached date."""
         self._headers = HTTPHeaders()
         self._headers["Date"] = dates.write(time.time())
         self.set_default_headers()
@@ -124,10 +124,10 @@ class BaseHandler(RequestHandler):
 
     def set_default_headers(self) -> None:
         for name, value in SECURITY_HEADERS.items():
-            self._headers[name] = value  # set_header would look for what our own constants don't have
+            self._headers[name] = value  # set_header would check constants for line breaks
         self._headers["Cache-Control"] = "no-store"
 
-    # -- who may come in
+    # -- access
 
     def prepare(self) -> Awaitable[None] | None:
         self.services.in_flight.add(self)
@@ -137,14 +137,14 @@ class BaseHandler(RequestHandler):
         return None
 
     def _check_host(self) -> None:
-        host = _host_name(self.request.host[:_MOST_HOST])
+        host = _host_name(self.request.host[:_MAX_HOST])
         if host not in self.services.hosts:
             raise problems.MISDIRECTED(
-                f"Host {host!r} is not served here; start the server with --allow-host {host} if it should be"
+                f"Host {host!r} is not served here; start the server with --allow-host {host} to serve it"
             )
 
     def _check_origin(self) -> None:
-        """A page of another site must not start, stop or read anything (CSRF, DNS rebinding)."""
+        """Refuse pages of other sites (CSRF, DNS rebinding). Raises CROSS_SITE."""
         origin = self.request.headers.get("Origin")
         if origin is not None:
             parts = split_url(origin)
@@ -155,11 +155,13 @@ class BaseHandler(RequestHandler):
                 self.allow_cross_origin(origin)
                 return
             raise problems.CROSS_SITE(
-                f"origin {origin} may not call this server; --allow-origin {origin} would allow it"
+                f"origin {origin} may not call this server; start it with --allow-origin {origin} to allow it"
             )
         visit = self.MAY_BE_VISITED and self.request.headers.get("Sec-Fetch-Mode") == "navigate"
         if self.request.headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none") and not visit:
-            raise problems.CROSS_SITE("a page of another site may not call this server; --allow-origin would allow it")
+            raise problems.CROSS_SITE(
+                "a page of another site may not call this server; start it with --allow-origin ORIGIN to allow it"
+            )
 
     def allow_cross_origin(self, origin: str) -> None:
         """CORS headers for an origin that the settings allow (Fetch standard, section 3.3)."""
@@ -169,7 +171,7 @@ class BaseHandler(RequestHandler):
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
 
     def options(self, *args: str, **kwargs: str) -> None:
-        """Answer with what can be done here, and a preflight with what a page may do."""
+        """Answer with the allowed methods, and a preflight with the allowed headers."""
         methods = ", ".join(self.allowed_methods())
         self.set_status(204)
         self.clear_header("Content-Type")
@@ -191,16 +193,16 @@ class BaseHandler(RequestHandler):
             raise problems.UNAUTHORIZED(why, headers={"WWW-Authenticate": 'Bearer realm="holdfast"'})
 
     def further_token(self) -> str:
-        """One more token that opens this endpoint; "" for none."""
+        """Return one more token that this endpoint accepts; "" for none."""
         return ""
 
     def is_signed(self) -> bool:
-        """Whether the URL itself shows that someone with the token made it. Raises UNAUTHORIZED for a bad signature."""
+        """Return whether the URL carries a valid signature. Raises UNAUTHORIZED for an invalid one."""
         return False
 
     @property
     def is_preflight(self) -> bool:
-        """A CORS preflight, which browsers send without credentials (Fetch standard, section 3.3)."""
+        """Return whether this is a CORS preflight, which has no credentials (Fetch standard, section 3.3)."""
         return (
             self.request.method == "OPTIONS"
             and self._allowed_origin is not None
@@ -210,7 +212,7 @@ class BaseHandler(RequestHandler):
     # -- reading
 
     def query_as(self, type: type[T]) -> T:
-        """The query as a struct of parameters. Raises BAD_PARAMETERS."""
+        """Return the query as a struct of parameters. Raises BAD_PARAMETERS."""
         return query.read(type, self.query_texts())
 
     def query_texts(self) -> dict[str, list[str]]:
@@ -219,7 +221,7 @@ class BaseHandler(RequestHandler):
 
     # -- answering
 
-    def answer(self, value: Any, status: int = 200) -> None:
+    def respond(self, value: Any, status: int = 200) -> None:
         """Send a wire struct as JSON and finish."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
@@ -236,7 +238,7 @@ class BaseHandler(RequestHandler):
         self.finish(self.render_problem(problem))
 
     def render_problem(self, problem: ProblemError) -> bytes:
-        """Set status and headers for a problem; the body that goes with them."""
+        """Set status and headers for a problem, and return the body."""
         status = self.status_of(problem.kind)
         self.set_status(status, http.client.responses.get(status, problem.kind.title))
         for name, value in problem.headers.items():
@@ -248,11 +250,11 @@ class BaseHandler(RequestHandler):
 
     @classmethod
     def status_of(cls, kind: Kind) -> int:
-        """The status for a problem; the seed's face knows fewer."""
+        """Return the status of a problem; the seed's endpoints use fewer."""
         return kind.status
 
     def allowed_methods(self) -> list[str]:
-        """Methods that this handler defines itself."""
+        """Return the methods that this handler defines."""
         return [
             method
             for method in self.SUPPORTED_METHODS
@@ -260,7 +262,7 @@ class BaseHandler(RequestHandler):
         ]
 
     def problem_of(self, error: BaseException | None, status: int = 500) -> ProblemError:
-        """What to tell about a failure; a bug is logged under an id, and the id is all that is told."""
+        """Return the problem for an exception. A bug is logged under an id, and the client gets the id alone."""
         if isinstance(error, ProblemError):
             return error
         if isinstance(error, HTTPError) and status < 500:
@@ -283,7 +285,7 @@ class BaseHandler(RequestHandler):
         return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """`problem_of` logs what is a bug; refusals are no news."""
+        """Log nothing: `problem_of` logs bugs, and a refusal is in the access log."""
 
     def on_finish(self) -> None:
         self.services.in_flight.discard(self)
@@ -299,12 +301,12 @@ class BaseHandler(RequestHandler):
             log_request(self)
 
     def on_lost(self) -> None:
-        """The client has gone before it had its answer."""
+        """Note that the client left before it got a final response."""
         self.set_status(499, "Client Closed Request")
 
 
 def log_request(handler: RequestHandler) -> None:
-    """One line a request. Queries are left out: they may carry what is private."""
+    """Log one line for a request, without its query, which may hold secrets."""
     if not access_log.isEnabledFor(logging.INFO):
         return
     request = handler.request
@@ -331,7 +333,7 @@ def _host_name(host: str) -> str:
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL; none of what is no URL at all."""
+    """Return the parts of a URL; empty ones if it is not a URL."""
     try:
         parts = urlsplit(url)
         parts.hostname  # noqa: B018 - raises for what is no address
@@ -341,7 +343,7 @@ def split_url(url: str) -> SplitResult:
 
 
 class HeadHandler(BaseHandler):
-    """Answers a HEAD by what a GET does: for what is read by programs that only look, such as monitors."""
+    """Answers HEAD as GET, for resources that monitors poll."""
 
     def head(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
         """Answer with the headers of a GET; Tornado leaves the body out."""
@@ -349,14 +351,14 @@ class HeadHandler(BaseHandler):
 
 
 class PublicHandler(HeadHandler):
-    """Answers without a token, for there is nothing of anybody's in the answer."""
+    """Answers without a token, because the response holds no user data."""
 
     def _check_token(self) -> None:
-        """Whoever may reach the server may ask."""
+        """Admit every request."""
 
 
 class NotFoundHandler(BaseHandler):
-    """What no route matches, with the same guards and the same error shape."""
+    """Answers 404 for a path that no route matches, after the same checks."""
 
     def prepare(self) -> Awaitable[None] | None:
         super().prepare()

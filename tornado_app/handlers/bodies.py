@@ -1,4 +1,4 @@
-"""Requests that are decided by their headers, before a byte of the body is kept."""
+"""Handlers that decide on a request by its headers, before its body is read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class BodyHandler(BaseHandler):
     """Decides by the headers. A subclass carries `@stream_request_body` and may refuse in `begin`.
 
-    A refusal goes out as soon as it is known, and what the client still sends is dropped for a while: closing on unread
-    bytes would reset the connection before the client could read why. The methods are not called then.
+    A refusal is sent at once, and the rest of the body is read and dropped for a while: closing a connection with
+    unread bytes resets it before the client has read the response. `refused` is then true, and the method must return.
     """
 
     def initialize(self, services: AppServices) -> None:
@@ -36,34 +36,34 @@ class BodyHandler(BaseHandler):
         """Decide by the headers, before the body is read. Raises `ProblemError` to refuse."""
 
     async def prepare(self) -> None:
-        # Limits are told in an answer; Tornado's own would end in a reset.
+        # A limit is answered with 413; Tornado's own limit would reset the connection.
         self.request.connection.set_max_body_size(sys.maxsize)  # type: ignore[union-attr]
         try:
-            guarded = super().prepare()
-            if guarded is not None:
-                await guarded
+            checked = super().prepare()
+            if checked is not None:
+                await checked
             await self.begin()
         except Exception as error:
             if not self.has_body or self.request.headers.get("Expect"):
-                raise  # nothing follows, or nothing until we say so
+                raise  # no body follows, or none before a 100 (Continue)
             await self._refuse(error)
 
     @property
     def has_body(self) -> bool:
-        """Whether bytes follow the headers."""
+        """Return whether a body follows the headers."""
         headers = self.request.headers
         return headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
 
     @property
     def body_size(self) -> int | None:
-        """How long the body says it is; None when it does not say."""
+        """Return the Content-Length, 0 without a body; None if it is not known."""
         if "Transfer-Encoding" in self.request.headers:
             return None
         length = self.request.headers.get("Content-Length", "0")
         return int(length) if length.isascii() and length.isdigit() else None
 
     async def _refuse(self, error: BaseException) -> None:
-        """Answer now; the request ends when the body does, or a little later."""
+        """Answer now; the request ends with its body, or after `LINGER_S`."""
         self.refused = True
         body = self.render_problem(self.problem_of(error, getattr(error, "status_code", 500)))
         self.set_header("Content-Length", len(body))
@@ -80,21 +80,21 @@ class BodyHandler(BaseHandler):
         if stream is not None:
             stream.close()
 
-    def _unwatch(self) -> None:
+    def _cancel_timers(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
-        self._unwatch()
+        self._cancel_timers()
 
     def on_lost(self) -> None:
         if not self.refused:
             super().on_lost()
 
     def on_finish(self) -> None:
-        self._unwatch()
+        self._cancel_timers()
         super().on_finish()
 
 
@@ -124,12 +124,12 @@ class JsonHandler(BodyHandler):
         most = self.services.settings.max_json_body
         if size > most:
             raise problems.TOO_LARGE(
-                f"a JSON body has at most {most} bytes here, and this one is longer; "
+                f"the JSON body is longer than {most} bytes; "
                 "put large data into a file, or start the server with a larger --max-json-body"
             )
 
     def body_as(self, type: type[T]) -> T:
-        """The JSON body as a wire struct; an empty body is an empty object."""
+        """Return the JSON body as a wire struct; an empty body is an empty object."""
         try:
             return msgspec.json.decode(self._body or b"{}", type=type)
         except msgspec.ValidationError as error:
@@ -137,4 +137,4 @@ class JsonHandler(BodyHandler):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
         except RecursionError:
-            raise problems.BAD_BODY("the body is JSON that is nested too deeply to be meant") from None
+            raise problems.BAD_BODY("the body is JSON that is nested too deeply; send it flatter") from None

@@ -1,4 +1,4 @@
-"""The contract, published: `/openapi.json`, `/docs`, which shows it, and what each type of problem is."""
+"""The API description: `/openapi.json`, the page `/docs` that shows it, and the types of problems."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAGE = """<!doctype html>
 <title>Holdfast: the API</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{base}swagger-ui.css">
-<div id="docs"><noscript>This page needs scripts; openapi.json tells the same.</noscript></div>
+<div id="docs"><noscript>This page needs scripts; openapi.json has the same content.</noscript></div>
 <script nonce="{nonce}" src="{base}swagger-ui-bundle.js"></script>
 <script nonce="{nonce}" src="{base}page.js"></script>
 </html>
@@ -45,7 +45,7 @@ _POLICY = (
 
 
 def contract_of(handler: BaseHandler) -> Contract:
-    """The contract of the application that a handler serves."""
+    """Return the contract of a handler's application."""
     contract: Contract = handler.application.settings["contract"]
     return contract
 
@@ -55,8 +55,8 @@ class OpenApiHandler(PublicHandler):
 
     @operation("openapi", Content("application/json", dict[str, Any]))
     def get(self) -> None:
-        """This contract, as OpenAPI 3.1."""
-        self.answer(contract_of(self).document)
+        """Return this contract, as OpenAPI 3.1."""
+        self.respond(contract_of(self).document)
 
 
 class DocsHandler(PublicHandler):
@@ -64,7 +64,7 @@ class DocsHandler(PublicHandler):
 
     @operation("docs", Content("text/html"))
     def get(self) -> None:
-        """A page that shows this contract and tries it out. It loads nothing from elsewhere."""
+        """Show this contract as a page that can send requests. It loads nothing from other sites."""
         nonce = secrets.token_urlsafe(16)
         self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
         self.set_header("Content-Type", "text/html; charset=utf-8")
@@ -76,13 +76,13 @@ class ViewerHandler(PublicHandler):
 
     @operation("docs_file", Content("text/*"), problems.NOT_FOUND)
     async def get(self, file: ViewerFile) -> None:
-        """A script or style of the page at `/docs`."""
+        """Return a script or style of the page at `/docs`."""
         media_type = _MEDIA_TYPES.get(file)
         if media_type is None:
             raise problems.NOT_FOUND(f"there is nothing at {self.request.path}; the page is at /docs")
         data = await asyncio.get_running_loop().run_in_executor(None, (VIEWER / file).read_bytes)
         self.set_header("Content-Type", f"{media_type}; charset=utf-8")
-        self.set_header("Cache-Control", "no-cache")  # the ETag tells whether it is another version's
+        self.set_header("Cache-Control", "no-cache")  # the ETag changes with the version
         self.finish(data)
 
 
@@ -91,8 +91,8 @@ class ProblemHandler(PublicHandler):
 
     @operation("problem_type", ProblemType, problems.NOT_FOUND)
     def get(self, type: Slug) -> None:
-        """What a type of problem is, and which operations may answer with it."""
+        """Show a type of problem, and the operations that may answer with it."""
         found = contract_of(self).problem_types.get(type)
         if found is None:
             raise problems.NOT_FOUND(f"there is no type of problem {type!r}")
-        self.answer(found)
+        self.respond(found)

@@ -1,4 +1,4 @@
-"""Server-sent events (HTML standard, section 9.2): what happens to one process, or to everything."""
+"""Server-sent events (HTML standard, section 9.2) of one process, or of everything."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tornado_app.handlers.processes import FilterQuery
 from tornado_app.processes.service import check_id
 
 HEARTBEAT = 15.0
-"""Seconds without an event after which a comment shows that the connection lives."""
+"""Seconds without an event after which a comment keeps the connection alive."""
 
 _PROGRESS_PAUSE = 0.1  # at most ten times a second for each process
-_WRITE_TIMEOUT = 30.0  # seconds in which a watcher must take what it was sent
+_WRITE_TIMEOUT = 30.0  # seconds in which a client must read what was sent
 _encode = msgspec.json.Encoder().encode
 _STREAM = Content("text/event-stream", Event)
 
 
 class OneEventsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to go on."""
+    """Parameters of the events of one process."""
 
     after: Annotated[Number, Meta(description="In place of `Last-Event-ID`.")] | None = None
 
 
 class EventsQuery(FilterQuery):
-    """Of which processes, and where to go on. With any filter there are no events of files and uploads."""
+    """Filter of events, and the event to continue after. With a filter there are no events of files and uploads."""
 
     id: Annotated[list[ProcessId], Meta(description="Any of these processes.")] = []  # noqa: RUF012 - a struct
     after: Annotated[Number, Meta(description="In place of `Last-Event-ID`.")] | None = None
@@ -42,11 +42,11 @@ class EventsQuery(FilterQuery):
         return msgspec.structs.replace(super().filter(), ids=self.id or None)
 
 
-class _Watching(BaseHandler):
-    """Streams events until the watcher goes."""
+class _EventStreamHandler(BaseHandler):
+    """Streams events until the client leaves."""
 
     async def watch(self, id: str | None, wanted: BulkRequest, after: int | None) -> None:
-        """Send what happens to one process, or to all that the filter means."""
+        """Send the events of one process, or of all that match the filter."""
         hub = self.services.processes.hub
         after = self._after(after)
         watcher = self.services.processes.watch(wanted) if id is None else hub.watch(id)
@@ -56,7 +56,7 @@ class _Watching(BaseHandler):
                 seen = after = await self.services.processes.known_event(after)
             self.set_header("Content-Type", "text/event-stream")
             self.set_header("X-Accel-Buffering", "no")
-            # Whoever is cut off before the first event goes on from here.
+            # A client that is cut off before the first event continues after this id.
             self.write(b": watching\nid: %d\n\n" % seen)
             await self.flush()
             if after is not None:
@@ -72,9 +72,9 @@ class _Watching(BaseHandler):
             await self.flush()
         except StreamClosedError:
             return
-        except TimeoutError:  # it takes nothing at all: it can come back with Last-Event-ID
+        except TimeoutError:  # the client reads nothing; it can reconnect with Last-Event-ID
             self.detach().close()
-            self.on_finish()  # Tornado takes no more notice of what is detached
+            self.on_finish()  # Tornado does not call it for a detached connection
         finally:
             hub.leave(id, watcher)
 
@@ -83,11 +83,13 @@ class _Watching(BaseHandler):
         if not text:
             return after
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
-            raise problems.BAD_PARAMETERS(f"Last-Event-ID is the id of an event, a whole number, not {text[:100]!r}")
+            raise problems.BAD_PARAMETERS(
+                f"Last-Event-ID must be the id of an event, a whole number, not {text[:100]!r}"
+            )
         return int(text)
 
     async def _flush_in_time(self) -> None:
-        """Raises `TimeoutError` when the watcher does not take what it was sent."""
+        """Flush. Raises `TimeoutError` if the client does not read what was sent."""
         flushed = self.flush()
         if flushed.done():
             flushed.result()
@@ -96,7 +98,7 @@ class _Watching(BaseHandler):
                 await flushed
 
     async def _replay(self, wanted: BulkRequest, after: int) -> int:
-        """Send what happened after event number `after`; the number of the last one sent."""
+        """Send the events after number `after`, and return the number of the last one sent."""
         while events := await self.services.processes.events_after(after, wanted):
             self.write(b"".join(map(line_of, events)))
             await self._flush_in_time()
@@ -104,39 +106,41 @@ class _Watching(BaseHandler):
         return after
 
 
-class EventsHandler(_Watching):
+class EventsHandler(_EventStreamHandler):
     """`GET /v1/events`."""
 
     @operation("all_events", _STREAM, problems.UNAVAILABLE, headers=("Last-Event-ID",))
     async def get(self, query: EventsQuery) -> None:
-        """Server-sent events of everything, or of some processes: state changes, deletions, progress and log lines.
+        """Stream the events of everything, or of some processes: state changes, deletions, progress and log lines.
 
-        State changes and deletions have an id: after a lost connection `Last-Event-ID` brings those that were missed.
-        The stream begins with the id that it goes on from.
+        State changes and deletions have an id: after a lost connection `Last-Event-ID` replays those that were missed.
+        The stream begins with the id that it continues after.
         """
         await self.watch(None, query.filter(), query.after)
 
 
-class ProcessEventsHandler(_Watching):
+class ProcessEventsHandler(_EventStreamHandler):
     """`GET /v1/processes/{id}/events`."""
 
     @operation("process_events", _STREAM, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE, headers=("Last-Event-ID",))
     async def get(self, id: ProcessId, query: OneEventsQuery) -> None:
-        """Server-sent events of one process."""
+        """Stream the events of one process."""
         check_id(id)
         await self.services.processes.get(id)
         await self.watch(id, BulkRequest(ids=[id]), query.after)
 
 
-class _EventLines:
-    """Events as they go over the wire: those told last are written once, however many watch."""
+class _EncodedEvents:
+    """Cache of encoded events: a new event is encoded once for all clients."""
 
     def __init__(self, most: int = 1024) -> None:
-        self._known: dict[int, tuple[Event, bytes]] = {}  # by identity, which is the event's as long as it is here
+        self._known: dict[
+            int, tuple[Event, bytes]
+        ] = {}  # by identity: the event in the value keeps its id from being reused
         self._most = most
 
     def of(self, event: Event) -> bytes:
-        """Only what can be replayed has an id."""
+        """Return an event as it is sent; only an event that can be replayed has an id."""
         known = self._known.get(id(event))
         if known is not None:
             return known[1]
@@ -148,4 +152,4 @@ class _EventLines:
         return line
 
 
-line_of = _EventLines().of
+line_of = _EncodedEvents().of

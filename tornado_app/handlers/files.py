@@ -64,7 +64,7 @@ _DIGESTS = ("Content-Digest", "Repr-Digest")
 
 
 class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which files, and which page of them."""
+    """Filter and page of a listing of files."""
 
     prefix: Annotated[str, Meta(description="Names that start so.")] = ""
     delimiter: (
@@ -78,18 +78,18 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _NamedHandler(BaseHandler):
-    """`/v1/files/{name}`, whatever bytes stand for the name."""
+    """`/v1/files/{name}`, also for names that are not UTF-8."""
 
     EXPOSED = _EXPOSED
     ACCEPTED = _ACCEPTED
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
-        """Decode a part of the path. What is not UTF-8 is a name that no file has, and no bad request."""
+        """Decode a part of the path. A name that is not UTF-8 is answered with 404, because no file has it."""
         return value.decode("utf-8", "surrogateescape")
 
 
 class LinkQuery(msgspec.Struct):
-    """What a signed link carries in place of a token."""
+    """Parameters of a signed link, which replace a token."""
 
     expires: Annotated[str, Meta(description="Until when, in seconds since the epoch.")] | None = None
     signature: Annotated[str, Meta(description="By which the server knows its link.")] | None = None
@@ -105,7 +105,7 @@ class FilesHandler(BaseHandler):
     async def get(self, query: FilesQuery) -> None:
         """List published files, by name."""
         page = self.services.files.published.page
-        self.answer(await page(query.prefix, query.cursor, query.limit, by_level=query.delimiter is not None))
+        self.respond(await page(query.prefix, query.cursor, query.limit, by_level=query.delimiter is not None))
 
 
 class FileHandler(_NamedHandler):
@@ -164,15 +164,15 @@ class FileHandler(_NamedHandler):
         query=LinkQuery,
     )
     async def head(self, name: FileName) -> None:
-        """Tell of a file what a GET would, without the bytes."""
+        """Answer with the headers of a GET."""
         self._describe(await self.services.files.published.head(name, self.request.headers))
         self.finish()
 
     def _describe(self, answer: FileAnswer) -> Multipart | None:
-        """Status and headers; how the body is framed when it has several parts."""
+        """Set status and headers; return the framing of a body of several ranges."""
         stat, spans = answer.stat, answer.spans
         self.set_status(answer.status)
-        # None of these can hold what set_header looks for: they are numbers, dates, tokens, and names made safe.
+        # set_header would check for line breaks, which these values can't contain.
         headers = self._headers
         headers["ETag"] = conditionals.quoted(stat.etag)
         headers["Cache-Control"] = "no-cache"
@@ -268,10 +268,10 @@ class FileHandler(_NamedHandler):
             self._sending.abort()
 
     def compute_etag(self) -> None:
-        """The file has its own; Tornado would hash the body."""
+        """Return none: the file has its own, and Tornado would hash the body."""
 
     def check_etag_header(self) -> bool:
-        return False  # preconditions have been decided on
+        return False  # preconditions are already evaluated
 
 
 @stream_request_body
@@ -298,24 +298,24 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         self.writer.creates_upload = True
 
     def _check_whole(self) -> None:
-        """A PUT is of a whole file (RFC 9110, section 14.5); curl -C - says so in a Content-Range."""
+        """Refuse a part of a file (RFC 9110, section 14.5), as `curl -C -` sends it. Raises BAD_REQUEST."""
         given, size = self.request.headers.get("Content-Range"), self.body_size
         if given is not None and (not size or given != f"bytes 0-{size - 1}/{size}"):
             raise problems.BAD_REQUEST(
-                f"a PUT brings a whole file, not the part {given[:100]!r}; "
-                "POST /v1/uploads begins one that can be resumed"
+                f"a PUT is of a whole file, not of the part {given[:100]!r}; "
+                "create an upload that can be resumed with POST /v1/uploads"
             )
         headers = self.request.headers
         if resumable_uploads.Fields.read(headers).complete is False or resumable_uploads.is_partial_upload(
             headers.get("Content-Type", "")
         ):
             raise problems.BAD_REQUEST(
-                "a PUT brings a whole file, and this one says that it is a part; "
-                "POST /v1/uploads begins an upload that comes in parts"
+                "a PUT is of a whole file, and the headers describe a part; "
+                "create an upload that can be resumed with POST /v1/uploads"
             )
 
     def _given_digests(self) -> dict[str, bytes]:
-        """By hashlib name. Of a whole file in a PUT the two fields say the same."""
+        """Return the digests of the file by hashlib name. In a PUT both fields have the same meaning."""
         found: dict[str, bytes] = {}
         for field in ("Content-Digest", "Repr-Digest"):
             value = self.request.headers.get(field)
@@ -346,9 +346,9 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         body=(Content("*/*"),),
     )
     async def put(self, name: FileName) -> None:
-        """Make a file, or replace one, in one step. What is cut on the way leaves nothing behind.
+        """Create or replace a file in one step. A request that is cut leaves nothing behind.
 
-        Of a form (`multipart/form-data`) with one file the file is taken; its name there does not matter.
+        A form (`multipart/form-data`) may carry the file; its name there is ignored.
         """
         if self.refused or self.writer is None:
             return
@@ -357,7 +357,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         self.set_header("ETag", conditionals.quoted(file.etag))
         if not self._put.replaces:
             self.set_header("Location", self.request.path)
-        self.answer(file, 200 if self._put.replaces else 201)
+        self.respond(file, 200 if self._put.replaces else 201)
 
 
 @lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""`/health`, `/health/live`, `/health/ready` and `/metrics`: for whoever runs the server."""
+"""`/health`, `/health/live`, `/health/ready` and `/metrics`, for operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tornado_app import problems
 from tornado_app.handlers.base import HeadHandler, PublicHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 
-# A `_created` series beside every counter and histogram would double what is scraped, and nobody reads it.
+# A `_created` series beside every counter and histogram would double the number of series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -18,8 +18,8 @@ class LiveHandler(PublicHandler):
 
     @operation("live", Health)
     def get(self) -> None:
-        """Whether the server answers at all."""
-        self.answer(Health("live"))
+        """Return 200 as long as the server answers."""
+        self.respond(Health("live"))
 
 
 class HealthHandler(PublicHandler):
@@ -27,9 +27,9 @@ class HealthHandler(PublicHandler):
 
     @operation("health", Health, problems.UNAVAILABLE)
     async def get(self) -> None:
-        """The same as `/health/ready`, for those who look here."""
+        """Return the same as `/health/ready`."""
         await self.services.processes.check_ready()
-        self.answer(Health("ready"))
+        self.respond(Health("ready"))
 
 
 class ReadyHandler(PublicHandler):
@@ -37,9 +37,9 @@ class ReadyHandler(PublicHandler):
 
     @operation("ready", Health, problems.UNAVAILABLE)
     async def get(self) -> None:
-        """Whether it can work: the journal takes writes and the server is not stopping."""
+        """Return 200 if the journal can be written and the server is not stopping."""
         await self.services.processes.check_ready()
-        self.answer(Health("ready"))
+        self.respond(Health("ready"))
 
 
 class MetricsHandler(HeadHandler):
@@ -50,7 +50,7 @@ class MetricsHandler(HeadHandler):
 
     @operation("metrics", Content("text/plain"), problems.UNAVAILABLE)
     async def get(self) -> None:
-        """Figures for Prometheus, in its text format."""
+        """Return the metrics in the text format of Prometheus."""
         await self.services.processes.refresh_metrics()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(REGISTRY))

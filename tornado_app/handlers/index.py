@@ -1,4 +1,4 @@
-"""`/`: a person is shown what this is and where things are, a program gets the same as links."""
+"""`/`: links to every resource, as a page for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class IndexHandler(PublicHandler):
 
     @operation("index", {200: Content("application/json", Index)})
     def get(self) -> None:
-        """Where things are: links for a program, a page for a browser."""
+        """Return links to every resource: JSON for a program, a page for a browser."""
         self.set_header("Vary", "Accept")
         if prefers(self.request.headers.get("Accept", ""), "text/html", "application/json"):
             self._show()
         else:
-            self.answer(Index("Holdfast", ABOUT, {name: place for name, (place, _) in PLACES.items()}))
+            self.respond(Index("Holdfast", ABOUT, {name: place for name, (place, _) in PLACES.items()}))
 
     def _show(self) -> None:
         nonce = secrets.token_urlsafe(16)

@@ -18,7 +18,7 @@ class LinksHandler(JsonHandler):
     async def post(self, body: LinkRequest) -> None:
         """Sign a link to a file, by which anybody can read it until it expires."""
         names.check(body.name)
-        self.answer(self.services.links.sign(body.name, body.seconds), 201)
+        self.respond(self.services.links.sign(body.name, body.seconds), 201)
 
     @operation("revoke_links", None)
     async def delete(self) -> None:

@@ -25,12 +25,12 @@ from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.openapi.operation import Content, NoQuery, operation
 from tornado_app.processes.states import Cause
 
-MOST_A_PAGE = 1000
-MOST_WAIT = 60.0
+MAX_PAGE = 1000
+MAX_WAIT = 60.0
 
 
 class FilterQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which processes."""
+    """Filter of processes."""
 
     work_type: Annotated[str, Meta(description="Of this work type.")] | None = None
     label: Annotated[
@@ -38,43 +38,43 @@ class FilterQuery(msgspec.Struct, forbid_unknown_fields=True):
     ] = []
 
     def filter(self) -> BulkRequest:
-        """What is asked for, as the service takes it."""
+        """Return the filter as the service takes it."""
         label = dict(text.split("=", 1) for text in self.label)
         return BulkRequest(work_type=self.work_type, label=label or None)
 
 
 class ListQuery(FilterQuery):
-    """Which processes, and which page of them."""
+    """Filter and page of a listing of processes."""
 
     state: Annotated[list[State], Meta(description="In any of these states.")] = []
     cursor: Annotated[str, Meta(description="`next` of the page before.")] | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST_A_PAGE, description="Most processes in a page.")] = 100
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most processes in a page.")] = 100
 
     def filter(self) -> BulkRequest:
         return msgspec.structs.replace(super().filter(), state=self.state or None)
 
 
 class StartQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """When to answer."""
+    """Parameters of a start."""
 
-    wait: Annotated[float, Meta(ge=0, le=MOST_WAIT, description="Seconds to wait for the end at most.")] = 0.0
+    wait: Annotated[float, Meta(ge=0, le=MAX_WAIT, description="Seconds to wait for the end at most.")] = 0.0
 
 
 class WaitQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How long to wait for what."""
+    """Parameters of a long poll."""
 
-    wait: Annotated[float, Meta(ge=0, le=MOST_WAIT, description="Seconds to wait for a change at most.")] = 0.0
+    wait: Annotated[float, Meta(ge=0, le=MAX_WAIT, description="Seconds to wait for a change at most.")] = 0.0
     after: (
         Annotated[Number, Meta(description="Answer when `version` is another; its version now when left out.")] | None
     ) = None
 
 
 class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which lines of a log."""
+    """Page of a log."""
 
     after: Annotated[Number, Meta(description="`seq` of the last line that is known.")] = 0
-    limit: Annotated[int, Meta(ge=1, le=10 * MOST_A_PAGE, description="Most lines in a page.")] = MOST_A_PAGE
-    last: Annotated[int, Meta(ge=0, le=10 * MOST_A_PAGE, description="In place of both: so many lines of the end.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=10 * MAX_PAGE, description="Most lines in a page.")] = MAX_PAGE
+    last: Annotated[int, Meta(ge=0, le=10 * MAX_PAGE, description="In place of both: so many lines of the end.")] = 0
 
 
 class WorkTypesHandler(BaseHandler):
@@ -83,7 +83,7 @@ class WorkTypesHandler(BaseHandler):
     @operation("list_work_types", WorkTypeList)
     def get(self) -> None:
         """List what this server can run, with the JSON Schema of the parameters."""
-        self.answer(WorkTypeList(self.services.processes.work_types(), self.services.settings.default_work_type))
+        self.respond(WorkTypeList(self.services.processes.work_types(), self.services.settings.default_work_type))
 
 
 class ProcessesHandler(JsonHandler):
@@ -106,12 +106,12 @@ class ProcessesHandler(JsonHandler):
         if query.wait:
             process = await self.services.processes.wait_ended(process, query.wait)
         self.set_header("Location", f"/v1/processes/{process.id}")
-        self.answer(process, 201 if created else 200)
+        self.respond(process, 201 if created else 200)
 
     @operation("list_processes", ProcessPage, problems.UNAVAILABLE)
     async def get(self, query: ListQuery) -> None:
         """List processes, newest first. The cursor stays right while processes come and go."""
-        self.answer(await self.services.processes.page(query.filter(), query.cursor, query.limit))
+        self.respond(await self.services.processes.page(query.filter(), query.cursor, query.limit))
 
 
 class ProcessHandler(BaseHandler):
@@ -122,9 +122,9 @@ class ProcessHandler(BaseHandler):
         """Show a process as it stands; with `wait`, as soon as anything of it has changed."""
         processes = self.services.processes
         if query.wait == 0:
-            self.answer(await processes.get(id))
+            self.respond(await processes.get(id))
         else:
-            self.answer(await processes.wait(id, query.after, query.wait))
+            self.respond(await processes.wait(id, query.after, query.wait))
 
     @operation("forget_process", None, problems.NO_SUCH_PROCESS, problems.ILLEGAL_STATE, problems.UNAVAILABLE)
     async def delete(self, id: ProcessId) -> None:
@@ -161,7 +161,7 @@ class VerbHandler(BaseHandler):
             process = await processes.resume(id)
         else:
             process = await processes.cancel(id)
-        self.answer(process)
+        self.respond(process)
 
 
 class BulkHandler(JsonHandler, ProcessHandler):
@@ -169,8 +169,8 @@ class BulkHandler(JsonHandler, ProcessHandler):
 
     @operation("{id}_processes", BulkAnswer, problems.UNAVAILABLE)
     async def post(self, id: str, query: NoQuery, body: BulkRequest) -> None:
-        """{Id} all processes that match the filter; those that can't be are named in the answer."""
-        self.answer(await self.services.processes.ask_all(body, Cause(id)))
+        """{Id} all processes that match the filter; the response names those for which it is not possible."""
+        self.respond(await self.services.processes.ask_all(body, Cause(id)))
 
 
 class LogHandler(BaseHandler):
@@ -179,4 +179,4 @@ class LogHandler(BaseHandler):
     @operation("process_log", LogPage, problems.NO_SUCH_PROCESS, problems.UNAVAILABLE)
     async def get(self, id: ProcessId, query: LogQuery) -> None:
         """Show what the work logged, in order."""
-        self.answer(await self.services.processes.log(id, query.after, query.limit, query.last))
+        self.respond(await self.services.processes.log(id, query.after, query.limit, query.last))

@@ -15,15 +15,15 @@ from tornado_app.handlers.bodies import BodyHandler
 from tornado_app.protocols.forms.decoder import BodyError, Decoder
 from tornado_app.protocols.forms.multipart import FileField
 
-_SECOND_LOOK_S = 0.05
-_KEY = secrets.token_bytes(32)  # so that nothing can be read out of what tells clients apart
+_SECOND_CHECK_S = 0.05
+_KEY = secrets.token_bytes(32)  # so that the keys of senders reveal nothing
 
 
 class StreamingHandler(BodyHandler):
     """Feeds a `Writer` with the body. A subclass carries `@stream_request_body` and takes the writer in `begin`.
 
-    `begin` sets `writer`, and `decoder` if the body is not raw; or in place of both a `form`, and `begin_file` follows
-    once the form's file has begun.
+    `begin` sets `writer`, and `decoder` if the body is encoded; or it sets `form` alone, and `begin_file` is called
+    when the form's file begins.
     """
 
     def initialize(self, services: AppServices) -> None:
@@ -35,30 +35,30 @@ class StreamingHandler(BodyHandler):
         self._idle: asyncio.TimerHandle | None = None
 
     async def begin_file(self, name: str) -> Writer:
-        """Where the file of the form goes, which has this name there."""
+        """Return the writer for the file of a form, which has this name there."""
         raise NotImplementedError
 
     async def prepare(self) -> None:
-        # The idle timeout is ours; how long a body takes as a whole is the sender's business.
+        # An idle timeout replaces Tornado's limit on the time of a whole body.
         self.request.connection.set_body_timeout(None)  # type: ignore[union-attr]
         await super().prepare()
-        if self.lost and self.writer is not None:  # it went while it waited for its turn
+        if self.lost and self.writer is not None:  # the connection was lost while the request waited for the upload
             await self.services.files.uploads.abandon(self.writer, self._cut_because)
         if self.has_body and not self.refused:
             self._last = asyncio.get_running_loop().time()
-            self._watch(self.services.settings.idle_timeout)
+            self._start_idle_timer(self.services.settings.idle_timeout)
 
     @property
     def client(self) -> str:
-        """Who sends, as far as can be told apart: one token at one address."""
+        """Return a key of the sender: its address and token, hashed."""
         address = self.request.remote_ip or ""
-        if ":" in address:  # whoever has one such address has all that begin so
+        if ":" in address:  # a client has a whole /64 of addresses
             address = ":".join(address.split(":")[:4])
-        told = f"{address} {self.request.headers.get('Authorization', '')}"
-        return hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=16, key=_KEY).hexdigest()
+        sender = f"{address} {self.request.headers.get('Authorization', '')}"
+        return hashlib.blake2b(sender.encode("utf-8", "replace"), digest_size=16, key=_KEY).hexdigest()
 
     def check_encoding(self) -> None:
-        """Bytes are kept and served as they come, so an encoding would be lost. Raises UNSUPPORTED_MEDIA_TYPE."""
+        """Refuse an encoded body, because its encoding would be lost. Raises UNSUPPORTED_MEDIA_TYPE."""
         coding = self.request.headers.get("Content-Encoding", "").strip().lower()
         if coding not in ("", "identity"):
             raise problems.UNSUPPORTED_MEDIA_TYPE(
@@ -73,7 +73,7 @@ class StreamingHandler(BodyHandler):
         return f"{self.request.protocol}://{self.request.host}"
 
     def is_lost(self) -> bool:
-        """Whether the client has gone."""
+        """Return whether the connection is lost."""
         return self.lost
 
     def on_release_requested(self) -> None:
@@ -93,8 +93,8 @@ class StreamingHandler(BodyHandler):
         return more if self.writer.failure is None else self._fail(self.writer.failure)
 
     async def body_ended(self) -> None:
-        """The body is whole. Raises BAD_BODY when its encoding says otherwise."""
-        self._unwatch()
+        """Finish decoding the body. Raises BAD_BODY if it is truncated."""
+        self._cancel_timers()
         if self.writer is None and self.form is not None:
             try:
                 self.form.finish()
@@ -105,12 +105,12 @@ class StreamingHandler(BodyHandler):
         try:
             room = self.writer.write(self.decoder.finish())
         except BodyError as error:
-            raise await self._taken_back(self.writer, error) from None
+            raise await self._roll_back(self.writer, error) from None
         if room is not None:
             await room
 
     def _feed_form(self, chunk: bytes) -> Awaitable[None] | None:
-        """The beginning of a form, up to where its file begins."""
+        """Read the beginning of a form, up to its file."""
         form = cast(FileField, self.form)
         data = form.feed(chunk)
         return None if form.file_name is None else self._begin_file(form, form.file_name, data)
@@ -132,19 +132,19 @@ class StreamingHandler(BodyHandler):
             await more
 
     async def _fail(self, error: BaseException) -> None:
-        """Keep what can be kept, and answer before the body has ended."""
+        """Keep the bytes that are valid, and answer before the body has ended."""
         writer, self.writer = self.writer, None
         if writer is None:
             if isinstance(error, BodyError):
                 error = problems.BAD_BODY(str(error))
         else:
             if isinstance(error, BodyError):
-                error = await self._taken_back(writer, error)
+                error = await self._roll_back(writer, error)
             else:
                 await self.services.files.uploads.abandon(writer, "failed")
         await self._refuse(error)
 
-    async def _taken_back(self, writer: Writer, error: BodyError) -> problems.ProblemError:
+    async def _roll_back(self, writer: Writer, error: BodyError) -> problems.ProblemError:
         try:
             await self.services.files.uploads.roll_back(writer)
         except problems.ProblemError as broken:
@@ -152,27 +152,27 @@ class StreamingHandler(BodyHandler):
         return problems.BAD_BODY(str(error), bytes_read=writer.upload.offset)
 
     async def _refuse(self, error: BaseException) -> None:
-        self._unwatch()
+        self._cancel_timers()
         await super()._refuse(error)
 
-    def _watch(self, seconds: float) -> None:
+    def _start_idle_timer(self, seconds: float) -> None:
         self._idle = asyncio.get_running_loop().call_later(seconds, self._check_idle)
 
-    def _check_idle(self, is_second_look: bool = False) -> None:
-        """Cut a sender that has been silent; one that waits for us is not."""
+    def _check_idle(self, is_second_check: bool = False) -> None:
+        """End the connection of an idle sender; one that waits for the disk is not idle."""
         timeout = self.services.settings.idle_timeout
         silent = asyncio.get_running_loop().time() - self._last
         if self.writer is not None and self.writer.is_full:
             silent = 0.0
         if silent < timeout:
-            self._watch(timeout - silent)
-        elif is_second_look:
+            self._start_idle_timer(timeout - silent)
+        elif is_second_check:
             self._end("idle")
-        else:  # it may be us who were held up, and what it sent lies in the socket
-            self._idle = asyncio.get_running_loop().call_later(_SECOND_LOOK_S, self._check_idle, True)
+        else:  # the loop may have been busy, with its bytes still in the socket
+            self._idle = asyncio.get_running_loop().call_later(_SECOND_CHECK_S, self._check_idle, True)
 
-    def _unwatch(self) -> None:
-        super()._unwatch()
+    def _cancel_timers(self) -> None:
+        super()._cancel_timers()
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None

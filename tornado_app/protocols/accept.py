@@ -8,7 +8,7 @@ _QUALITY = re.compile(r"\s*q\s*=\s*(1(?:\.0{0,3})?|0(?:\.\d{0,3})?)\s*", re.IGNO
 
 
 def prefers(accept: str, wanted: str, other: str) -> bool:
-    """Whether the header names `wanted` itself, and does not like `other` better by name.
+    """Return whether the header names `wanted`, and does not name `other` with a higher weight.
 
     A wildcard names nothing: browsers list the type of a page, and programs that take anything get the other type.
     """

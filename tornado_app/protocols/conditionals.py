@@ -16,14 +16,14 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells one version of a file from another: the opaque part of its strong ETag, and seconds since 1970."""
+    """Version of a file: the opaque part of its strong ETag, and its time in seconds since 1970."""
 
     etag: str
     modified: float
 
 
 class Verdict(Enum):
-    """What the preconditions of a request say."""
+    """Result of the preconditions of a request."""
 
     PROCEED = "go on"
     NOT_MODIFIED = "304"
@@ -63,9 +63,9 @@ def read_tags(field: str) -> Tags | None:
 
 
 def malformed(headers: Mapping[str, str]) -> str | None:
-    """What is wrong with If-Match or If-None-Match, if anything, and what would be right.
+    """Return what is wrong with If-Match or If-None-Match, and what would be right; None if nothing is.
 
-    A GET can do without a condition that it can't read; a request that changes something had better be told.
+    A GET may ignore an ill-formed condition; a request that changes something must be refused.
     """
     for name in ("If-Match", "If-None-Match"):
         field = headers.get(name)
@@ -75,7 +75,7 @@ def malformed(headers: Mapping[str, str]) -> str | None:
 
 
 def evaluate(method: str, headers: Mapping[str, str], current: Validators | None) -> Verdict:
-    """What the preconditions say, in the order of section 13.2.2; `current` is None when there is no such file.
+    """Evaluate preconditions in the order of section 13.2.2; `current` is None if there is no such file.
 
     If-Match compares strongly, If-None-Match weakly. A malformed If-Match is never true; any other malformed field is
     ignored.
@@ -107,7 +107,7 @@ def evaluate(method: str, headers: Mapping[str, str], current: Validators | None
 
 
 def range_holds(if_range: str | None, current: Validators, now: float) -> bool:
-    """Whether a Range header counts (section 13.1.5): the same strong tag, or exactly the same strong date.
+    """Return whether a Range header applies (section 13.1.5): the same strong tag, or exactly the same strong date.
 
     A date is strong once its second is over (section 8.8.2.2): before, the file could change again within it. `now` is
     in seconds since 1970.

@@ -23,7 +23,7 @@ class Span(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many bytes."""
+        """Return the number of bytes."""
         return self.last - self.first + 1
 
     def content_range(self, size: int) -> str:
@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 class RangePart(NamedTuple):
-    """What a Content-Range says: the range of a 206 (None in a 416) and the size of the whole (None when not known)."""
+    """Content-Range field: the range of a 206 (None in a 416) and the complete length (None if unknown)."""
 
     first: int | None
     last: int | None
@@ -59,7 +59,7 @@ def unsatisfied(size: int) -> str:
 
 
 def select(header: str | None, size: int) -> list[Span] | None:
-    """What to send of a file of `size` bytes.
+    """Return the ranges to send of a file of `size` bytes.
 
     Returns None when the field is to be ignored and the whole file is the answer: there is none, it is malformed, its
     unit is not bytes, it asks for more than `MOST_RANGES` ranges, or for the same bytes several times over. An empty
@@ -143,7 +143,7 @@ class Multipart:
         return f"multipart/byteranges; boundary={self.boundary}"
 
     def head(self, index: int) -> bytes:
-        """What stands before the bytes of the span at `index`."""
+        """Return the delimiter and headers of the part at `index`."""
         lines = (
             "" if index == 0 else "\r\n",
             f"--{self.boundary}\r\n",
@@ -154,7 +154,7 @@ class Multipart:
 
     @property
     def tail(self) -> bytes:
-        """What ends the body."""
+        """Return the closing delimiter."""
         return f"\r\n--{self.boundary}--\r\n".encode("latin-1")
 
     @property

@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/partial-upload"
 
 @dataclass(frozen=True)
 class Fields:
-    """What a request says about its upload."""
+    """Upload fields of a request."""
 
     complete: bool | None = None
     offset: int | None = None
@@ -24,7 +24,7 @@ class Fields:
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> Fields:
-        """From the header fields of a request."""
+        """Return the fields in the headers of a request."""
         offset = structured_fields.integer(headers.get("Upload-Offset"))
         length = structured_fields.integer(headers.get("Upload-Length"))
         return cls(
@@ -34,7 +34,7 @@ class Fields:
         )
 
     def lengths(self, offset: int, content_length: int | None) -> set[int]:
-        """Every length that the request indicates (section 4.1.3); they must be one.
+        """Return every length that the request indicates (section 4.1.3); they must agree.
 
         `offset` is where its content starts; `content_length` is None when it is not known.
         """
@@ -45,12 +45,12 @@ class Fields:
 
 
 def is_partial_upload(content_type: str) -> bool:
-    """Whether a Content-Type is that of an append; it may have parameters and any case."""
+    """Return whether a Content-Type is that of an append; it may have parameters and any case."""
     return content_type.partition(";")[0].strip().lower() == MEDIA_TYPE
 
 
 def takes_interim(version: str, headers: Mapping[str, str]) -> bool:
-    """Whether 104 responses may be sent: to HTTP/1.1 (1.0 knows none) and to clients of this very draft."""
+    """Return whether 104 responses may be sent: to HTTP/1.1 alone, and to clients of this interop version."""
     return (
         version == "HTTP/1.1"
         and structured_fields.integer(headers.get("Upload-Draft-Interop-Version")) == INTEROP_VERSION
@@ -58,7 +58,7 @@ def takes_interim(version: str, headers: Mapping[str, str]) -> bool:
 
 
 def interim(fields: Mapping[str, str]) -> bytes:
-    """A 104 (Upload Resumption Supported) response."""
+    """Return a 104 (Upload Resumption Supported) response."""
     lines = [f"{name}: {value}" for name, value in fields.items()]
     return "\r\n".join(
         ["HTTP/1.1 104 Upload Resumption Supported", f"Upload-Draft-Interop-Version: {INTEROP_VERSION}", *lines, "", ""]
@@ -66,7 +66,7 @@ def interim(fields: Mapping[str, str]) -> bytes:
 
 
 def limits(max_size: int, max_age: float | None = None) -> str:
-    """An Upload-Limit field; 0 is no greatest size."""
+    """Return an Upload-Limit field; `max_size` 0 is no limit."""
     members = []
     if max_size:
         members.append(f"max-size={max_size}")
@@ -76,5 +76,5 @@ def limits(max_size: int, max_age: float | None = None) -> str:
 
 
 def boolean(value: bool) -> str:
-    """As a structured field has it."""
+    """Return a boolean as a structured field."""
     return "?1" if value else "?0"

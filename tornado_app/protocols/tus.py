@@ -1,6 +1,6 @@
 """tus 1.0.0, the resumable upload protocol: its headers, read and written. Pure.
 
-What a header can't be is a `ValueError` that says what would be right.
+An ill-formed header raises `ValueError` that says what would be right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXTENSIONS = (
 """All but checksum-trailer: Tornado's parser refuses trailers."""
 
 CREATING = ("Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Checksum")
-"""Headers that only tus has on a POST: without Tus-Resumable it is a mistake, and no file."""
+"""Headers that only tus has on a POST: without Tus-Resumable it is refused."""
 
 _COUNT = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"[^\s,]+")
@@ -43,7 +43,7 @@ class Hash(Protocol):
 
 
 class Crc32:
-    """CRC-32 as hashlib would have it: four octets, the most significant first."""
+    """CRC-32 with the interface of hashlib: four octets in network order."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -71,18 +71,18 @@ CHECKSUMS: dict[str, tuple[Callable[[], Hash], int]] = {
     "md5": (_md5, 16),
     "crc32": (Crc32, 4),
 }
-"""By name in Upload-Checksum: what makes one, and how many octets it has."""
+"""Constructor and length in octets, by the name in Upload-Checksum."""
 
 
 def count(name: str, value: str) -> int:
-    """A non-negative integer header. Raises `ValueError`."""
+    """Return a header as a non-negative integer. Raises `ValueError`."""
     if not _COUNT.fullmatch(value):
         raise ValueError(f"{name} must be a whole number from 0, not {value[:40]!r}")
     return int(value)
 
 
 def metadata(field: str) -> dict[str, bytes]:
-    """Upload-Metadata: keys, each at most once, and base64 values, which may be left out. Raises `ValueError`."""
+    """Return Upload-Metadata: unique keys with base64 values, which may be left out. Raises `ValueError`."""
     found: dict[str, bytes] = {}
     for pair in field.split(","):
         key, _, value = pair.strip(" ").partition(" ")
@@ -98,7 +98,7 @@ def metadata(field: str) -> dict[str, bytes]:
 
 
 def checksum(field: str) -> tuple[str, bytes]:
-    """Upload-Checksum: an algorithm of `CHECKSUMS` and the digest. Raises `ValueError`."""
+    """Return Upload-Checksum: an algorithm of `CHECKSUMS` and the digest. Raises `ValueError`."""
     algorithm, _, coded = field.strip(" ").partition(" ")
     if algorithm not in CHECKSUMS:
         raise ValueError(f"Upload-Checksum: {algorithm[:40]!r} is not known here; known are {', '.join(CHECKSUMS)}")
@@ -112,7 +112,7 @@ def checksum(field: str) -> tuple[str, bytes]:
 
 
 def concat(field: str) -> list[str] | None:
-    """Upload-Concat: the URLs that a final upload is made of; None for a partial upload. Raises `ValueError`."""
+    """Return the URLs of Upload-Concat for a final upload; None for a partial one. Raises `ValueError`."""
     field = field.strip(" ")
     if field == "partial":
         return None

@@ -17,7 +17,7 @@ _BACKLOG = 128
 
 
 def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Bind and listen. Raises `SettingsError` when that can't be."""
+    """Bind and listen. Raises `SettingsError` if that fails."""
     if settings.socket is not None:
         return [_unix_socket(settings.socket)]
     try:
@@ -30,7 +30,7 @@ def open_sockets(settings: Settings) -> list[socket.socket]:
 
 
 def url_of(settings: Settings, port: int) -> str:
-    """Where clients find the server."""
+    """Return the URL at which clients find the server."""
     if settings.socket is not None:
         return f"unix:{settings.socket.absolute()}"
     host = f"[{settings.address}]" if ":" in settings.address else settings.address
@@ -38,11 +38,11 @@ def url_of(settings: Settings, port: int) -> str:
 
 
 def _unix_socket(path: Path) -> socket.socket:
-    _make_way(path)
+    _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        # Linux gives the file the mode that the socket has: there is no moment at which others could connect.
+        # Linux gives the file the mode of the socket, so others can't connect even before chmod.
         with contextlib.suppress(OSError):
             os.fchmod(sock.fileno(), 0o600)
         sock.bind(str(path))
@@ -50,16 +50,16 @@ def _unix_socket(path: Path) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        why = error.strerror or str(error)  # a path that is too long has no number
+        why = error.strerror or str(error)  # a path that is too long has no errno
         raise SettingsError(f"can't listen on --socket {path}: {why}; choose another path") from error
     return sock
 
 
-def _make_way(path: Path) -> None:
-    """Remove a socket that a server before us has left. Raises `SettingsError` for whatever else is there."""
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of an earlier server. Raises `SettingsError` for anything else at that path."""
     try:
         status = path.lstat()
-    except OSError:  # there is none; what else it may be, binding tells
+    except OSError:  # there is none, or binding fails with the reason
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise SettingsError(f"--socket {path} exists and is no socket: choose another path")

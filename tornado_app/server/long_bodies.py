@@ -1,7 +1,7 @@
-"""Receiving long bodies cheaply: the socket is read into pooled buffers, which go to the store without a copy.
+"""Reads long bodies from the socket into pooled buffers, which go to the store without a copy.
 
-And the one answer that Tornado gives without asking a handler, in the shape of all others; and receiving connections
-patiently, when there are more of them than descriptors.
+Also here: problem details in place of the responses that Tornado sends without a handler, and accepting connections
+while descriptors are exhausted.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from tornado_app.files.buffers import POOL, SIZE
 from tornado_app.problems import ProblemError
 from tornado_app.server.security_headers import SECURITY_HEADERS
 
-MOST = 64 << 10
-"""Bytes of a body that its handler does not take; those that take one raise it for themselves."""
+MAX_BODY = 64 << 10
+"""Bytes of a body that its handler does not take. Handlers that take a body raise this limit."""
 
-MOST_HEAD = 64 << 10
+MAX_HEAD = 64 << 10
 """Bytes of a request line with its headers."""
 
 log = logging.getLogger("holdfast.server")
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_REST_S = 0.2
-_QUIET_S = 60.0
-_LEAST = 16 * 1024
+_BACKOFF_S = 0.2
+_LOG_INTERVAL_S = 60.0
+_MIN_POOLED = 16 * 1024
 _END_OF_HEAD = len(b"\r\n\r\n")
-_FIRST = 64 * 1024
-_FAREWELL_S = 5.0
-_TURN_S = 0.004
-"""Seconds of a turn of the loop in which long bodies are read: what else waits is late by little more than that."""
+_FIRST_READ = 64 * 1024
+_LINGER_S = 5.0
+_BUDGET_S = 0.004
+"""Seconds of one iteration of the loop in which long bodies are read: nothing else waits much longer."""
 
-_BARE = next(
+_TORNADO_400 = next(
     (
         constant
         for function in vars(HTTP1Connection).values()
@@ -57,11 +57,11 @@ _BARE = next(
     ),
     None,
 )
-"""What Tornado writes before it closes on what it can't read: the object itself, for a file may hold its like."""
+"""The response of Tornado to a malformed request: the very object, because a file may contain the same bytes."""
 
 
-def _answer(problem: ProblemError) -> bytes:
-    """A whole answer of problem details, after which the connection is closed."""
+def _render(problem: ProblemError) -> bytes:
+    """Return a complete response with problem details, after which the connection is closed."""
     body = msgspec.json.encode(problem.body())
     headers = {
         **SECURITY_HEADERS,
@@ -80,50 +80,51 @@ def _answer(problem: ProblemError) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-_TOLD = _answer(
+_MALFORMED = _render(
     problems.BAD_REQUEST(
-        f"the request is not HTTP/1.1 as RFC 9112 has it, or its body is longer than the {MOST} bytes that fit here"
+        f"the request is not HTTP/1.1 (RFC 9112), or its body is longer than {MAX_BODY} bytes; "
+        "send it well-formed, or shorter"
     )
 )
-_HEAD_TOO_LONG = _answer(
+_HEAD_TOO_LONG = _render(
     problems.HEAD_TOO_LONG(
-        f"the request line and the headers have more than {MOST_HEAD} bytes together: send less, such as fewer cookies"
+        f"the request line and headers are longer than {MAX_HEAD} bytes; send less, such as fewer cookies"
     )
 )
 
-_CHUNK_TOO_LONG = _answer(
-    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long: send it without chunk extensions")
+_CHUNK_TOO_LONG = _render(
+    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long; send it without chunk extensions")
 )
 
 
-_farewells: set[asyncio.Task[None]] = set()
+_lingering: set[asyncio.Task[None]] = set()
 
 
-async def _take_leave(sock: socket.socket) -> None:
-    """Drop what a client still sends after its last answer, until it closes, or for a while.
+async def _linger(sock: socket.socket) -> None:
+    """Read and drop what a client sends after its last response, until it closes or `_LINGER_S` have passed.
 
-    Closing on unread bytes would reset the connection before the client could read the answer.
+    Closing a connection with unread bytes resets it before the client has read the response (RFC 9112, section 9.6).
     """
     loop = asyncio.get_running_loop()
     try:
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
+            async with asyncio.timeout(_LINGER_S):
                 sock.shutdown(socket.SHUT_WR)
-                while await loop.sock_recv(sock, _FIRST):
+                while await loop.sock_recv(sock, _FIRST_READ):
                     pass
     finally:
         sock.close()
 
 
-class _Undemanding(_HandlerDelegate):
-    """Drops bodies that a handler does not take, as they come. Those that take one stream it."""
+class _StreamedBodyDelegate(_HandlerDelegate):
+    """Passes a body to handlers that stream it; drops it for all others."""
 
     def data_received(self, data: bytes) -> Awaitable[None] | None:
         return super().data_received(data) if self.stream_request_body else None
 
 
-class BulkApplication(Application):
-    """An application whose handlers get a body only if they stream it."""
+class StreamingApplication(Application):
+    """Application whose handlers get a body only if they stream it."""
 
     def get_handler_delegate(
         self,
@@ -133,24 +134,24 @@ class BulkApplication(Application):
         path_args: list[bytes] | None = None,
         path_kwargs: dict[str, bytes] | None = None,
     ) -> _HandlerDelegate:
-        return _Undemanding(self, request, target_class, target_kwargs, path_args, path_kwargs)
+        return _StreamedBodyDelegate(self, request, target_class, target_kwargs, path_args, path_kwargs)
 
 
-class Turn:
-    """One turn of the loop: how long it has been at long bodies.
+class ReadBudget:
+    """Time budget for long bodies in one iteration of the loop.
 
-    Hundreds of senders at once would keep everybody else waiting, if each were read from in every turn.
+    Without it, hundreds of senders would be read in every iteration, and all other requests would wait.
     """
 
     def __init__(self) -> None:
         self._ends: float | None = None
 
     @property
-    def is_long(self) -> bool:
-        """Whether who reads now should rather wait for the next turn."""
+    def is_spent(self) -> bool:
+        """Return whether readers must wait for the next iteration. The first call of an iteration starts it."""
         now = time.monotonic()
         if self._ends is None:
-            self._ends = now + _TURN_S
+            self._ends = now + _BUDGET_S
             asyncio.get_running_loop().call_soon(self._end)
         return now > self._ends
 
@@ -158,40 +159,40 @@ class Turn:
         self._ends = None
 
 
-class BulkStream(IOStream):
-    """A stream whose long partial reads, such as those of bodies, come as memoryviews of pooled buffers.
+class BodyStream(IOStream):
+    """Stream whose long partial reads, such as those of bodies, return memoryviews of pooled buffers.
 
-    Tornado's own read copies each byte twice more. How much is asked for follows what comes, so that many slow senders
-    do not hold a whole buffer each.
+    Tornado's own read copies each byte twice more. The size of a read follows the size of the last one, so that a slow
+    sender does not hold a whole buffer.
     """
 
-    _ask = _FIRST
-    _is_undelayed = False
-    _takes_leave = False
+    _read_size = _FIRST_READ
+    _has_nodelay = False
+    _lingers = False
     _searched = 0
-    _has_answered = False
+    _has_responded = False
 
-    def __init__(self, sock: socket.socket, turn: Turn, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, budget: ReadBudget, **options: Any) -> None:
         super().__init__(sock, **options)
-        self.turn = turn
+        self.budget = budget
 
     def set_nodelay(self, value: bool) -> None:
-        """Once and for all: Tornado would turn it on and off for every request, and nothing here goes out in dribs."""
-        if value and not self._is_undelayed:
-            self._is_undelayed = True
+        """Set TCP_NODELAY once: Tornado would set and reset it for every request, and small writes are rare here."""
+        if value and not self._has_nodelay:
+            self._has_nodelay = True
             super().set_nodelay(True)
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        self._has_answered = True
-        return super().write(_TOLD if data is _BARE else data)
+        self._has_responded = True
+        return super().write(_MALFORMED if data is _TORNADO_400 else data)
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         self._searched = 0
-        self._has_answered = False
+        self._has_responded = False
         return super().read_until_regex(regex, max_bytes)
 
     def _find_read_pos(self) -> int | None:
-        # Tornado looks through all of a head again at every byte that comes of it.
+        # Tornado searches the whole head again whenever bytes of it arrive.
         if self._read_regex is None or self._read_bytes is not None or self._read_delimiter is not None:
             return super()._find_read_pos()
         found = self._read_regex.search(self._read_buffer, max(0, self._searched - _END_OF_HEAD))
@@ -200,50 +201,50 @@ class BulkStream(IOStream):
         return None if found is None else found.end()
 
     def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
-        # Tornado closes without a word when a head is too long, or the line that begins a chunk.
+        # Tornado closes without a response if a head, or the line that begins a chunk, is too long.
         try:
             super()._check_max_bytes(delimiter, size)
         except UnsatisfiableReadError:
-            if not (self._takes_leave or self._has_answered):
-                self._takes_leave = True
+            if not (self._lingers or self._has_responded):
+                self._lingers = True
                 with contextlib.suppress(OSError):
                     self.socket.send(_CHUNK_TOO_LONG if isinstance(delimiter, bytes) else _HEAD_TOO_LONG)
             raise
 
     def close_fd(self) -> None:
-        if self._takes_leave and self.socket is not None:
-            task = asyncio.get_running_loop().create_task(_take_leave(self.socket.dup()))
-            _farewells.add(task)
-            task.add_done_callback(_farewells.discard)
+        if self._lingers and self.socket is not None:
+            task = asyncio.get_running_loop().create_task(_linger(self.socket.dup()))
+            _lingering.add(task)
+            task.add_done_callback(_lingering.discard)
         super().close_fd()
 
     def read_bytes(self, num_bytes: int, partial: bool = False) -> Awaitable[bytes]:
-        if not partial or num_bytes < _LEAST:
+        if not partial or num_bytes < _MIN_POOLED:
             return super().read_bytes(num_bytes, partial)
-        return self._read_bulk(num_bytes)
+        return self._read_pooled(num_bytes)
 
-    async def _read_bulk(self, num_bytes: int) -> bytes:
-        while self.turn.is_long:  # noqa: ASYNC110 - no event ends it: it is over when the next one begins
+    async def _read_pooled(self, num_bytes: int) -> bytes:
+        while self.budget.is_spent:  # noqa: ASYNC110 - no event marks the next iteration
             await asyncio.sleep(0)
-        size = min(num_bytes, self._ask)
-        buffer = POOL.take() if size > _FIRST else None
-        view = memoryview(buffer or bytearray(min(size, _FIRST)))[:size]
-        # The annotation says bytearray; what is needed is a writable buffer, as the documentation has it.
+        size = min(num_bytes, self._read_size)
+        buffer = POOL.take() if size > _FIRST_READ else None
+        view = memoryview(buffer or bytearray(min(size, _FIRST_READ)))[:size]
+        # The annotation says bytearray; by the documentation any writable buffer will do.
         count = await self.read_into(cast(bytearray, view), partial=True)
         if count == len(view):
-            self._ask = SIZE
-        elif count < _FIRST:
-            self._ask = _FIRST
+            self._read_size = SIZE
+        elif count < _FIRST_READ:
+            self._read_size = _FIRST_READ
         return cast(bytes, view[:count])
 
 
-class PatientListener(socket.socket):
-    """A listening socket that rests a moment when there is no descriptor for another connection.
+class BackoffListener(socket.socket):
+    """Listening socket that backs off while no descriptor is left for another connection.
 
-    The connection goes on waiting in the queue; Tornado would try again, and fail and log, thousands of times a second.
+    The connection stays in the queue; Tornado would retry, fail and log thousands of times a second.
     """
 
-    _told = -_QUIET_S
+    _logged_at = -_LOG_INTERVAL_S
 
     def accept(self) -> tuple[socket.socket, Any]:
         try:
@@ -252,32 +253,34 @@ class PatientListener(socket.socket):
             if error.errno not in _EXHAUSTED:
                 raise
             now = time.monotonic()
-            if now - self._told >= _QUIET_S:
-                self._told = now
-                log.warning("connections have to wait: %s; raise the limit (ulimit -n)", error.strerror)
+            if now - self._logged_at >= _LOG_INTERVAL_S:
+                self._logged_at = now
+                log.warning("new connections wait: %s; raise the limit of open files (ulimit -n)", error.strerror)
             loop = IOLoop.current()
             loop.update_handler(self, 0)
-            loop.call_later(_REST_S, self._go_on, loop)
+            loop.call_later(_BACKOFF_S, self._resume, loop)
             raise BlockingIOError from error
 
-    def _go_on(self, loop: IOLoop) -> None:
+    def _resume(self, loop: IOLoop) -> None:
         if self.fileno() >= 0:  # not closed meanwhile
             loop.update_handler(self, IOLoop.READ)
 
 
-class BulkServer(HTTPServer):
-    """An HTTP server on such streams. TLS streams stay as they are: their bytes are copied by TLS anyway."""
+class StreamingServer(HTTPServer):
+    """HTTP server on `BodyStream`s. TLS streams stay Tornado's own, because TLS copies their bytes anyway."""
 
     def initialize(self, *arguments: Any, **options: Any) -> None:
         super().initialize(*arguments, **options)
-        self._turn = Turn()
+        self._budget = ReadBudget()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Take connections from these, which belong to the server from now on."""
-        super().add_sockets([PatientListener(fileno=sock.detach()) for sock in sockets])
+        """Accept connections from these sockets, and own them."""
+        super().add_sockets([BackoffListener(fileno=sock.detach()) for sock in sockets])
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         if type(stream) is IOStream:
-            # Each read of anything else, such as headers, clears a buffer of this size first.
-            stream = BulkStream(stream.socket, self._turn, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST)
+            # Every other read, such as of headers, clears a buffer of this size first.
+            stream = BodyStream(
+                stream.socket, self._budget, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST_READ
+            )
         super().handle_stream(stream, address)

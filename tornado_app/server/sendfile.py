@@ -1,7 +1,7 @@
-"""Sends parts of open files as the body of an answer: by sendfile where nothing stands between file and socket.
+"""Sends parts of open files as a response body: by sendfile on plain sockets, else in pieces.
 
-This is the one module that knows what lies behind a Tornado connection; its tests fail when Tornado changes that, and
-the pieces that are read off the loop work with any connection.
+This module alone uses private attributes of Tornado's connection; its tests fail when Tornado changes them. Pieces that
+are read in a worker thread work with any connection.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory, in_memo
 from tornado_app.files.store.interface import FileReader, HasDescriptor
 
 PIECE = 1 << 20
-"""Most bytes that one download holds in memory."""
+"""Bytes that one download holds in memory at most."""
 
 STEP = 4 << 20
-"""Most bytes that one call of sendfile moves, about half a millisecond: then the loop serves others."""
+"""Bytes that one call of sendfile moves at most: about half a millisecond of the loop."""
 
 WINDOW = 16 << 20
-"""Most bytes that are brought into memory before sendfile gets them, so that the loop never waits for the disk."""
+"""Bytes that are loaded into memory at most before sendfile gets them, so that the loop never waits for the disk."""
 
 UNSENT = 64 << 10
 """About how many bytes wait in a socket beside those that are on their way.
@@ -45,18 +45,18 @@ UNSENT_OF_MANY = 512 << 10
 MANY = 8
 
 
-class FileSpan(Protocol):
+class RunBlocking(Protocol):
     """Calls a blocking function in a worker thread."""
 
     def __call__(self, function: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
 
 
 class StalledError(Exception):
-    """The client is there, but has taken nothing for too long."""
+    """The client is connected, but has read nothing for too long."""
 
 
 class FileChangedError(Exception):
-    """The open file was written to while it was sent: what is left does not belong to what went out."""
+    """The open file was written to while it was sent, so the rest is of another version."""
 
 
 class Transmission:
@@ -68,7 +68,7 @@ class Transmission:
     _under_way = 0
 
     def __init__(
-        self, connection: HTTPConnection, reader: FileReader, run: FileSpan, *, is_ready: bool, timeout: float
+        self, connection: HTTPConnection, reader: FileReader, run: RunBlocking, *, is_ready: bool, timeout: float
     ) -> None:
         self._connection = connection
         self._reader = reader
@@ -81,22 +81,22 @@ class Transmission:
         self._taken = 0
 
     def abort(self) -> None:
-        """The client has gone: whoever is in `send` or `write` gets a `StreamClosedError`."""
+        """End `send` and `write` with a `StreamClosedError`, because the client has left."""
         self._gone = True
         self._wake()
 
     async def write(self, data: bytes) -> None:
-        """Bytes that are not the file's. Raises `StreamClosedError`."""
+        """Send bytes that are not of the file. Raises `StreamClosedError`."""
         await self._written(self._connection.write(data))
 
     async def send(self, offset: int, count: int, *, last: bool) -> None:
         """Send `count` bytes of the file from `offset`.
 
-        With `last` nothing follows: before the end goes out it is made sure that all of it was of one version.
+        With `last` nothing follows: before the end is sent, the file is checked to be of one version.
 
         Raises:
-            StreamClosedError: the client has gone.
-            StalledError: it has taken nothing for `timeout` seconds.
+            StreamClosedError: the client has left.
+            StalledError: it has read nothing for `timeout` seconds.
             FileChangedError: the file is shorter than it was, or has been written to.
         """
         stream = plain_stream(self._connection)
@@ -116,23 +116,23 @@ class Transmission:
         return data
 
     def _make_ready(self, fd: int, offset: int, count: int, last: bool) -> bool:
-        """Whether all of the file is in memory for good, so that no further window needs this."""
+        """Load a window into memory; return whether the whole file stays there, so that no other window needs this."""
         bring_into_memory(fd, offset, count)
         if last and self._reader.changed():
             raise FileChangedError
         return lives_in_memory(os.fstat(fd).st_dev)
 
     async def _zero_copy(self, stream: IOStream, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
-        """Send by sendfile what can be sent so; what is left, offset and count, is for somebody else."""
+        """Send by sendfile as much as possible; return the offset and count of the rest."""
         while stream.writing():  # the headers go first
             await self._written(stream.write(b""))
-        if stream.closed():  # its socket is gone, and `abort` is still on its way
+        if stream.closed():  # its socket is closed, and `abort` is about to be called
             raise StreamClosedError
         try:
-            # The loop watches a descriptor for one owner, and the stream goes on watching its own for the end.
+            # The loop polls a descriptor for one owner, and the stream still polls its own for the end.
             own = stream.socket.dup()
         except OSError:
-            return offset, count  # no descriptor is left: pieces need none
+            return offset, count  # out of descriptors; pieces need none
         Transmission._under_way += 1
         try:
             with own as sock:
@@ -144,7 +144,7 @@ class Transmission:
     async def _send_windows(self, sock: socket.socket, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
         limit = WINDOW if self._is_ready else FIRST_WINDOW
         while count:
-            keep_short(sock, UNSENT if Transmission._under_way < MANY else UNSENT_OF_MANY)
+            limit_unsent(sock, UNSENT if Transmission._under_way < MANY else UNSENT_OF_MANY)
             window = min(count, limit)
             ends = last and window == count
             if ends or not (self._is_ready or in_memory(fd, offset, window)):
@@ -155,12 +155,12 @@ class Transmission:
             offset += sent
             count -= sent
             if sent < window:
-                break  # no sendfile between these two: read and write do it
+                break  # no sendfile between this file and socket
             limit = min(2 * limit, WINDOW)
         return offset, count
 
     async def _send_window(self, sock: int, fd: int, offset: int, count: int) -> int:
-        """The bytes that were sent: fewer only where this file and socket can't do it."""
+        """Return the number of bytes sent; fewer than `count` only if sendfile can't use this file and socket."""
         sent = 0
         failure: OSError | None = None
 
@@ -195,7 +195,7 @@ class Transmission:
         return sent
 
     async def _written(self, written: asyncio.Future[None]) -> None:
-        """Until a write is through. Tornado leaves its future alone when the connection ends; `abort` does not."""
+        """Wait for a write. Tornado leaves its future pending when the connection ends, so `abort` wakes this."""
         if not written.done():
             written.add_done_callback(self._wake)
             await self._wait()
@@ -203,7 +203,7 @@ class Transmission:
             raise StreamClosedError
 
     async def _wait(self) -> None:
-        """Until something wakes us. Raises `StreamClosedError`, or `StalledError` when the client takes nothing."""
+        """Wait for `_wake`. Raises `StreamClosedError`, or `StalledError` if the client reads nothing."""
         if self._gone:
             raise StreamClosedError
         self._waiter = self._loop.create_future()
@@ -224,7 +224,7 @@ class Transmission:
             self._waiter.set_exception(StalledError())
 
     def _progress(self) -> int:
-        """Something that changes with every byte that the client takes."""
+        """Return a number that changes with every byte that the client reads."""
         stream = getattr(self._connection, "stream", None)
         written = self._taken + getattr(stream, "_total_write_done_index", 0)
         return written - waiting(stream.socket) if isinstance(stream, IOStream) and stream.socket else written
@@ -235,11 +235,11 @@ class Transmission:
 
 
 def plain_stream(connection: HTTPConnection) -> IOStream | None:
-    """The stream below a connection when bytes may go straight to its socket, else None."""
+    """Return the stream of a connection if bytes may be written to its socket directly, else None."""
     if not hasattr(os, "sendfile") or not isinstance(connection, HTTP1Connection):
         return None
     stream = connection.stream
-    # TLS puts something between file and socket.
+    # TLS encrypts between file and socket.
     if not isinstance(stream, IOStream) or isinstance(stream, SSLIOStream):
         return None
     if not isinstance(getattr(connection, "_expected_content_remaining", None), int):
@@ -248,12 +248,12 @@ def plain_stream(connection: HTTPConnection) -> IOStream | None:
 
 
 def _account(connection: HTTPConnection, count: int) -> None:
-    """Tell the connection that this much of its Content-Length has gone out: the private attribute of this module."""
+    """Subtract sent bytes from the connection's expected content. This private attribute is used here alone."""
     connection._expected_content_remaining -= count  # type: ignore[attr-defined]
 
 
 def waiting(sock: socket.socket) -> int:
-    """Bytes that are in a socket and not yet with the client, as far as the system tells."""
+    """Return the bytes in a socket that the client has not acknowledged; 0 if the system does not report them."""
     count = array("i", [0])
     try:
         fcntl.ioctl(sock, termios.TIOCOUTQ, count)
@@ -262,7 +262,7 @@ def waiting(sock: socket.socket) -> int:
     return count[0]
 
 
-def keep_short(sock: socket.socket, most: int) -> None:
-    """Let little wait in the socket. What is on its way is not limited: distant readers get as much as before."""
+def limit_unsent(sock: socket.socket, most: int) -> None:
+    """Limit the unsent bytes in a socket. Bytes in flight are not limited, so distant clients stay as fast."""
     if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, most)

@@ -16,7 +16,7 @@ from tests.support.servers import PATIENCE
 from tests.support.uploads import Raw
 from tornado_app.app import App, routes
 from tornado_app.handlers.openapi.document import Contract
-from tornado_app.server.long_bodies import MOST, MOST_HEAD, BulkStream, Turn
+from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, BodyStream, ReadBudget
 from tornado_app.settings import Settings
 
 HUGE = 16 << 20
@@ -90,13 +90,13 @@ async def test_json_of_just_the_limit_fits(http: httpx.AsyncClient) -> None:
 
 async def test_a_body_that_is_not_asked_for_is_dropped(http: httpx.AsyncClient) -> None:
     assert (await http.post("/v1/processes", json={"id": "a", "work_type": "manifest"})).status_code == 201
-    answer = await http.request("GET", "/v1/processes/a", content=b"x" * MOST)
+    answer = await http.request("GET", "/v1/processes/a", content=b"x" * MAX_BODY)
     assert answer.status_code == 200
-    answer = await http.request("GET", "/v1/processes/a", content=b"x" * (MOST + 1))
+    answer = await http.request("GET", "/v1/processes/a", content=b"x" * (MAX_BODY + 1))
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("size", [MOST_HEAD + 1, 2 * MOST_HEAD, 4 << 20])
+@pytest.mark.parametrize("size", [MAX_HEAD + 1, 2 * MAX_HEAD, 4 << 20])
 @pytest.mark.parametrize("where", ["line", "header", "headers"])
 async def test_a_head_that_is_too_long_is_told_so(server: App, size: int, where: str) -> None:
     line = "GET /health/live" + ("?" + "x" * size if where == "line" else "") + " HTTP/1.1\r\nHost: localhost\r\n"
@@ -108,7 +108,7 @@ async def test_a_head_that_is_too_long_is_told_so(server: App, size: int, where:
     writer.close()
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert json.loads(body)["type"] == "/problems/head-too-long"
-    assert f"{MOST_HEAD} bytes" in json.loads(body)["detail"]
+    assert f"{MAX_HEAD} bytes" in json.loads(body)["detail"]
 
 
 class Watched:
@@ -126,11 +126,11 @@ class Watched:
 async def test_a_head_that_comes_byte_by_byte_is_looked_through_once(end: bytes) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = BulkStream(ours, Turn())
+    stream = BodyStream(ours, ReadBudget())
     head = b"GET / HTTP/1.1" + b"\r\nA: b" * 200 + end
     with theirs:
         for text in (head, head[:50] + end):  # a second head is not searched from where the first one ended
-            read = asyncio.ensure_future(stream.read_until_regex(b"\r?\n\r?\n", max_bytes=MOST_HEAD))
+            read = asyncio.ensure_future(stream.read_until_regex(b"\r?\n\r?\n", max_bytes=MAX_HEAD))
             stream._read_regex = watched = Watched(stream._read_regex)  # type: ignore[assignment]
             for at in range(len(text)):
                 theirs.send(text[at : at + 1])

@@ -332,8 +332,8 @@ class TestSlowRequests:
 
     @pytest.fixture
     def settings(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-        monkeypatch.setattr("tornado_app.app.HEAD_S", 0.2)
-        monkeypatch.setattr("tornado_app.app.BODY_S", 0.2)
+        monkeypatch.setattr("tornado_app.app.IDLE_TIMEOUT_S", 0.2)
+        monkeypatch.setattr("tornado_app.app.BODY_TIMEOUT_S", 0.2)
         return settings
 
     @pytest.mark.slow
@@ -367,7 +367,7 @@ class TestSlowRequests:
 class TestSlowUploads:
     @pytest.fixture
     def settings(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-        monkeypatch.setattr("tornado_app.app.BODY_S", 0.2)
+        monkeypatch.setattr("tornado_app.app.BODY_TIMEOUT_S", 0.2)
         return settings
 
     @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 from tornado_app.app import App, routes
 from tornado_app.handlers.openapi.document import Contract, ContractEndpoint
-from tornado_app.server.long_bodies import MOST
+from tornado_app.server.long_bodies import MAX_BODY
 
 ENDPOINTS = Contract(routes(None)).endpoints  # type: ignore[arg-type]
 
@@ -168,4 +168,4 @@ async def test_what_is_not_http_is_refused_in_the_same_shape(server: App, path: 
     assert f"\r\nContent-Length: {len(told)}".encode() in head
     problem = json.loads(told)
     assert (problem["status"], problem["type"]) == (400, "/problems/bad-request")
-    assert f"{MOST} bytes" in problem["detail"]
+    assert f"{MAX_BODY} bytes" in problem["detail"]

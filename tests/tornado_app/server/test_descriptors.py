@@ -37,7 +37,7 @@ class TestWithout:
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(20)]
-            wait_until(lambda: "connections have to wait: Too many open files" in server.log)
+            wait_until(lambda: "new connections wait: Too many open files" in server.log)
             for client, (start, headers) in zip(clients, REQUESTS.items(), strict=False):
                 client.sendall(f"{start} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
                 answer = client.recv(10_000)
@@ -49,7 +49,7 @@ class TestWithout:
                 client.close()
             waiting.sendall(b"GET /v1/files/a.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert b"200 OK" in waiting.recv(10_000)
-        assert server.log.count("have to wait") == 1
+        assert server.log.count("new connections wait") == 1
         assert "ERROR" not in server.log
 
     def test_the_server_takes_as_many_as_it_may_have(self, spawn_server: Spawn) -> None:

@@ -79,7 +79,7 @@ class ProblemType(msgspec.Struct, frozen=True):
 
 
 class Contract:
-    """What the route table promises. Made when it is first asked for."""
+    """Contract of the route table. It is built at its first use."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = list(routes)
@@ -320,14 +320,14 @@ def _responses(endpoint: ContractEndpoint, schemas: _Schemas, refusals: _Refusal
     declared, status_of = endpoint.operation, endpoint.handler.status_of
     found: JSON = {}
     for status, content in sorted(declared.answers.items()):
-        found[str(status)] = _answer(status, content, schemas)
+        found[str(status)] = _response(status, content, schemas)
     by_status: dict[int, list[Kind]] = {}
     for kind in declared.problems:
         by_status.setdefault(status_of(kind), []).append(kind)
     return found | {str(status): refusals.of(kinds) for status, kinds in sorted(by_status.items())}
 
 
-def _answer(status: int, content: Content | None, schemas: _Schemas) -> JSON:
+def _response(status: int, content: Content | None, schemas: _Schemas) -> JSON:
     answer: JSON = {"description": http.client.responses[status]}
     if content is None:
         return answer

@@ -1,4 +1,4 @@
-"""What a handler's method promises, said once at the method: `@operation`. `/openapi.json` is made from these lines.
+"""Declaration of a handler's method, `@operation`, from which `/openapi.json` is built.
 
 The method's own signature is part of the promise: `query` and `body` are parsed and handed to it by their types, so
 what is documented is what is done.
@@ -19,7 +19,7 @@ from tornado_app.problems import Kind
 
 M = TypeVar("M", bound=Callable[..., Any])
 
-GUARDS = (
+ACCESS_PROBLEMS = (
     *(problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED),
     *(problems.INTERNAL, problems.UNAVAILABLE),
 )
@@ -66,7 +66,7 @@ def operation(
     Args:
         name: the call's name in the SDK; `{verb}` stands for what the route has there.
         answers: a wire type (JSON with status 200), a `Content`, None (204), or any of these by status.
-        refuses: the problems that it may answer with, beside `GUARDS` and what its signature implies.
+        refuses: the problems that it may answer with, beside `ACCESS_PROBLEMS` and what its signature implies.
         headers: names of the request headers that it understands, see `openapi.HEADERS`.
         query, body: what it takes where the method does not have them as arguments, because they are needed earlier.
     """
@@ -82,7 +82,7 @@ def operation(
             name=name,
             doc=inspect.cleandoc(method.__doc__ or ""),
             answers=_by_status(answers),
-            problems=tuple(dict.fromkeys((*implied, *refuses, *GUARDS))),
+            problems=tuple(dict.fromkeys((*implied, *refuses, *ACCESS_PROBLEMS))),
             headers=headers,
             query=query_type,
             body=(Content(type=body_type),) if body_type else body,
@@ -106,13 +106,13 @@ def operation(
 
 
 def operation_of(method: Any) -> Operation | None:
-    """What `@operation` declared for a handler's method."""
+    """Return what `@operation` declared for a handler's method."""
     found: Operation | None = getattr(method, "operation", None)
     return found
 
 
 def _are_checked(types: Iterable[Any]) -> bool:
-    """Whether a type has a pattern that a part of the path may not fit."""
+    """Return whether a type has a pattern that a part of the path may not match."""
     return any(getattr(meta, "pattern", None) for type in types for meta in getattr(type, "__metadata__", ()))
 
 

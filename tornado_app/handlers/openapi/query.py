@@ -29,13 +29,13 @@ class Parameter:
 
     @property
     def is_list(self) -> bool:
-        """Whether it may be given more than once."""
+        """Return whether it may be given more than once."""
         return isinstance(self.info, types.ListType)
 
 
 @functools.cache
 def parameters(type: Any) -> dict[str, Parameter]:
-    """The parameters of a query struct by name."""
+    """Return the parameters of a query struct by name."""
     found = {}
     for f in msgspec.structs.fields(type):
         info = _bare(types.type_info(f.type))
@@ -55,7 +55,7 @@ def texts(arguments: Mapping[str, Sequence[bytes]]) -> dict[str, list[str]]:
 
 
 def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
-    """The query as a struct. A struct with `forbid_unknown_fields` refuses what it has no field for.
+    """Return the query as a struct. A struct with `forbid_unknown_fields` refuses what it has no field for.
 
     Raises:
         ProblemError: BAD_PARAMETERS naming the field and what would be right.
@@ -64,7 +64,7 @@ def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
     if type.__struct_config__.forbid_unknown_fields:  # type: ignore[attr-defined]
         for name in given:
             if name not in known:
-                takes = f"this endpoint knows {', '.join(known)}" if known else "this endpoint has none"
+                takes = f"this endpoint takes {', '.join(known)}" if known else "this endpoint takes none"
                 raise problems.BAD_PARAMETERS(f"unknown parameter {name!r}; {takes}", field=name[:100])
     values: dict[str, Any] = {}
     for name, parameter in known.items():
@@ -94,14 +94,14 @@ def _value(parameter: Parameter, texts: Sequence[str]) -> Any:
 
 
 def _split(item: types.Type, texts: Iterable[str]) -> list[str]:
-    """Names from a fixed set may be joined by commas as well."""
+    """Return the items of a list. Names from a fixed set may also be joined by commas."""
     if isinstance(item, types.EnumType | types.LiteralType):
         return [part for text in texts for part in text.split(",")]
     return list(texts)
 
 
 def _read(info: types.Type, text: str) -> Any:
-    """A text as JSON would have it. Raises `ValueError`; constraints are left to msgspec."""
+    """Return a text as a JSON value. Raises `ValueError`; msgspec checks constraints."""
     if isinstance(info, types.IntType):
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
             raise ValueError
@@ -118,7 +118,7 @@ def _read(info: types.Type, text: str) -> Any:
 
 
 def _wants(info: types.Type) -> str:
-    """What would be right, in words."""
+    """Return what the value must be, in words."""
     match info:
         case types.IntType(ge=low, le=high) | types.FloatType(ge=low, le=high):
             kind = "a whole number" if isinstance(info, types.IntType) else "a number"
@@ -143,7 +143,7 @@ def _one_of(names: list[str]) -> str:
 
 
 def _bare(info: types.Type) -> types.Type:
-    """Without its Meta, and without "or null", which a query can't say."""
+    """Return a type without its Meta and without "or null", which a query can't express."""
     if isinstance(info, types.Metadata):
         return _bare(info.type)
     if isinstance(info, types.UnionType):

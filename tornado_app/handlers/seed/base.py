@@ -1,4 +1,4 @@
-"""What the seed's endpoints share: tolerant slashes, known parameters, and the statuses 200, 400, 404 and 500."""
+"""Base of the seed's endpoints: tolerant slashes, known parameters, and the statuses 200, 400, 404 and 500."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tornado_app.problems import Kind
 
 T = TypeVar("T")
 
-_GUARDS = (401, 403, 405, 421)  # these come before the endpoint and stay as they are
+_ACCESS = (401, 403, 405, 421)  # statuses of checks that come before the endpoint
 
 
 class SeedHandler(BaseHandler):
@@ -18,15 +18,15 @@ class SeedHandler(BaseHandler):
 
     @classmethod
     def status_of(cls, kind: Kind) -> int:
-        if kind.status in (404, *_GUARDS):
+        if kind.status in (404, *_ACCESS):
             return kind.status
         return 500 if kind.status >= 500 else 400
 
     def query_as(self, type: type[T]) -> T:
-        """As everywhere, but a parameter that is empty is taken as left out."""
+        """Return the query as a struct; an empty parameter counts as left out."""
         given = self.query_texts().items()
         return query.read(type, {name: [value for value in values if value] for name, values in given})
 
     def query_texts(self) -> dict[str, list[str]]:
-        """Without the slash that the seed writes after the query."""
+        """Return every query argument, without the slash that the seed writes after the query."""
         return {name: [value.removesuffix("/") for value in values] for name, values in super().query_texts().items()}

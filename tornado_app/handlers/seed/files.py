@@ -1,4 +1,4 @@
-"""The seed's endpoints for files: pieces of text, known by the file's name."""
+"""The seed's endpoints for files: pieces of text, addressed by the file's name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ AsText = Annotated[Encoding, Meta(description="How the bytes are written: as UTF
 
 
 class FileQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which file."""
+    """Parameters of every request for a file."""
 
     file_name: FileName
 
 
 class DownloadQuery(FileQuery, kw_only=True):
-    """Which piece of which file."""
+    """Parameters of a download."""
 
     bytes_read: Annotated[Count, Meta(description="Where the piece starts, in bytes.")] = 0
     encoding: AsText = "text"
@@ -36,7 +36,7 @@ class DownloadQuery(FileQuery, kw_only=True):
 
 
 class UploadQuery(FileQuery, kw_only=True):
-    """Where a piece belongs."""
+    """Parameters of an upload."""
 
     bytes_read: Annotated[Count, Meta(description="Where the piece belongs: `bytes_read` of the last answer.")] = 0
     file_size: Annotated[Count, Meta(description="How long the whole will be, in bytes.")] | None = None
@@ -64,7 +64,7 @@ class SeedDownloadHandler(SeedHandler):
     async def get(self, query: DownloadQuery) -> None:
         """Read a piece of a file. Go on at its `bytes_read` until `is_complete`."""
         seed = self.services.files.seed
-        self.answer(await seed.piece(query.file_name, query.bytes_read, query.encoding, query.etag))
+        self.respond(await seed.piece(query.file_name, query.bytes_read, query.encoding, query.etag))
 
 
 @stream_request_body
@@ -96,8 +96,8 @@ class SeedUploadHandler(StreamingHandler, SeedHandler):
 
     @operation("seed_upload_status", UploadStatus, problems.NO_SUCH_FILE)
     async def get(self, query: FileQuery) -> None:
-        """Tell where an upload stands, or the whole size of a published file."""
-        self.answer(await self.services.files.seed.status(query.file_name))
+        """Return the offset of an upload, or the size of a published file."""
+        self.respond(await self.services.files.seed.status(query.file_name))
 
     @operation(
         "seed_upload",
@@ -120,11 +120,11 @@ class SeedUploadHandler(StreamingHandler, SeedHandler):
         ),
     )
     async def post(self) -> None:
-        """Append a piece to a file in the making; with the last one it is published."""
+        """Append a piece to an unfinished file; the last piece publishes it."""
         if self.refused or self.writer is None:
             return
         await self.body_ended()
-        self.answer(await self.services.files.seed.finish(self.writer, is_complete=self._is_complete))
+        self.respond(await self.services.files.seed.finish(self.writer, is_complete=self._is_complete))
 
 
 class SeedUploadCancelHandler(SeedHandler):
@@ -132,5 +132,5 @@ class SeedUploadCancelHandler(SeedHandler):
 
     @operation("seed_upload_cancel", UploadCancelled, problems.BAD_NAME, problems.NO_SUCH_UPLOAD)
     async def post(self, query: FileQuery) -> None:
-        """Remove a file in the making, and nothing else."""
-        self.answer(await self.services.files.seed.cancel(query.file_name))
+        """Delete an unfinished file, and nothing else."""
+        self.respond(await self.services.files.seed.cancel(query.file_name))

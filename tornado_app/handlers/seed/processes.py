@@ -19,7 +19,7 @@ from tornado_app.protocols.accept import prefers
 
 
 class SeedStartQuery(msgspec.Struct):
-    """What to start."""
+    """Parameters of a start."""
 
     FURTHER: ClassVar = "Every further parameter is one of the work type's."
 
@@ -60,9 +60,9 @@ class SeedProcessHandler(SeedHandler):
     _is_by_link = False
 
     def _check_origin(self) -> None:
-        """Let no page, mail or bookmark start anything by a link: what it leads to asks first.
+        """Note a request that follows a link in a page, mail or bookmark: it must be confirmed first.
 
-        Whoever sends the token is no link, and neither is a page of this server or of an allowed origin.
+        A request with the token, or from a page of this server or of an allowed origin, needs no confirmation.
         """
         headers = self.request.headers
         if self.request.method == "GET" and "Origin" not in headers:
@@ -73,7 +73,7 @@ class SeedProcessHandler(SeedHandler):
             super()._check_origin()
 
     def _site(self) -> str | None:
-        """Where a browser says that the request comes from; None for what is no browser, as far as can be seen."""
+        """Return the Sec-Fetch-Site of a browser, from Referer if it has none; None for other clients."""
         site = self.request.headers.get("Sec-Fetch-Site")
         referrer = self.request.headers.get("Referer")
         if site is None and referrer is not None:  # a browser from before that header
@@ -89,49 +89,49 @@ class SeedProcessHandler(SeedHandler):
         """
         if not self._is_by_link:
             await self._start(id, query)
-        elif self._site() != "none" or self.request.query or not await self._shown(id):
+        elif self._site() != "none" or self.request.query or not await self._answer_existing(id):
             self._ask(id, query)
 
     @operation("seed_start_post", Process, *_STARTS)
     async def post(self, id: ProcessId, query: SeedStartQuery) -> None:
-        """Start a process as GET does; it is what the button does of the page that a link leads to."""
+        """Start a process as GET does. The page that a followed link shows sends this request."""
         await self._start(id, query)
 
     def _ask(self, id: str, query: SeedStartQuery) -> None:
-        """Refuse what only followed a link, and offer the same as a POST to a person."""
+        """Refuse a followed link with 403; show a person a page that sends the same as a POST."""
         is_read = prefers(self.request.headers.get("Accept", ""), "text/html", "application/json")
         if not is_read and self._site() != "none":
-            raise problems.CROSS_SITE("a link starts nothing; POST the same URL, or send the server's token")
+            raise problems.CROSS_SITE("a followed link starts nothing; POST the same URL, or send the server's token")
         nonce = secrets.token_urlsafe(16)
         work_type = query.work_type or self.services.settings.default_work_type
         rows = {"id": id, "work type": work_type, **self._params()}
         self.set_status(403)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
-        self.set_header("Referrer-Policy", "same-origin")  # without a referrer the button's origin would be "null"
+        self.set_header("Referrer-Policy", "same-origin")  # without it the origin of the form would be "null"
         texts = {html.escape(name): html.escape(str(value)) for name, value in rows.items()}
-        told = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in texts.items())
-        self.finish(_PAGE.format(id=html.escape(id), nonce=nonce, rows=told))
+        listed = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in texts.items())
+        self.finish(_PAGE.format(id=html.escape(id), nonce=nonce, rows=listed))
 
     async def _start(self, id: str, query: SeedStartQuery) -> None:
         params = self._params()
         processes = self.services.processes
-        # Who asks for nothing but the id means whatever runs under it.
-        if query.work_type is None and not params and await self._shown(id):
+        # A request with nothing but the id means the process that has it.
+        if query.work_type is None and not params and await self._answer_existing(id):
             return
         work_type = query.work_type or self.services.settings.default_work_type
         process, _ = await processes.start(StartRequest(work_type=work_type, params=params, id=id), strict=False)
-        self.answer(process)
+        self.respond(process)
 
-    async def _shown(self, id: str) -> bool:
-        """Answer with a process as it stands; whether there is one."""
+    async def _answer_existing(self, id: str) -> bool:
+        """Answer with a process as it stands, and return whether there is one."""
         try:
             process = await self.services.processes.get(id)
         except problems.ProblemError as error:
             if error.kind is not problems.NO_SUCH_PROCESS:
                 raise
             return False
-        self.answer(process)
+        self.respond(process)
         return True
 
     def _params(self) -> dict[str, Any]:
@@ -158,10 +158,10 @@ class SeedVerbHandler(SeedHandler):
     async def post(self, id: ProcessId, verb: str, query: NoQuery) -> None:
         """{Verb} a process.
 
-        Pause stops it at its next checkpoint and keeps that. Cancel stops it there and undoes what it did.
+        Pause stops it at its next checkpoint and keeps that. Cancel stops it there and rolls it back.
         """
         ask = self.services.processes.pause if verb == "pause" else self.services.processes.cancel
-        self.answer(await ask(id))
+        self.respond(await ask(id))
 
 
 class SeedResumeHandler(JsonHandler, SeedHandler):
@@ -178,4 +178,4 @@ class SeedResumeHandler(JsonHandler, SeedHandler):
     )
     async def post(self, id: ProcessId, query: NoQuery, body: ResumeRequest) -> None:
         """Go on from the checkpoint; with `work_types`, only if the process's own is one of them."""
-        self.answer(await self.services.processes.resume(id, body.work_types))
+        self.respond(await self.services.processes.resume(id, body.work_types))

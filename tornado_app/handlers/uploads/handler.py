@@ -35,14 +35,14 @@ _DIGESTS = ("Content-Digest", "Repr-Digest")
 
 
 class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which page of uploads."""
+    """Page of a listing of uploads."""
 
     cursor: Annotated[str, Meta(description="`next` of the page before.")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most uploads in a page.")] = 100
 
 
 class _UploadsHandler(StreamingHandler):
-    """What the collection and one upload share: the protocol of the request, and writing its responses."""
+    """Base of both handlers: finds the protocol of a request and writes its responses."""
 
     EXPOSED = (
         *("Location", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
@@ -87,7 +87,7 @@ class _UploadsHandler(StreamingHandler):
             self.set_header("Tus-Resumable", tus.VERSION)
 
     def compute_etag(self) -> None:
-        """An upload has no entity tag."""
+        """Return none: an upload has no entity tag."""
 
     def render_problem(self, problem: ProblemError) -> bytes:
         body = super().render_problem(self.protocol.problem(problem))
@@ -169,7 +169,7 @@ class UploadsHandler(_UploadsHandler):
         body=(Content("*/*"),),
     )
     async def post(self) -> None:
-        """Create an upload, and take what the body brings of it.
+        """Create an upload, and append the body to it.
 
         With `Tus-Resumable` by tus 1.0.0, with `Upload-Complete` by the IETF draft of resumable uploads. Without either
         the body is the whole file, or a form (`multipart/form-data`) with one file and its name. The answer has the
@@ -181,8 +181,8 @@ class UploadsHandler(_UploadsHandler):
 
     @operation("list_uploads", UploadPage)
     async def get(self, query: UploadsQuery) -> None:
-        """List uploads: those in the making, and the finished ones until they expire."""
-        self.answer(self.services.files.uploads.page(query.cursor, query.limit))
+        """List uploads: unfinished ones, and finished ones until they expire."""
+        self.respond(self.services.files.uploads.page(query.cursor, query.limit))
 
 
 @stream_request_body
@@ -238,7 +238,7 @@ class UploadHandler(_UploadsHandler):
         headers=("Tus-Resumable",),
     )
     async def head(self, id: UploadId) -> None:
-        """Tell where an upload stands: 200 by tus, 204 by the IETF draft. An older request for it lets go."""
+        """Return the offset of an upload: 200 by tus, 204 by the IETF draft. An older request for it is ended."""
         self.send(await self.protocol.head(id))
 
     @operation("get_upload", UploadInfo, problems.NO_SUCH_UPLOAD, problems.GONE, problems.BROKEN)
@@ -248,10 +248,10 @@ class UploadHandler(_UploadsHandler):
         upload = uploads.get(id)
         if any(name.startswith(("Upload-", "Tus-")) for name in self.request.headers):
             await uploads.request_release(upload, self.is_lost)
-        if uploads.current_writer(upload) is None:  # else the offset is not one to go on from
+        if uploads.current_writer(upload) is None:  # else the offset is about to change
             for name, value in self._speak(ResumableUpload).state(upload).items():
                 self.set_header(name, value)
-        self.answer(uploads.info(upload))
+        self.respond(uploads.info(upload))
 
     @operation(
         "delete_upload",
@@ -262,5 +262,5 @@ class UploadHandler(_UploadsHandler):
         headers=("Tus-Resumable",),
     )
     async def delete(self, id: UploadId) -> None:
-        """Give up an upload; of a finished one only what is known of it goes, never the published file."""
+        """Delete an upload. The published file of a finished one stays."""
         self.send(await self.protocol.delete(id))

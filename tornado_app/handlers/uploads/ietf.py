@@ -35,8 +35,8 @@ class ResumableUpload(UploadProtocol):
         self.fields = Fields.read(self.headers)
         if self.request.form() is not None:
             raise problems.UNSUPPORTED_MEDIA_TYPE(
-                "the body is a form, and a resumable upload is of the bytes of the file; send those, "
-                "or the form without Upload-Complete"
+                "the body of a resumable upload can't be a form; "
+                "send the bytes of the file, or the form without Upload-Complete"
             )
         length = self._length(0, None)
         self.uploads.check_length(length)
@@ -63,12 +63,14 @@ class ResumableUpload(UploadProtocol):
             )
         self.fields = fields = Fields.read(self.headers)
         if fields.offset is None:
-            raise problems.BAD_REQUEST("Upload-Offset must be there, and a whole number: where the content begins")
+            raise problems.BAD_REQUEST(
+                "Upload-Offset is missing or ill-formed; send the offset at which the content begins, a whole number"
+            )
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "draft":
             raise problems.CONFLICT(f"the upload {id!r} was not created by this protocol; go on with it as it began")
         writer = await self._write(upload, fields.offset)
-        try:  # the offset is right: now to what else the headers say
+        try:  # the offset is right, so the other headers count
             writer.check = self.content_check()
             if upload.complete:
                 self._check_replay()

@@ -21,7 +21,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
 class CreationQuery(msgspec.Struct):
-    """How an upload is created."""
+    """Parameters of a creation."""
 
     overwrite: Annotated[bool, Meta(description="Whether a published file of this name may be replaced.")] = False
 
@@ -79,7 +79,7 @@ class UploadRequest:
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where the body of an accepted request goes: to a writer, or through a form until its file begins.
+    """Destination of an accepted body: a writer, or a form until its file begins.
 
     `interim` are responses to send before the body is read. With `has_progress` the protocol is asked for further ones
     whenever bytes have been written.

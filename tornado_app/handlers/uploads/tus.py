@@ -107,7 +107,7 @@ class Tus(UploadProtocol):
             raise problems.FORBIDDEN("a final upload is made of its parts; it takes no content")
         request = self.request
         writer = await self.uploads.write(upload, offset, request.on_release_requested, is_lost=request.is_lost)
-        try:  # the offset is right: now to what else the headers say
+        try:  # the offset is right, so the other headers count
             writer.check = self._check()
             length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
             self.check_fits(offset, upload.record.length if length is None else length)
@@ -184,12 +184,12 @@ class Tus(UploadProtocol):
     def _count(self, name: str) -> int:
         value = self.headers.get(name)
         if value is None:
-            raise problems.BAD_REQUEST(f"{name} is missing: it tells where the content begins")
+            raise problems.BAD_REQUEST(f"{name} is missing; send the offset at which the content begins")
         return self._read(tus.count, name, value)
 
     @staticmethod
     def _read(read: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """What a header says. Raises BAD_REQUEST."""
+        """Return the value of a header. Raises BAD_REQUEST."""
         try:
             return read(*arguments, **keywords)
         except ValueError as error:

@@ -263,7 +263,7 @@ class Base64:
 
 
 def decoder(content_type: str, encoding: str = "") -> Decoder:
-    """What reads a body of this Content-Type; `encoding` is "base64" or "". Raises `BodyError`."""
+    """Return the decoder of a body of this Content-Type; `encoding` is "base64" or "". Raises `BodyError`."""
     inner: Decoder
     match parameters.media_type(content_type):
         case "application/x-www-form-urlencoded":

@@ -76,7 +76,7 @@ def test_what_is_left_out_has_its_default() -> None:
         ("state", ["running", "gone"], "state must be one or more, each queued, running, pausing, paused"),
         ("state", ["running,"], "state must be one or more"),
         ("label", ["=x"], "label must be one or more, each a text like ^[^=]+=, not '=x'"),
-        ("colour", ["red"], "unknown parameter 'colour'; this endpoint knows name, limit"),
+        ("colour", ["red"], "unknown parameter 'colour'; this endpoint takes name, limit"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -189,7 +189,7 @@ class TestDownload:
         [
             ("", 400, "file_name is missing"),
             ("file_name=", 400, "file_name is missing"),
-            ("file_name=a&bytes=3", 400, "unknown parameter 'bytes'; this endpoint knows file_name, bytes_read"),
+            ("file_name=a&bytes=3", 400, "unknown parameter 'bytes'; this endpoint takes file_name, bytes_read"),
             ("file_name=a&file_name=b", 400, "given 2 times"),
             ("file_name=a&bytes_read=-1", 400, "bytes_read must be a whole number from 0, not '-1'"),
             ("file_name=a&bytes_read=x", 400, "not 'x'"),
