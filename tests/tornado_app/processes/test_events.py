@@ -399,28 +399,7 @@ async def test_events_of_files_are_of_no_process_that_a_filter_means(engine: Eng
         assert (await some.event()).id == "p"
 
 
-@pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "9" * 19, "9" * 5000])
-async def test_a_last_event_id_that_is_none_is_refused(http: httpx.AsyncClient, wrong: str) -> None:
-    answer = await http.get("/v1/events", headers={"Last-Event-ID": wrong})
-    assert answer.status_code == 400
-    assert "a whole number" in answer.json()["detail"]
-
-
-async def test_events_of_an_unknown_process_are_a_404(http: httpx.AsyncClient) -> None:
-    answer = await http.get("/v1/processes/moon/events")
-    assert answer.status_code == 404
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
 # -- watchers that are idle, slow, many
-
-
-async def test_heartbeats_show_that_the_connection_lives(
-    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handler, "HEARTBEAT", 0.02)
-    async with watching(http, "/v1/events") as stream:
-        assert [await stream.next() for _ in range(3)] == [({}, "alive")] * 3
 
 
 def slow_watcher(port: int, path: str) -> socket.socket:

@@ -19,7 +19,7 @@ import pytest
 
 import holdfast
 from tests.support.servers import ServerProcess, wait_until
-from tests.tornado_app.handlers.test_guards import GOOD, assert_problem
+from tests.tornado_app.handlers.test_base import GOOD, assert_problem
 from tornado_app.app import App
 from tornado_app.server import peers
 from tornado_app.server.access import Access

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.tornado_app.handlers.test_guards import assert_problem
+from tests.tornado_app.handlers.test_base import assert_problem
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.docs import VIEWER
