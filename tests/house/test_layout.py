@@ -30,17 +30,7 @@ STILL_UNTESTED: set[str] = {
     "tests/sdk/holdfast/test_wire.py",
     "tests/sdk/holdfast/work/test_work.py",
     "tests/sdk/holdfast/work/test_workshop.py",
-    "tests/tornado_app/handlers/seed/test_processes.py",
-    "tests/tornado_app/handlers/test_base.py",
-    "tests/tornado_app/handlers/test_events.py",
-    "tests/tornado_app/handlers/test_processes.py",
-    "tests/tornado_app/handlers/test_streaming.py",
-    "tests/tornado_app/handlers/uploads/test_handler.py",
     "tests/tornado_app/processes/journal/test_schema.py",
-    "tests/tornado_app/protocols/forms/test_multipart.py",
-    "tests/tornado_app/test_app.py",
-    "tests/tornado_app/test_backup.py",
-    "tests/tornado_app/test_settings.py",
 }
 
 
