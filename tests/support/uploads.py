@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.support.servers import PATIENCE
-from tornado_app.handlers.uploads.messages import Receiver, Response
+from tornado_app.handlers.uploads.messages import Receiver, UploadResponse
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -89,7 +89,7 @@ async def receive(protocol: UploadProtocol, receiver: Receiver, body: bytes) -> 
         await room
 
 
-async def create(protocol: UploadProtocol, body: bytes = b"") -> Response:
+async def create(protocol: UploadProtocol, body: bytes = b"") -> UploadResponse:
     """Answer a POST."""
     receiver = await protocol.begin_creation()
     if body:
@@ -97,7 +97,7 @@ async def create(protocol: UploadProtocol, body: bytes = b"") -> Response:
     return await protocol.created()
 
 
-async def append(protocol: UploadProtocol, id: str, body: bytes = b"") -> Response:
+async def append(protocol: UploadProtocol, id: str, body: bytes = b"") -> UploadResponse:
     """Answer a PATCH."""
     receiver = await protocol.begin_append(id)
     if body:

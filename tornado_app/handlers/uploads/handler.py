@@ -15,7 +15,13 @@ from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.handlers.uploads import choice
 from tornado_app.handlers.uploads.ietf import ResumableUpload
-from tornado_app.handlers.uploads.messages import CreationQuery, Receiver, Response, UploadRequest, forwarded_prefix
+from tornado_app.handlers.uploads.messages import (
+    CreationQuery,
+    Receiver,
+    UploadRequest,
+    UploadResponse,
+    forwarded_prefix,
+)
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import resumable_uploads, tus
@@ -114,7 +120,7 @@ class _UploadsHandler(StreamingHandler):
         if receiver.writer is not None and receiver.has_progress:
             receiver.writer.on_progress = self._on_progress
 
-    def send(self, response: Response) -> None:
+    def send(self, response: UploadResponse) -> None:
         """Write a response and finish."""
         self.set_status(response.status)
         for name, value in response.headers.items():

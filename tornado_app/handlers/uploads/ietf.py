@@ -9,7 +9,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.messages import Receiver, Response
+from tornado_app.handlers.uploads.messages import Receiver, UploadResponse
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.protocols import resumable_uploads
@@ -48,11 +48,11 @@ class ResumableUpload(UploadProtocol):
         self.writer.check = check
         return self._receiver(() if interim is None else (interim,))
 
-    async def created(self) -> Response:
+    async def created(self) -> UploadResponse:
         upload = await self._finish()
         if upload.complete:
             return self._completed(upload)
-        return Response(201, {"Location": self.request.location_of(upload)} | self._incomplete(upload))
+        return UploadResponse(201, {"Location": self.request.location_of(upload)} | self._incomplete(upload))
 
     async def begin_append(self, id: str) -> Receiver:
         kind = self.headers.get("Content-Type", "")
@@ -85,14 +85,14 @@ class ResumableUpload(UploadProtocol):
         self.writer = writer
         return self._receiver()
 
-    async def appended(self) -> Response:
+    async def appended(self) -> UploadResponse:
         upload = await self._finish()
-        return self._completed(upload) if upload.complete else Response(204, self._incomplete(upload))
+        return self._completed(upload) if upload.complete else UploadResponse(204, self._incomplete(upload))
 
-    async def head(self, id: str) -> Response:
+    async def head(self, id: str) -> UploadResponse:
         self.upload = upload = self.uploads.get(id)
         await self.uploads.request_release(upload, self.request.is_lost)
-        return Response(204, self.state(upload))
+        return UploadResponse(204, self.state(upload))
 
     def state(self, upload: Upload) -> dict[str, str]:
         """Return the header fields of an offset retrieval (section 4.3.2)."""
@@ -144,7 +144,7 @@ class ResumableUpload(UploadProtocol):
         is_last = bool(self.fields.complete) and not self._is_replay
         return await self.uploads.finish(cast(Writer, self.writer), last=is_last)
 
-    def _completed(self, upload: Upload) -> Response:
+    def _completed(self, upload: Upload) -> UploadResponse:
         headers = {"Upload-Complete": resumable_uploads.boolean(True), "Upload-Offset": str(upload.offset)}
         return self.file_response(cast(FileStat, upload.published), headers)
 

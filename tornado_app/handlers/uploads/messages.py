@@ -92,7 +92,7 @@ class Receiver:
 
 
 @dataclass(frozen=True)
-class Response:
+class UploadResponse:
     """A final response."""
 
     status: int

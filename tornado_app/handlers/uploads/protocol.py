@@ -16,7 +16,7 @@ from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.messages import Receiver, Response, UploadRequest
+from tornado_app.handlers.uploads.messages import Receiver, UploadRequest, UploadResponse
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import conditionals, content_disposition, digests
 
@@ -45,7 +45,7 @@ class UploadProtocol(ABC):
         """Decide on a POST by its headers, before its body is read."""
 
     @abstractmethod
-    async def created(self) -> Response:
+    async def created(self) -> UploadResponse:
         """Finish what the POST brought."""
 
     async def begin_file(self, name: str) -> Writer:
@@ -57,17 +57,17 @@ class UploadProtocol(ABC):
         """Decide on a PATCH by its headers, before its body is read."""
 
     @abstractmethod
-    async def appended(self) -> Response:
+    async def appended(self) -> UploadResponse:
         """Finish what the PATCH brought."""
 
     @abstractmethod
-    async def head(self, id: str) -> Response:
+    async def head(self, id: str) -> UploadResponse:
         """Return where the upload stands, once no other request writes to it."""
 
-    async def delete(self, id: str) -> Response:
+    async def delete(self, id: str) -> UploadResponse:
         """Forget an upload; the file that it became stays."""
         await self.uploads.cancel(self.uploads.get(id, broken=True))
-        return Response(204)
+        return UploadResponse(204)
 
     def progress(self, offset: int) -> bytes | None:
         """Return an interim response once the bytes before `offset` are durable, or None."""
@@ -119,11 +119,11 @@ class UploadProtocol(ABC):
         found = self.digests("Content-Digest")
         return DigestCheck({digests.HASHLIB[name]: digest for name, digest in found.items()}) if found else None
 
-    def file_response(self, stat: FileStat, headers: Mapping[str, str] | None = None) -> Response:
+    def file_response(self, stat: FileStat, headers: Mapping[str, str] | None = None) -> UploadResponse:
         """Return a 201 with the published file as JSON; its headers follow `headers`."""
         headers = {**(headers or {}), "Location": self.request.location_of_file(stat.name)}
         headers["ETag"] = conditionals.quoted(stat.etag)
         if stat.sha256 is not None:
             headers["Repr-Digest"] = digests.write("sha-256", bytes.fromhex(stat.sha256))
         headers["Content-Type"] = "application/json"
-        return Response(201, headers, msgspec.json.encode(info(stat)))
+        return UploadResponse(201, headers, msgspec.json.encode(info(stat)))

@@ -9,7 +9,7 @@ import msgspec
 from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.messages import Receiver, Response
+from tornado_app.handlers.uploads.messages import Receiver, UploadResponse
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 
 
@@ -36,7 +36,7 @@ class SingleRequest(UploadProtocol):
         self.writer = await self.uploads.write(self.upload, 0, self.request.on_release_requested)
         return self.writer
 
-    async def created(self) -> Response:
+    async def created(self) -> UploadResponse:
         upload = await self.uploads.finish(cast(Writer, self.writer), last=True)
         return self.file_response(cast(FileStat, upload.published))
 

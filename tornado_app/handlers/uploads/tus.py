@@ -11,7 +11,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import Piece
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.handlers.uploads.messages import Receiver, Response
+from tornado_app.handlers.uploads.messages import Receiver, UploadResponse
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import dates, tus
@@ -80,7 +80,7 @@ class Tus(UploadProtocol):
                 raise
             return made
 
-    async def created(self) -> Response:
+    async def created(self) -> UploadResponse:
         upload = cast(Upload, self.upload)
         headers = {}
         if self.writer is not None:
@@ -94,7 +94,7 @@ class Tus(UploadProtocol):
         elif upload.record.parts and not upload.complete:
             await self.uploads.concatenation.begin(upload)
         headers["Location"] = self.request.location_of(upload)
-        return Response(201, headers | self._expires(upload))
+        return UploadResponse(201, headers | self._expires(upload))
 
     async def begin_append(self, id: str) -> Receiver:
         self._check_version()
@@ -119,17 +119,17 @@ class Tus(UploadProtocol):
         self.writer = writer
         return Receiver(writer)
 
-    async def appended(self) -> Response:
+    async def appended(self) -> UploadResponse:
         upload = await self.uploads.finish(cast(Writer, self.writer))
-        return Response(204, {"Upload-Offset": str(upload.offset)} | self._expires(upload))
+        return UploadResponse(204, {"Upload-Offset": str(upload.offset)} | self._expires(upload))
 
-    async def head(self, id: str) -> Response:
+    async def head(self, id: str) -> UploadResponse:
         self._check_version()
         self.upload = upload = self.uploads.get(id)
         await self.uploads.request_release(upload, self.request.is_lost)
-        return Response(200, self._state(upload))
+        return UploadResponse(200, self._state(upload))
 
-    async def delete(self, id: str) -> Response:
+    async def delete(self, id: str) -> UploadResponse:
         self._check_version()
         return await super().delete(id)
 
