@@ -79,7 +79,7 @@ class App:
         except BaseException:
             lock.release()
             raise
-        files.on_event = engine.hub.tell
+        files.on_event = engine.broker.publish
         return cls(settings, AppServices(settings, access, links, engine, files), lock)
 
     def application(self) -> Application:

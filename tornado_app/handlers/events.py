@@ -15,7 +15,7 @@ from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.processes import FilterQuery
-from tornado_app.processes.service import check_id
+from tornado_app.processes.requests import check_id
 
 HEARTBEAT = 15.0
 """Seconds without an event after which a comment keeps the connection alive."""
@@ -47,10 +47,10 @@ class _EventStreamHandler(BaseHandler):
 
     async def watch(self, id: str | None, wanted: BulkRequest, after: int | None) -> None:
         """Send the events of one process, or of all that match the filter."""
-        hub = self.services.processes.hub
+        broker = self.services.processes.broker
         after = self._after(after)
-        watcher = self.services.processes.watch(wanted) if id is None else hub.watch(id)
-        seen = hub.newest
+        watcher = self.services.processes.watch(wanted) if id is None else broker.watch(id)
+        seen = broker.newest
         try:
             if after is not None:
                 seen = after = await self.services.processes.known_event(after)
@@ -76,7 +76,7 @@ class _EventStreamHandler(BaseHandler):
             self.detach().close()
             self.on_finish()  # Tornado does not call it for a detached connection
         finally:
-            hub.leave(id, watcher)
+            broker.leave(id, watcher)
 
     def _after(self, after: int | None) -> int | None:
         text = self.request.headers.get("Last-Event-ID")

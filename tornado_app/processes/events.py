@@ -1,4 +1,4 @@
-"""Tells watchers what happens: state changes and log lines in order, progress coalesced, slow watchers dropped."""
+"""Events for watchers: state changes and log lines in order, progress coalesced, slow watchers dropped."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ MOST_WAITING = 1000
 """State changes and log lines that wait for one watcher before it is dropped as too slow."""
 
 AT_ONCE = 16
-"""Watchers that are told in one turn of the loop."""
+"""Watchers that an event is delivered to in one turn of the loop."""
 
 PORTION = MOST_WAITING // 2
-"""State changes and log lines that a watcher among many is told in one piece."""
+"""State changes and log lines that are delivered at once to a watcher among many."""
 
 MOST_KEPT = 20 * MOST_WAITING
-"""State changes and log lines that wait for many watchers before they are dropped as too slow."""
+"""State changes and log lines that wait for many watchers before those are dropped as too slow."""
 
 PAUSES = 3.0
-"""How many times as long as it tells the many, the loop has for everything else."""
+"""Times as long as a delivery to many takes, the loop has for everything else."""
 
 LONGEST_S = 0.05
 
@@ -37,7 +37,7 @@ TOO_SLOW = "too slow: come back with Last-Event-ID"
 _OF_PROCESSES = frozenset({"state", "deleted", "progress", "log"})
 
 Wants = Callable[[Event, ProcessRecord | None], bool]
-"""Whether a watcher wants an event; with it comes the process that it is of, if it is of one."""
+"""Decides whether a watcher wants an event; with it comes the process that it is of, if it is of one."""
 
 
 class Watcher:
@@ -51,12 +51,12 @@ class Watcher:
         self._ordered: deque[Event] = deque()
         self._progress: dict[str, Event] = {}
         self._arrived = asyncio.Event()
-        self._since = since  # what was told before it came is not for it
+        self._since = since  # it takes nothing that was published before it came
 
-    def put(self, told: _Told) -> None:
+    def put(self, item: _Publication) -> None:
         """Take an event, on the loop."""
-        event, row = told.event, told.row
-        if told.number <= self._since or self.left or self.dropped or not self.wants(event, row):
+        event, row = item.event, item.row
+        if item.number <= self._since or self.left or self.dropped or not self.wants(event, row):
             return
         self.row = None if event.type == DELETED else row
         if event.type == "progress":
@@ -91,8 +91,8 @@ class Watcher:
         return found
 
 
-class _Told(NamedTuple):
-    """An event that was told, the number of the telling, and who has yet to hear it."""
+class _Publication(NamedTuple):
+    """A published event, its number, and which watchers have yet to get it."""
 
     number: int
     event: Event
@@ -102,22 +102,22 @@ class _Told(NamedTuple):
 
 
 class EventBroker:
-    """Everyone who watches. Lives on the loop.
+    """Broker of events between those who publish and those who watch. Lives on the loop.
 
-    A few watchers are told at once. Where there are many, telling takes turns with the rest of the loop and takes a
-    small part of its time: whoever makes things happen does not wait for those who watch. What happens meanwhile
+    A few watchers get an event at once. Where there are many, delivery takes turns with the rest of the loop and takes
+    a small part of its time: whoever makes things happen does not wait for those who watch. What is published meanwhile
     reaches each watcher in one piece.
     """
 
     def __init__(self) -> None:
-        self.newest = 0  # the number of the last event that was told
+        self.newest = 0  # the number of the last event that was published
         self._all: set[Watcher] = set()
         self._by_id: dict[str, set[Watcher]] = {}
         self._number = 0
-        self._ordered: list[_Told] = []  # what the many have not been told yet
-        self._progress: dict[str, _Told] = {}
+        self._ordered: list[_Publication] = []  # what many watchers have yet to get
+        self._progress: dict[str, _Publication] = {}
         self._late: set[str] = set()  # processes of which some of that is, for those who watch one
-        self._telling: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._all) + sum(map(len, self._by_id.values()))
@@ -139,75 +139,75 @@ class EventBroker:
         if not of_id:
             self._by_id.pop(id, None)
 
-    def tell(self, event: Event, row: ProcessRecord | None = None) -> None:
-        """Tell everyone whom it concerns. `row` is the process that it is of."""
+    def publish(self, event: Event, row: ProcessRecord | None = None) -> None:
+        """Deliver an event to its watchers. `row` is the process that it is of."""
         self.newest = event.seq or self.newest
         self._number += 1
         its = self._by_id.get(event.id, _NOBODY) if event.type in _OF_PROCESSES else _NOBODY
-        told = _Told(
+        item = _Publication(
             self._number,
             event,
             row,
-            to_all=len(self._all) > AT_ONCE or (bool(self._all) and self._telling is not None),
+            to_all=len(self._all) > AT_ONCE or (bool(self._all) and self._publishing is not None),
             to_its=len(its) > AT_ONCE or (bool(its) and event.id in self._late),
         )
-        for watcher in () if told.to_its else its:
-            watcher.put(told)
-        for watcher in () if told.to_all else self._all:
-            watcher.put(told)
-        if told.to_its:
+        for watcher in () if item.to_its else its:
+            watcher.put(item)
+        for watcher in () if item.to_all else self._all:
+            watcher.put(item)
+        if item.to_its:
             self._late.add(event.id)
-        if told.to_all or told.to_its:
-            self._keep(told)
+        if item.to_all or item.to_its:
+            self._keep(item)
 
-    def _keep(self, told: _Told) -> None:
-        """For later, as a watcher would keep it."""
-        event = told.event
+    def _keep(self, item: _Publication) -> None:
+        """Keep an event for later, as a watcher would keep it."""
+        event = item.event
         if event.type == "progress":
             self._progress.pop(event.id, None)
-            self._progress[event.id] = told
+            self._progress[event.id] = item
         else:
             if event.seq is not None:
                 self._progress.pop(event.id, None)
-            self._ordered.append(told)
-        if len(self._ordered) > MOST_KEPT:  # they come faster than anyone can be told
+            self._ordered.append(item)
+        if len(self._ordered) > MOST_KEPT:  # they come faster than they can be delivered
             self._ordered.clear()
             for watcher in self._everyone():
                 watcher.drop(TOO_SLOW)
-        if self._telling is None:
-            self._telling = asyncio.create_task(self._tell_the_many())
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish_to_many())
 
-    async def _tell_the_many(self) -> None:
-        """A slice of the watchers in a turn of the loop, then a pause of a few times as long as that took."""
+    async def _publish_to_many(self) -> None:
+        """Deliver to a slice of the watchers in a turn of the loop, then pause a few times as long as that took."""
         try:
             while self._ordered or self._progress:
-                await self._tell_a_portion()
+                await self._publish_portion()
         finally:
             self._late.clear()
-            self._telling = None
+            self._publishing = None
 
-    async def _tell_a_portion(self) -> None:
+    async def _publish_portion(self) -> None:
         batch = self._ordered[:PORTION]
         del self._ordered[:PORTION]
         if not self._ordered:
             batch += self._progress.values()
             self._progress.clear()
-        watchers = self._concerned(batch)
+        watchers = self._recipients(batch)
         for first in range(0, len(watchers), AT_ONCE):
             start = time.perf_counter()
-            for watcher, news in watchers[first : first + AT_ONCE]:
-                for told in news:
-                    watcher.put(told)
-            await asyncio.sleep(0)  # those who were told
+            for watcher, items in watchers[first : first + AT_ONCE]:
+                for item in items:
+                    watcher.put(item)
+            await asyncio.sleep(0)  # those who got something
             await asyncio.sleep(0)  # write it
             await asyncio.sleep(min(LONGEST_S, PAUSES * (time.perf_counter() - start)))
 
-    def _concerned(self, batch: list[_Told]) -> list[tuple[Watcher, list[_Told]]]:
-        """Who has to be told what."""
-        to_all = [told for told in batch if told.to_all]
+    def _recipients(self, batch: list[_Publication]) -> list[tuple[Watcher, list[_Publication]]]:
+        """Return who gets which of these."""
+        to_all = [item for item in batch if item.to_all]
         found = [(watcher, to_all) for watcher in self._all] if to_all else []
         for id in self._late:
-            its = [told for told in batch if told.to_its and told.event.id == id]
+            its = [item for item in batch if item.to_its and item.event.id == id]
             found += [(watcher, its) for watcher in self._by_id.get(id, ())] if its else []
         return found
 
@@ -215,13 +215,13 @@ class EventBroker:
         return [*self._all, *itertools.chain(*self._by_id.values())]
 
     def close(self) -> None:
-        """Let everyone go: the server is stopping."""
-        if self._telling is not None:
-            self._telling.cancel()
+        """Drop all watchers: the server is stopping."""
+        if self._publishing is not None:
+            self._publishing.cancel()
         for watcher in self._everyone():
             watcher.drop("the server is stopping: come back with Last-Event-ID")
 
     @property
-    def anyone(self) -> bool:
-        """Whether someone watches at all."""
+    def has_watchers(self) -> bool:
+        """Return whether anyone watches."""
         return bool(self._all or self._by_id)

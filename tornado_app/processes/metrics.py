@@ -1,4 +1,4 @@
-"""What `/metrics` tells of processes (Prometheus text format). Names follow the Prometheus naming practices."""
+"""Metrics of processes for `/metrics` (Prometheus text format). Names follow the Prometheus naming practices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What attempts report while they run: progress is told, safe points and log lines are written down."""
+"""Reports of attempts that run: progress is published, safe points and log lines are written down."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
-_TICK = 0.1  # progress is told at most ten times a second
+_TICK = 0.1  # progress is published at most ten times a second
 
 
 class RunningAttempt:
@@ -36,13 +36,13 @@ class RunningAttempt:
         "_end",
         "_run_id",
         "began_at",
+        "deadline_passed",
         "handle",
         "journaled",
         "latest",
         "lines",
         "lines_in_flight",
         "over",
-        "overdue",
         "progress_is_kept",
         "published",
         "rollback",
@@ -78,7 +78,7 @@ class RunningAttempt:
         self.lines_in_flight = False  # some of its log lines are being written
         self.touched = time.monotonic()  # when a yield was last seen
         self.over = asyncio.Event()  # its end is in the journal
-        self.overdue = False
+        self.deadline_passed = False
         self.progress_is_kept = False  # the journal knows that this attempt has made progress
 
     def request_stop(self, why: Stopping | None) -> None:
@@ -114,7 +114,7 @@ class RunningAttempt:
     # -- what the newest checkpoint shows
 
     def has_progressed(self) -> bool:
-        """Whether this attempt has come further than any before it."""
+        """Return whether this attempt has come further than any before it."""
         latest = self.latest
         return latest is not None and self.began_at.is_surpassed_by(latest.data, latest.done)
 
@@ -133,20 +133,20 @@ class ProgressReports:
         self,
         settings: Settings,
         journal: Journal,
-        book: Transitions,
-        hub: EventBroker,
+        transitions: Transitions,
+        broker: EventBroker,
         runs: Mapping[str, RunningAttempt],
     ) -> None:
         self._interval = settings.journal_interval
         self._journal = journal
-        self._book = book
-        self._hub = hub
+        self._transitions = transitions
+        self._broker = broker
         self._runs = runs
         self._loop = asyncio.get_running_loop()
         self._writing_lines = asyncio.Lock()
 
     async def keep_forever(self) -> None:
-        """Ten times a second: tell progress, write log lines; and safe points as often as the journal interval says."""
+        """Ten times a second, publish progress and write log lines; and safe points at the journal interval."""
         kept = self._loop.time()
         while True:
             due = self._loop.time() + _TICK
@@ -164,7 +164,7 @@ class ProgressReports:
                 log.exception("checkpoints can't be kept now")
 
     def _publish(self) -> None:
-        """Tell the progress that came since the last tick."""
+        """Publish the progress that came since the last tick."""
         now = time.monotonic()
         for id, run in self._runs.items():
             latest, yields = run.latest, run.yields
@@ -174,11 +174,11 @@ class ProgressReports:
             run.seen = yields
             run.touched = now
             run.published += 1
-            if self._hub.anyone:
+            if self._broker.has_watchers:
                 progress = ProgressInfo(latest.done, latest.total, latest.note)
                 newest = version(run.row, run.published)
                 event = Event("progress", id, datetime.now(UTC), progress=progress, version=newest)
-                self._hub.tell(event, run.row)
+                self._broker.publish(event, run.row)
 
     async def keep_newest(self) -> None:
         """Write the newest safe point of every attempt that has a newer one than the journal."""
@@ -191,20 +191,20 @@ class ProgressReports:
             return
         points = [point for _, _, point in newest]
         with metrics.CHECKPOINT.time():
-            await self._journal.write(lambda connection: self._book.checkpoints(connection, points))
+            await self._journal.write(lambda connection: self._transitions.checkpoints(connection, points))
         for run, yields, point in newest:
             run.journaled = yields
             run.progress_is_kept |= point.first
 
     def keep_now(self, run: RunningAttempt) -> None:
-        """In the worker's thread, with a journal interval of 0: durable before the work goes on, or told to stop."""
+        """Write the newest safe point in the worker's thread, before the work goes on or until it is to stop."""
         latest = run.latest
         assert latest is not None  # noqa: S101 - called by a yield
         point = _safe_point(run, latest)
         pause = 0.1
         while run.stop_request is None:  # a stop request ends the wait: its answer writes this checkpoint, too
             try:
-                self._journal.write_here(lambda connection: self._book.checkpoints(connection, [point]))
+                self._journal.write_here(lambda connection: self._transitions.checkpoints(connection, [point]))
             except problems.ProblemError as error:
                 log.error("process %s waits: its checkpoint can't be kept: %s", run.row.id, error.detail)
                 time.sleep(pause)
@@ -215,7 +215,7 @@ class ProgressReports:
                 return
 
     async def keep_lines(self, run: RunningAttempt | None = None) -> None:
-        """Write the log lines that wait, and tell them, in order. What can't be written goes on waiting.
+        """Write the log lines that wait, and publish them, in order. What can't be written goes on waiting.
 
         Returns once every line of `run` (of all runs) that was said before the call is on disk.
         """
@@ -234,7 +234,7 @@ class ProgressReports:
         lines = [(run.row, at, message) for run, some in taken for at, message in some]
         rows = [(row.id, at, row.attempt, message) for row, at, message in lines]
         try:
-            seqs = await self._journal.write(lambda connection: self._book.add_logs(connection, rows))
+            seqs = await self._journal.write(lambda connection: self._transitions.add_logs(connection, rows))
         except Exception:
             for run, some in taken:
                 run.lines.put_back(some)
@@ -242,11 +242,11 @@ class ProgressReports:
         finally:
             for run, _ in taken:
                 run.lines_in_flight = False
-        if self._hub.anyone:
+        if self._broker.has_watchers:
             for seq, (row, at, message) in zip(seqs, lines, strict=True):
                 when = datetime.fromtimestamp(at, UTC)
                 event = Event("log", row.id, when, attempt=row.attempt, message=message, data={"seq": seq})
-                self._hub.tell(event, row)
+                self._broker.publish(event, row)
 
 
 def _safe_point(run: RunningAttempt, latest: Checkpoint) -> SafePoint:

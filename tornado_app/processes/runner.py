@@ -1,4 +1,4 @@
-"""Attempts that run now: launched when the journal has claimed them, watched, and written down when they end."""
+"""Runner of attempts: launches what the journal has claimed, watches it, and writes down how it ends."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from sqlalchemy import Connection
 
 from holdfast.wire import ENDED, Process, State
 from holdfast.work import Stopping
-from tornado_app import fault_points, problems
+from tornado_app import problems
 from tornado_app.processes import metrics
 from tornado_app.processes.events import EventBroker
 from tornado_app.processes.executors.attempt import Attempt, Failed, Outcome, Succeeded
 from tornado_app.processes.executors.interface import Executor
 from tornado_app.processes.journal import queries
+from tornado_app.processes.journal.changes import Batch
 from tornado_app.processes.journal.interface import Journal
 from tornado_app.processes.journal.ownership import Takeover
 from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord
+from tornado_app.processes.journal.retention import Retention
 from tornado_app.processes.journal.schema import DELETED
-from tornado_app.processes.journal.transitions import BACKOFF_MOST, DEADLINE_PASSED, Batch, Transitions
+from tornado_app.processes.journal.transitions import BACKOFF_MOST, DEADLINE_PASSED, Transitions
 from tornado_app.processes.maintenance.deadlines import Timers
+from tornado_app.processes.maintenance.staged import StagedCleanup
 from tornado_app.processes.progress import ProgressReports, RunningAttempt
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.sent_code import code
@@ -38,41 +41,40 @@ T = TypeVar("T")
 _STOP_REQUESTS: dict[State, Stopping] = {State.PAUSING: "pause", State.CANCELLING: "cancel"}
 
 _LAST_WORD = 1.0  # seconds that a stop waits for a journal that does not take what it writes
-_TOGETHER = 1.0  # seconds in which what processes have staged is removed together
 
 
 class Runner:
-    """Everything that runs, by process id. Lives on the loop; the journal is the truth."""
+    """Runner of everything that runs, by process id. Lives on the loop; the journal is the truth."""
 
     def __init__(
         self,
         settings: Settings,
         registry: Registry,
         journal: Journal,
-        book: Transitions,
+        transitions: Transitions,
         takeover: Takeover,
+        retention: Retention,
         owner: str,
-        hub: EventBroker,
+        broker: EventBroker,
         executors: Mapping[str, Executor],
         services: WorkContext,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._journal = journal
-        self._book = book
+        self._transitions = transitions
         self._takeover = takeover
         self._owner = owner  # this server's id, in the rows of what it runs
-        self._hub = hub
+        self._broker = broker
         self._executors = executors
         self._services = services
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, RunningAttempt] = {}
-        self.reports = ProgressReports(settings, journal, book, hub, self._runs)
-        self._undoing: set[str] = set()  # what is being rolled back, or waits for a slot to be
-        self._undo_slots = asyncio.Semaphore(settings.max_running)
+        self.reports = ProgressReports(settings, journal, transitions, broker, self._runs)
+        self._rolling_back: set[str] = set()  # what is being rolled back, or waits for a slot to be
+        self._rollback_slots = asyncio.Semaphore(settings.max_running)
         self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
-        self._done_with: set[str] = set()  # owners of what was staged
-        self._deleted: set[str] = set()  # those whose processes are deleted: the journal remembers them until they went
+        self.staged = StagedCleanup(journal, retention, services.files, self.spawn)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._closed = False
@@ -82,7 +84,7 @@ class Runner:
         """Begin to report, and wait for the times of what an earlier server left."""
         for row in timed:
             self._timers.set(row)
-        self.spawn(self._drop_what_was_left())
+        self.spawn(self.staged.remove_leftovers())
         self.spawn(self.reports.keep_forever())
 
     def stop_all(self) -> None:
@@ -125,22 +127,22 @@ class Runner:
         return len(self._runs)
 
     def get(self, id: str) -> RunningAttempt | None:
-        """The attempt of that process that runs now."""
+        """Return the attempt of that process that runs now."""
         return self._runs.get(id)
 
     def asked(self, row: ProcessRecord) -> None:
-        """A wish is in the journal: tell the attempt, or roll back what has none."""
+        """Pass a committed request on to the attempt, or roll back what has none."""
         run = self._runs.get(row.id)
         if run is not None and run.row.attempt == row.attempt and not run.rollback:
             run.row = row
-            if not run.overdue:
+            if not run.deadline_passed:
                 going_on: Stopping | None = "shutdown" if self._closing else None
                 run.request_stop(_STOP_REQUESTS.get(row.state, going_on))
         elif row.state is State.CANCELLING and run is None and row.owner == self._owner:
             self.spawn(self.roll_back(row))
 
     def show(self, row: ProcessRecord) -> Process:
-        """A row as the wire tells it, with what its running attempt knows better."""
+        """Return a row as the wire has it, with the newest progress of its running attempt."""
         run = self._runs.get(row.id)
         if run is None or run.row.attempt != row.attempt:
             return queries.wire(row)
@@ -163,12 +165,11 @@ class Runner:
         for other, event in batch.others:
             if other is not None:
                 self._changed_elsewhere(other)
-            self._hub.tell(event, other)
+            self._broker.publish(event, other)
         for row, event in batch.changed:
             if event.type == DELETED:
                 log.info("process %s is deleted", row.id, extra={"process_id": row.id, "before": event.before})
-                self._deleted.add(queries.stager(row))
-                self._drop_staged(row)
+                self.staged.add(row, deleted=True)
                 continue
             log.info(
                 "process %s is %s (attempt %d)",
@@ -186,64 +187,28 @@ class Runner:
             if row.state in ENDED and self._services.keeps(row.id):
                 self.spawn(asyncio.to_thread(self._services.forget, row.id))
             if row.state in (State.SUCCEEDED, State.CANCELLED):  # what failed may go on yet
-                self._drop_staged(row)
+                self.staged.add(row)
             self._timers.set(row)
         for row, sent in batch.claimed:
             self._launch(row, sent)
         for row, event in batch.changed:
-            self._hub.tell(event, row)
-
-    def _drop_staged(self, row: ProcessRecord) -> None:
-        """It will never run again: what it staged and did not publish is of no use."""
-        self._done_with.add(queries.stager(row))
-        if len(self._done_with) == 1 and not self._closed:
-            self.spawn(self._drop_soon())
-
-    async def _drop_soon(self) -> None:
-        await asyncio.sleep(_TOGETHER)
-        await self.drop_staged()
-
-    async def _drop_what_was_left(self) -> None:
-        """Remove what an earlier server would have, had it not been ended before it came to that."""
-        try:
-            owners = await asyncio.to_thread(self._services.files.owners)
-            self._deleted |= await self._journal.read(queries.staged_by_deleted_processes)
-            self._done_with |= self._deleted
-            if owners:
-                self._done_with |= await self._journal.read(functools.partial(queries.done_with, owners=owners))
-            await self.drop_staged()
-        except (problems.ProblemError, OSError) as error:
-            log.warning("what ended processes have staged can't be looked for: %s", error)
-
-    async def drop_staged(self) -> None:
-        """Remove what was staged by processes that will never run again."""
-        owners, self._done_with = self._done_with, set()
-        if owners:
-            fault_points.point("staged.before-drop")
-            try:
-                await asyncio.to_thread(self._services.files.drop, owners)
-                gone = owners & self._deleted
-                if gone and not self._closed:
-                    await self._journal.write(functools.partial(self._book.dropped, owners=gone))
-                    self._deleted -= gone
-            except (problems.ProblemError, OSError) as error:
-                log.warning("what %d processes have staged can't be removed: %s", len(owners), error)
+            self._broker.publish(event, row)
 
     def _retry_is_due(self, id: str, attempt: int) -> None:
         if not self._closing:
-            due = functools.partial(self._book.due, id=id, attempt=attempt)
+            due = functools.partial(self._transitions.due, id=id, attempt=attempt)
             self.spawn(self.insist("that a retry is due", lambda: self._journal.write(due)))
 
     def _deadline_has_passed(self, id: str) -> None:
         if not self._closing:
-            self.spawn(self._stop_overdue(id))
+            self.spawn(self._stop_at_deadline(id))
 
-    async def _stop_overdue(self, id: str) -> None:
-        overdue = functools.partial(self._book.overdue, id=id)
-        row = await self.insist("a deadline", lambda: self._journal.write(overdue))
+    async def _stop_at_deadline(self, id: str) -> None:
+        passed = functools.partial(self._transitions.deadline_passed, id=id)
+        row = await self.insist("a deadline", lambda: self._journal.write(passed))
         run = self._runs.get(id)
-        if row is not None and run is not None and run.row.attempt == row.attempt and not run.overdue:
-            run.overdue = True
+        if row is not None and run is not None and run.row.attempt == row.attempt and not run.deadline_passed:
+            run.deadline_passed = True
             self.spawn(self._end(run))
 
     async def _end(self, run: RunningAttempt) -> None:
@@ -254,7 +219,7 @@ class Runner:
                 await run.handle.kill(self._settings.kill_grace)
 
     async def wait_over(self, run: RunningAttempt, timeout: float) -> bool:
-        """Whether the end of that attempt is in the journal, after `timeout` seconds at most."""
+        """Return whether the end of that attempt is in the journal, after `timeout` seconds at most."""
         try:
             async with asyncio.timeout(timeout):
                 return await run.over.wait()
@@ -300,11 +265,11 @@ class Runner:
     def _ended(self, run: RunningAttempt, outcome: Outcome) -> None:
         if self._closed:  # cut off by the end of the server: it goes on from its last checkpoint at the next start
             return
-        self.spawn(self._undone(run, outcome) if run.rollback else self._finish(run, outcome))
+        self.spawn(self._finish_rollback(run, outcome) if run.rollback else self._finish(run, outcome))
 
     async def _finish(self, run: RunningAttempt, outcome: Outcome) -> None:
         metrics.YIELDS.inc(run.yields - run.seen)
-        if run.overdue and not isinstance(outcome, Succeeded):
+        if run.deadline_passed and not isinstance(outcome, Succeeded):
             outcome = Failed(DEADLINE_PASSED.type, DEADLINE_PASSED.message)
         if isinstance(outcome, Failed) and outcome.trace:
             run.lines.put((time.time(), outcome.trace), wait=False)
@@ -321,7 +286,7 @@ class Runner:
         shutdown = self._closing
 
         def end(connection: Connection) -> ProcessRecord | None:
-            return self._book.ended(connection, id, attempt, outcome, latest, shutdown)
+            return self._transitions.ended(connection, id, attempt, outcome, latest, shutdown)
 
         row = await self.insist(f"the end of process {id}", lambda: self._journal.write(end))
         if run is not None:
@@ -329,7 +294,7 @@ class Runner:
         return row
 
     async def insist(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
-        """Write, however long the journal won't: what is not written is not so."""
+        """Write, and try again for as long as the journal can't be written."""
         pause = 0.1
         while True:
             try:
@@ -347,15 +312,15 @@ class Runner:
             self._idle.set()
 
     async def roll_back(self, row: ProcessRecord) -> None:
-        """Undo a process that was cancelled, in its place, once at a time."""
-        if row.id in self._undoing:
+        """Roll back a process that was cancelled, in its place, once at a time."""
+        if row.id in self._rolling_back:
             return
-        self._undoing.add(row.id)
+        self._rolling_back.add(row.id)
         work = self._registry.get(row.work_type)
         if work is None:
-            await self._write_undone(row, Failed("UnknownWorkType", self._registry.why_absent(row.work_type)))
+            await self._write_rollback_end(row, Failed("UnknownWorkType", self._registry.why_absent(row.work_type)))
             return
-        await self._undo_slots.acquire()
+        await self._rollback_slots.acquire()
         sent: bytes | None = None
         if work is code:
             read = functools.partial(self._journal.read, lambda connection: queries.code(connection, row.id))
@@ -364,20 +329,20 @@ class Runner:
             return
         self._begin(row, sent, rollback=True)
 
-    async def _undone(self, run: RunningAttempt, outcome: Outcome) -> None:
-        self._undo_slots.release()
+    async def _finish_rollback(self, run: RunningAttempt, outcome: Outcome) -> None:
+        self._rollback_slots.release()
         if isinstance(outcome, Failed) and outcome.trace:
             run.lines.put((time.time(), outcome.trace), wait=False)
         await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
-        await self._write_undone(run.row, outcome)
+        await self._write_rollback_end(run.row, outcome)
         self._forget(run)
 
-    async def _write_undone(self, row: ProcessRecord, outcome: Outcome) -> None:
-        def undone(connection: Connection) -> ProcessRecord | None:
-            return self._book.undone(connection, row.id, row.attempt, outcome)
+    async def _write_rollback_end(self, row: ProcessRecord, outcome: Outcome) -> None:
+        def end(connection: Connection) -> ProcessRecord | None:
+            return self._transitions.rollback_ended(connection, row.id, row.attempt, outcome)
 
-        await self.insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(undone))
-        self._undoing.discard(row.id)
+        await self.insist(f"the end of the rollback of process {row.id}", lambda: self._journal.write(end))
+        self._rolling_back.discard(row.id)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a task that ends with the engine, and log what it raises."""

@@ -9,18 +9,14 @@ import asyncio
 import contextlib
 import functools
 import logging
-import re
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from holdfast.wire import (
     LIVE,
-    PROCESS_ID,
     BulkAnswer,
     BulkRequest,
     Event,
@@ -36,7 +32,7 @@ from tornado_app.processes import metrics
 from tornado_app.processes.events import EventBroker, Watcher
 from tornado_app.processes.executors.interface import Executor, Executors
 from tornado_app.processes.journal import logs, queries
-from tornado_app.processes.journal.clock import JournalClock
+from tornado_app.processes.journal.changes import Batch
 from tornado_app.processes.journal.interface import Journal
 from tornado_app.processes.journal.logs import ProcessLogs
 from tornado_app.processes.journal.ownership import (
@@ -49,15 +45,15 @@ from tornado_app.processes.journal.ownership import (
 )
 from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord
 from tornado_app.processes.journal.queue import ProcessQueue
+from tornado_app.processes.journal.retention import Retention
 from tornado_app.processes.journal.schema import probe
-from tornado_app.processes.journal.transitions import Batch, New, Transitions
+from tornado_app.processes.journal.transitions import Transitions
 from tornado_app.processes.maintenance.disk import DiskWatch
 from tornado_app.processes.maintenance.heartbeat import Heartbeat
 from tornado_app.processes.maintenance.recovery import Recovery
-from tornado_app.processes.registry import Registry, completed, validate
+from tornado_app.processes.registry import Registry, completed
+from tornado_app.processes.requests import check_id, check_labels, validated
 from tornado_app.processes.runner import Runner
-from tornado_app.processes.sent_code import check as check_code
-from tornado_app.processes.sent_code import code
 from tornado_app.processes.states import Cause
 from tornado_app.processes.work_context import WorkContext
 from tornado_app.settings import Settings
@@ -67,14 +63,7 @@ log = logging.getLogger("holdfast.processes")
 _WRITTEN = 30.0  # seconds that a killer waits for the end to be in the journal
 _ANSWER = 0.05  # seconds between two looks for another server's answer
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
-_MOST_LABELS = 64
-_MOST_PARAMS = 64 << 10  # bytes as JSON: lists carry them
 _MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
-_MOST_RETRIES = 1_000_000
-_LONGEST_DEADLINE = 100 * 366 * 86400.0
-_PRIORITIES = range(-(1 << 31), 1 << 31)
-
-_ID = re.compile(PROCESS_ID)
 
 
 class Engine:
@@ -95,23 +84,23 @@ class Engine:
         `lease` is for how many seconds this server owns what it runs without renewing that.
         """
         self.registry = registry
-        self.hub = EventBroker()
+        self.broker = EventBroker()
         self._settings = settings
         self._services = context
         self._factories = executors
         limits = {
             name: work.limit for name in registry.names if (work := registry.get(name)) and work.limit is not None
         }
-        logs = ProcessLogs(journal.dialect, settings.log_size, settings.logs_size)
+        logs = ProcessLogs(journal.database, settings.log_size, settings.logs_size)
         self.journal = journal
-        self.lease = ServerLease(journal.dialect, shared=journal.is_shared, seconds=lease)
+        self.lease = ServerLease(journal.database, shared=journal.is_shared, seconds=lease)
         self.queue = ProcessQueue(settings.max_running, limits, self.lease.id, shared=journal.is_shared)
-        self.transitions = Transitions(journal.dialect, self.queue, self.lease.id, self._has_rollback, logs)
+        self.transitions = Transitions(journal.database, self.queue, self.lease.id, self._has_rollback, logs)
         changes, begin = self.transitions.changes, self.transitions.begin
         self.takeover = Takeover(changes, self.queue, self.lease, begin, settings.max_crashes)
+        self.retention = Retention(changes, logs, journal.database, settings.keep_ended)
         self._executors: dict[str, Executor] = {}
         self.runner: Runner
-        self._clock = JournalClock()
         self._closing = False
 
     async def open(self) -> None:
@@ -124,8 +113,9 @@ class Engine:
             self.journal,
             self.transitions,
             self.takeover,
+            self.retention,
             self.lease.id,
-            self.hub,
+            self.broker,
             self._executors,
             self._services,
         )
@@ -143,7 +133,7 @@ class Engine:
         runner = self.runner
         runner.begin(found.timed)
         runner.spawn(Recovery(self.journal, self.takeover, self.lease.id, runner, found).run())
-        self.hub.newest = self.transitions.changes.newest
+        self.broker.newest = self.transitions.changes.newest
         self.heartbeat = Heartbeat(self.journal, self.transitions, self.takeover, self.queue, self.lease, runner)
         runner.spawn(self.heartbeat.run())
         if watch:  # without a reserve, too, once: what an earlier server has paused for want of room goes on
@@ -171,7 +161,7 @@ class Engine:
         if self._closing:
             return
         self._closing = True
-        self.hub.close()
+        self.broker.close()
         self.queue.close()
         await self.runner.close(grace)
 
@@ -183,7 +173,7 @@ class Engine:
             with contextlib.suppress(problems.ProblemError):
                 await self.journal.write(self.lease.release)
         await asyncio.get_running_loop().run_in_executor(None, self.journal.close)
-        await self.runner.drop_staged()
+        await self.runner.staged.close()
         await asyncio.get_running_loop().run_in_executor(None, self._services.close)
 
     # -- asked for by people
@@ -194,52 +184,13 @@ class Engine:
         Raises:
             ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
         """
-        new = self._validated(request, strict)
+        if self._closing:
+            raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+        allow_code, setting = self._settings.allow_code, self._services.setting
+        new = validated(request, self.registry, self._executors, setting, allow_code=allow_code, strict=strict)
         known = functools.partial(completed, self.registry.find(new.work_type))
         row, created = await self.journal.write(lambda connection: self.transitions.start(connection, new, known))
         return self.runner.show(row), created
-
-    def _validated(self, request: StartRequest, strict: bool) -> New:
-        if self._closing:
-            raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
-        id = request.id if request.id is not None else secrets.token_urlsafe(12)
-        check_id(id)
-        sent = check_code(request, self._settings.allow_code) if request.code is not None else None
-        work = self.registry.find(code.name if sent is not None else request.work_type)
-        if sent is None and work is code:
-            raise problems.BAD_PARAMETERS("the work type code needs the code itself, as a base64 pickle", field="code")
-        place = request.place or work.place
-        executor = self._executors.get(place)
-        if executor is None:
-            known = ", ".join(self._executors)
-            raise problems.BAD_PARAMETERS(f"there is no place {place!r}; there are {known}", field="place")
-        if executor.runs_async != work.is_async:
-            kind = "an async generator" if work.is_async else "a plain generator"
-            fits = ", ".join(name for name, each in self._executors.items() if each.runs_async == work.is_async)
-            raise problems.BAD_PARAMETERS(
-                f"{work.name} is {kind}, which does not run in place {place!r}; use {fits}", field="place"
-            )
-        executor.check_usable()
-        _check_options(request)
-        params = validate(work, request.params, self._services.setting, strict=strict)
-        size = len(msgspec.json.encode(params))
-        if size > _MOST_PARAMS:
-            raise problems.BAD_PARAMETERS(
-                f"the parameters have {size} bytes as JSON, and {_MOST_PARAMS} are the most: put large values into a "
-                "file, and give its name",
-                field="params",
-            )
-        return New(
-            id=id,
-            work_type=work.name,
-            params=params,
-            place=place,
-            priority=request.priority,
-            labels=request.labels,
-            retries=work.retries if request.retries is None else request.retries,
-            deadline_s=request.deadline_s,
-            code=sent,
-        )
 
     def work_types(self) -> list[WorkTypeInfo]:
         """Return every work type. The documentation of one whose place can't be used on this server says why."""
@@ -275,11 +226,11 @@ class Engine:
     @contextlib.contextmanager
     def _watching(self, id: str) -> Iterator[Watcher]:
         # A flood of log lines would drop it as too slow.
-        watcher = self.hub.watch(id, lambda event, row: event.type != "log")
+        watcher = self.broker.watch(id, lambda event, row: event.type != "log")
         try:
             yield watcher
         finally:
-            self.hub.leave(id, watcher)
+            self.broker.leave(id, watcher)
 
     async def _until(
         self, true: Callable[[Process], bool], process: Process, watcher: Watcher, timeout: float
@@ -373,7 +324,7 @@ class Engine:
             raise problems.BAD_PARAMETERS("name what is meant: ids, work_type, state or label")
         if len(wanted.ids or ()) > _MOST_IDS:
             raise problems.BAD_PARAMETERS(f"name at most {_MOST_IDS} ids at once", field="ids")
-        _check_labels(wanted.label or {}, "label")
+        check_labels(wanted.label or {}, "label")
         if wanted.state is None and wanted.ids is None:
             meant = {Cause.RESUME: (State.PAUSED, State.PAUSING), Cause.KILL: ATTEMPTING}.get(cause, LIVE)
             wanted = msgspec.structs.replace(wanted, state=sorted(meant))
@@ -390,17 +341,17 @@ class Engine:
     async def delete(self, id: str) -> None:
         """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
         check_id(id)
-        await self.journal.write(lambda connection: self.transitions.delete(connection, id))
+        await self.journal.write(lambda connection: self.retention.delete(connection, id))
 
     def watch(self, wanted: BulkRequest) -> Watcher:
-        """Watch the processes that the filter means; with none at all everything. End it with `hub.leave`."""
+        """Watch the processes that the filter means; with none at all everything. End it with `broker.leave`."""
         if wanted == BulkRequest():
-            return self.hub.watch(None)
-        return self.hub.watch(None, lambda event, row: queries.fits(wanted, event, row))
+            return self.broker.watch(None)
+        return self.broker.watch(None, lambda event, row: queries.fits(wanted, event, row))
 
     async def known_event(self, seq: int) -> int:
-        """That number of an event; the newest one's when it is of another journal, which was moved away since."""
-        newest = functools.partial(queries.newest_event, self.journal.dialect)
+        """Return that number of an event, or the newest one's when it is of another journal, moved away since."""
+        newest = functools.partial(queries.newest_event, self.journal.database)
         return min(seq, await self.journal.read(newest))
 
     async def events_after(self, seq: int, wanted: BulkRequest, limit: int = 500) -> list[Event]:
@@ -423,10 +374,10 @@ class Engine:
             metrics.LIVE.labels(state, work_type).set(count)
         metrics.QUEUE_AGE.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
         metrics.RUNNING.set(len(self.runner))
-        metrics.WATCHERS.set(len(self.hub))
+        metrics.WATCHERS.set(len(self.broker))
 
     async def log(self, id: str, after: int, limit: int, last: int = 0) -> LogPage:
-        """What the work logged, in order; with `last`, the end of it, so many lines."""
+        """Return what the work logged, in order; with `last`, the end of it, so many lines."""
         await self.runner.reports.keep_lines()
         await self.get(id)
         if last:
@@ -439,45 +390,9 @@ class Engine:
         while True:
             expired = 0
             with contextlib.suppress(problems.ProblemError):
-                expired = await self.journal.write(self._expire)
+                expired = await self.journal.write(self.retention.expire)
             await asyncio.sleep(0 if expired else _EXPIRE_EVERY)
-
-    def _expire(self, connection: Connection) -> int:
-        return self.transitions.expire(connection, self._clock.now(connection) - self._settings.keep_ended)
 
     def _has_rollback(self, name: str) -> bool:
         work = self.registry.get(name)
         return work is None or work.rollback_function is not None
-
-
-def _check_options(request: StartRequest) -> None:
-    """Raises BAD_PARAMETERS for what the journal can't hold or the engine can't keep."""
-    if request.priority not in _PRIORITIES:
-        raise problems.BAD_PARAMETERS(
-            f"priority is a whole number from {_PRIORITIES[0]} to {_PRIORITIES[-1]}, not {request.priority}",
-            field="priority",
-        )
-    if request.retries is not None and not 0 <= request.retries <= _MOST_RETRIES:
-        raise problems.BAD_PARAMETERS(f"retries is from 0 to {_MOST_RETRIES}, not {request.retries}", field="retries")
-    if request.deadline_s is not None and not 0 < request.deadline_s <= _LONGEST_DEADLINE:
-        raise problems.BAD_PARAMETERS(
-            f"deadline_s is more than 0 seconds and less than a hundred years, not {request.deadline_s:g}",
-            field="deadline_s",
-        )
-    _check_labels(request.labels, "labels")
-
-
-def _check_labels(labels: Mapping[str, str], field: str) -> None:
-    if len(labels) > _MOST_LABELS:
-        raise problems.BAD_PARAMETERS(f"give at most {_MOST_LABELS} labels, not {len(labels)}", field=field)
-    for key, value in labels.items():
-        if not (0 < len(key) <= 128 and len(value) <= 256):
-            raise problems.BAD_PARAMETERS("a label's key has 1 to 128 characters, its value at most 256", field=field)
-
-
-def check_id(id: str) -> None:
-    """Raises BAD_PARAMETERS for what can't be the id of a process."""
-    if not _ID.fullmatch(id):
-        raise problems.BAD_PARAMETERS(
-            "a process id is 1 to 128 of letters, digits, '.', '_', '-', but neither '.' nor '..'", field="id"
-        )

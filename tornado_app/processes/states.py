@@ -9,7 +9,7 @@ from tornado_app import problems
 
 
 class Cause(StrEnum):
-    """What moves a process. The first four are asked for by people; the others are reports of the engine."""
+    """Cause of a transition. The first four are asked for by people; the others are reports of the engine."""
 
     PAUSE = "pause"
     RESUME = "resume"

@@ -61,7 +61,7 @@ class RealEngine(RuleBasedStateMachine):
         await self.engine.open()
         # An event of the start itself can be missed by who comes after it: that is what Last-Event-ID is for.
         last = self.heard[-1].seq or 0 if self.heard else 0
-        self.watcher = self.engine.hub.watch(None)
+        self.watcher = self.engine.broker.watch(None)
         self.heard += await self.engine.events_after(last, BulkRequest())
 
     def listen(self, watcher: Watcher) -> None:

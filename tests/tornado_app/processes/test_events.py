@@ -234,9 +234,9 @@ async def test_after_a_restart_a_stream_goes_on_from_the_last_number(make_engine
     first = await make_engine()
     await start(first, "p", to=1)
     await reaches(first, "p", State.SUCCEEDED)
-    await eventually(lambda: first.hub.newest == 3)  # an event is told a moment after what it tells of can be seen
+    await eventually(lambda: first.broker.newest == 3)  # an event is told a moment after what it tells of can be seen
     await shut(first)
-    assert (await make_engine()).hub.newest == 3
+    assert (await make_engine()).broker.newest == 3
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/processes/p/events"])
@@ -262,7 +262,7 @@ async def test_progress_of_weeks_goes_on_being_told_and_a_state_change_is_newer(
     after = await engine.wait("p", before.version, 60)
     assert after.version > before.version
     await makes_progress(engine, "p", before.progress.done or 0)
-    watcher = engine.hub.watch("p")
+    watcher = engine.broker.watch("p")
     await engine.pause("p")
     paused = await reaches(engine, "p", State.PAUSED)
     told: list[int] = []
@@ -272,7 +272,7 @@ async def test_progress_of_weeks_goes_on_being_told_and_a_state_change_is_newer(
         return told[-1:] == [paused.version]
 
     await eventually(heard)
-    engine.hub.leave("p", watcher)
+    engine.broker.leave("p", watcher)
     assert told == sorted(told)
     assert told[0] > after.version
 
@@ -304,7 +304,7 @@ async def test_a_long_poll_of_what_is_deleted_is_a_404(engine: Engine, http: htt
     await start(engine, "p", to=1)
     await reaches(engine, "p", State.SUCCEEDED)
     polling = asyncio.create_task(http.get("/v1/processes/p?wait=30"))
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     await engine.delete("p")
     assert (await polling).status_code == 404
 
@@ -328,7 +328,7 @@ async def test_what_expires_is_told_as_deleted_and_that_is_forgotten_in_its_time
     await start(engine, "p", to=1)
     await eventually(is_told)
     await eventually(is_forgotten)
-    assert engine.hub.newest == 4
+    assert engine.broker.newest == 4
 
 
 # -- filters
@@ -432,7 +432,7 @@ async def test_a_watcher_that_is_too_slow_is_dropped_with_an_event_that_says_so_
 ) -> None:
     monkeypatch.setattr(events, "MOST_WAITING", 20)
     watcher = slow_watcher(server.port, "/v1/events")
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     for n in range(6):
         await start(engine, f"p{n}", "bad", how="logs_at_length")
         await reaches(engine, f"p{n}", State.SUCCEEDED)
@@ -440,7 +440,7 @@ async def test_a_watcher_that_is_too_slow_is_dropped_with_an_event_that_says_so_
     *_, last = [piece for piece in taken.split(b"\n\n") if b"event: " in piece]
     assert b"event: dropped" in last
     assert b"too slow: come back with Last-Event-ID" in last
-    assert len(engine.hub) == 0
+    assert len(engine.broker) == 0
     seen = max((int(line[4:]) for line in taken.splitlines() if line.startswith(b"id: ")), default=0)
     assert seen < 18, "it was dropped before the end"
     async with watching(http, "/v1/events", **{"Last-Event-ID": str(seen)}) as stream:
@@ -453,10 +453,10 @@ async def test_a_watcher_that_takes_nothing_at_all_is_cut_off(
 ) -> None:
     monkeypatch.setattr(handler, "_WRITE_TIMEOUT", 0.1)
     watcher = slow_watcher(server.port, "/v1/events")
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     for n in range(10):
         await start(engine, f"p{n}", "bad", how="logs_at_length")
-    await eventually(lambda: len(engine.hub) == 0)
+    await eventually(lambda: len(engine.broker) == 0)
     watcher.close()
     await start(engine, "next", to=1)
     await reaches(engine, "next", State.SUCCEEDED)
@@ -464,7 +464,7 @@ async def test_a_watcher_that_takes_nothing_at_all_is_cut_off(
 
 async def test_a_slow_watcher_holds_nobody_else_up(server: App, engine: Engine, http: httpx.AsyncClient) -> None:
     watcher = slow_watcher(server.port, "/v1/events")
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     async with watching(http, "/v1/events") as stream:
         for n in range(5):
             await start(engine, f"p{n}", "bad", how="logs_at_length")
@@ -479,8 +479,8 @@ async def test_a_watcher_that_has_gone_is_forgotten(
     await start(engine, "p")
     for path in ("/v1/events", "/v1/processes/p/events"):
         async with watching(http, path):
-            assert len(engine.hub) == 1
-        await eventually(lambda: len(engine.hub) == 0)
+            assert len(engine.broker) == 1
+        await eventually(lambda: len(engine.broker) == 0)
 
 
 @pytest.mark.slow
@@ -496,7 +496,7 @@ async def test_a_thousand_watchers_of_one_process_all_hear_everything(server: Ap
             for reader, writer in await asyncio.gather(*opening):
                 writer.write(b"GET /v1/processes/p/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                 connections.append((reader, writer))
-        await eventually(lambda: len(engine.hub) == 1000)
+        await eventually(lambda: len(engine.broker) == 1000)
         await engine.cancel("p")
         heard = await asyncio.gather(*(until_cancelled(reader) for reader, _ in connections))
     finally:
@@ -536,12 +536,12 @@ async def test_a_long_poll_answers_when_something_changes(engine: Engine, http: 
     await start(engine, "p", "bad", how="spins")
     running = await makes_no_more_progress(engine)
     polling = asyncio.create_task(poll(http, f"?wait=30&after={running.version}"))
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     await asyncio.sleep(0.02)
     assert not polling.done()
     await engine.pause("p")
     assert (await polling).state == State.PAUSING
-    assert len(engine.hub) == 0
+    assert len(engine.broker) == 0
 
 
 async def makes_no_more_progress(engine: Engine) -> Process:
@@ -593,7 +593,7 @@ async def test_a_long_poll_is_let_go_when_the_server_stops(engine: Engine, http:
     await start(engine, "p", to=1)
     await reaches(engine, "p", State.SUCCEEDED)
     polling = asyncio.create_task(poll(http, "?wait=60"))
-    await eventually(lambda: len(engine.hub))
+    await eventually(lambda: len(engine.broker))
     began = time.monotonic()
     stopping = asyncio.create_task(engine.stop(1))
     assert (await polling).state == State.SUCCEEDED

@@ -478,9 +478,9 @@ async def test_metrics_tell_what_lives_what_waits_and_how_quick_it_is(engine: En
         await start(engine, id, "limited")  # two of these run at once
     for id in ("p", "q"):
         await makes_progress(engine, id)
-    watcher = engine.hub.watch("p")
+    watcher = engine.broker.watch("p")
     now = figures((await http.get("/metrics")).text)
-    engine.hub.leave("p", watcher)
+    engine.broker.leave("p", watcher)
     assert now['holdfast_processes{state="running",work_type="limited"}'] == 2
     assert now['holdfast_processes{state="queued",work_type="limited"}'] == 1
     assert now["holdfast_queue_age_seconds"] > 0

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, upd
 
 from holdfast.wire import Event, State
 from tornado_app import problems
-from tornado_app.processes.journal.interface import Dialect
+from tornado_app.processes.journal.interface import Database
 from tornado_app.processes.journal.queries import (
     ATTEMPTING,
     COLUMNS,
@@ -22,6 +22,7 @@ from tornado_app.processes.journal.queries import (
     newest_event,
     record,
 )
+from tornado_app.processes.journal.queue import Claim
 from tornado_app.processes.journal.schema import DELETED, events, processes
 from tornado_app.processes.states import Cause, step
 
@@ -46,6 +47,19 @@ Changed = tuple[ProcessRecord, Event]
 """A row as a transaction left it, and the event that says so."""
 
 
+class Batch(msgspec.Struct):
+    """Content of a committed transaction, for the loop.
+
+    `others` are events of other servers, older than all of `changed`, each with its process as it is now, or None.
+    `kills` are ids of attempts of this server that others have asked to kill.
+    """
+
+    claimed: list[Claim]
+    changed: list[Changed]
+    others: list[tuple[ProcessRecord | None, Event]]
+    kills: list[str]
+
+
 class Changes:
     """Changes of the transaction that is being written. `committed` or `rolled_back` ends it.
 
@@ -53,17 +67,17 @@ class Changes:
     another's, that a committed transaction has returned.
     """
 
-    def __init__(self, dialect: Dialect, owner: str, on_queued: Callable[[], None]) -> None:
+    def __init__(self, database: Database, owner: str, on_queued: Callable[[], None]) -> None:
         self.owner = owner
         self.newest = 0
-        self._dialect = dialect
+        self._database = database
         self._on_queued = on_queued
         self._events: list[tuple[ProcessRecord, dict[str, Any]]] = []
         self._passed: int | None = None  # `newest`, once this transaction is committed
 
     def begin_at_newest(self, connection: Connection) -> None:
         """Pass over the events that are in the journal already."""
-        self.newest = newest_event(self._dialect, connection)
+        self.newest = newest_event(self._database, connection)
 
     def all(self, connection: Connection, *where: ColumnElement[bool]) -> list[ProcessRecord]:
         """Return the rows that meet the conditions, the oldest first."""
@@ -116,7 +130,7 @@ class Changes:
         """Return the events of other servers since the last that was passed on, each with its process as it is now."""
         if self._passed is not None:
             return []
-        self._passed = newest_event(self._dialect, connection)
+        self._passed = newest_event(self._database, connection)
         if self._passed == self.newest:
             return []
         found = changes_between(connection, self.newest, self._passed + 1)

@@ -1,7 +1,7 @@
 """The journal as services see it. `sqlite.py` is one implementation; the composition root names it.
 
 Transitions, queue, queries and logs are SQL that every database runs alike, in decisions. A journal supplies what
-differs: connections and transactions (`Journal`), a few statements and the clock (`Dialect`), and word of what other
+differs: connections and transactions (`Journal`), a few statements and the clock (`Database`), and word of what other
 servers have committed (`Notifications`).
 """
 
@@ -27,7 +27,7 @@ It refuses by raising a `ProblemError` before it writes. It may run again when t
 """
 
 
-class Dialect(Protocol):
+class Database(Protocol):
     """SQL that databases write differently, and the clock that all servers of one journal share."""
 
     def insert(self, table: Table) -> SqliteInsert | PostgresInsert:
@@ -74,7 +74,7 @@ class Journal(Protocol):
     """
 
     @property
-    def dialect(self) -> Dialect: ...
+    def database(self) -> Database: ...
 
     @property
     def notifications(self) -> Notifications: ...

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, LargeBinary, Row, bindparam, cast, delete, func, insert, select, update
 
 from holdfast.wire import LogLine
-from tornado_app.processes.journal.interface import Dialect
+from tornado_app.processes.journal.interface import Database
 from tornado_app.processes.journal.pages import as_many_as_fit, is_full
 from tornado_app.processes.journal.schema import log_sizes, logs
 
@@ -34,9 +34,9 @@ _SIZE = func.length(cast(logs.c.message, LargeBinary)) + _OF_A_ROW
 class ProcessLogs:
     """Decisions about log lines, which `Transitions` uses. `most` and `most_of_all` are bytes; 0 is no bound."""
 
-    def __init__(self, dialect: Dialect, most: int, most_of_all: int) -> None:
-        self._dialect = dialect
-        made = dialect.insert(log_sizes)
+    def __init__(self, database: Database, most: int, most_of_all: int) -> None:
+        self._database = database
+        made = database.insert(log_sizes)
         self._grow = made.on_conflict_do_update(
             index_elements=[log_sizes.c.id], set_={"bytes": log_sizes.c.bytes + made.excluded.bytes}
         )
@@ -51,7 +51,7 @@ class ProcessLogs:
     def add(self, connection: Connection, lines: Sequence[tuple[str, float, int, str]]) -> list[int]:
         """Keep lines (id, time, attempt, message), and cut off the oldest ones; the sequence number of each."""
         total = self._measured(connection)
-        last = self._dialect.newest_number(connection, logs)  # a number is never used again
+        last = self._database.newest_number(connection, logs)  # a number is never used again
         seqs = list(range(last + 1, last + 1 + len(lines)))
         rows = [
             {"seq": seq, "id": id, "time": at, "attempt": attempt, "message": message}

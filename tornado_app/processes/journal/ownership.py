@@ -1,4 +1,4 @@
-"""Who owns what runs: leases of servers, takeover of what has no living owner, and kills that the owner is asked for.
+"""Ownership of what runs: leases of servers, takeover of what has no living owner, and requests to kill.
 
 A server owns the attempts that it runs while its lease lasts: one row a server, renewed on the journal's clock. What
 another server is to pause or cancel, it finds by its state; what it is to kill, by a row of `kill_requests`.
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 from holdfast.wire import ErrorInfo, State
 from tornado_app import fault_points
 from tornado_app.processes.journal.changes import Changes
-from tornado_app.processes.journal.interface import Dialect
+from tornado_app.processes.journal.interface import Database
 from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord, cancelling, find
 from tornado_app.processes.journal.queue import ProcessQueue
 from tornado_app.processes.journal.schema import kill_requests, processes, servers
@@ -38,11 +38,11 @@ _RENEW = update(servers).where(servers.c.id == bindparam("mine")).values(seen=bi
 class ServerLease:
     """Lease of this server on what it runs. The methods that take a connection are decisions of the journal."""
 
-    def __init__(self, dialect: Dialect, *, shared: bool, seconds: float = LEASE, name: str = "") -> None:
+    def __init__(self, database: Database, *, shared: bool, seconds: float = LEASE, name: str = "") -> None:
         self.id = secrets.token_hex(8)
         self.seconds = seconds
         self.is_shared = shared
-        self._dialect = dialect
+        self._database = database
         self._name = name
         self._renewed = time.monotonic()  # on this server's own clock
 
@@ -60,12 +60,12 @@ class ServerLease:
         """Register this server. Where no other one can have the journal open, all that are registered are gone."""
         if not self.is_shared:
             connection.execute(delete(servers))
-        now = self._dialect.now(connection)
+        now = self._database.now(connection)
         connection.execute(insert(servers).values(id=self.id, name=self._name, seen=now, lease=self.seconds))
 
     def renew(self, connection: Connection) -> bool:
         """Renew the lease. False when another server has taken over: then it is acquired anew by `acquire`."""
-        return connection.execute(_RENEW, {"mine": self.id, "now": self._dialect.now(connection)}).rowcount == 1
+        return connection.execute(_RENEW, {"mine": self.id, "now": self._database.now(connection)}).rowcount == 1
 
     def renewed(self, began: float) -> None:
         """Note that a renewal was committed that began at that time of `time.monotonic`."""
@@ -77,7 +77,7 @@ class ServerLease:
 
     def end_expired(self, connection: Connection) -> bool:
         """Remove the servers whose leases have expired; whether there were any."""
-        now = self._dialect.now(connection)
+        now = self._database.now(connection)
         ago = or_(servers.c.seen + servers.c.lease < now, servers.c.seen > now + servers.c.lease)  # clock began anew
         return connection.execute(delete(servers).where(servers.c.id != self.id, ago)).rowcount > 0
 

@@ -22,5 +22,5 @@ def as_many_as_fit(items: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
 
 
 def is_full(items: Iterable[T], size: Callable[[T], int]) -> bool:
-    """Whether a page ends with these, so that more may follow."""
+    """Return whether a page ends with these, so that more may follow."""
     return sum(map(size, items)) > PAGE_BYTES

@@ -1,4 +1,4 @@
-"""Processes as rows of the journal, and everything that only reads them."""
+"""Rows of processes, and the queries that only read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, sel
 
 from holdfast.wire import BulkRequest, ErrorInfo, Event, Process, ProgressInfo, State
 from tornado_app import problems
-from tornado_app.processes.journal.interface import Dialect
+from tornado_app.processes.journal.interface import Database
 from tornado_app.processes.journal.pages import as_many_as_fit, is_full
 from tornado_app.processes.journal.schema import DELETED, events, labels, processes, staged_by_deleted
 from tornado_app.processes.states import legal
@@ -73,7 +73,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     owner: str | None = None
 
     def is_surpassed_by(self, checkpoint: bytes, done: float | None) -> bool:
-        """Whether a safe point is progress over where an attempt with this row began."""
+        """Return whether a safe point is progress over where an attempt with this row began."""
         if checkpoint != (self.checkpoint or _NO_CHECKPOINT):
             return True
         return done is not None and (self.reached is None or done > self.reached)
@@ -86,14 +86,14 @@ BY_ID = select(*COLUMNS).where(processes.c.id == bindparam("wanted"))
 
 
 def record(row: Sequence[Any]) -> ProcessRecord:
-    """A `ProcessRecord` of a selected row."""
+    """Return the `ProcessRecord` of a selected row."""
     values = list(row)
     values[5] = State(values[5])
     return ProcessRecord(*values)
 
 
 def wire(row: ProcessRecord, *, published: int = 0, stalled: bool = False) -> Process:
-    """A row as the wire tells it; `published` counts the progress of the running attempt."""
+    """Return a row as the wire has it; `published` counts the progress of the running attempt."""
     return Process(
         id=row.id,
         work_type=row.work_type,
@@ -119,12 +119,12 @@ def wire(row: ProcessRecord, *, published: int = 0, stalled: bool = False) -> Pr
 
 
 def version(row: ProcessRecord, published: int) -> int:
-    """The wire version: it grows with every state change and with all progress that is published in between."""
+    """Return the wire version: it grows with every state change and with all progress that is published in between."""
     return (row.version << PROGRESS_BITS) + published
 
 
 def serial(row: ProcessRecord) -> str:
-    """Key that no other process of any journal has. It does not change while the process is kept."""
+    """Return a key that no other process of any journal has. It does not change while the process is kept."""
     return row.serial or str(row.n)
 
 
@@ -138,12 +138,12 @@ def _stager(n: int, id: str, created: float) -> str:
 
 
 def staged_by_deleted_processes(connection: Connection) -> set[str]:
-    """Owners of what deleted processes may have left staged."""
+    """Return the owners of what deleted processes may have left staged."""
     return set(connection.execute(select(staged_by_deleted.c.owner)).scalars())
 
 
-def done_with(connection: Connection, owners: Collection[str]) -> set[str]:
-    """Those of `owners` that stand for processes which are kept, and will never run again.
+def finished_stagers(connection: Connection, owners: Collection[str]) -> set[str]:
+    """Return those of `owners` that name processes which are kept, and will never run again.
 
     What failed may go on yet, and what this journal does not know may be another one's.
     """
@@ -158,9 +158,9 @@ def _at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def newest_event(dialect: Dialect, connection: Connection) -> int:
+def newest_event(database: Database, connection: Connection) -> int:
     """Return the number of the newest event that there ever was; 0 when there was none."""
-    return dialect.newest_number(connection, events)
+    return database.newest_number(connection, events)
 
 
 def changes_between(connection: Connection, after: int, before: int) -> list[tuple[ProcessRecord | None, Event]]:
@@ -184,7 +184,7 @@ def event_of(
     error: bytes | None,
     data: bytes | None,
 ) -> Event:
-    """A row of `events` as the wire tells it."""
+    """Return a row of `events` as the wire has it."""
     deleted = state == DELETED
     return Event(
         "deleted" if deleted else "state",
@@ -201,7 +201,7 @@ def event_of(
 
 
 def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
-    """The filter as conditions, all of which must hold."""
+    """Return the filter as conditions, all of which must hold."""
     where: list[ColumnElement[bool]] = []
     if wanted.ids is not None:
         where.append(processes.c.id.in_(wanted.ids))
@@ -219,7 +219,7 @@ def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
 def page(
     connection: Connection, wanted: BulkRequest, before: int | None, limit: int
 ) -> tuple[list[ProcessRecord], bool]:
-    """Newest first, older than `before`, and whether more follow.
+    """Return rows older than `before`, the newest first, and whether more follow.
 
     Right while rows come and go, since `n` never changes and is never reused.
     """
@@ -242,18 +242,18 @@ def page(
 
 
 def _size(row: ProcessRecord) -> int:
-    """About how many bytes a row is on the wire."""
+    """Estimate the bytes of a row on the wire."""
     parts = (row.params, row.labels, row.result, row.error, row.note)
     return 512 + sum(len(part) for part in parts if part)
 
 
 def cursor(n: int) -> str:
-    """A row's place in a list, opaque to callers."""
+    """Return the place of a row in a list, opaque to callers."""
     return base64.urlsafe_b64encode(f"n{n}".encode()).decode().rstrip("=")
 
 
 def from_cursor(given: str) -> int:
-    """The row number of a cursor. Raises BAD_PARAMETERS for what `cursor` never made."""
+    """Return the row number of a cursor. Raises BAD_PARAMETERS for what `cursor` never made."""
     try:
         plain = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)).decode("ascii")
         if plain[:1] == "n" and plain[1:].isdigit() and len(plain) < 20:  # what SQLite's 64 bits hold
@@ -264,7 +264,7 @@ def from_cursor(given: str) -> int:
 
 
 def events_after(connection: Connection, seq: int, wanted: BulkRequest, limit: int) -> list[Event]:
-    """State changes and deletions after that number, in order."""
+    """Return the state changes and deletions after that number, in order."""
     where: list[ColumnElement[bool]] = []
     if wanted.ids is not None:
         where.append(events.c.id.in_(wanted.ids))
@@ -290,12 +290,12 @@ def _event_size(row: Row[Any]) -> int:
 
 
 def kind(row: ProcessRecord) -> bytes:
-    """What a process was, as JSON, for the event of its deletion."""
+    """Return the work type and labels of a process as JSON, for the event of its deletion."""
     return _encode({"work_type": row.work_type, "labels": msgspec.Raw(row.labels)})
 
 
 def fits(wanted: BulkRequest, event: Event, row: ProcessRecord | None) -> bool:
-    """Whether an event is of a process that the filter means. `row` is that process, which a deletion does without."""
+    """Return whether an event is of a process that the filter means. `row` is that process, None for a deletion."""
     if wanted.ids is not None and event.id not in wanted.ids:
         return False
     if wanted.work_type is None and not wanted.label:
@@ -317,7 +317,7 @@ def cancelling(connection: Connection, owner: str) -> list[ProcessRecord]:
 
 
 def counts(connection: Connection) -> list[tuple[str, str, int]]:
-    """How many processes there are by state and work type, for what has not ended."""
+    """Count the processes that have not ended, by state and work type."""
     live = [s.value for s in (State.QUEUED, State.RUNNING, State.PAUSING, State.PAUSED, State.CANCELLING)]
     query = (
         select(processes.c.state, processes.c.work_type, func.count())
@@ -328,26 +328,26 @@ def counts(connection: Connection) -> list[tuple[str, str, int]]:
 
 
 def oldest_queued(connection: Connection) -> float | None:
-    """When the oldest queued process was created, seconds since the epoch."""
+    """Return when the oldest queued process was created, seconds since the epoch."""
     query = select(func.min(processes.c.created)).where(processes.c.state == State.QUEUED.value)
     oldest: float | None = connection.execute(query).scalar()
     return oldest
 
 
 def code(connection: Connection, id: str) -> bytes | None:
-    """The code that a client sent for that process."""
+    """Return the code that a client sent for that process."""
     sent: bytes | None = connection.execute(select(processes.c.code).where(processes.c.id == id)).scalar()
     return sent
 
 
 def find(connection: Connection, id: str) -> ProcessRecord | None:
-    """The row of that id, or None."""
+    """Return the row of that id, or None."""
     row = connection.execute(BY_ID, {"wanted": id}).one_or_none()
     return None if row is None else record(row)
 
 
 def get(connection: Connection, id: str) -> ProcessRecord:
-    """The row of that id. Raises NO_SUCH_PROCESS."""
+    """Return the row of that id. Raises NO_SUCH_PROCESS."""
     row = find(connection, id)
     if row is None:
         raise problems.NO_SUCH_PROCESS(f"there is no process {id!r}; start it first", id=id)

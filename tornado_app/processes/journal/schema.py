@@ -136,7 +136,7 @@ staged_by_deleted = Table(
 
 clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `clock.JournalClock`
 
-# Servers that have the journal open: the lease of each ends `lease` seconds after `seen`, on the dialect's clock.
+# Servers that have the journal open: the lease of each ends `lease` seconds after `seen`, on the database's clock.
 servers = Table(
     "servers",
     metadata,

@@ -82,7 +82,7 @@ _Job = tuple[Decision[Any], _Future]
 _Answer = tuple[_Future, Any, Exception | None]
 
 
-class SqliteDialect:
+class SqliteDatabase:
     """SQLite's own SQL. All servers of one file are on one machine, so its monotonic clock is theirs in common."""
 
     def insert(self, table: Table) -> sqlite.Insert:
@@ -129,7 +129,7 @@ class SqliteJournal:
         self.path = path
         self.folder: Path | None = path.parent
         self.is_shared = shared
-        self.dialect = SqliteDialect()
+        self.database = SqliteDatabase()
         self.notifications = Polling()
         self._participant: Participant | None = None
         self._on_commit: Callable[[Any], None] = lambda answer: None
@@ -279,7 +279,7 @@ class SqliteJournal:
             if isinstance(answer[0], asyncio.Future):
                 on_loop.append(answer)
             else:
-                _answer(*answer)
+                _resolve(*answer)
         if on_loop or last is not None:
             try:
                 self._loop.call_soon_threadsafe(self._answer_all, on_loop, last)
@@ -288,7 +288,7 @@ class SqliteJournal:
 
     def _answer_all(self, answers: list[_Answer], last: Any) -> None:
         for answer in answers:
-            _answer(*answer)
+            _resolve(*answer)
         if last is not None:
             self._loop.call_soon(self._on_commit, last)  # after those who were just answered
 
@@ -323,7 +323,7 @@ class SqliteJournal:
         return problem
 
 
-def _answer(future: _Future, answer: Any, failure: Exception | None) -> None:
+def _resolve(future: _Future, answer: Any, failure: Exception | None) -> None:
     if future.done():  # cancelled: nobody waits any more
         return
     if failure is not None:
@@ -333,7 +333,7 @@ def _answer(future: _Future, answer: Any, failure: Exception | None) -> None:
 
 
 def _is_of_the_file(error: Exception) -> bool:
-    """Whether every other write would fail in the same way now (SQLite's primary result codes)."""
+    """Return whether every other write would fail in the same way now (SQLite's primary result codes)."""
     code = getattr(error.orig, "sqlite_errorcode", 0) if isinstance(error, DatabaseError) else 0
     return (code & 0xFF) in _OF_THE_FILE
 

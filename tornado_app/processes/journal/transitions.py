@@ -1,7 +1,7 @@
 """Every decision that changes a process. Run by the journal, one at a time, never on the loop.
 
-Every change goes through `Transitions._move`: the transition table says what follows, the row is changed by
-compare-and-set on (id, attempt, state), and an event is written in the same transaction.
+Every change goes through `Changes.move`: the transition table says what follows, the row is changed by
+compare-and-set on (id, attempt, state, owner), and an event is written in the same transaction.
 """
 
 from __future__ import annotations
@@ -10,32 +10,29 @@ import hashlib
 import random
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, update
 
-from holdfast.wire import ENDED, BulkRequest, ErrorInfo, Event, State
+from holdfast.wire import BulkRequest, ErrorInfo, State
 from tornado_app import fault_points, problems
 from tornado_app.problems import ProblemError
 from tornado_app.processes.executors.attempt import Checkpoint, Failed, Outcome, StoppedAttempt, Succeeded
-from tornado_app.processes.journal.changes import Changed, Changes
-from tornado_app.processes.journal.interface import Dialect
+from tornado_app.processes.journal.changes import Batch, Changes
+from tornado_app.processes.journal.interface import Database
 from tornado_app.processes.journal.logs import ProcessLogs
 from tornado_app.processes.journal.ownership import take_kills
 from tornado_app.processes.journal.queries import (
     ATTEMPTING,
-    COLUMNS,
     ProcessRecord,
     find,
     get,
     matching,
-    record,
-    stager,
 )
-from tornado_app.processes.journal.queue import Claim, ProcessQueue
-from tornado_app.processes.journal.schema import DELETED, DELETIONS, events, labels, processes, staged_by_deleted
+from tornado_app.processes.journal.queue import ProcessQueue
+from tornado_app.processes.journal.schema import labels, processes
 from tornado_app.processes.states import Cause, step
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -60,9 +57,6 @@ _CHECKPOINT = (
     .values({name: bindparam(name) for name in ("done", "total", "note", "checkpoint")})
 )
 _FIRST_PROGRESS = _CHECKPOINT.values(crashes=0, failures=0)
-# By the index of ends alone: with the states named, SQLite would go through all that ever ended.
-ENDED_BEFORE = select(*COLUMNS).where(processes.c.ended < bindparam("before")).limit(500)
-_DELETE_STAGED = delete(staged_by_deleted).where(staged_by_deleted.c.owner == bindparam("gone"))
 
 
 class New(msgspec.Struct, frozen=True):
@@ -79,30 +73,17 @@ class New(msgspec.Struct, frozen=True):
     code: bytes | None = None
 
     def digest(self) -> bytes:
-        """Equal for equal requests."""
+        """Return a digest that is equal for equal requests."""
         return hashlib.sha256(_encode(self)).digest()
 
 
 def _is_repeated(there: ProcessRecord, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]) -> bool:
-    """Whether a request differs from the one that started a process by nothing but defaults that came later."""
+    """Return whether a request differs from the one that started a process only by defaults that came later."""
     params = _decode(there.params)
     if msgspec.structs.replace(new, params=params).digest() != there.request:
         return False  # something else is different, too
     now = completed(params)
     return now is not None and _encode(now) == _encode(new.params)
-
-
-class Batch(msgspec.Struct):
-    """What a committed transaction brought, for the loop.
-
-    `others` are events of other servers, older than all of `changed`, each with its process as it is now, or None.
-    `kills` are ids of attempts of this server that others have asked to kill.
-    """
-
-    claimed: list[Claim]
-    changed: list[Changed]
-    others: list[tuple[ProcessRecord | None, Event]]
-    kills: list[str]
 
 
 class SafePoint(NamedTuple):
@@ -121,18 +102,22 @@ class Transitions:
     """
 
     def __init__(
-        self, dialect: Dialect, queue: ProcessQueue, owner: str, has_rollback: Callable[[str], bool], logs: ProcessLogs
+        self,
+        database: Database,
+        queue: ProcessQueue,
+        owner: str,
+        has_rollback: Callable[[str], bool],
+        logs: ProcessLogs,
     ) -> None:
         self._queue = queue
         self._has_rollback = has_rollback
         self._logs = logs
-        self._changes = Changes(dialect, owner, queue.wake)
-        self._dialect = dialect
+        self._changes = Changes(database, owner, queue.wake)
+        self._database = database
         self._owner = owner
         self._polled = False
         self._kills: list[str] = []
-        self._insert = dialect.insert(processes).on_conflict_do_nothing(index_elements=[processes.c.id])
-        self._insert_staged = dialect.insert(staged_by_deleted).on_conflict_do_nothing()
+        self._insert = database.insert(processes).on_conflict_do_nothing(index_elements=[processes.c.id])
 
     # -- around a transaction
 
@@ -196,7 +181,7 @@ class Transitions:
     def start(
         self, connection: Connection, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]
     ) -> tuple[ProcessRecord, bool]:
-        """The process of this id, and whether it was made now.
+        """Return the process of this id, and whether it was made now.
 
         `completed` gives the parameters of an earlier request with the defaults that the work type has gained since;
         None when they do not fit it any more.
@@ -236,7 +221,7 @@ class Transitions:
                     id=there.id,
                 )
             return there, False
-        n = self._dialect.inserted_number(inserted)
+        n = self._database.inserted_number(inserted)
         row = msgspec.structs.replace(row, n=n)
         if new.labels:
             connection.execute(insert(labels), [{"key": k, "value": v, "n": n} for k, v in new.labels.items()])
@@ -278,7 +263,7 @@ class Transitions:
         return row
 
     def _move_on(self, connection: Connection, row: ProcessRecord) -> ProcessRecord:
-        """A person pauses what the engine had paused: it waits for that person now."""
+        """Let a person pause what the engine had paused: it waits for that person now."""
         row = self._changes.change(connection, row, {"held": False, "error": None, "version": row.version + 1})
         self._changes.add_event(row, row.state)
         return row
@@ -288,7 +273,7 @@ class Transitions:
         self._queue.hold("room")
 
     def pause_for_room(self, connection: Connection, error: ErrorInfo) -> list[ProcessRecord]:
-        """Begin nothing, and pause all that runs, until `go_on_with_room`; the rows that were changed."""
+        """Begin nothing, and pause all that runs, until `go_on_with_room`. Returns the rows that were changed."""
         self.hold_for_room()
         running = self._changes.all(
             connection, processes.c.state == State.RUNNING.value, processes.c.owner == self._owner
@@ -296,7 +281,7 @@ class Transitions:
         return [self._changes.move(connection, row, Cause.PAUSE, error=_encode(error), held=True) for row in running]
 
     def go_on_with_room(self, connection: Connection) -> list[ProcessRecord]:
-        """Go on with what was paused for want of room; the rows that were changed."""
+        """Resume what was paused for want of room. Returns the rows that were changed."""
         self._queue.go_on("room")
         mine = (processes.c.held == 1, processes.c.state.in_([State.PAUSED.value, State.PAUSING.value]))
         return [self._ask(connection, row, Cause.RESUME) for row in self._changes.all(connection, *mine)]
@@ -307,7 +292,7 @@ class Transitions:
     def ask_all(
         self, connection: Connection, wanted: BulkRequest, cause: Cause
     ) -> tuple[list[ProcessRecord], dict[str, str]]:
-        """A verb for all that match; refusals by id."""
+        """Apply a verb to all that match. Returns the rows that were changed, and refusals by id."""
         changed: list[ProcessRecord] = []
         refused: dict[str, str] = {}
         for row in self._changes.all(connection, *matching(wanted)):
@@ -322,21 +307,21 @@ class Transitions:
         return changed, refused
 
     def checkpoints(self, connection: Connection, newest: Iterable[SafePoint]) -> int:
-        """Keep safe points of running attempts; how many landed. Those of an old attempt change nothing."""
+        """Keep safe points of running attempts. Returns how many; those of an old attempt change nothing."""
         rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         for id, attempt, y, first in newest:
             row: dict[str, Any] = {"wanted": id, "of_attempt": attempt, "of_owner": self._owner}
             row |= {"done": y.done, "total": y.total, "note": y.note, "checkpoint": y.data}
             rows[first].append(row)
-        landed = 0
+        kept = 0
         for statement, some in ((_CHECKPOINT, rows[False]), (_FIRST_PROGRESS, rows[True])):
             if some:
-                landed += connection.execute(statement, some).rowcount
+                kept += connection.execute(statement, some).rowcount
         fault_points.point("checkpoint.written")
-        return landed
+        return kept
 
     def add_logs(self, connection: Connection, lines: Sequence[tuple[str, float, int, str]]) -> list[int]:
-        """Keep log lines (id, time, attempt, message); the sequence number of each."""
+        """Keep log lines (id, time, attempt, message). Returns the sequence number of each."""
         seqs = self._logs.add(connection, lines)
         fault_points.point("log.written")
         return seqs
@@ -344,7 +329,7 @@ class Transitions:
     def ended(
         self, connection: Connection, id: str, attempt: int, outcome: Outcome, latest: Checkpoint | None, shutdown: bool
     ) -> ProcessRecord | None:
-        """An attempt is over and its slot is free. None when it was an old one, whose report changes nothing.
+        """End an attempt and release its slot. None for an old attempt, whose report changes nothing.
 
         When the row is `cancelling` afterwards, its rollback is what comes next.
         """
@@ -356,12 +341,7 @@ class Transitions:
         self._queue.release(id)
         changes: dict[str, Any] = {"crashes": 0, "alone": False}
         if latest is not None:
-            changes |= {
-                "done": latest.done,
-                "total": latest.total,
-                "note": latest.note,
-                "checkpoint": latest.data,
-            }
+            changes |= {"done": latest.done, "total": latest.total, "note": latest.note, "checkpoint": latest.data}
             if row.is_surpassed_by(latest.data, latest.done):
                 changes["failures"] = 0
         if row.state is State.CANCELLING:
@@ -371,16 +351,8 @@ class Transitions:
             if not self._must_roll_back(row):
                 row = self._changes.move(connection, row, Cause.ROLLED_BACK, error=None, ended=time.time())
         elif isinstance(outcome, Succeeded):
-            row = self._changes.move(
-                connection,
-                row,
-                Cause.SUCCEEDED,
-                **changes,
-                result=outcome.result,
-                error=None,
-                held=False,
-                ended=time.time(),
-            )
+            changes |= {"result": outcome.result, "error": None, "held": False, "ended": time.time()}
+            row = self._changes.move(connection, row, Cause.SUCCEEDED, **changes)
         elif isinstance(outcome, StoppedAttempt):
             row = self._changes.move(connection, row, Cause.INTERRUPTED if shutdown else Cause.STOPPED, **changes)
         else:
@@ -401,8 +373,8 @@ class Transitions:
             return self._changes.move(connection, row, Cause.RETRY, **changes)
         return self._changes.move(connection, row, Cause.FAILED, **changes, ended=time.time())
 
-    def undone(self, connection: Connection, id: str, attempt: int, outcome: Outcome) -> ProcessRecord | None:
-        """A rollback is over. One that failed is shown with both errors and can be tried again by cancelling again."""
+    def rollback_ended(self, connection: Connection, id: str, attempt: int, outcome: Outcome) -> ProcessRecord | None:
+        """End a rollback. One that failed is shown with both errors; another cancel tries it again."""
         row = find(connection, id)
         if row is None or row.attempt != attempt or row.state is not State.CANCELLING or row.owner != self._owner:
             return None
@@ -415,8 +387,8 @@ class Transitions:
         fault_points.point("undone.written")
         return row
 
-    def overdue(self, connection: Connection, id: str) -> ProcessRecord | None:
-        """Fail what waits, now that its deadline has passed; what runs is the answer, for its place to stop."""
+    def deadline_passed(self, connection: Connection, id: str) -> ProcessRecord | None:
+        """Fail what waits, now that its deadline has passed. What runs is returned, for its executor to stop."""
         row = find(connection, id)
         if row is None or row.deadline is None:
             return None
@@ -424,37 +396,3 @@ class Transitions:
             self._changes.move(connection, row, Cause.FAILED, error=_encode(DEADLINE_PASSED), ended=time.time())
             fault_points.point("overdue.written")
         return row if row.state in (State.RUNNING, State.PAUSING) else None
-
-    def delete(self, connection: Connection, id: str) -> None:
-        """Forget one that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
-        row = get(connection, id)
-        if row.state not in ENDED:
-            raise problems.ILLEGAL_STATE(
-                f"process {id!r} is {row.state}: cancel it and wait until it has ended, then delete it", state=row.state
-            )
-        self._delete(connection, [row])
-
-    def expire(self, connection: Connection, before: float) -> int:
-        """Forget some of those that ended before that time, and that older ones were deleted; how many processes."""
-        ended = map(record, connection.execute(ENDED_BEFORE, {"before": before}))
-        old = [row for row in ended if row.state in ENDED]
-        self._delete(connection, old)
-        connection.execute(delete(events).where(DELETIONS, events.c.time < before))
-        return len(old)
-
-    def _delete(self, connection: Connection, old: list[ProcessRecord]) -> None:
-        if not old:
-            return
-        ids = [row.id for row in old]
-        connection.execute(delete(labels).where(labels.c.n.in_([row.n for row in old])))
-        self._logs.delete(connection, ids)
-        connection.execute(delete(events).where(events.c.id.in_(ids), events.c.state != DELETED))
-        connection.execute(delete(processes).where(processes.c.id.in_(ids)))
-        connection.execute(self._insert_staged, [{"owner": stager(row)} for row in old])
-        for row in old:
-            self._changes.add_event(row, row.state, DELETED)
-        fault_points.point("delete.written")
-
-    def dropped(self, connection: Connection, owners: Collection[str]) -> None:
-        """Note that the staged data of these deleted processes is gone."""
-        connection.execute(_DELETE_STAGED, [{"gone": owner} for owner in owners])

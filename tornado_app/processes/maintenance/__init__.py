@@ -1,4 +1,4 @@
-"""What looks after processes beside running them: the server's lease, recovery, deadlines, room on the disk.
+"""Upkeep of processes beside running them: the server's lease, recovery, deadlines, room on the disk, staged files.
 
 May use the journal and the runner; nothing here knows HTTP. Begin reading in `heartbeat.py`.
 """

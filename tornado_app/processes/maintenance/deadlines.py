@@ -10,7 +10,7 @@ from holdfast.wire import ENDED, State
 from tornado_app.clocks import steady
 from tornado_app.processes.journal.queries import ProcessRecord
 
-_LOOK_AGAIN = 60.0  # seconds; the loop's timers stand still while the machine sleeps
+_CHECK_AGAIN = 60.0  # seconds; the loop's timers stand still while the machine sleeps
 _LATE = 0.01
 
 
@@ -32,11 +32,11 @@ class Timers:
         self._passed: set[str] = set()
 
     def __len__(self) -> int:
-        """How many deadlines are looked after."""
+        """Return the number of deadlines that are kept."""
         return len(self._deadlines) + len(self._passed)
 
     def has_passed(self, id: str) -> bool:
-        """Whether the deadline of that process has passed."""
+        """Return whether the deadline of that process has passed."""
         return id in self._passed
 
     def set(self, row: ProcessRecord) -> None:
@@ -57,7 +57,7 @@ class Timers:
         if left <= 0:
             self._on_retry(id, attempt)
         else:
-            self._loop.call_later(min(_LOOK_AGAIN, left) + _LATE, self._wait_for_retry, id, attempt, due)
+            self._loop.call_later(min(_CHECK_AGAIN, left) + _LATE, self._wait_for_retry, id, attempt, due)
 
     def _wait_for_deadline(self, id: str, due: float) -> None:
         left = due - steady()
@@ -66,5 +66,5 @@ class Timers:
             self._passed.add(id)
             self._on_deadline(id)
         else:
-            later = min(_LOOK_AGAIN, left) + _LATE
+            later = min(_CHECK_AGAIN, left) + _LATE
             self._deadlines[id] = self._loop.call_later(later, self._wait_for_deadline, id, due)

@@ -29,9 +29,9 @@ LATE: dict[str, Callable[[Engine, Connection], Any]] = {
     "failed": lambda engine, c: engine.transitions.ended(c, "p", 1, Failed("E", "late", retry=True), None, False),
     "stopped": lambda engine, c: engine.transitions.ended(c, "p", 1, StoppedAttempt(), POINT.point, False),
     "a checkpoint": lambda engine, c: engine.transitions.checkpoints(c, [POINT]),
-    "undone": lambda engine, c: engine.transitions.undone(c, "p", 1, Succeeded(b"null")),
+    "undone": lambda engine, c: engine.transitions.rollback_ended(c, "p", 1, Succeeded(b"null")),
     "of nobody": lambda engine, c: engine.transitions.ended(c, "q", 1, Succeeded(b"1"), None, False),
-    "of nobody's rollback": lambda engine, c: engine.transitions.undone(c, "q", 1, Succeeded(b"1")),
+    "of nobody's rollback": lambda engine, c: engine.transitions.rollback_ended(c, "q", 1, Succeeded(b"1")),
 }
 
 

@@ -22,7 +22,7 @@ from tornado_app import problems
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.workspace import Workspace
 from tornado_app.problems import ProblemError
-from tornado_app.processes.journal import pages, transitions
+from tornado_app.processes.journal import pages, retention
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.processes.states import Cause
@@ -200,9 +200,7 @@ async def test_ended_processes_expire_and_others_stay(
 
 
 async def test_to_look_for_what_has_expired_takes_no_longer_the_more_there_is(engine: Engine) -> None:
-    query = transitions.ENDED_BEFORE.params(before=0.0).compile(
-        dialect=dialect(), compile_kwargs={"literal_binds": True}
-    )
+    query = retention.ENDED_BEFORE.params(before=0.0).compile(dialect=dialect(), compile_kwargs={"literal_binds": True})
 
     def plan(connection: Connection) -> list[str]:
         return [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
@@ -237,7 +235,7 @@ async def test_a_clock_that_stays_ahead_is_believed_after_a_while(
     make_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tornado_app.processes.service._EXPIRE_EVERY", 0.01)
-    monkeypatch.setattr("tornado_app.processes.journal.clock._FASTEST", 86400.0 * 100)  # a hundred days a second
+    monkeypatch.setattr("tornado_app.processes.journal.retention._FASTEST", 86400.0 * 100)  # a hundred days a second
     engine = await make_engine()
     await start(engine, "p", "empty")
     await reaches(engine, "p", State.SUCCEEDED)
@@ -252,16 +250,16 @@ async def none_is_left(engine: Engine) -> bool:
 
 async def looks(engine: Engine, times: int = 5) -> None:
     """The engine has looked that often for what to expire."""
-    seen: list[float] = []
-    expire = engine.transitions.expire
+    seen: list[int] = []
+    expire = engine.retention.expire
 
-    def watched(connection: Connection, before: float) -> int:
-        seen.append(before)
-        return expire(connection, before)
+    def watched(connection: Connection) -> int:
+        seen.append(expire(connection))
+        return seen[-1]
 
-    engine.transitions.expire = watched  # type: ignore[method-assign]
+    engine.retention.expire = watched  # type: ignore[method-assign]
     await eventually(lambda: len(seen) >= times)
-    engine.transitions.expire = expire  # type: ignore[method-assign]
+    engine.retention.expire = expire  # type: ignore[method-assign]
 
 
 async def test_zero_keeps_them_forever(make_engine: Make, monkeypatch: pytest.MonkeyPatch) -> None:

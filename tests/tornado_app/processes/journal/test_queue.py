@@ -27,13 +27,13 @@ async def test_the_queue_goes_by_priority_and_then_by_age(make_engine: Make, tra
     for id, priority in (("a", 0), ("b", 5), ("c", 0), ("d", -1), ("e", 5)):
         await start(engine, id, "talker", to=1, every=0, priority=priority)
     assert [(await engine.get(id)).state for id in "abcde"] == [State.QUEUED] * 5
-    watcher = engine.hub.watch(None)
+    watcher = engine.broker.watch(None)
     await engine.cancel("first")
     for id in "abcde":
         await reaches(engine, id, State.SUCCEEDED)
     ran = [event.id for event in await watcher.next(1) if event.state == State.RUNNING]
     assert ran == ["b", "e", "a", "c", "d"]
-    engine.hub.leave(None, watcher)
+    engine.broker.leave(None, watcher)
 
 
 async def test_no_more_run_at_once_than_the_server_allows(make_engine: Make) -> None:
@@ -145,7 +145,7 @@ async def test_the_wait_before_a_retry_doubles_with_jitter_and_is_shown(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tornado_app.processes.journal.transitions.BACKOFF_FIRST", 0.02)
-    watcher = engine.hub.watch("p")
+    watcher = engine.broker.watch("p")
     await start(engine, "p", "stubborn", fails=3, to=1)
     waits = []
     for attempt in (1, 2, 3):
@@ -156,7 +156,7 @@ async def test_the_wait_before_a_retry_doubles_with_jitter_and_is_shown(
             assert waiting.error is not None, "the last error is shown while it waits"
     await reaches(engine, "p", State.SUCCEEDED)
     events = [event for event in await watcher.next(1) if event.type == "state"]
-    engine.hub.leave("p", watcher)
+    engine.broker.leave("p", watcher)
     for failed, again in itertools.pairwise(events):
         if failed.before == State.RUNNING and failed.state == State.QUEUED:
             waits.append((again.time - failed.time).total_seconds())
@@ -325,7 +325,7 @@ async def test_what_failed_just_before_its_deadline_is_not_tried_again_beyond_it
 
     async def keep_lines_when_it_is_overdue(run: RunningAttempt | None = None) -> None:
         if run is not None and run.row.attempt == 1:  # it has failed, and that is about to be written
-            await eventually(lambda: run.overdue)
+            await eventually(lambda: run.deadline_passed)
         await keep_lines(run)
 
     monkeypatch.setattr(reports, "keep_lines", keep_lines_when_it_is_overdue)

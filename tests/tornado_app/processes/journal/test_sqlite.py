@@ -161,7 +161,7 @@ class FirstFails:
 
 async def test_log_lines_that_come_while_older_ones_cannot_be_written_stay_behind_them(engine: Engine) -> None:
     first = FirstFails(engine)
-    watcher = engine.hub.watch("p", lambda event, row: event.type == "log")
+    watcher = engine.broker.watch("p", lambda event, row: event.type == "log")
     await start(engine, "p", "says", lines=["before", "after"])
     await first.begun.wait()
     work.RELEASE.set()
@@ -175,7 +175,7 @@ async def test_log_lines_that_come_while_older_ones_cannot_be_written_stay_behin
     await reaches(engine, "p", State.SUCCEEDED)
     assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["before", "after"]
     assert [event.message for event in await watcher.next(1)] == ["before", "after"]
-    engine.hub.leave("p", watcher)
+    engine.broker.leave("p", watcher)
 
 
 async def test_work_does_not_end_before_lines_that_are_being_written_are_on_disk(
