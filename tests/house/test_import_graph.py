@@ -18,9 +18,7 @@ LAZY = {"holdfast": "holdfast", "holdfast.widgets": "holdfast"}
 IMPORTS_FOR_PEOPLE = {"tornado_app.processes.registry", "tornado_app.processes.executors.child"}
 
 # Circles that are still to be opened. The list only shrinks; when it is empty it goes.
-STILL_CIRCLES: list[set[str]] = [
-    {"tornado_app.processes.recovery", "tornado_app.processes.runner"},
-]
+STILL_CIRCLES: list[set[str]] = []
 
 
 def lazy_imports(module: Module) -> set[str]:

@@ -30,7 +30,6 @@ STILL_UNTESTED: set[str] = {
     "tests/sdk/holdfast/test_wire.py",
     "tests/sdk/holdfast/work/test_work.py",
     "tests/sdk/holdfast/work/test_workshop.py",
-    "tests/tornado_app/processes/journal/test_schema.py",
 }
 
 

@@ -15,13 +15,11 @@ from holdfast.wire import BulkRequest, State
 from tests.support import work
 from tests.support.processes import makes_progress, reaches, start, until
 from tests.tornado_app.processes.conftest import Make
-from tornado_app.problems import CONFLICT, ProblemError
 from tornado_app.processes.executors.attempt import Checkpoint, Failed, StoppedAttempt, Succeeded
 from tornado_app.processes.journal import queries
 from tornado_app.processes.journal.transitions import SafePoint
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
-from tornado_app.processes.states import Cause
 
 POINT = SafePoint("p", 1, Checkpoint(9, 9, "late", b"9"), first=True)
 LATE: dict[str, Callable[[Engine, Connection], Any]] = {
@@ -73,19 +71,6 @@ async def test_a_late_report_of_an_old_attempt_changes_nothing(make_engine: Make
     assert not await engine.journal.write(lambda connection: LATE[report](engine, connection))
     assert await engine.journal.read(look) == before
     assert await engine.events_after(0, BulkRequest()) == events
-
-
-async def test_a_change_of_a_row_that_has_changed_meanwhile_does_not_land(engine: Engine) -> None:
-    await start(engine, "p", to=1)
-    stale = await engine.journal.read(lambda connection: queries.get(connection, "p"))
-    await reaches(engine, "p", State.SUCCEEDED)
-    stale = queries.ProcessRecord(
-        **{name: getattr(stale, name) for name in stale.__struct_fields__} | {"state": State.QUEUED}
-    )
-    with pytest.raises(ProblemError) as refusal:
-        await engine.journal.write(lambda connection: engine.transitions.changes.move(connection, stale, Cause.PAUSE))
-    assert refusal.value.kind is CONFLICT
-    assert (await engine.get("p")).state == State.SUCCEEDED
 
 
 @pytest.mark.parametrize(

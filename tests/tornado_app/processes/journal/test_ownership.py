@@ -2,86 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from holdfast.wire import State
+from tests.support.journals import JournalServer, SetClock
 from tornado_app.processes.executors.attempt import Checkpoint, Succeeded
-from tornado_app.processes.journal import ownership, queries
-from tornado_app.processes.journal.logs import ProcessLogs
-from tornado_app.processes.journal.ownership import ServerLease, Takeover
-from tornado_app.processes.journal.queries import ProcessRecord
-from tornado_app.processes.journal.queue import ProcessQueue
+from tornado_app.processes.journal import ownership
+from tornado_app.processes.journal.ownership import ServerLease
 from tornado_app.processes.journal.schema import servers
-from tornado_app.processes.journal.sqlite import SqliteDatabase, SqliteJournal
-from tornado_app.processes.journal.transitions import New, SafePoint, Transitions
+from tornado_app.processes.journal.sqlite import SqliteJournal
+from tornado_app.processes.journal.transitions import SafePoint
 from tornado_app.processes.states import Cause
 
-
-class SetClock(SqliteDatabase):
-    """SQLite with a clock that a test sets."""
-
-    time = 100.0
-
-    def now(self, connection: Connection) -> float:
-        return self.time
-
-
-class Server:
-    """The decisions of one server, on a journal that several share. Each call is a transaction of its own."""
-
-    def __init__(self, journal: SqliteJournal, database: SetClock, lease: float = 10.0) -> None:
-        self._journal = journal
-        self.lease = ServerLease(database, shared=True, seconds=lease)
-        queue = ProcessQueue(10, {}, self.lease.id, shared=True)
-        logs = ProcessLogs(database, 0, 0)
-        self.transitions = Transitions(database, queue, self.lease.id, lambda name: True, logs)
-        self.takeover = Takeover(self.transitions.changes, queue, self.lease, self.transitions.begin, 3)
-
-    async def __call__(self, decision: Callable[[Connection], Any]) -> Any:
-        def whole(connection: Connection) -> Any:
-            answer = decision(connection)
-            self.transitions.finish(connection)
-            return answer
-
-        answer = await self._journal.write(whole)
-        self.transitions.committed()
-        return answer
-
-    async def start(self, id: str) -> None:
-        new = New(id=id, work_type="t", params={}, place="thread", priority=0, labels={}, retries=0, deadline_s=None)
-        await self(lambda connection: self.transitions.start(connection, new, lambda params: params))
-
-    async def row(self, id: str) -> ProcessRecord:
-        return await self._journal.read(lambda connection: queries.get(connection, id))
+Two = tuple[JournalServer, JournalServer]
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
-    journal = SqliteJournal(tmp_path / "journal.sqlite", shared=True)
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, journal.open, loop)
-    yield journal
-    await loop.run_in_executor(None, journal.close)
-
-
-@pytest.fixture
-def database() -> SetClock:
-    return SetClock()
-
-
-Two = tuple[Server, Server]
-
-
-@pytest.fixture
-async def two(journal: SqliteJournal, database: SetClock) -> Two:
+async def two(shared: SqliteJournal, database: SetClock) -> Two:
     """Two servers; the first runs the process `p`."""
-    first, second = Server(journal, database), Server(journal, database)
+    first, second = JournalServer(shared, database), JournalServer(shared, database)
     await first(first.takeover.recover)
     await first.start("p")
     await second(second.takeover.recover)
@@ -155,12 +95,12 @@ async def test_a_server_that_is_stopping_notes_only_what_it_runs(two: Two, datab
     assert (await first.row("q")).owner == first.lease.id
 
 
-async def test_without_others_all_earlier_servers_are_gone(two: Two, journal: SqliteJournal) -> None:
-    alone = Server(journal, SetClock())
+async def test_without_others_all_earlier_servers_are_gone(two: Two, shared: SqliteJournal) -> None:
+    alone = JournalServer(shared, SetClock())
     alone.lease.is_shared = False
     await alone(alone.takeover.recover)
     assert (await alone.row("p")).state == State.QUEUED, "it runs alone first: it may have ended its server"
-    ids = await journal.read(lambda c: list(c.execute(select(servers.c.id)).scalars()))
+    ids = await shared.read(lambda c: list(c.execute(select(servers.c.id)).scalars()))
     assert ids == [alone.lease.id]
 
 
