@@ -30,10 +30,10 @@ BUILT_IN = (
     "tornado_app.work_types.command",
 )
 CODE_OF_CLIENTS = {code.name: code.function.__module__, "notebook": "tornado_app.work_types.notebook"}
-"""Work types that run what a client sent or uploaded, by name with their module: there with `--allow-code` alone."""
+"""Work types that run code of clients, by name with their module; they need `--allow-code`."""
 
 EXTRAS = {"notebook": (("nbclient", "nbformat", "jupyter_client"), "notebook-work")}
-"""Work types whose packages are an extra: by name what they need, and the extra."""
+"""Work types whose packages are an extra: by name the packages, and the extra."""
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Registry:
 
     @classmethod
     def load(cls, settings: Settings) -> Registry:
-        """What comes with the server, what installed packages offer, and what `--import` names."""
+        """Load the work types of the server, of installed packages, and of the modules that `--import` names."""
         registry = cls()
         for name in BUILT_IN:
             registry.add_module(importlib.import_module(name))
@@ -85,16 +85,16 @@ class Registry:
         return registry
 
     def add_module(self, module: ModuleType) -> int:
-        """Add every work type that the module defines; how many there were."""
+        """Add every work type that the module defines, and return their number."""
         found = [value for value in vars(module).values() if isinstance(value, WorkType)]
         for work in found:
             self.add(work, module.__name__)
         return len(found)
 
     def add(self, work: WorkType, module: str) -> None:
-        """Add one that `module` has among its names.
+        """Add a work type that `module` defines.
 
-        Raises `SettingsError` for a bad name, a taken one, or parameters that can't be told and checked.
+        Raises `SettingsError` for a name that is invalid or taken, and for parameters without a JSON Schema.
         """
         if not _NAME.fullmatch(work.name):
             raise SettingsError(f"work type {work.name!r}: a name is 1 to 128 of letters, digits, '.', '_', '-'")
@@ -108,7 +108,7 @@ class Registry:
         self._modules.setdefault(work.name, module)
 
     def module_of(self, name: str) -> str:
-        """The module that has the work type of that name: where another process finds it."""
+        """Return the name of the module from which another process imports the work type."""
         return self._modules[name]
 
     @property
@@ -117,17 +117,17 @@ class Registry:
         return sorted(self._by_name)
 
     def get(self, name: str) -> WorkType | None:
-        """The work type of that name, or None."""
+        """Return the work type of that name, or None."""
         return self._by_name.get(name)
 
     def why_absent(self, name: str) -> str:
-        """Why a work type that was there when a process started is not there now."""
+        """Return the reason why a work type is not there, as a sentence."""
         if name in self._absent:
             return f"the work type {name!r} {self._absent[name]}"
         return f"this server has no work type {name!r} any more: start it with --import its module"
 
     def find(self, name: str) -> WorkType:
-        """The work type of that name. Raises UNKNOWN_WORK_TYPE with the valid ones."""
+        """Return the work type of that name. Raises UNKNOWN_WORK_TYPE with the valid names."""
         work = self._by_name.get(name)
         if work is None and name in self._absent:
             raise problems.UNKNOWN_WORK_TYPE(self.why_absent(name), work_types=self.names)
@@ -138,7 +138,7 @@ class Registry:
         return work
 
     def infos(self) -> list[WorkTypeInfo]:
-        """Every work type as the wire tells it."""
+        """Return every work type as it is on the wire."""
         return [describe(self._by_name[name]) for name in self.names]
 
 
@@ -147,11 +147,11 @@ def _import(name: str, settings: Settings) -> ModuleType:
 
 
 def _loaded(where: str, load: Callable[[], T]) -> T:
-    """What `load` brings. Raises `SettingsError`, saying where, for whatever goes wrong in code that is not ours."""
+    """Return the result of `load`. Raises `SettingsError`, which names the place, for any error of foreign code."""
     try:
         return load()
     except Exception as error:
-        place = tracebacks.place_of(error)
+        place = tracebacks.location_of(error)
         at = f" (at {place})" if place else ""
         raise SettingsError(f"{where}: {type(error).__name__}: {error}{at}") from error
 
@@ -173,13 +173,13 @@ def describe(work: WorkType) -> WorkTypeInfo:
 def validate(
     work: WorkType, params: Mapping[str, Any], setting: Callable[[str], Any], *, strict: bool = True
 ) -> dict[str, Any]:
-    """The parameters, checked and with defaults filled in, as JSON-like values.
+    """Return the parameters, validated and with defaults, as JSON-like values.
 
     `setting` reads a server setting for the work type's own check. `strict=False` is for query strings, whose values
-    are all text.
+    are text.
 
     Raises:
-        ProblemError: BAD_PARAMETERS naming the field and what would be right.
+        ProblemError: BAD_PARAMETERS, which names the field and what it takes.
     """
     known, takes = _parameters(work)
     for name in params:
@@ -206,7 +206,7 @@ def validate(
 
 
 def completed(work: WorkType, params: dict[str, Any]) -> dict[str, Any] | None:
-    """Parameters that an earlier version has validated, with today's defaults; None when they do not fit any more."""
+    """Return parameters that an earlier version validated, with today's defaults; None when they no longer fit."""
     try:
         value = msgspec.convert(params, work.params)
     except msgspec.ValidationError:
@@ -217,13 +217,13 @@ def completed(work: WorkType, params: dict[str, Any]) -> dict[str, Any] | None:
 
 @functools.lru_cache(maxsize=256)
 def _parameters(work: WorkType) -> tuple[dict[str, bool], str]:
-    """The parameters that there are, with whether they must be given; and all of them in words."""
+    """Return the parameters with whether each is required, and their list in words."""
     known = {field.encode_name: field.required for field in msgspec.structs.fields(work.params)}
     return known, ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
 
 
 def _choice(work: WorkType, name: str | None) -> str:
-    """What a parameter may be, in words, when it is one of a few values."""
+    """Return the values that a parameter takes, in words, when they are few."""
     for field in msgspec.structs.fields(work.params):
         if field.encode_name == name and (values := _values(types.type_info(field.type))):
             return f"; it is one of {', '.join(map(str, values))}"

@@ -26,30 +26,30 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Code(msgspec.Struct):
-    """`function` is the sent function's name, for people; its arguments come with its code."""
+    """`function` is the name of the sent function, for display; its arguments come with its code."""
 
     function: str = "function"
 
 
 def _lost(job: Job[Code]) -> Generator[Progress, None, None]:
-    """A generator function sent by a client, called with a job and the arguments it was sent with."""
+    """A generator function that a client sent, called with a job and the arguments that it was sent with."""
     raise WorkError("the journal has lost the code of this process: start it again")
 
 
 code = WorkType(NAME, _lost, Code, "process")
-"""Stands for all sent code in the registry; the child process loads the real one."""
+"""Work type that stands for all sent code in the registry; the child process loads the real one."""
 
 
 @code.rollback
-def undo(job: Job[Code]) -> None:
-    """Stands for whatever rollback the sent code brings: the child process knows."""
+def roll_back(job: Job[Code]) -> None:
+    """Stand for the rollback of the sent code, which the child process loads."""
 
 
 def check(request: StartRequest, allowed: bool) -> bytes:
-    """The pickle of a request that carries code.
+    """Return the pickle of a request that carries code.
 
     Raises:
-        ProblemError: FORBIDDEN where code is not allowed; BAD_PARAMETERS for what can't be run here, saying why.
+        ProblemError: FORBIDDEN where code is not allowed; BAD_PARAMETERS for code that can't run here.
     """
     if not allowed:
         raise problems.FORBIDDEN(
@@ -77,9 +77,9 @@ def check(request: StartRequest, allowed: bool) -> bytes:
 
 
 def load(pickled: bytes) -> WorkType:
-    """The work type that a pickle of `(function or WorkType, args, kwargs)` stands for. Runs the sender's code.
+    """Return the work type of a pickle of `(function or WorkType, args, kwargs)`. Runs the sender's code.
 
-    A second pickle may follow: the source lines of that code, as `traces.remember` takes them.
+    A second pickle may follow, with the source lines of that code for `tracebacks.remember`.
     """
     stream = io.BytesIO(pickled)
     function, args, kwargs = pickle.load(stream)  # noqa: S301 - what --allow-code is about

@@ -1,4 +1,4 @@
-"""`command`: a program that the server's settings name."""
+"""`command`: run a program that the server's settings name."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tornado_app.commands.command_line import CommandLine
 from tornado_app.processes.supervision import claims
 from tornado_app.work_types.programs.program import Program, own_environment, wait_until_clear
 
-_POLL = 0.05  # seconds between looks whether the work is to stop
-_SIGN_OF_LIFE = 1.0  # seconds after which it yields although nothing was written
+_POLL = 0.05  # seconds between checks for a stop request
+_SIGN_OF_LIFE = 1.0  # seconds after which it yields even without output
 _LONGEST_NOTE = 200
 
 
 class Command(msgspec.Struct):
-    """`name` is one of the setting `command`; `values` fill the places that it has for them, `{like_this}`."""
+    """`name` is one of the setting `command`; `values` fill the placeholders in its arguments, `{like_this}`."""
 
     name: str
     values: dict[str, str | int | float] = {}
 
 
 class _CommandCheckpoint(msgspec.Struct):
-    """The program that runs, or is stopped, and the lines that it has written. A start over begins at line 0."""
+    """Process id and start time of the program, and the number of lines it has written."""
 
     pid: int
     started: int | None
@@ -37,10 +37,10 @@ class _CommandCheckpoint(msgspec.Struct):
 
 @work_type("command", params=Command, checkpoint=_CommandCheckpoint)
 def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
-    """Run a program that the server's settings name; its output is the log.
+    """Run a program that the server's settings name; its output becomes the log.
 
-    Pause stops the program and all that it started where they stand (SIGSTOP) and resume lets them go on (SIGCONT);
-    cancel ends them (SIGTERM, then SIGKILL). They end with the server: then it is started over, and the log says so.
+    Pause stops the program and all that it started (SIGSTOP), resume continues them (SIGCONT), and cancel ends them
+    (SIGTERM, then SIGKILL). They also end with the server; then the program is started again, and the log says so.
     """
     name = job.params.name
     found = _found(job)
@@ -48,7 +48,7 @@ def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
     job.when_killed(_killer(program))
     last, left = "", False
     try:
-        if found is None:  # where it runs must be known before it is waited for
+        if found is None:  # the process id is in the journal before anything is waited for
             yield Progress(done=at.lines, checkpoint=at)
         while not program.has_ended:
             for line in _output(job, program):
@@ -57,7 +57,7 @@ def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
                 at = msgspec.structs.replace(at, lines=at.lines + 1)
             yield Progress(done=at.lines, checkpoint=at, note=last[:_LONGEST_NOTE])
     except GeneratorExit:
-        if job.stopping in ("pause", None):  # None: a pause that was revoked this moment, so it will go on
+        if job.stopping in ("pause", None):  # None: a pause that was just revoked, so a new attempt begins
             program.stop()
             job.leave(program)
             left = True
@@ -72,7 +72,7 @@ def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
 
 @command.rollback
 def end(job: Job[Command]) -> None:
-    """A program that is stopped is ended. What it has done is its own to undo, on SIGTERM."""
+    """End a program that is stopped. What it has done it must undo itself, on SIGTERM."""
     program = job.take()
     if isinstance(program, Program):
         program.end(job.log)
@@ -81,7 +81,7 @@ def end(job: Job[Command]) -> None:
 
 @command.check
 def is_named(params: Command, setting: Callable[[str], Any]) -> None:
-    """Refuse a name that the settings do not have, and values that do not fit it."""
+    """Refuse a name that the settings do not have, and values that do not fit its arguments."""
     commands = setting("command")
     if params.name not in commands:
         there = f"the server has {', '.join(sorted(commands))}" if commands else "start the server with --command"
@@ -97,7 +97,7 @@ def _arguments(params: Command, setting: Callable[[str], Any]) -> list[str]:
 
 
 def _start(job: Job[Command]) -> tuple[Program, _CommandCheckpoint]:
-    if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept
+    if job.attempt > 1:  # even without a checkpoint, which may not have reached the journal
         job.log("the program that ran before is gone; starting it over")
     environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
     arguments = _arguments(job.params, job.setting)
@@ -111,7 +111,7 @@ def _claim(job: Job[Command]) -> Path:
 
 
 def _found(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None:
-    """The program that an earlier attempt left, when it is the one that the checkpoint means."""
+    """Return the program that an earlier attempt left, if it is the one of the checkpoint."""
     left, at = job.take(), job.checkpoint
     if not isinstance(left, Program):
         return None
@@ -123,7 +123,7 @@ def _found(job: Job[Command]) -> tuple[Program, _CommandCheckpoint] | None:
 
 
 def _output(job: Job[Command], program: Program) -> list[str]:
-    """What it writes next; nothing when the work is to stop, or after a while."""
+    """Return the next lines of output; none when a stop is requested, or after a second without output."""
     until = time.monotonic() + _SIGN_OF_LIFE
     while job.stopping is None and time.monotonic() < until:
         lines = program.lines(_POLL)

@@ -1,4 +1,4 @@
-"""`export-csv`: what a SELECT finds into a CSV file, keyset by keyset."""
+"""`export-csv`: write the rows of a SELECT to a CSV file, by keyset pagination."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _PIECE = 1 << 20
 
 
 class ExportCsv(msgspec.Struct):
-    """`query` is one SELECT without a semicolon; what varies in it is written `:name` and given in `values`.
+    """`query` is one SELECT without a semicolon; a placeholder `:name` in it takes its value from `values`.
 
-    `key` is a column of its result that is unique and never NULL: rows come in its order, and it is where a resumed
-    export goes on. `database` is one of the server's settings. `query_timeout_s` is how long one statement may take.
-    With `spreadsheet`, text that a spreadsheet would compute, as `=1+1`, gets an apostrophe in front.
+    `key` is a column of its result that is unique and never NULL. Rows are written in its order, and a resumed export
+    continues after the last key. `database` is one of the server's settings. `query_timeout_s` limits each statement.
+    With `spreadsheet`, text that a spreadsheet would compute, such as `=1+1`, gets an apostrophe in front.
     """
 
     query: str
@@ -46,7 +46,7 @@ class ExportCsv(msgspec.Struct):
 class _ExportCheckpoint(msgspec.Struct):
     """`after` is the key of the last row that is in the first `byte` bytes of what is staged; `kind` is its type.
 
-    `total` rows were there at the start. `order` is the one that the rows came in, "" by an earlier version.
+    `total` is the number of rows at the start. `order` names the order of the rows, "" in an earlier version.
     """
 
     kind: str
@@ -59,11 +59,11 @@ class _ExportCheckpoint(msgspec.Struct):
 
 @work_type("export-csv", params=ExportCsv, checkpoint=_ExportCheckpoint)
 def export_csv(job: Job[ExportCsv]) -> Generator[Progress, None, dict[str, Any]]:
-    """Write what a SELECT finds in a database into a CSV file, ordered by a unique column, a batch a transaction.
+    """Write the rows of a SELECT to a CSV file, ordered by a unique column, one transaction for each batch.
 
-    The file appears under its name when it is whole. NULL is an empty field, octets are written in hexadecimal.
-    Rows that come or go behind the key while the export runs (or is paused) are not noticed; but when fewer rows were
-    written than the SELECT holds, it fails. A stop does not wait for the database.
+    The file appears under its name when it is complete. NULL becomes an empty field, and bytes become hexadecimal.
+    Rows that are added or deleted before the current key while the export runs (or is paused) are not noticed; but the
+    export fails if it wrote fewer rows than the SELECT has. A stop does not wait for the database.
     """
     source = _source(job)
     staged = job.files.stage(job.params.file_name, f"export-csv-{job.id}")
@@ -99,7 +99,7 @@ def _query(params: ExportCsv) -> str:
 
 
 def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _ExportCheckpoint | None:
-    """Where an earlier attempt stands; None when there was none, or its bytes can't be gone on from."""
+    """Return the checkpoint of an earlier attempt; None when there is none, or it can't be continued."""
     at: _ExportCheckpoint | None = job.checkpoint
     if at is None:
         return None
@@ -113,7 +113,7 @@ def _begun(job: Job[ExportCsv], staged: StagedFile, order: Order) -> _ExportChec
 
 
 def _check_whole(at: _ExportCheckpoint, now: int) -> None:
-    """Raise `WorkError` when fewer rows were written than the SELECT has held all the time."""
+    """Raise `WorkError` when fewer rows were written than the SELECT had, at the start and now."""
     least = min(at.total, now)
     if at.rows < least:
         raise WorkError(
@@ -124,13 +124,13 @@ def _check_whole(at: _ExportCheckpoint, now: int) -> None:
 
 @export_csv.rollback
 def discard(job: Job[ExportCsv]) -> None:
-    """What was staged goes; an older file of that name stays."""
+    """Remove the staged bytes; an older file of that name stays."""
     job.files.stage(job.params.file_name, f"export-csv-{job.id}").discard()
 
 
 @export_csv.check
 def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
-    """Refuse what is not one SELECT, and values that do not fit it."""
+    """Refuse a query that is not one SELECT, and values that do not fit it."""
     names.check(params.file_name)
     if params.database not in setting("databases"):
         raise WorkError(f"there is no database {params.database!r}; the server has {', '.join(setting('databases'))}")
@@ -147,7 +147,7 @@ def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
 
 
 def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _ExportCheckpoint) -> _ExportCheckpoint:
-    """Append a page, with the header in front of the first; the new position."""
+    """Append a page, the header before the first one, and return the new checkpoint."""
     out = _CsvText(staged)
     # Python before 3.13 puts only those line breaks into quotes that are in the terminator.
     writer = csv.writer(out, delimiter=params.delimiter, lineterminator=_CsvText.TERMINATOR)
@@ -163,7 +163,7 @@ def _write(staged: StagedFile, params: ExportCsv, page: Page, at: _ExportCheckpo
 
 
 class _CsvText:
-    """Takes the lines of a `csv.writer` and ends each with a line feed."""
+    """Stream for a `csv.writer`, which ends each line with a line feed."""
 
     TERMINATOR = "\r\n"
 
@@ -186,7 +186,7 @@ class _CsvText:
 
 
 def _field(value: Any) -> Any:
-    """A value as the csv module can write it: the rest as it writes numbers and text."""
+    """Return a value that the csv module can write."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (bytes, memoryview)):
@@ -197,9 +197,9 @@ def _field(value: Any) -> Any:
 
 
 def _defused(value: Any) -> Any:
-    """The same for spreadsheets: text that one would compute gets an apostrophe in front. Numbers stay as they are."""
+    """Return the same for spreadsheets: text that one would compute gets an apostrophe in front."""
     field = _field(value)
     if field is None or isinstance(value, (int, float, decimal.Decimal)):
         return field
-    shown = str(field)
-    return f"'{shown}" if shown.startswith(_FORMULA) else field
+    written = str(field)
+    return f"'{written}" if written.startswith(_FORMULA) else field

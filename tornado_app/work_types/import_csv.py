@@ -1,4 +1,4 @@
-"""`import-csv`: a CSV file into a table, a batch a transaction, with the position kept in the same transaction."""
+"""`import-csv`: load a CSV file into a table, one transaction for each batch and its position."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SHOWN = 60
 
 
 class ImportCsv(msgspec.Struct):
-    """`table` is made from the header (text columns) when it is missing; `database` is one of the server's settings.
+    """`table` is created with text columns from the header if it is missing. `database` is one of the settings.
 
-    Without a `header` the columns are those of the table, in its order, or `column_1` and so on. A field that is
-    exactly `null` becomes NULL.
+    Without a `header` the columns are those of the table, in its order, or `column_1` and so on. A field that equals
+    `null` becomes NULL.
     """
 
     file_name: str
@@ -50,11 +50,11 @@ class ImportCsv(msgspec.Struct):
 
 @work_type("import-csv", params=ImportCsv, checkpoint=Position)
 def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]:
-    """Load a CSV file from the files directory into a table, a batch a transaction.
+    """Load a CSV file from the files directory into a table, one transaction for each batch.
 
-    The first row names the columns. The position is written in the transaction of its batch, so a crash at any
-    moment neither loses a row nor doubles one. Cancelling deletes the rows of this process alone, and the table when
-    this process has made it.
+    The first row names the columns. The position is stored in the transaction of its batch, so a crash at any moment
+    neither loses nor duplicates a row. Cancelling deletes only the rows of this process, and the table if this process
+    created it.
     """
     params = job.params
     database = job.database(params.database)
@@ -82,7 +82,7 @@ def import_csv(job: Job[ImportCsv]) -> Generator[Progress, None, dict[str, Any]]
 
 @import_csv.rollback
 def remove_rows(job: Job[ImportCsv]) -> None:
-    """Delete the rows of this process, its position, and the table if it made it and it is empty; all or nothing."""
+    """Delete the rows and the position of this process, and the table if it made it and it is empty; all or nothing."""
     database = job.database(job.params.database)
     if _may_be_of_another(job, database):
         job.log(
@@ -90,16 +90,16 @@ def remove_rows(job: Job[ImportCsv]) -> None:
             "of another server has loaded them from another file; delete them by hand if they are not wanted"
         )
         return
-    import_tables.take_back(database, job.key, job.params.table)
+    import_tables.roll_back(database, job.key, job.params.table)
 
 
 def _may_be_of_another(job: Job[ImportCsv], database: Engine) -> bool:
-    """Whether what is marked by our key may be another journal's: keys of an earlier version came again in each.
+    """Return whether rows with our key may be of another journal: keys of an earlier version were not unique.
 
-    One that has kept no checkpoint has written at most a first batch, of the file that is there.
+    A process without a checkpoint has written at most the first batch of the file that is there.
     """
     serial = job.key.rpartition("#")[2]
-    if job.checkpoint is not None or not serial.isdigit() or serial == "0":  # that is what a job without a server has
+    if job.checkpoint is not None or not serial.isdigit() or serial == "0":  # a job without a server has this serial
         return False
     source = import_tables.source_of(database, job.key)
     try:
@@ -110,14 +110,14 @@ def _may_be_of_another(job: Job[ImportCsv], database: Engine) -> bool:
 
 
 def _hint(job: Job[ImportCsv], header: list[str]) -> None:
-    """Log what looks like a wrong delimiter: such a file loads, into one column."""
+    """Log a hint when the delimiter looks wrong: such a file loads into one column."""
     others = [mark for mark in _DELIMITERS if mark != job.params.delimiter and mark in header[0]]
     if len(header) == 1 and others and job.attempt == 1:
-        job.log(f"the file has one column, {_shown(header[0])}: if {others[0]!r} is its delimiter, say so")
+        job.log(f"the file has one column, {_quoted(header[0])}: if {others[0]!r} is its delimiter, say so")
 
 
 def _columns(database: Engine, reader: _Records, params: ImportCsv) -> list[str]:
-    """The names of the columns. The reader stands where the rows begin afterwards."""
+    """Return the names of the columns, and leave the reader where the rows begin."""
     if params.header:
         return reader.header(import_tables.most_columns(database), database.dialect.max_identifier_length)
     width = reader.first_width(import_tables.most_columns(database))
@@ -144,7 +144,7 @@ def _batch(reader: _Records, most: int) -> list[list[str | None]]:
 def _write(
     job: Job[ImportCsv], database: Engine, table: Table, batch: list[dict[str, Any]], before: Position, byte: int
 ) -> Position:
-    """One batch and the new position, or neither."""
+    """Write one batch and the new position, or neither."""
     name = job.params.file_name
     rows = f"rows {before.rows + 1} to {before.rows + len(batch)}"
     try:
@@ -162,7 +162,7 @@ def _write(
 
 
 class _Records(Iterator[list[str | None]]):
-    """The rows of a CSV file; a quoted field may span lines. `lines.byte` is where the row ends."""
+    """Iterator over the rows of a CSV file; a quoted field may span lines. `lines.byte` is the end of the row."""
 
     def __init__(self, file: IO[bytes], params: ImportCsv, most: int) -> None:
         self._name = params.file_name
@@ -170,7 +170,7 @@ class _Records(Iterator[list[str | None]]):
         self._null = params.null
         self._most = most
         self._rows = 0
-        # A row may be a little longer than its longest field; so neither is ever built up without an end.
+        # A row may be longer than its longest field. Both are limited, so memory is.
         self._longest = most + _HEADER
         compression = params.compression
         self.lines = CsvLines(file, params.file_name, params.encoding, compression, params.delimiter, self._longest)
@@ -179,15 +179,15 @@ class _Records(Iterator[list[str | None]]):
         self.seek(0, 0)
 
     def seek(self, byte: int, rows: int) -> None:
-        """Go on at a byte where a row begins, before which there were that many rows."""
+        """Continue at a byte where a row begins, after that many rows."""
         self._rows = rows
         self.lines.row = 0
         self._reader = csv.reader(self.lines.lines(byte), delimiter=self._delimiter, strict=True)
 
     def header(self, most: int | None, longest: int) -> list[str]:
-        """The first row that is not blank: of `most` names with at most `longest` bytes each. Raises `WorkError`."""
+        """Return the header: `most` names at most, of at most `longest` bytes. Raises `WorkError` for another one."""
         names = [name.strip() for name in self._first()]
-        if not names[0]:  # what R and pandas call their index
+        if not names[0]:  # R and pandas write their index so
             names[0] = _free_name("column_1", names)
         flaw = _flaw(names, most, longest)
         if flaw:
@@ -199,7 +199,7 @@ class _Records(Iterator[list[str | None]]):
         return names
 
     def first_width(self, most: int | None) -> int:
-        """How many fields the first row has, which is read again."""
+        """Return the number of fields of the first row, which is read again."""
         first = self._first()
         width = len(first)
         text = "".join(first)
@@ -215,7 +215,7 @@ class _Records(Iterator[list[str | None]]):
         return width
 
     def _first(self) -> list[str]:
-        """The first row that is not blank."""
+        """Return the first row that is not blank."""
         self.lines.most = min(self._most, _HEADER)
         try:
             for row in self._reader:
@@ -248,7 +248,7 @@ class _Records(Iterator[list[str | None]]):
             self._refuse(TooLong())
         self._rows += 1
         if self._null is None:
-            return row  # type: ignore[return-value] # nobody else has this list
+            return row  # type: ignore[return-value] # the reader makes a new list for each row
         return [None if field == self._null else field for field in row]
 
     def _refuse(self, error: Exception) -> NoReturn:
@@ -271,7 +271,7 @@ class _Records(Iterator[list[str | None]]):
 
 
 def _flaw(names: list[str], most: int | None, longest: int) -> str:
-    """Why these can't be the names of columns, or ""."""
+    """Return the reason why these can't be the names of columns, or ""."""
     if most is not None and len(names) > most:
         return f"it has {len(names)} columns, and a table has at most {most}"
     counted = Counter(name.lower() for name in names)
@@ -281,28 +281,28 @@ def _flaw(names: list[str], most: int | None, longest: int) -> str:
         if "\0" in name:
             return f"the name of column {number} has a NUL in it (UTF-16 without its mark has; then name the encoding)"
         if counted[name.lower()] > 1:
-            return f"{_shown(name)} is there twice"
+            return f"{_quoted(name)} is there twice"
         if name.lower() == OWNER:
             return f"{OWNER} is the server's own column"
         if len(name.encode()) > longest:
-            return f"the name {_shown(name)} has more than {longest} bytes"
+            return f"the name {_quoted(name)} has more than {longest} bytes"
     return ""
 
 
 def _free_name(name: str, names: list[str]) -> str:
-    """That name, or a longer one when it is taken."""
+    """Return the name, with underscores added while it is taken."""
     taken = {other.lower() for other in names}
     while name in taken:
         name += "_"
     return name
 
 
-def _shown(name: str) -> str:
+def _quoted(name: str) -> str:
     return repr(name if len(name) <= _SHOWN else name[: _SHOWN - 3] + "...")
 
 
 def _fingerprint(file: IO[bytes], size: int) -> str:
-    """Enough of a file to notice that another one stands under its name: size, head and tail."""
+    """Return a digest of the size, head and tail of a file, to notice that it was replaced."""
     digest = hashlib.sha256(str(size).encode())
     for start in (0, max(0, size - _SAMPLE)):
         file.seek(start)

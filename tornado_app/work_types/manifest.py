@@ -17,7 +17,7 @@ _SAFE_POINT = 64 << 20
 
 
 class Manifest(msgspec.Struct):
-    """Which files: those whose names start with `prefix`."""
+    """Files whose names start with `prefix`; by default all."""
 
     prefix: str = ""
 
@@ -34,10 +34,10 @@ class _ManifestCheckpoint(msgspec.Struct):
 
 @work_type("manifest", params=Manifest, checkpoint=_ManifestCheckpoint)
 def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
-    """SHA-256 and size of every file under the files directory, written to `SHA256SUMS` there.
+    """Write the SHA-256 of every file in the files directory to the file `SHA256SUMS` there.
 
-    `sha256sum -c SHA256SUMS` checks it. There is a checkpoint for each file and each 64 MiB; a file that a stop cut in
-    two is hashed again from its start when it goes on, since a digest's state can't be kept in a checkpoint.
+    `sha256sum -c SHA256SUMS` checks the files. There is a checkpoint for each file and each 64 MiB. A file that was
+    interrupted is hashed again from its start, because a checkpoint can't keep the state of a digest.
     """
     at: _ManifestCheckpoint = job.checkpoint or _ManifestCheckpoint()
     staged = job.files.stage(MANIFEST, f"manifest-{job.id}")
@@ -72,7 +72,7 @@ def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
 
 @manifest.rollback
 def discard(job: Job[Manifest]) -> None:
-    """What was staged goes; an older SHA256SUMS stays."""
+    """Remove the staged bytes; an older SHA256SUMS stays."""
     job.files.stage(MANIFEST, f"manifest-{job.id}").discard()
 
 
@@ -84,7 +84,7 @@ def _size(job: Job[Manifest], name: str) -> int:
 
 
 def _line(digest: str, name: str) -> bytes:
-    """As GNU coreutils writes it: a backslash or newline in a name is escaped, and a leading backslash says so."""
+    """Return a line as GNU coreutils writes it: names are escaped, and a leading backslash marks an escaped one."""
     if "\\" in name or "\n" in name:
         name = name.replace("\\", "\\\\").replace("\n", "\\n")
         return f"\\{digest}  {name}\n".encode()

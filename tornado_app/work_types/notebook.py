@@ -1,6 +1,6 @@
-"""`notebook`: a notebook from the files directory, cell by cell.
+"""`notebook`: execute a notebook from the files directory, cell by cell.
 
-Its packages are an extra, and slow to import: they are imported when a notebook runs.
+Its packages are an extra and slow to import, so they are imported when a notebook runs.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 INJECTED = "injected-parameters"
 PARAMETERS = "parameters"
 _MOST_BYTES = 64 << 20
-"""Most bytes of a notebook: it is in memory whole, several times over."""
+"""Most bytes of a notebook, because several copies of it are in memory."""
 _WELL = ("", "0", "None")
-"""Texts of a SystemExit that ends a run well: the cells behind it are not run, as papermill has it."""
-_POLL = 0.1  # seconds between looks whether a cell is to be interrupted
+"""Texts of a SystemExit that ends a run with success: later cells are not run, as in papermill."""
+_POLL = 0.1  # seconds between checks whether a cell must be interrupted
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Notebook(msgspec.Struct):
-    """`file_name` is run with `parameters`; `output_name` is where the executed notebook goes (by default beside it,
-    named after the process). `kernel` is one that is installed on the server, by default the notebook's own."""
+    """`file_name` is run with `parameters`, and the executed notebook is written to `output_name` (by default beside
+    it, named after the process). `kernel` is installed on the server; by default it is the notebook's own."""
 
     file_name: str
     output_name: str = ""
@@ -49,9 +49,9 @@ class Notebook(msgspec.Struct):
 
 
 class _NotebookCheckpoint(msgspec.Struct):
-    """`cells` of `total` cells are done and published, in the kernel that this process and file lead to.
+    """`cells` of `total` cells are done and published; the rest identifies the kernel.
 
-    `ended`: the last of them has called sys.exit(0), so no more are run.
+    `ended`: the last of them called sys.exit(0), so no more are run.
     """
 
     cells: int
@@ -63,7 +63,7 @@ class _NotebookCheckpoint(msgspec.Struct):
 
 
 class Session:
-    """A notebook that is being executed, with its kernel. It lives on while the process is paused."""
+    """A notebook in execution, with its kernel. It is kept while the process is paused."""
 
     def __init__(self, kernel: Kernel, client: NotebookClient) -> None:
         self.kernel = kernel
@@ -75,29 +75,29 @@ class Session:
 
     @property
     def notebook(self) -> NotebookNode:
-        """As it was executed so far."""
+        """The notebook with all outputs so far."""
         return self.client.nb
 
     def at(self) -> _NotebookCheckpoint:
-        """Where it stands."""
+        """Return the checkpoint."""
         program = self.kernel.program
         file = str(self.kernel.connection_file)
         return _NotebookCheckpoint(self.cells, len(self.notebook.cells), program.pid, program.started, file, self.ended)
 
     def kill(self) -> None:
-        """Have the cell interrupted; the second time end the kernel. From any thread."""
+        """Interrupt the cell; the second time, end the kernel. From any thread."""
         if self.killed:
             self.kernel.kill()
         self.killed = True
 
     async def execute(self, index: int) -> None:
-        """Run a cell to its end, or until it is interrupted. Raises what nbclient does."""
+        """Run a cell to its end, or until it is interrupted. Raises the errors of nbclient."""
         cell = self.notebook.cells[index]
         running = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         interrupted = False
         while not running.done():
             await asyncio.wait([running], timeout=_POLL)
-            # A kernel ignores an interrupt while it is idle, and it is until it has said what it executes.
+            # A kernel ignores an interrupt while it is idle: until it has reported what it executes.
             if self.killed and not interrupted and "iopub.execute_input" in cell.metadata.get("execution", {}):
                 interrupted = True
                 self.kernel.interrupt()
@@ -110,11 +110,11 @@ class Session:
 
 @work_type("notebook", params=Notebook, checkpoint=_NotebookCheckpoint)
 def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
-    """Execute a notebook from the files directory, cell by cell; the executed notebook is written after every cell.
+    """Execute a notebook from the files directory, cell by cell; the executed notebook is published after each cell.
 
-    Parameters are put into a cell of their own after the one tagged `parameters`, as papermill does it. Pause and
-    cancel wait for the cell to end, kill interrupts it. A cell that calls sys.exit(0) ends the run well. The kernel
-    is stopped while paused, with all that is in it and all that it started; it ends with the server: then the notebook
+    Parameters are written to a new cell after the one tagged `parameters`, as papermill does. Pause and cancel wait for
+    the cell to end; kill interrupts it. A cell that calls sys.exit(0) ends the run with success. While paused, the
+    kernel and all that it started are stopped and keep their state. The kernel ends with the server; then the notebook
     starts over, and the log says so.
     """
     output = _output_name(job.params, job.id)
@@ -122,7 +122,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
     if at is not None and (at.ended or at.cells == at.total):
         end(job)
     else:
-        session = _found_again(job, at) or _start(job)
+        session = _found(job, at) or _start(job)
         job.when_killed(session.kill)
         left = False
         try:
@@ -132,7 +132,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
                     at = session.at()
                     yield Progress(at.cells, at.total, at, f"{at.cells} of {at.total} cells")
         except GeneratorExit:
-            if job.stopping in ("pause", None):  # None: a pause that was revoked this moment, so it will go on
+            if job.stopping in ("pause", None):  # None: a pause that was just revoked, so a new attempt begins
                 session.kernel.program.stop()
                 job.leave(session)
                 left = True
@@ -145,7 +145,7 @@ def notebook(job: Job[Notebook]) -> Generator[Progress, None, dict[str, Any]]:
 
 @notebook.rollback
 def end(job: Job[Notebook]) -> None:
-    """A kernel that waits is ended. The executed notebook stays: it shows what was done."""
+    """End a kernel that is stopped. The executed notebook stays, to show what was done."""
     session = job.take()
     if isinstance(session, Session):
         session.close()
@@ -155,7 +155,7 @@ def end(job: Job[Notebook]) -> None:
 
 @notebook.check
 def is_notebook(params: Notebook, setting: Callable[[str], Any]) -> None:
-    """Refuse names that are no notebooks', and parameters that can't be variables."""
+    """Refuse names that are not names of notebooks, and parameters that can't be variables."""
     for name in (params.file_name, params.output_name or "x.ipynb"):
         names.check(name)
         if not name.endswith(".ipynb"):
@@ -168,11 +168,11 @@ def is_notebook(params: Notebook, setting: Callable[[str], Any]) -> None:
 
 
 def _cells(job: Job[Notebook], session: Session, output: str) -> Generator[int, None, None]:
-    """Execute what is left; the number of cells that are done, at the start and after each, when it is published."""
+    """Execute the cells that are left; yield the number of cells done at the start, and after each is published."""
     with asyncio.Runner() as runner:
         try:
             session.client.kc = runner.run(session.kernel.connect(job.log))
-            if not session.began:  # which kernel it is must be known before it is waited for
+            if not session.began:  # the kernel is in the journal before anything is waited for
                 session.began = True
                 _write(job, session, output)
                 yield 0
@@ -192,7 +192,7 @@ def _cells(job: Job[Notebook], session: Session, output: str) -> Generator[int, 
 
 
 async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
-    """Run a cell; what went wrong in it, or ""."""
+    """Run a cell and return the reason why it failed, or ""."""
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     which = f"cell {index + 1}"
@@ -214,13 +214,13 @@ async def _execute(job: Job[Notebook], session: Session, index: int) -> str:
 
 
 def _start(job: Job[Notebook]) -> Session:
-    """A new kernel, for the notebook from its first cell."""
+    """Start a new kernel, for the notebook from its first cell."""
     from nbclient import NotebookClient
 
     from tornado_app.work_types.programs.kernel import Kernel
 
     params = job.params
-    if job.attempt > 1:  # even without a checkpoint, which may have come too late to be kept
+    if job.attempt > 1:  # even without a checkpoint, which may not have reached the journal
         job.log("the kernel that ran before is gone; starting over at the first cell")
     content = _read(job)
     name = params.kernel or content.metadata.get("kernelspec", {}).get("name") or "python3"
@@ -241,8 +241,8 @@ def _start(job: Job[Notebook]) -> Session:
     return Session(kernel, client)
 
 
-def _found_again(job: Job[Notebook], at: _NotebookCheckpoint | None) -> Session | None:
-    """What an earlier attempt left, when it is what the checkpoint means and its kernel lives."""
+def _found(job: Job[Notebook], at: _NotebookCheckpoint | None) -> Session | None:
+    """Return the session that an earlier attempt left, if it is the one of the checkpoint and its kernel lives."""
     session = job.take()
     if not isinstance(session, Session):
         return None
@@ -271,13 +271,13 @@ def _read(job: Job[Notebook]) -> NotebookNode:
     try:
         content: NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
         nbformat.validate(content)
-    except Exception as error:  # nbformat has no common one, and raises KeyError and AttributeError, too
+    except Exception as error:  # nbformat has no common error, and also raises KeyError and AttributeError
         raise WorkError(f"{name} is not a notebook: {str(error).splitlines()[0] or type(error).__name__}") from None
     return content
 
 
 def _write(job: Job[Notebook], session: Session, output: str) -> None:
-    """Publish the notebook as it was executed so far."""
+    """Publish the notebook with all outputs so far."""
     import nbformat
 
     session.client.set_widgets_metadata()
@@ -288,11 +288,11 @@ def _write(job: Job[Notebook], session: Session, output: str) -> None:
 
 
 def inject(content: NotebookNode, parameters: dict[str, Any]) -> None:
-    """Put the parameters into a cell of their own, where papermill puts it: in place of an earlier one, else after
-    the cell tagged `parameters`, else in front of all."""
+    """Write the parameters to a cell of their own, where papermill puts it: in place of an earlier one, else after
+    the cell tagged `parameters`, else before all cells."""
     from nbformat.v4 import new_code_cell
 
-    # What came as JSON is written in Python as repr writes it.
+    # repr writes a value that came as JSON as Python.
     lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in parameters.items())]
     cell = new_code_cell("\n".join(lines), metadata={"tags": [INJECTED]})  # type: ignore[no-untyped-call]
     if not hasattr(content.cells[0] if content.cells else cell, "id"):

@@ -122,7 +122,7 @@ class _Child:
             work = load_work(attempt, self._task.module)
         except BaseException as error:
             message = f"its code can't be loaded in a process of its own: {error}"
-            return Failed(type(error).__name__, message, trace=text_of(tracebacks.shown(error), LONGEST_LINE))
+            return Failed(type(error).__name__, message, trace=text_of(tracebacks.format_error(error), LONGEST_LINE))
         driver = AttemptDriver(work, attempt, self, self._context, self._output.write_line)
         with self._stop_lock:
             self._driver = driver

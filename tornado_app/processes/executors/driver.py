@@ -78,7 +78,7 @@ class AttemptDriver:
 
     @property
     def end_wait(self) -> Callable[[], None] | None:
-        """How a kill ends what the work waits for; None where the work offers no way."""
+        """Function by which a kill ends what the work waits for; None where the work offers none."""
         return self._on_kill or (self.interrupts.kill if self.interrupts.used else None)
 
     # -- the two loops
@@ -273,7 +273,7 @@ class AttemptDriver:
         if isinstance(error, SystemExit):
             status = text_of(error.code, LONGEST_LINE)
             message = f"the work called sys.exit({status}); return, or raise an error"
-            return Failed(name, message, trace=text_of(tracebacks.shown(error), LONGEST_LINE))
+            return Failed(name, message, trace=text_of(tracebacks.format_error(error), LONGEST_LINE))
         message = text_of(error, LONGEST_LINE)
         retry_on = self.work.retry_on
         if isinstance(error, WorkError):  # retried only where the work type names it or a subclass
@@ -282,7 +282,7 @@ class AttemptDriver:
         retry = isinstance(error, Exception) and isinstance(error, retry_on)
         if isinstance(error, RuntimeError) and message.endswith("generator ignored GeneratorExit"):
             message += f": it must not yield again when it is stopped (at {line_of(self._running, self._frame)})"
-        return Failed(name, message or name, retry, text_of(tracebacks.shown(error), LONGEST_LINE))
+        return Failed(name, message or name, retry, text_of(tracebacks.format_error(error), LONGEST_LINE))
 
 
 def _number(value: object) -> float | None:

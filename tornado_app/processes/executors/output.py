@@ -172,7 +172,7 @@ def log_in_process(output: ProcessOutput) -> None:
 
 
 class _Capture:
-    """What one attempt prints."""
+    """Output of one attempt."""
 
     def __init__(self, write_line: WriteLine) -> None:
         self.write_line = write_line

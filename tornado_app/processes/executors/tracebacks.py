@@ -1,4 +1,4 @@
-"""Errors of work as its author should see them: tracebacks without our own lines, places in code as file and line."""
+"""Tracebacks of work for its author: without the lines of the server and the SDK."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _INSTALLED = ("<frozen ", *(f"{path}/" for path in sysconfig.get_paths().values(
 _SDK = str(Path(holdfast.work.__file__).parents[1]) + "/"
 
 
-def shown(error: BaseException) -> str:
-    """The traceback of an error and of those behind it, of the work's own lines and those of what it uses."""
+def format_error(error: BaseException) -> str:
+    """Return the traceback of an error and its causes, without the lines of the server and the SDK."""
     trace = traceback.TracebackException.from_exception(error)
     _leave_out_ours(trace, set())
     return "".join(trace.format())
 
 
-def place_of(error: BaseException) -> str:
-    """The last line of the work's own on the way to an error, as "FILE:LINE"; "" where there is none."""
+def location_of(error: BaseException) -> str:
+    """Return the last line of the work's own code in a traceback as "FILE:LINE"; "" when there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_ours(frame.filename) and not frame.filename.startswith(_INSTALLED)]
     return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
 
 
 def remember(sources: Mapping[str, Mapping[int, str]]) -> None:
-    """Lines of source text, by file name and the number of the first, for what was sent here without its files."""
+    """Keep source lines, by file name and first line number, for code that was sent without its files."""
     for name, texts in sources.items():
         known: dict[int, str] = {}
         for first, text in texts.items():
@@ -52,5 +52,5 @@ def _leave_out_ours(trace: traceback.TracebackException, seen: set[int]) -> None
 
 
 def _is_ours(filename: str) -> bool:
-    """Whether a file is of the server or the SDK; the work types that come with the server are work like any other."""
+    """Return whether a file belongs to the server or the SDK. Its work types do not count: they are work."""
     return filename.startswith((_SERVER, _SDK)) and not filename.startswith(_WORK_TYPES)

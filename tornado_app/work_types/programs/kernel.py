@@ -1,4 +1,4 @@
-"""A Jupyter kernel that runs beside the server, is found again by its connection file, and ends with the server."""
+"""A Jupyter kernel beside the server: it is reached by its connection file and ends with the server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _RUN_MODULE = (
     "import sys; sys.path[:1] = filter(None, sys.path[:1]); import runpy; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-_TAIL = 10  # lines of its output that are told when it dies
+_TAIL = 10  # last lines of its output, for the error when it dies
 
 
 class Kernel:
-    """A kernel that was started. One thread at a time; but `kill` may be called from any."""
+    """A kernel that was started. Used by one thread at a time, except that any thread may call `kill`."""
 
     def __init__(self, name: str, connection_file: Path, *, folder: Path, grace: float, claim: Path) -> None:
-        """Start the kernel that is installed as `name`, in `folder`. Raises `WorkError` when it can't be."""
+        """Start the kernel that is installed as `name`, in `folder`. Raises `WorkError` when it can't be started."""
         manager = KernelManager(kernel_name=name, connection_file=str(connection_file))
         try:
             spec = manager.kernel_spec
@@ -42,9 +42,9 @@ class Kernel:
             raise WorkError(f"there is no kernel {name!r} on the server; there is {there}")
         connection_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection_file.unlink(missing_ok=True)
-        # Not by the manager, which would take the file away when it is collected.
+        # Not with the manager, which removes the file when it is garbage-collected.
         write_connection_file(str(connection_file), ip="127.0.0.1", key=secrets.token_hex().encode(), kernel_name=name)
-        # Its history would grow into one file for all, and lock it.
+        # All kernels would share one history file, and lock it.
         history = ["--HistoryManager.hist_file=:memory:"] if manager.ipykernel else []
         self.language: str = spec.language.lower()
         self.connection_file = connection_file
@@ -54,7 +54,7 @@ class Kernel:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pipe = -1
         self._is_ready = False
-        # As a Jupyter server does; what is inherited would be that of a notebook in which the server itself runs.
+        # As a Jupyter server does. The inherited values would be of a notebook in which this server runs.
         inherited = {key: value for key, value in own_environment().items() if not key.startswith("JPY_")}
         inherited["JPY_PARENT_PID"] = str(os.getpid())
         try:
@@ -70,7 +70,7 @@ class Kernel:
             raise
 
     async def connect(self, log: Callable[[str], object]) -> AsyncKernelClient:
-        """A client of it that is ready. `log` gets what the kernel's process writes from then until `disconnect`.
+        """Return a client once the kernel is ready. `log` gets what its process writes from then until `disconnect`.
 
         Raises `WorkError` when it dies before it is ready, or takes longer than a minute.
         """
@@ -86,7 +86,7 @@ class Kernel:
         return client
 
     async def disconnect(self) -> None:
-        """Let go of the client; the kernel runs on."""
+        """Close the client; the kernel runs on."""
         client, loop, self._client, self._loop = self._client, self._loop, None, None
         if client is not None and loop is not None:
             loop.remove_reader(self._pipe)
@@ -114,22 +114,22 @@ class Kernel:
             self._loop.remove_reader(self._pipe)
 
     def last_words(self) -> str:
-        """The end of what its process wrote, for a message; "" when there was nothing."""
+        """Return the end of its output for an error message; "" when there was none."""
         return "; the last it wrote:\n" + "\n".join(self._tail) if self._tail else ""
 
     def interrupt(self) -> None:
-        """Break off what it computes, as its kind of kernel wants to be asked."""
+        """Interrupt what it computes, by a signal or a message, as its kernel specification says."""
         if not self._by_message:
             self.program.interrupt()
         elif self._client is not None:
             self._client.control_channel.send(self._client.session.msg("interrupt_request", content={}))
 
     def kill(self) -> None:
-        """SIGKILL to it and all that it started."""
+        """Send SIGKILL to the kernel and all that it started."""
         self.program.kill()
 
     async def shut_down(self) -> None:
-        """Ask it to end, so that what it holds is closed in order; it gets a moment."""
+        """Request its end, so that it can close what it holds, and wait a few seconds."""
         if self._client is not None:
             self._client.shutdown()
         until = time.monotonic() + _GOODBYE
@@ -138,15 +138,15 @@ class Kernel:
             self.program.poll()
 
     def close(self) -> None:
-        """End it."""
+        """End the kernel and remove its connection file."""
         self.program.end()
         self.connection_file.unlink(missing_ok=True)
 
 
 def _safe(command: list[str]) -> list[str]:
-    """The command of a kernel; of one of this Python, so that none of its own modules is looked up in its folder.
+    """Return the command of a kernel, changed so that Python does not search its folder for the kernel's own modules.
 
-    Not by `-P`: IPython, which puts the folder on the path of what the notebook imports, would leave it out.
+    Not with `-P`, because IPython then leaves the folder out of the path of what the notebook imports.
     """
     if command[0] != sys.executable or "-m" not in command:
         return command
@@ -155,7 +155,7 @@ def _safe(command: list[str]) -> list[str]:
 
 
 class _Client(AsyncKernelClient):
-    """A client that knows whether the kernel's process lives, rather than guessing by heartbeats."""
+    """Client that asks the kernel's process whether it lives, in place of heartbeats."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Parts that work types with a database share: statements, CSV text, tables, paging by key.
+"""Helpers for work types with a database: statements, CSV text, tables, keyset pagination.
 
 Uses SQLAlchemy and `holdfast.work`. Begin reading in `databases.py`.
 """

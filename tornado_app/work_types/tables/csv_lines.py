@@ -1,4 +1,4 @@
-"""A CSV file as lines of text, with the byte that each ends at. Compression and encoding are told by their marks."""
+"""Lines of a CSV file, each with the byte at which it ends. Compression and byte order marks are recognised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIECE = 256 * 1024
 AGAIN = "cancel this process, which takes back what it has written, mend the file, and start another"
 _SAMPLE = 1 << 20
 _LARGE = 1 << 20
-"""Characters of a line before which nobody counts its fields in advance."""
+"""Characters of a line above which its fields are counted before it is parsed."""
 
 _OTHERS = {
     b"PK\x03\x04": "a zip file",
@@ -27,20 +27,20 @@ _OTHERS = {
 _BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 _UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MARKED = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")
-"""Encodings of which a byte order mark decides; in others its octets are letters."""
+"""Encodings that a byte order mark overrides; in others its bytes are letters."""
 _QUOTED = re.compile(r'"[^"]*(?:"|$)')
 
 
 class TooLong(Exception):
-    """A row, or a line that does not end, has more characters than it may."""
+    """A row, or a line without an end, has more characters than allowed."""
 
 
 class TooManyFields(Exception):
-    """A row has more fields than the header: so many at least."""
+    """A row has more fields than the header: at least that many."""
 
 
 class NotText(Exception):
-    """The line that ends before `byte`, or a line there, is not in the encoding."""
+    """The line that ends before `byte` is not in the encoding."""
 
     def __init__(self, byte: int) -> None:
         super().__init__(byte)
@@ -48,14 +48,14 @@ class NotText(Exception):
 
 
 class CsvLines:
-    """Lines of a file, each with its end. Takes memory for one row, of `most` characters, and a few pieces.
+    """Lines of a file, each with its line end. Needs memory for one row of `most` characters and a few pieces.
 
-    `byte` is where the line that was given last ends, in the file as it is unpacked. `row` counts the characters of a
-    row; whoever reads rows sets it to 0 before each.
+    `byte` is the end of the last line in the uncompressed file. `row` counts the characters of a row; the caller sets
+    it to 0 before each row.
     """
 
     def __init__(self, file: IO[bytes], name: str, encoding: str, compression: str, delimiter: str, most: int) -> None:
-        """Raises `WorkError` for a file that can't be read so, saying what would do."""
+        """Raise `WorkError` for a file that can't be read in this way."""
         self._raw = file
         self._name = name
         self._delimiter = delimiter
@@ -78,11 +78,11 @@ class CsvLines:
 
     @property
     def done(self) -> int:
-        """Bytes of the file itself that were read: those that were uploaded."""
+        """Bytes read of the file as it was uploaded, compressed or not."""
         return self._raw.tell() if self.is_packed else self.byte
 
     def lines(self, byte: int) -> Iterator[str]:
-        """Lines from that byte on, where one begins.
+        """Iterate over the lines from a byte on, where one begins.
 
         Raises:
             TooLong: a row has too many characters.
@@ -95,7 +95,7 @@ class CsvLines:
         return self._split()
 
     def _split(self) -> Iterator[str]:
-        # What has come of a line whose end has not.
+        # Pieces of a line whose end was not read yet.
         parts: list[str] = []
         size = 0
         for text in self._texts():
@@ -131,10 +131,10 @@ class CsvLines:
         return len(line.encode(self.encoding)) if self.encoding.startswith("utf") else len(line)
 
     def _count_fields(self, line: str) -> None:
-        """Of a long line, before the list of its fields takes many times its memory."""
+        """Count the fields of a long line before the parser makes a list of them, which takes many times its memory."""
         if line.count(self._delimiter) < self.width:
             return
-        inside = '"' if self.row else ""  # a row goes on in another line only inside of quotes
+        inside = '"' if self.row else ""  # a row continues on another line only inside quotes
         fields = _QUOTED.sub("", inside + line).count(self._delimiter) + 1
         if fields > self.width:
             raise TooManyFields(fields)
@@ -157,7 +157,7 @@ class CsvLines:
                 return
 
     def _line_end(self) -> str:
-        """The end of the first line: a carriage return alone, as old Macs wrote it, or whatever ends in a line feed."""
+        """Return the line end of the first line: a carriage return alone (old Macs), or a line feed."""
         self._seek(self.start)
         decoder = codecs.getincrementaldecoder(self.encoding)("replace")
         text = _QUOTED.sub("", decoder.decode(self._read(_SAMPLE)))
@@ -165,7 +165,7 @@ class CsvLines:
         return "\r" if found is not None and found[0] == "\r" else "\n"
 
     def _read(self, size: int) -> bytes:
-        """As many bytes, or less at the end of the file."""
+        """Read that many bytes, or fewer at the end of the file."""
         pieces: list[bytes] = []
         try:
             while size and (piece := self._file.read(size)):
@@ -193,7 +193,7 @@ class CsvLines:
 
 
 def _encoding(head: bytes, named: str) -> tuple[str, int]:
-    """The encoding of a file that begins so, and the byte after its byte order mark."""
+    """Return the encoding of a file that begins with `head`, and the byte after its byte order mark."""
     if named in _MARKED:
         if head.startswith(codecs.BOM_UTF8):
             return "utf-8", len(codecs.BOM_UTF8)

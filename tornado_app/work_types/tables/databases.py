@@ -1,4 +1,4 @@
-"""Parts that work types with a database share: statements that can be interrupted, and errors as sentences."""
+"""Helpers for work types with a database: statements that can be interrupted, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PATIENCE = 5.0  # seconds that a request to cancel a statement may take
 
 @contextmanager
 def interruptible(job: Job[Any], connection: Connection) -> Iterator[None]:
-    """Let what the connection executes in the block end at once when the work is to stop. Raises `Interrupted`."""
+    """Interrupt what the connection executes in the block when a stop is requested. Raises `Interrupted`."""
     driver: Any = connection.connection.driver_connection
     with job.interruptible(_interrupt(connection, driver)):
         yield
 
 
 def _interrupt(connection: Connection, driver: Any) -> Callable[[], object]:
-    """How another thread ends the statement that runs on a connection; nothing happens when none does."""
+    """Return a function that another thread calls to end the statement that runs on the connection, if any."""
     if hasattr(driver, "interrupt"):  # sqlite3
         return driver.interrupt  # type: ignore[no-any-return]
     if hasattr(driver, "cancel_safe"):  # psycopg since 3.2
@@ -44,26 +44,26 @@ def _cancel_backend(engine: Engine, pid: int) -> None:
 
 
 def was_canceled(error: StatementError) -> bool:
-    """Whether PostgreSQL ended the statement because it was asked to, or because of its time limit."""
+    """Return whether PostgreSQL ended the statement on request, or for its time limit."""
     return getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", None)) == _CANCELED
 
 
 def is_disconnect(error: StatementError) -> bool:
-    """Whether the connection is what failed, not the statement."""
+    """Return whether the connection failed, and not the statement."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def sentence(error: StatementError) -> str:
-    """Return what the database said, in one line, without the statement."""
+    """Return the message of the database in one line, without the statement."""
     lines = [line.strip() for line in str(error.orig or error).splitlines()]
     return next((line for line in lines if line), type(error.orig or error).__name__)
 
 
 @contextmanager
 def as_sentence(doing: str) -> Iterator[None]:
-    """Make a `WorkError` of what a database refuses in the block; `doing` begins its message.
+    """Raise `WorkError` for what the database refuses in the block; `doing` begins its message.
 
-    A connection that fails is left as it is: another attempt may do better.
+    An error of the connection passes unchanged, because another attempt may succeed.
     """
     try:
         yield

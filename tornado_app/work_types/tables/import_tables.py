@@ -1,4 +1,4 @@
-"""Where `import-csv` writes to: the table, the position of each import, and who made which table."""
+"""Tables that `import-csv` writes: the target, the position of each import, and which import made which table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from holdfast.work import WorkError
 from tornado_app.work_types.tables.databases import as_sentence
 
 OWNER = "holdfast_process"
-"""The column that tells which process a row came from, so that a rollback takes its own rows alone."""
+"""Column with the process that a row came from, so that a rollback deletes only its own rows."""
 
 _MOST_COLUMNS = {"sqlite": 2000, "postgresql": 1600}
 _TRIES = 5
@@ -52,7 +52,7 @@ targets = Table(
     Column("name", String(63), nullable=False),
     Column("made", Boolean, nullable=False),
 )
-"""The table of each import that was not taken back, and whether the import has made it."""
+"""Target table of each import that was not rolled back, and whether the import made it."""
 
 
 class Position(msgspec.Struct):
@@ -63,13 +63,13 @@ class Position(msgspec.Struct):
 
 
 def most_columns(database: Engine) -> int | None:
-    """How many columns a header may name; None where it is not known."""
+    """Return the most columns that a header may name; None where the database's limit is not known."""
     most = _MOST_COLUMNS.get(database.dialect.name)
     return None if most is None else most - 1
 
 
 def columns_of(database: Engine, name: str) -> list[str] | None:
-    """The columns of a table, without the one that is ours, in order; None when there is no such table."""
+    """Return the columns of a table in order, without `OWNER`; None when there is no such table."""
     inspector = inspect(database)
     if not inspector.has_table(name):
         return None
@@ -77,9 +77,10 @@ def columns_of(database: Engine, name: str) -> list[str] | None:
 
 
 def open_table(database: Engine, process: str, name: str, header: Sequence[str]) -> Table:
-    """The table, made when it is missing. Raises `WorkError` when it is there and can't take these columns.
+    """Return the target table; make it when it is missing. Raises `WorkError` when it lacks some of the columns.
 
-    First it is noted whose target it is, in the same transaction: so a cancel never drops what another one fills.
+    The same transaction first records that this process uses the table, so a cancel never drops a table that another
+    import fills.
     """
     _create(database, targets)
     for tries in range(_TRIES, 0, -1):
@@ -123,7 +124,7 @@ def _make(connection: Connection, process: str, name: str, header: Sequence[str]
 
 
 def _create(database: Engine, table: Table) -> None:
-    """Make a table of our own that is missing, unless another import makes it at the same moment."""
+    """Create a table of our own when it is missing. Another import may create it at the same moment."""
     try:
         table.create(database, checkfirst=True)
     except DBAPIError:
@@ -132,7 +133,7 @@ def _create(database: Engine, table: Table) -> None:
 
 
 def source_of(database: Engine, process: str) -> str | None:
-    """The fingerprint of the file that this process has begun with; None when it has not."""
+    """Return the fingerprint of the file with which the process began; None when it has not begun."""
     if not inspect(database).has_table(positions.name):
         return None
     with database.connect() as connection:
@@ -143,7 +144,7 @@ def source_of(database: Engine, process: str) -> str | None:
 
 
 def check_source(database: Engine, process: str, source: str) -> None:
-    """Raise `WorkError` when this process has begun with another file."""
+    """Raise `WorkError` when the process began with another file."""
     if source_of(database, process) not in (None, source):
         raise WorkError(
             "the file has changed since the import began: cancel this one, which takes its rows back, and start another"
@@ -151,7 +152,7 @@ def check_source(database: Engine, process: str, source: str) -> None:
 
 
 def position_of(database: Engine, process: str, source: str, start: int) -> Position:
-    """Where this process stands; its row is made the first time."""
+    """Return the position of the process; the first time, store one at `start`."""
     _create(database, positions)
     with database.begin() as connection:
         row = connection.execute(select(positions).where(positions.c.process == process)).one_or_none()
@@ -164,8 +165,7 @@ def position_of(database: Engine, process: str, source: str, start: int) -> Posi
 def write(
     connection: Connection, table: Table, process: str, batch: list[dict[str, Any]], before: Position, byte: int
 ) -> Position:
-    """Write one batch and the new position. Compare-and-set: a run that was cut off and still writes can't come
-    between."""
+    """Write one batch and the new position. Raises `WorkError` when another run of the process has moved it."""
     after = Position(byte, before.rows + len(batch))
     here = (positions.c.process == process) & (positions.c.byte == before.byte)
     landed = connection.execute(update(positions).where(here).values(byte=after.byte, rows=after.rows)).rowcount
@@ -175,8 +175,8 @@ def write(
     return after
 
 
-def take_back(database: Engine, process: str, name: str) -> None:
-    """Delete the rows of a process and its position; and the table, when it made it and nobody else uses it."""
+def roll_back(database: Engine, process: str, name: str) -> None:
+    """Delete the rows and the position of a process, and the table if the process made it and no other uses it."""
     there = set(inspect(database).get_table_names())
     made = False
     with database.begin() as connection:
@@ -207,4 +207,4 @@ def _drop(connection: Connection, table: Table) -> None:
         with connection.begin_nested():
             table.drop(connection)
     except DBAPIError:
-        pass  # a view of somebody's needs it: an empty table stays
+        pass  # a view depends on it: the empty table stays

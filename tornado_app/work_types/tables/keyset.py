@@ -1,4 +1,4 @@
-"""A SELECT, read page by page in one total order of its key: the same for paging and for comparing."""
+"""Keyset pagination of a SELECT, in one total order of its key for sorting and for comparing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGE_BYTES = 8 << 20
 
 _LONGEST_KEY = 8192  # characters: a checkpoint is written many times
 _AT_ONCE = 8  # rows that PostgreSQL sends at once: each may be as large as the largest value
-_PROGRESS = 100_000  # instructions of SQLite between looks at the clock
+_PROGRESS = 100_000  # instructions of SQLite between checks of the time limit
 
 # Types of PostgreSQL of which two values that are equal are also written alike, so their own order is total.
 _EXACT = {
@@ -33,13 +33,13 @@ _EXACT = {
 }  # fmt: skip
 # In a CAST the first of these would mean one of length 1.
 _UNBOUNDED = {"character": "bpchar", "bit": '"bit"'}
-# Object ids of PostgreSQL's types (pg_type.dat): of a size that needs no look, and those whose size is known unread.
+# Object ids of PostgreSQL's types (pg_type.dat): small ones, and those whose size is known without the value.
 _SMALL = {16, 20, 21, 23, 26, 700, 701, 1082, 1083, 1114, 1184, 1186, 1266, 1700, 2950}
 _SIZED = {17, 25, 1042, 1043}
 
 
 class Order(NamedTuple):
-    """How rows are ordered and compared. `name` is what a checkpoint keeps of it, to notice when it has changed."""
+    """SQL that orders and compares rows. A checkpoint keeps `name`, to notice that the order has changed."""
 
     name: str
     by: str
@@ -96,18 +96,20 @@ class Keyset:
         return '"' + name.replace('"', '""').replace(":", "\\:") + '"'
 
     def count(self) -> int:
-        """How many rows there are. Raises `WorkError` for a query that can't be, or a key with NULLs."""
+        """Return the number of rows. Raises `WorkError` for a query that the database refuses, or a key with NULLs."""
         with self._reading() as connection:
             return self._count(connection)
 
     def order(self) -> Order:
-        """The order that pages come in. Raises `WorkError` for a query that can't be."""
+        """Return the order of the pages. Raises `WorkError` for a query that the database refuses."""
         with self._reading() as connection:
             return self._order(connection)
 
     def page(self, order: Order, kind: str, after: Any, limit: int) -> Page:
-        """At most `limit` rows after a key, of its `kind` ("": from the first). Raises `WorkError` for a key that is
-        not unique, and for a value that is too large."""
+        """Return at most `limit` rows after a key of the type `kind` ("" for the first page).
+
+        Raises `WorkError` for a key that is not unique, and for a value that is too large.
+        """
         values: dict[str, Any] = {**self._values, LIMIT: limit + 1}
         if kind:
             values[AFTER] = _as_text(kind, after) if self._postgres else from_json(kind, after)
@@ -125,7 +127,7 @@ class Keyset:
         return Page(columns, rows, more, total)
 
     def _taken(self, found: Iterator[Sequence[Any]], limit: int) -> tuple[list[tuple[Any, ...]], bool]:
-        """Rows until there are enough, in number or in bytes; whether there are more."""
+        """Return rows up to the limit, in number or in bytes, and whether there are more."""
         rows: list[tuple[Any, ...]] = []
         size = 0
         before: Any = self  # no key
@@ -154,7 +156,7 @@ class Keyset:
         return f"{has}: at most {self._most} bytes are exported (--max-field-size); leave it out of the query"
 
     def _selected(self, connection: Connection) -> str:
-        """The columns, the key, and the size of the largest value where a larger one would not be sent."""
+        """Return the SELECT clause: columns, key, and the size of the row's largest value, which is not sent."""
         if not self._postgres:  # SQLite itself refuses what is too large
             return f"SELECT holdfast_query.*, {self._key} AS holdfast_key, 0 AS holdfast_size"
         key = f"CAST({self._key} AS text) AS holdfast_key"
@@ -183,7 +185,7 @@ class Keyset:
         return int(rows)
 
     def _order(self, connection: Connection) -> Order:
-        """The key's own order, which an index may have, refined by octets where its collation takes some for equal."""
+        """Return the key's own order, which an index may have; values that its collation calls equal by bytes."""
         key = self._key
         if not self._postgres:
             octets = f"{key} COLLATE BINARY"
@@ -205,7 +207,7 @@ class Keyset:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A transaction that can't write, with one view of the data; its statements end when the work is to stop."""
+        """Open a read-only transaction with one view of the data; a stop request interrupts its statements."""
         with self._engine.connect() as connection:
             limits = self._limited_postgres if self._postgres else self._limited_sqlite
             with limits(connection):
@@ -259,7 +261,7 @@ class Keyset:
 
 
 def to_json(key: Any) -> tuple[str, Any]:
-    """The type of a key, and the key as a checkpoint can keep it. Raises `WorkError` for a type that it can't be."""
+    """Return the type of a key, and the key as JSON. Raises `WorkError` for a type that JSON can't keep."""
     kind = type(key).__name__
     if isinstance(key, (str, bytes)) and len(key) > _LONGEST_KEY:
         raise WorkError(
@@ -271,12 +273,12 @@ def to_json(key: Any) -> tuple[str, Any]:
 
 
 def from_json(kind: str, after: Any) -> Any:
-    """A key of SQLite as it was; also one that an earlier version has kept."""
+    """Return a key of SQLite from a checkpoint, also from one of an earlier version."""
     if kind == "float":
         return float(after)
     return msgspec.convert(after, {"int": int, "str": str, "bytes": bytes}[kind])
 
 
 def _as_text(kind: str, after: Any) -> str:
-    """A key of PostgreSQL as it writes it; also one that an earlier version has kept as JSON."""
+    """Return a key of PostgreSQL from a checkpoint as text, also from one of an earlier version, which is JSON."""
     return "\\x" + msgspec.convert(after, bytes).hex() if kind == "bytes" else str(after)
