@@ -39,7 +39,7 @@ def test_one_package_of_the_sdk_imports_httpx() -> None:
 
 def test_protocols_do_no_io_and_know_no_tornado() -> None:
     doing_io = {"tornado", "asyncio", "socket", "os", "pathlib", "io", "sqlalchemy", "httpx", "threading", "time"}
-    for path in (ROOT / "tornado_app/protocols").glob("*.py"):
+    for path in (ROOT / "tornado_app/protocols").rglob("*.py"):
         assert not imports(path) & doing_io, path.name
 
 

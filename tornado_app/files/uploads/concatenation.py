@@ -12,7 +12,7 @@ from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store import powers
 from tornado_app.files.uploads.expiry import Lifetimes
-from tornado_app.files.uploads.limits import UploadLimits
+from tornado_app.files.uploads.limits import SizeLimits
 from tornado_app.files.uploads.registry import UploadRegistry
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
@@ -25,7 +25,7 @@ class ConcatenationPorts:
     """Parts of the service that concatenation uses: uploads and limits, leases, and publication."""
 
     registry: UploadRegistry
-    limits: UploadLimits
+    limits: SizeLimits
     lifetimes: Lifetimes
     executor: BlockingExecutor
     acquire: Callable[[Upload], Awaitable[Writer]]

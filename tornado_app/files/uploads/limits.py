@@ -7,7 +7,7 @@ from tornado_app.files.store.interface import FileStore
 from tornado_app.settings import Settings
 
 
-class UploadLimits:
+class SizeLimits:
     """Refuses an upload that is too large, before a byte is written."""
 
     def __init__(self, settings: Settings, store: FileStore) -> None:

@@ -14,7 +14,7 @@ from tornado_app.files import metrics, workspace
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import FileStore, StagedData
 from tornado_app.files.uploads.lease.interface import UploadLeases
-from tornado_app.files.uploads.limits import UploadLimits
+from tornado_app.files.uploads.limits import SizeLimits
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.settings import Settings
 
@@ -30,7 +30,7 @@ _EXPIRED = 10_000  # ids of expired uploads that are remembered
 class UploadRegistry:
     """Uploads by id. Lives on the event loop."""
 
-    def __init__(self, settings: Settings, store: FileStore, executor: BlockingExecutor, limits: UploadLimits) -> None:
+    def __init__(self, settings: Settings, store: FileStore, executor: BlockingExecutor, limits: SizeLimits) -> None:
         self._most, self._most_each = settings.max_uploads, settings.max_uploads_each
         self._store = store
         self._executor = executor

@@ -27,7 +27,7 @@ from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.expiry import Lifetimes
 from tornado_app.files.uploads.lease.interface import UploadLeases, never
 from tornado_app.files.uploads.lease.memory import MemoryLeases
-from tornado_app.files.uploads.limits import UploadLimits
+from tornado_app.files.uploads.limits import SizeLimits
 from tornado_app.files.uploads.publication import Publication
 from tornado_app.files.uploads.registry import UploadRegistry, find_left
 from tornado_app.files.uploads.upload import Upload, UploadRecord
@@ -56,7 +56,7 @@ class Uploads:
         self.digests = settings.digest_uploads  # the SHA-256 of each is made as it comes
         self.leases = MemoryLeases() if leases is None else leases
         self.events = UploadEvents(emit)
-        self.limits = UploadLimits(settings, store)
+        self.limits = SizeLimits(settings, store)
         self.registry = registry = UploadRegistry(settings, store, executor, self.limits)
         self.lifetimes = Lifetimes(store, executor, settings.upload_expiry)
         self.concatenation = Concatenation(
