@@ -33,7 +33,7 @@ _BESIDE = ("-wal", "-shm", "-journal")
 
 
 class BackupError(Exception):
-    """The backup can't be made; the message says why and what would do."""
+    """A backup that can't be made; the message says why and what to do."""
 
 
 @dataclasses.dataclass
@@ -56,14 +56,14 @@ def back_up(settings: Settings, target: Path, *, files: bool = True) -> Copied:
         OSError: reading or writing failed; nothing is left at `target`.
     """
     if not (settings.data_dir / JOURNAL).is_file():
-        raise BackupError(f"there is no {JOURNAL} in {settings.data_dir}: name the server's --data-dir")
+        raise BackupError(f"there is no {JOURNAL} in {settings.data_dir}; give the server's --data-dir")
     if files and settings.store != "local":
         raise BackupError(
             f"the files of a server with --store {settings.store} are in its own memory, which a backup can't read: "
             "download them, and add --no-files to back up the rest"
         )
     if target.exists():
-        raise BackupError(f"{target} is there already: name a new folder")
+        raise BackupError(f"{target} exists; give a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     partial.mkdir(mode=0o700)
@@ -78,7 +78,7 @@ def back_up(settings: Settings, target: Path, *, files: bool = True) -> Copied:
 
 
 class _Copy:
-    """One backup on its way."""
+    """One backup in progress."""
 
     def __init__(self, settings: Settings, target: Path) -> None:
         self._settings = settings
@@ -107,7 +107,7 @@ class _Copy:
                 self._file(path, place)
 
     def _other_databases(self) -> None:
-        """Databases that `--database` names elsewhere."""
+        """Copy the SQLite databases of `--database`."""
         for name, text in self._settings.database.items():
             try:
                 url = make_url(text)
@@ -123,7 +123,7 @@ class _Copy:
             self._database(path, self._target / DATABASES / f"{name}.sqlite")
 
     def _database(self, source: Path, target: Path) -> None:
-        """By SQLite's own online backup: a state between two transactions, without keeping a writer from writing."""
+        """Copy a database by SQLite's online backup: a committed state, while others may write."""
         try:
             here = sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True, timeout=60)
             with closing(here), closing(sqlite3.connect(target)) as there:
@@ -139,7 +139,7 @@ class _Copy:
         source, target = self._settings.files_dir, self._target / FILES
         target.mkdir(mode=0o700)
         shutil.copymode(source, target)
-        # What is in the making first: it may become a file meanwhile, and a file never goes back.
+        # Uploads first: one may become a file meanwhile, but a file never becomes an upload.
         uploads = source / RESERVED / UPLOADS
         if uploads.is_dir():
             for folder in sorted(uploads.iterdir()):
@@ -153,7 +153,7 @@ class _Copy:
             (target / own).mkdir(mode=0o700, exist_ok=True)
 
     def _upload(self, source: Path, target: Path) -> None:
-        """One upload as it stands. Marks come and go beside the bytes, which shows at the folder: then once more."""
+        """Copy one upload. If its folder changes meanwhile, copy it again."""
         for _ in range(_TRIES):
             before = self._copied.files, self._copied.bytes
             try:
@@ -164,16 +164,16 @@ class _Copy:
                 if source.stat().st_mtime_ns == state:
                     return
             except FileNotFoundError:
-                if not source.exists():  # it is over
+                if not source.exists():  # it has ended
                     shutil.rmtree(target, ignore_errors=True)
                     self._copied.files, self._copied.bytes = before
                     return
             shutil.rmtree(target, ignore_errors=True)
             self._copied.files, self._copied.bytes = before
-        self._copied.left_out[f"upload {source.name}"] = "it moved on too quickly; its client begins again"
+        self._copied.left_out[f"upload {source.name}"] = "it changed while it was copied; its client must start again"
 
     def _file(self, source: Path, target: Path) -> None:
-        """One file, or link. What is gone since it was listed is not missed."""
+        """Copy one file or link. One that was removed since it was listed is ignored."""
         try:
             if source.is_symlink():
                 target.symlink_to(source.readlink())
@@ -189,7 +189,7 @@ class _Copy:
 
 
 def _below(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
-    """Everything below a folder that is no folder itself."""
+    """Iterate over everything below a folder that is not a folder."""
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if Path(root, name) != leave_out)
         links = [name for name in folders if Path(root, name).is_symlink()]
@@ -204,7 +204,7 @@ def _is_database(path: Path) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 when the backup is whole, 1 when it could not be made, 2 for what can't be meant."""
+    """Return the exit status: 0 for a whole backup, 1 for a failed one, 2 for invalid arguments."""
     parser = argparse.ArgumentParser(
         prog="holdfast backup",
         description="Copy all that a server keeps into a new folder, also while it runs.",

@@ -1,4 +1,4 @@
-"""Logging to stderr, as text or as JSON lines. The server's tokens are taken out of whatever is logged."""
+"""Logging to stderr, as text or as JSON lines. The server's tokens are removed from every line."""
 
 from __future__ import annotations
 

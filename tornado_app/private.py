@@ -1,4 +1,4 @@
-"""Keeps what is the server's own from the other users of the machine: its data directory, and its secrets on disk."""
+"""Files that only the server's user can read: its data directory, and its secrets on disk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class NotPrivateError(ValueError):
-    """Another user could have written it; the message says what to do."""
+    """A file that another user could have written; the message says what to do."""
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder that only its owner can enter, or make it one. Raises `OSError`, `NotPrivateError`."""
+    """Create a folder, or restrict one, so that only its owner can enter. Raises `OSError`, `NotPrivateError`."""
     folder.mkdir(_FOLDER, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
@@ -29,18 +29,18 @@ def make_folder(folder: Path) -> None:
 
 
 def make_files(folder: Path, leave: Path) -> None:
-    """Let only their owner read and write what is in a folder, but for a folder `leave` in it. Links are left alone."""
+    """Restrict everything in a folder to its owner, except the folder `leave` in it and symbolic links."""
     for path, status in _walk(folder, leave.absolute()):
         _restrict(path, status)
 
 
 def create(path: Path) -> None:
-    """An empty file that only its owner can read, unless it exists."""
+    """Create an empty file that only its owner can read, unless it exists."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _FILE))
 
 
 def secret(path: Path) -> str:
-    """The secret in a file of ours, made at random when there is none. Raises `OSError`, `NotPrivateError`."""
+    """Return the secret in a file, and create a random one if there is none. Raises `OSError`, `NotPrivateError`."""
     if path.exists():
         check_unshared(path)
         text = path.read_text("ascii", errors="replace").strip()
@@ -90,4 +90,4 @@ def _restrict(path: Path, status: os.stat_result) -> None:
     try:
         path.chmod(_FOLDER if stat.S_ISDIR(status.st_mode) else _FILE)
     except OSError as error:
-        log.warning("other users may read %s: its mode can't be changed: %s", path, error.strerror)
+        log.warning("other users may read %s, because its mode can't be changed: %s", path, error.strerror)

@@ -149,7 +149,7 @@ def test_what_fails_leaves_nothing_behind(
     assert backup.main([str(there), *flags]) == 1
     assert "there already: name a new folder" in capsys.readouterr().err
     assert backup.main([str(tmp_path / "new"), "--data-dir", str(there)]) == 1
-    assert "name the server's --data-dir" in capsys.readouterr().err
+    assert "give the server's --data-dir" in capsys.readouterr().err
     assert backup.main([str(tmp_path / "new"), "--port", "x"]) == 2
 
     def full(*arguments: object) -> None:

@@ -10,7 +10,7 @@ from tornado_app.commands import code_arguments
 
 
 class CommandLine:
-    """`backup --to {target}`: quoted as in a shell, which it never meets; a brace itself is written twice.
+    """`backup --to {target}`: quoted as for a shell, but run without one; a brace itself is written twice.
 
     A value fills its place and nothing else: it can't become a further argument, nor an option; and it has no place in
     what a program runs as code, as a shell does with what follows `-c`.

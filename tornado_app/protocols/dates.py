@@ -22,7 +22,7 @@ _FORMS = (
 
 
 def write(timestamp: float) -> str:
-    """An IMF-fixdate; fractions of a second are cut off."""
+    """Return an IMF-fixdate; fractions of a second are cut off."""
     return _written(int(timestamp))
 
 

@@ -46,7 +46,7 @@ _TYPES.add_type("application/zstd", ".zst")
 
 @lru_cache(maxsize=4096)
 def of(name: str) -> str:
-    """The media type for a file name. A compressed file is what it is: it goes out as it lies there, not unpacked."""
+    """Return the media type for a file name. A compressed file has the type of its compression: it is sent as it is."""
     # Only the last segment counts, and no part of it is taken for a URL with a scheme.
     kind, encoding = _TYPES.guess_type("./" + name.rpartition("/")[2], strict=True)
     if encoding is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# Possessive throughout: nothing is ever looked at twice. Each match ends at the next semicolon that is not in quotes.
+# Possessive throughout: no character is matched twice. Each match ends at the next semicolon that is not in quotes.
 _PARAMETER = re.compile(
     r';[ \t]*+(?P<name>[^\s;="]*+)[ \t]*+'
     r'(?:=[ \t]*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"?|(?P<token>[^;]*+)))?[^;]*+',
@@ -14,12 +14,12 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 def media_type(field: str) -> str:
-    """The type of a Content-Type field, in lower case, without its parameters."""
+    """Return the type of a Content-Type field, in lower case, without its parameters."""
     return field.partition(";")[0].strip().lower()
 
 
 def parameter(field: str, name: str) -> str | None:
-    """The first parameter of this (lower-case) name; None when there is none. What can't be read is passed over."""
+    """Return the first parameter of this (lower-case) name, or None. Ill-formed parameters are ignored."""
     start = field.find(";")
     if start < 0:
         return None

@@ -49,11 +49,11 @@ class Crc32:
         self._value = 0
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
         self._value = zlib.crc32(data, self._value)
 
     def digest(self) -> bytes:
-        """Four octets."""
+        """Return four octets."""
         return self._value.to_bytes(4, "big")
 
 

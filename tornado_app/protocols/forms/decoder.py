@@ -13,9 +13,9 @@ class Decoder(Protocol):
     """Turns a body, in any split, into the bytes that it carries. Both methods raise `BodyError`."""
 
     def feed(self, data: bytes) -> bytes:
-        """The next piece of the body."""
+        """Return the bytes that the next piece of the body carries."""
         ...
 
     def finish(self) -> bytes:
-        """The body has ended."""
+        """Return the remaining bytes, once the body has ended."""
         ...
