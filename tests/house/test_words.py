@@ -93,8 +93,6 @@ STILL_RIDDLES: dict[str, int] = {
     "sdk/holdfast/_transfers": 35,
     "sdk/holdfast/work": 15,
     "tornado_app/files": 15,
-    "tornado_app/files/store": 7,
-    "tornado_app/files/store/local": 7,
     "tornado_app/files/uploads": 14,
     "tornado_app/processes": 4,
     "tornado_app/processes/executors": 9,

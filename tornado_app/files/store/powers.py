@@ -1,4 +1,4 @@
-"""What callers do with the optional powers of a store, and how they go on where it lacks one."""
+"""Use of the optional powers of a store, and the ways to go on where a store lacks one."""
 
 from __future__ import annotations
 
