@@ -77,7 +77,7 @@ class WorkContext:
 
     def for_owner(self, owner: str) -> Services:
         """Return the context of one process."""
-        return _AttemptContext(self, self.files.of(owner))
+        return _AttemptContext(self, owner)
 
     @property
     def http(self) -> httpx.Client:
@@ -146,13 +146,20 @@ class WorkContext:
 class _AttemptContext:
     """Context of one process: its own view of the files, and the services that all share."""
 
-    def __init__(self, shared: WorkContext, files: FilesForWork) -> None:
+    def __init__(self, shared: WorkContext, owner: str) -> None:
         self._shared = shared
-        self.files = files
+        self._owner = owner
+        self._files: FilesForWork | None = None
         self.database = shared.database
         self.setting = shared.setting
         self.leave = shared.leave
         self.take = shared.take
+
+    @property
+    def files(self) -> FilesForWork:
+        if self._files is None:  # much work needs none
+            self._files = self._shared.files.of(self._owner)
+        return self._files
 
     @property
     def http(self) -> httpx.Client:

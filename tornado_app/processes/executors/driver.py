@@ -87,7 +87,7 @@ class AttemptDriver:
         """Run a plain generator function, or the rollback, to its end or its stop. Never raises."""
         if self._write_line is not None:
             return self._run()
-        with output.captured(self._log):
+        with output.Captured(self._log):
             return self._run()
 
     def _run(self) -> Outcome:
@@ -125,7 +125,7 @@ class AttemptDriver:
 
     async def run_async(self) -> Outcome:
         """Run an async generator function, or an async rollback, to its end or its stop. Never raises."""
-        with output.captured(self._log):
+        with output.Captured(self._log):
             return await self._run_async()
 
     async def _run_async(self) -> Outcome:

@@ -171,25 +171,41 @@ def log_in_process(output: ProcessOutput) -> None:
 # -- in a thread, or on the loop
 
 
-class _Capture:
-    """Output of one attempt."""
+class Captured:
+    """Context manager that sends what is printed and logged in its context to `write_line`."""
 
     def __init__(self, write_line: WriteLine) -> None:
         self.write_line = write_line
         self._lock = threading.RLock()  # a context is copied for the threads of asyncio.to_thread
-        self._streams = {name: OutputLines(write_line) for name in ("stdout", "stderr")}
+        self._streams: dict[str, OutputLines] = {}
+        self._token: contextvars.Token[Captured | None] | None = None
 
-    def write(self, stream: str, text: str) -> None:
-        with self._lock:
-            self._streams[stream].write(text)
+    def __enter__(self) -> Captured:
+        for name in ("stdout", "stderr"):
+            if not isinstance(getattr(sys, name), (_CapturedStream, type(None))):
+                setattr(sys, name, _CapturedStream(name, getattr(sys, name)))
+        if _handler not in logging.getLogger().handlers:
+            logging.getLogger().addHandler(_handler)
+        self._token = _capture.set(self)
+        return self
 
-    def finish(self) -> None:
+    def __exit__(self, *exception: object) -> None:
+        if self._token is not None:
+            _capture.reset(self._token)
         with self._lock:
             for lines in self._streams.values():
                 lines.finish()
 
+    def write(self, stream: str, text: str) -> None:
+        """Take text that was printed to a stream."""
+        with self._lock:
+            lines = self._streams.get(stream)
+            if lines is None:
+                lines = self._streams[stream] = OutputLines(self.write_line)
+            lines.write(text)
 
-_capture: contextvars.ContextVar[_Capture | None] = contextvars.ContextVar("holdfast_capture", default=None)
+
+_capture: contextvars.ContextVar[Captured | None] = contextvars.ContextVar("holdfast_capture", default=None)
 
 
 class _CapturedStream:
@@ -212,23 +228,6 @@ class _CapturedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def captured(write_line: WriteLine) -> Iterator[None]:
-    """Send what is printed and logged in this context to `write_line`."""
-    for name in ("stdout", "stderr"):
-        if not isinstance(getattr(sys, name), (_CapturedStream, type(None))):
-            setattr(sys, name, _CapturedStream(name, getattr(sys, name)))
-    if _handler not in logging.getLogger().handlers:
-        logging.getLogger().addHandler(_handler)
-    capture = _Capture(write_line)
-    token = _capture.set(capture)
-    try:
-        yield
-    finally:
-        _capture.reset(token)
-        capture.finish()
 
 
 def restore() -> None:

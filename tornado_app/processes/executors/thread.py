@@ -87,16 +87,15 @@ class _ThreadHandle:
     def __init__(self, driver: AttemptDriver, sink: AttemptSink) -> None:
         self._driver = driver
         self._sink = sink
-        self._ended = asyncio.Event()
+        self.is_alive = True
+        self._end_seen: asyncio.Event | None = None  # made by a kill
         self._killed = False
-
-    @property
-    def is_alive(self) -> bool:
-        return not self._ended.is_set()
 
     def end(self, outcome: Outcome) -> None:
         """Report the end of the attempt; called on the event loop."""
-        self._ended.set()
+        self.is_alive = False
+        if self._end_seen is not None:
+            self._end_seen.set()
         self._sink.ended(KILLED if self._killed and isinstance(outcome, Failed) else outcome)
 
     def request_stop(self, why: Stopping | None) -> None:
@@ -104,6 +103,7 @@ class _ThreadHandle:
 
     async def kill(self, grace: float) -> str | None:
         driver = self._driver
+        self._end_seen = self._end_seen or asyncio.Event()
         until = time.monotonic() + FIRST_YIELD
         while (end_wait := driver.end_wait) is None and driver.yields == 0 and time.monotonic() < until:
             if await self._has_ended(_POLL):  # it may have just begun, and not have said yet how it can be ended
@@ -120,7 +120,8 @@ class _ThreadHandle:
         return "what it waits for was ended, but it does not go on: cancel it and wait for its next yield"
 
     async def _has_ended(self, timeout: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
-        return self._ended.is_set()
+        if self.is_alive and self._end_seen is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._end_seen.wait()
+        return not self.is_alive
