@@ -1,125 +1,49 @@
-"""What the command shows in a terminal."""
+"""Clients, processes and transfers look their display up when they are displayed."""
 
 from __future__ import annotations
 
 import html
 import inspect
-import io
-import threading
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
 
 import holdfast
-from holdfast import wire
-from holdfast.cli import _watch
-from holdfast.cli._context import Context
-from holdfast.cli._printing import _records
-from holdfast.cli._watch import KEEP, Board
-from holdfast.errors import TransportError
-from holdfast.wire import ProgressInfo, State
-from tests.support.servers import ServerProcess, wait_until
-
-NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-
-
-def text(shown: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=160)
-    console.print(shown)
-    return console.file.getvalue()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("progress", "shown"),
-    [
-        (ProgressInfo(), ""),
-        (ProgressInfo(done=1500), "1500"),
-        (ProgressInfo(done=3, total=0), "3"),
-        (ProgressInfo(done=3, total=4), "75%"),
-    ],
-)
-def test_how_far_is_a_share_where_the_whole_is_known(progress: ProgressInfo, shown: str) -> None:
-    assert _records.share(progress) == shown
-
-
-@pytest.mark.parametrize(
-    ("since", "shown"),
-    [
-        (timedelta(seconds=-3), "0s"),
-        (timedelta(seconds=59), "59s"),
-        (timedelta(minutes=59, seconds=59), "59m"),
-        (timedelta(hours=23), "23h"),
-        (timedelta(days=400), "400d"),
-    ],
-)
-def test_an_age_is_one_unit(since: timedelta, shown: str) -> None:
-    assert _records.ago(NOW - since, NOW) == shown
-
-
-def test_no_time_has_no_age() -> None:
-    assert _records.ago(None) == ""
-    assert _records.moment(None) == ""
-
-
-def test_the_board_takes_what_happens(client: holdfast.Client) -> None:
-    """Progress of what it knows, states of what it did not, and nothing of what is gone."""
-    board = Board(client)
-    id = f"board-{uuid.uuid4().hex}"
-    process = client.processes.start("steps", id=id, to=3)
-    process.wait(30)
-
-    def event(**fields: object) -> wire.Event:
-        return wire.Event(**{"type": "progress", "id": id, "time": NOW, **fields})  # type: ignore[arg-type]
-
-    board.take(event(progress=ProgressInfo(done=1, total=4)))
-    assert id not in text(board.render())
-    board.take(event(type="state", state=State.SUCCEEDED))
-    assert "100%" in text(board.render())
-    board.take(event(progress=ProgressInfo(done=1, total=4, note="a quarter")))
-    assert "25%" in text(board.render())
-    board.take(event(type="log"))
-    assert "1 succeeded" in text(board.render())
-    process.forget()
-    board.take(event(type="state", state=State.SUCCEEDED))
-    assert id not in text(board.render()), "it was deleted before it could be asked for"
-
-
-def test_what_has_ended_leaves_the_board_after_a_while(
-    client: holdfast.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    board = Board(client)
-    id = f"board-{uuid.uuid4().hex}"
-    client.processes.start("steps", id=id, to=1).wait(30)
-    board.take(wire.Event(type="state", id=id, time=NOW, state=State.SUCCEEDED))
-    assert id in text(board.render())
-    monkeypatch.setattr("holdfast.cli._watch.KEEP", -KEEP)
-    assert id not in text(board.render())
+from holdfast._client import display
+from holdfast._client.core import core_of
+from holdfast.notebook._display import NotebookDisplay
 
 
 @pytest.mark.slow
-def test_watching_ends_with_the_error_when_the_server_stays_away(spawn_server: Callable[..., ServerProcess]) -> None:
-    server = spawn_server()
-    screen = io.StringIO()
-    context = Context(out=Console(file=screen, force_terminal=True, width=100))
-    raised: list[BaseException] = []
+def test_nothing_of_the_notebook_is_imported_before_something_is_displayed() -> None:
+    code = """
+import sys, holdfast
+client = holdfast.Client("http://127.0.0.1:1", retries=0)
+print("holdfast.notebook" in sys.modules)
+client._repr_mimebundle_()
+print("holdfast.notebook._display" in sys.modules, "ipywidgets" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False", "True", "False"]
 
-    def watch() -> None:
-        try:
-            _watch._all(context, client)
-        except holdfast.HoldfastError as error:
-            raised.append(error)
 
-    with holdfast.Client(server.url, retries=1) as client:
-        watching = threading.Thread(target=watch)
-        watching.start()
-        wait_until(lambda: server.url in screen.getvalue())
-        server.kill()
-        watching.join(30)
-    assert isinstance(raised[0], TransportError)
+def test_the_notebook_has_the_registered_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(display.current(), NotebookDisplay)
+    monkeypatch.setattr(display, "_load", None)
+    with pytest.raises(RuntimeError, match="no display is registered"):
+        display.current()
+
+
+def test_what_belongs_to_a_client_shares_its_core() -> None:
+    with holdfast.Client("http://127.0.0.1:1") as client:
+        core = core_of(client)
+        assert core_of(core) is core
+        assert (core.base_url, repr(core)) == ("http://127.0.0.1:1", repr(client))
+        assert not core.closed.is_set()
+    assert core.closed.is_set()
 
 
 def test_outside_a_kernel_things_show_themselves_as_text_and_html(client: holdfast.Client) -> None:
