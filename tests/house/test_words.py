@@ -82,16 +82,6 @@ STILL_BANNED: dict[str, int] = {
     "wishes": 9,
 }
 STILL_RIDDLES: dict[str, int] = {
-    "sdk/holdfast": 34,
-    "sdk/holdfast/_async": 6,
-    "sdk/holdfast/_client": 13,
-    "sdk/holdfast/_endpoints": 3,
-    "sdk/holdfast/_environment": 4,
-    "sdk/holdfast/_http": 7,
-    "sdk/holdfast/_local_files": 15,
-    "sdk/holdfast/_sync": 6,
-    "sdk/holdfast/_transfers": 35,
-    "sdk/holdfast/work": 15,
     "tornado_app/files": 15,
     "tornado_app/files/uploads": 14,
     "tornado_app/processes": 4,
