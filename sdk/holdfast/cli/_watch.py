@@ -37,7 +37,7 @@ def watch(context: Context, id: str | None) -> None:
         if id is not None:
             until_ended(context, client.processes.get(id))
         elif is_terminal() and not context.json:
-            _watch_all(context, client)
+            watch_all(context, client)
         else:
             for event in client.events():
                 _print_event(context, event)
@@ -118,7 +118,7 @@ def follow_process(context: Context, process: Process) -> None:
                 bar.update(task, completed=progress.done or 0, total=progress.total, note=progress.note)
 
 
-def _watch_all(context: Context, client: Client) -> None:
+def watch_all(context: Context, client: Client) -> None:
     """Show a table of all processes, kept current by the event stream."""
     table = LiveTable(client)
     context.notice = table.show_notice

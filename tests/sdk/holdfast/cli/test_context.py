@@ -166,7 +166,7 @@ def test_a_page_of_a_proxy_is_told_by_its_title_and_not_printed(
             assert "<" not in shell.err
             assert "nginx" not in shell.err
             assert "a web page titled '502 Bad Gateway'" in shell.err
-    assert str(errors.from_answer(500, {}, b"  <html>")).endswith("Holdfast (500)")
+    assert str(errors.from_answer(500, {}, b"  <html>")).endswith("Check the URL (500)")
 
 
 def test_a_wrong_token_is_told_as_not_accepted(

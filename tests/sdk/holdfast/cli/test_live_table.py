@@ -73,7 +73,7 @@ def test_watching_ends_with_the_error_when_the_server_stays_away(spawn_server: C
 
     def watch() -> None:
         try:
-            _watch._watch_all(context, client)
+            _watch.watch_all(context, client)
         except holdfast.HoldfastError as error:
             raised.append(error)
 
