@@ -347,7 +347,7 @@ class TestAppend:
     async def test_without_a_usable_offset_it_is_a_400(self, http: httpx.AsyncClient, field: str | None) -> None:
         url = await create(http, b"abc")
         headers = {**PARTIAL, "Upload-Complete": "?1", **({} if field is None else {"Upload-Offset": field})}
-        assert_refused(await http.patch(url, headers=headers, content=b"x"), 400, "Upload-Offset must be there")
+        assert_refused(await http.patch(url, headers=headers, content=b"x"), 400, "Upload-Offset is missing")
         assert await stands(http, url) == (3, "?0")
 
     @pytest.mark.parametrize("field", [None, "1", "yes", "?1, ?0"])
