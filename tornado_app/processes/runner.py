@@ -123,6 +123,11 @@ class Runner:
         except problems.ProblemError as error:
             log.error("that the server stops can't be written: %s", error.detail)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether the server has been asked to stop: it begins nothing any more."""
+        return self._closing
+
     def __len__(self) -> int:
         return len(self._runs)
 

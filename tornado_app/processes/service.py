@@ -101,7 +101,6 @@ class Engine:
         self.retention = Retention(changes, logs, journal.database, settings.keep_ended)
         self._executors: dict[str, Executor] = {}
         self.runner: Runner
-        self._closing = False
 
     async def open(self) -> None:
         """Open the journal and go on with what an earlier server left. Raises `SettingsError` for a bad journal."""
@@ -158,9 +157,8 @@ class Engine:
 
     async def stop(self, grace: float) -> None:
         """Take no more work, let watchers go, let what runs stop at its next checkpoint: `grace` seconds at most."""
-        if self._closing:
+        if self.runner.is_stopping:
             return
-        self._closing = True
         self.broker.close()
         self.queue.close()
         await self.runner.close(grace)
@@ -184,7 +182,7 @@ class Engine:
         Raises:
             ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
         """
-        if self._closing:
+        if self.runner.is_stopping:
             raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
         allow_code, setting = self._settings.allow_code, self._services.setting
         new = validated(request, self.registry, self._executors, setting, allow_code=allow_code, strict=strict)
@@ -262,7 +260,7 @@ class Engine:
         return await self._ask(id, Cause.RESUME)
 
     async def cancel(self, id: str) -> Process:
-        """Stop at the next yield, then undo what was done."""
+        """Stop at the next yield, then roll back what was done."""
         return await self._ask(id, Cause.CANCEL)
 
     async def kill(self, id: str) -> Process:
@@ -360,7 +358,7 @@ class Engine:
 
     async def check_ready(self) -> None:
         """Raises UNAVAILABLE when the server is stopping or the journal takes no writes."""
-        if self._closing:
+        if self.runner.is_stopping:
             raise problems.UNAVAILABLE("the server is stopping")
         await self.journal.write(probe)
 

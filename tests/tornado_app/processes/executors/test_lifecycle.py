@@ -165,7 +165,7 @@ async def test_resume_revokes_a_pause_but_no_shutdown(make_engine: Make) -> None
     await until(first, "p", lambda p: p.version & 0xFFFFFF > 0)
     await first.pause("p")
     stopping = asyncio.create_task(first.stop(30))
-    await eventually(lambda: first.runner._closing)
+    await eventually(lambda: first.runner.is_stopping)
     assert (await first.resume("p")).state == State.RUNNING
     work.RELEASE.set()
     await stopping
