@@ -167,7 +167,7 @@ class Engine:
         """After `stop`: close the executors and the journal."""
         for executor in self._executors.values():
             await executor.close()
-        if not len(self.runner):  # else the lease ends by itself, when what was cut off has surely ended
+        if self.lease.is_shared and not len(self.runner):  # else it expires, when what was cut off has surely ended
             with contextlib.suppress(problems.ProblemError):
                 await self.journal.write(self.lease.release)
         await asyncio.get_running_loop().run_in_executor(None, self.journal.close)
