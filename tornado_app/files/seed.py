@@ -158,8 +158,8 @@ class SeedFiles:
         return None if upload is None or upload.complete else upload
 
     async def _create(self, name: str, bytes_read: int, file_size: int | None, overwrite: bool, client: str) -> Upload:
-        stat: FileStat | None = await self._uploads.run(self._store.check_target, name)
         if bytes_read:
+            stat = await self._published(name)
             if stat is not None:
                 raise problems.OFFSET_MISMATCH(
                     f"{name!r} is published already, with {stat.size} bytes. To replace it, begin at bytes_read=0 with "
@@ -171,12 +171,6 @@ class SeedFiles:
                 f"no upload of {name!r} is in the making: it stands at byte 0, not at {bytes_read}. Begin there",
                 bytes_read=0,
             )
-        if stat is not None and not overwrite:
-            raise problems.FILE_EXISTS(
-                f"{name!r} is published already, with {stat.size} bytes. Say overwrite=true to replace it",
-                bytes_read=stat.size,
-                is_complete=True,
-            )
         record = UploadRecord(
             kind="seed",
             name=name,
@@ -185,7 +179,20 @@ class SeedFiles:
             overwrite=overwrite,
             in_view=file_size is None,
         )
-        return await self._uploads.create(record, _id(name), client=client)
+        try:
+            return await self._uploads.create(record, _id(name), client=client)
+        except problems.ProblemError as error:
+            stat = await self._published(name) if error.kind is problems.FILE_EXISTS else None
+            if stat is None:
+                raise
+            raise problems.FILE_EXISTS(
+                f"{name!r} is published already, with {stat.size} bytes. Say overwrite=true to replace it",
+                bytes_read=stat.size,
+                is_complete=True,
+            ) from None
+
+    async def _published(self, name: str) -> FileStat | None:
+        return await self._uploads.run(self._store.check_target, name)
 
 
 def _id(name: str) -> str:
