@@ -14,19 +14,13 @@ pytestmark = pytest.mark.slow  # to read all of the source takes more than a qua
 MOST_FILES = 12
 TESTED_BY_NAME = 150  # lines from which a module has a test file of its own
 
-# Rooms that are still to be divided, and modules whose test file is still to be written. The lists only shrink; when
-# they are empty they go.
-STILL_CROWDED: dict[str, int] = {}
-STILL_UNTESTED: set[str] = set()
-
 
 def folder_sizes() -> Counter[str]:
     return Counter(module.path.parent.relative_to(ROOT).as_posix() for module in modules().values())
 
 
 def test_a_folder_holds_a_dozen_files_at_most() -> None:
-    crowded = {folder: count for folder, count in folder_sizes().items() if count > MOST_FILES}
-    assert {folder: count for folder, count in crowded.items() if count > STILL_CROWDED.get(folder, 0)} == {}
+    assert {folder: count for folder, count in folder_sizes().items() if count > MOST_FILES} == {}
 
 
 def test_a_package_says_what_it_is_for() -> None:
@@ -60,7 +54,7 @@ def read(path: str) -> str:
 
 
 def test_every_module_of_some_length_has_its_namesake_test() -> None:
-    assert sorted(without_namesake() - STILL_UNTESTED) == []
+    assert sorted(without_namesake()) == []
 
 
 def test_the_tree_of_tests_mirrors_the_source() -> None:

@@ -15,7 +15,6 @@ pytestmark = pytest.mark.slow  # to read all of the source takes more than a qua
 
 # Names of an earlier private dialect, each with the field's term. An underscore in front makes no difference.
 BANNED = {
-    "backlog": "log buffer",
     "book": "transitions",
     "crew": "executor",
     "follower": "hash worker",
@@ -49,47 +48,7 @@ BANNED_AS_DEFINITION = {
     "shown": "display",
     "slots": "queue",
     "small": "page cache",
-    "tell": "notify or report",
     "told": "notified or reported",
-}
-
-# How often the names above are still there, and how many docstrings still begin with a question word, by folder. The
-# figures only shrink; when none is left they go.
-STILL_BANNED: dict[str, int] = {
-    "answer": 3,
-    "around": 2,
-    "backlog": 2,
-    "crew": 11,
-    "dialect": 21,
-    "expect": 2,
-    "follower": 14,
-    "for_work": 2,
-    "lent": 7,
-    "let_go": 26,
-    "look": 18,
-    "look_over": 6,
-    "oust": 4,
-    "pump": 2,
-    "settle": 35,
-    "settled": 13,
-    "shown": 5,
-    "tell": 11,
-    "told": 5,
-    "trips": 9,
-    "undo": 37,
-    "upkeep": 3,
-    "wish": 23,
-    "wishes": 9,
-}
-STILL_RIDDLES: dict[str, int] = {
-    "tornado_app/files": 15,
-    "tornado_app/files/uploads": 14,
-    "tornado_app/processes": 4,
-    "tornado_app/processes/executors": 9,
-    "tornado_app/processes/supervision": 8,
-    "tornado_app/work_types": 17,
-    "tornado_app/work_types/programs": 2,
-    "tornado_app/work_types/tables": 8,
 }
 
 
@@ -119,8 +78,8 @@ def banned() -> Counter[str]:
 
 
 def test_no_banned_name_is_used() -> None:
-    too_many = {name: count for name, count in banned().items() if count > STILL_BANNED.get(name, 0)}
-    assert {name: (BANNED | BANNED_AS_DEFINITION)[name] for name in too_many} == {}, too_many
+    found = banned()
+    assert {name: (BANNED | BANNED_AS_DEFINITION)[name] for name in found} == {}, found
 
 
 def test_no_two_public_classes_share_a_name() -> None:
@@ -135,17 +94,16 @@ def test_no_two_public_classes_share_a_name() -> None:
 RIDDLE = re.compile(r"(What|Tells?|Whether|How|Where|Who|Whom|Whose|Why|When|If|Which|That)\b")
 
 
-def riddles() -> dict[str, list[str]]:
-    """Return the first lines of docstrings that begin with a question word, by folder."""
-    found: dict[str, list[str]] = {}
+def riddles() -> list[str]:
+    """Return the first lines of docstrings that begin with a question word, each with its file."""
+    found: list[str] = []
     for module in modules().values():
         for node in [module.tree, *definitions(module.tree)]:
             if RIDDLE.match(text := ast.get_docstring(node) or ""):
-                folder = module.place.rpartition("/")[0]
-                found.setdefault(folder, []).append(f"{module.place}: {text.splitlines()[0]}")
+                found.append(f"{module.place}: {text.splitlines()[0]}")
     return found
 
 
 def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
     """ "Return whether …" and "Path of …", never "Whether …" or "Where …"."""
-    assert [lines for folder, lines in riddles().items() if len(lines) > STILL_RIDDLES.get(folder, 0)] == []
+    assert riddles() == []

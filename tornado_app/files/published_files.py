@@ -188,11 +188,11 @@ class PublishedFiles:
         current = self._store.check_target(name, removing=True)
         if current is None:
             raise problems.NO_SUCH_FILE(f"there is no file {name!r}. GET /v1/files lists those that there are")
-        self._store.delete(name, _expect("DELETE", name, headers, current))
+        self._store.delete(name, _precondition("DELETE", name, headers, current))
 
     def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Precondition]:
         current = self._store.check_target(name)
-        return current, _expect("PUT", name, headers, current)
+        return current, _precondition("PUT", name, headers, current)
 
 
 def info(stat: FileStat) -> FileInfo:
@@ -259,7 +259,7 @@ def _check_unconfirmed(name: str, headers: Mapping[str, str], stat: FileStat) ->
         )
 
 
-def _expect(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Precondition:
+def _precondition(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Precondition:
     """Return what must still hold when a PUT or DELETE takes effect: with preconditions, the version they held for."""
     fault = conditionals.malformed(headers)
     if fault is not None:

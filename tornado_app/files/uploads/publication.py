@@ -44,7 +44,7 @@ class Publication:
         """Show the bytes of an upload under its name while more are to come, if the store can."""
         staged, name = upload.staged, upload.record.name
         if isinstance(staged, GrowsInView) and name is not None:
-            await self._executor.run(staged.expose, name, upload.record.expect)
+            await self._executor.run(staged.expose, name, upload.record.precondition)
 
     async def discard(self, upload: Upload) -> None:
         """Remove the bytes of an upload, also those that are shown; a file that it became stays."""
@@ -65,7 +65,7 @@ def _publish(upload: Upload) -> FileStat:
                 f"the {algorithm} of the whole upload is {known.hex()}, not {digest.hex()}. "
                 f"{again}: nothing was published"
             )
-    return upload.staged.publish(name, sha256, upload.record.expect)
+    return upload.staged.publish(name, sha256, upload.record.precondition)
 
 
 def _discard(upload: Upload) -> None:

@@ -167,7 +167,7 @@ class UploadRegistry:
     def create(self, id: str, record: UploadRecord) -> StagedData:
         """Create the staged bytes of an upload. Blocks. Raises BAD_NAME, FILE_EXISTS, NO_SPACE."""
         if record.name is not None:
-            record.expect.check(record.name, self._store.check_target(record.name))
+            record.precondition.check(record.name, self._store.check_target(record.name))
         self._limits.check_space(record.length or 0)
         return self._store.create(id, msgspec.json.encode(record))
 

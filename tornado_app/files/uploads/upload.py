@@ -41,7 +41,7 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
     broken: str = ""
 
     @property
-    def expect(self) -> Precondition:
+    def precondition(self) -> Precondition:
         """Return what must exist under the name when the upload is published."""
         if not self.overwrite:
             return ABSENT
