@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast.notebook._html._appearance import LEGAL, VERBS
+from holdfast.notebook._html._appearance import VERBS
 from holdfast.wire import State
 from tests.browser.conftest import NotebookPage
 from tests.sdk.holdfast.notebook.conftest import forget_everything
 from tests.support.servers import ServerProcess, wait_until
+from tornado_app.processes.states import legal
 
 Open = Callable[..., NotebookPage]
 
@@ -181,8 +182,8 @@ def test_every_state_is_shown_by_its_name_with_the_buttons_that_are_legal(
         for cell, state in enumerate(STATES, 1):
             shown = notebook.output(cell)
             shown.get_by_role("status").locator("span").get_by_text(state, exact=True).wait_for()
-            legal = [verb.capitalize() for verb in VERBS if verb in LEGAL[State(state)]]
-            wait_until(lambda shown=shown, legal=legal: pressable(shown) == legal)
+            possible = [verb.capitalize() for verb in VERBS if verb in legal(State(state))]
+            wait_until(lambda shown=shown, possible=possible: pressable(shown) == possible)
         notebook.shoot(**{state: cell for cell, state in enumerate(STATES, 1)})
 
 
