@@ -101,11 +101,11 @@ class _Child:
         self._stop_lock = threading.Lock()
         self._newest: tuple[int, Checkpoint] | None = None
         self._lines = LogBuffer()
-        self._output = ProcessOutput(*pipe, self._put_line)
-        log_in_process(self._output)
         self._sent: tuple[int, Checkpoint] | None = None
         self._sending = threading.RLock()
         self._committed = threading.Event()
+        self._output = ProcessOutput(*pipe, self._put_line, self._flush)
+        log_in_process(self._output)
 
     def run(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()

@@ -11,18 +11,23 @@ import codecs
 import contextlib
 import contextvars
 import ctypes
+import fcntl
 import io
 import logging
 import os
 import select
 import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from tornado_app.processes.executors.attempt import LONGEST_LINE
 
 _MOST_AT_ONCE = 64 * 1024
+_GATHER = 0.02  # seconds that output stays in the pipe, where the death of this process does not lose it
+_MUCH = 16 * 1024  # bytes that are taken at once: a quarter of a pipe
 _CHATTY = ("httpx", "httpcore")  # they log every request with its whole URL
 _OWN = "holdfast"
 
@@ -68,9 +73,13 @@ class OutputLines:
 class ProcessOutput:
     """Output of this process and of what it starts, in order."""
 
-    def __init__(self, read: int, write: int, write_line: WriteLine) -> None:
-        """Make the pipe with the ends `read` and `write` the standard output and error."""
+    def __init__(self, read: int, write: int, write_line: WriteLine, flush: Callable[[], object]) -> None:
+        """Make the pipe with the ends `read` and `write` the standard output and error.
+
+        `flush` sends the lines that were written to the server.
+        """
         self._write_line = write_line
+        self._flush = flush
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._read = read
@@ -121,7 +130,15 @@ class ProcessOutput:
         poll.register(self._read, select.POLLIN)
         while True:
             poll.poll()
+            until = time.monotonic() + _GATHER
+            while self._waiting() < _MUCH and time.monotonic() < until:
+                time.sleep(_GATHER / 10)
             self.drain()
+            self._flush()  # what was taken out of the pipe is lost with this process until it is sent
+
+    def _waiting(self) -> int:
+        """Return how many bytes the pipe holds."""
+        return int.from_bytes(fcntl.ioctl(self._read, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def _forked(self) -> None:
         self._lock = threading.RLock()
