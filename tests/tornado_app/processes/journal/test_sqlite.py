@@ -11,7 +11,6 @@ import resource
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -316,15 +315,13 @@ async def test_a_shutdown_does_not_wait_for_a_journal_that_stays_locked(make_eng
     await makes_progress(again, "p")
 
 
-async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(engine: Engine) -> None:
+async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     with locked(engine.journal.path):
-        began = time.monotonic()
-        with pytest.raises(ProblemError):
-            await start(engine, "alone")
-        alone = time.monotonic() - began
         results = await asyncio.gather(*(start(engine, f"p{n}") for n in range(100)), return_exceptions=True)
-        together = time.monotonic() - began - alone
-        assert together < 50 * alone, "not one after another"
+    refused = [record for record in caplog.records if "writes failed" in record.getMessage()]
+    assert len(refused) < 50, "not one after another"
     assert all(isinstance(result, ProblemError) for result in results)
     assert (await start(engine, "p0", to=1)).id == "p0"
 
@@ -641,7 +638,8 @@ def test_a_full_disk_is_a_503_and_when_there_is_room_again_everything_goes_on(
 ) -> None:
     """The limit on the size of files stands for the end of the disk; it can be lifted."""
     server = spawn_server(*FLAGS)
-    assert start_over_http(server, "p", to=100) == 201
+    trail = tmp_path / "trail"
+    assert start_over_http(server, "p", to=100, every=0.05, trail=str(trail)) == 201
     assert ready(server) == 200
     _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (4096, hard))
@@ -653,7 +651,7 @@ def test_a_full_disk_is_a_503_and_when_there_is_room_again_everything_goes_on(
         assert "the journal can't be used now (disk I/O error)" in answer.json()["detail"]
     assert start_over_http(server, "q") == 503
     assert httpx.get(f"{server.url}/health/live").status_code == 200
-    time.sleep(1.2)  # the work comes to its end meanwhile
+    wait_until(lambda: "stop " in trail.read_text())  # the work comes to its end meanwhile
     assert states(server) == {"p": "running"}
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
     wait_until(lambda: states(server) == {"p": "succeeded"})
