@@ -317,8 +317,9 @@ class Runner:
             self._idle.set()
 
     async def roll_back(self, row: ProcessRecord) -> None:
-        """Roll back a process that was cancelled, in its place, once at a time."""
-        if row.id in self._rolling_back:
+        """Roll back a process that was cancelled, in its place, once at a time and never beside its own attempt."""
+        run = self._runs.get(row.id)
+        if row.id in self._rolling_back or (run is not None and not run.rollback):  # `_finish` begins the rollback
             return
         self._rolling_back.add(row.id)
         work = self._registry.get(row.work_type)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast.wire import State
-from holdfast.work import Job, work_type
+from holdfast.work import Job, Progress, work_type
 from tests.support import work
 from tests.support.processes import PLACES, eventually, makes_progress, reaches, shut, start, start_in, told, until
 from tests.tornado_app.processes.conftest import Make
 from tornado_app.problems import ILLEGAL_STATE, ProblemError
+from tornado_app.processes.journal import queries
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 
@@ -229,3 +232,34 @@ async def test_a_rollback_that_would_begin_while_the_server_stops_runs_once_at_t
     third = await make_engine()
     await reaches(third, "p", State.CANCELLED)
     assert [line.split()[0] for line in told(trail)].count("undo") == 1
+
+
+async def test_a_rollback_never_runs_beside_its_own_attempt(engine: Engine, registry: Registry) -> None:
+    """A recovery reads what is being cancelled, and the attempt of that may run still."""
+    begun, release, done = threading.Event(), threading.Event(), list[str]()
+
+    @work_type("held")
+    def held(job: Job[Any]) -> Generator[Progress, None, None]:
+        """Wait for the test."""
+        begun.set()
+        release.wait(60)
+        done.append("attempt")
+        yield Progress(1)
+
+    @held.rollback
+    def undo(job: Job[Any]) -> None:
+        done.append("rollback")
+
+    registry.add(held, __name__)
+    try:
+        await start(engine, "p", "held", place="thread")
+        await eventually(begun.is_set)
+        await engine.cancel("p")
+        row = await engine.journal.read(lambda connection: queries.get(connection, "p"))
+        run = engine.runner.get("p")
+        await engine.runner.roll_back(row)
+        assert engine.runner.get("p") is run
+    finally:
+        release.set()
+    await reaches(engine, "p", State.CANCELLED)
+    assert done == ["attempt", "rollback"]
