@@ -167,7 +167,7 @@ class ProgressReports:
         """Publish the progress that came since the last tick."""
         now = time.monotonic()
         for id, run in self._runs.items():
-            latest, yields = run.latest, run.yields
+            yields, latest = run.yields, run.latest
             if yields == run.seen or latest is None or run.rollback:
                 continue
             metrics.YIELDS.inc(yields - run.seen)
@@ -197,15 +197,20 @@ class ProgressReports:
             run.progress_is_kept |= point.first
 
     def keep_now(self, run: RunningAttempt) -> None:
-        """Write the newest safe point in the worker's thread, before the work goes on or until it is to stop."""
+        """Write the newest safe point in the worker's thread, and try again until that succeeds or the work is to stop.
+
+        A stop request ends only the retries: the work may do anything once its yield returns.
+        """
         latest = run.latest
         assert latest is not None  # noqa: S101 - called by a yield
         point = _safe_point(run, latest)
         pause = 0.1
-        while run.stop_request is None:  # a stop request ends the wait: its answer writes this checkpoint, too
+        while True:
             try:
                 self._journal.write_here(lambda connection: self._transitions.checkpoints(connection, [point]))
             except problems.ProblemError as error:
+                if run.stop_request is not None:  # the end of the attempt writes this checkpoint, too
+                    return
                 log.error("process %s waits: its checkpoint can't be kept: %s", run.row.id, error.detail)
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)

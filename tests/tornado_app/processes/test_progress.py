@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
 
 import pytest
 
 from holdfast.wire import State
-from tests.support.processes import reaches, start
+from holdfast.work import Job, Progress, work_type
+from tests.support.processes import eventually, reaches, start
+from tests.tornado_app.processes.conftest import Make
 from tornado_app.processes.executors import log_buffer
 from tornado_app.processes.executors.attempt import Line
 from tornado_app.processes.executors.log_buffer import LogBuffer
+from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
+from tornado_app.settings import Settings
 
 
 def messages(lines: list[Line]) -> list[str]:
@@ -117,3 +125,34 @@ async def test_a_flood_that_outlasts_the_patience_is_told_by_its_number(
     assert gone > 0
     assert len(kept) + gone == 300
     assert kept == sorted(set(kept))
+
+
+# -- without an interval
+
+
+async def test_a_yield_after_a_stop_request_is_durable_before_it_returns(
+    make_engine: Make, registry: Registry, settings: Settings
+) -> None:
+    engine = await make_engine(journal_interval=0)
+    begun, release, kept = threading.Event(), threading.Event(), list[float | None]()
+
+    @work_type("held")
+    def held(job: Job[Any]) -> Generator[Progress, None, None]:
+        """Wait for the test, then read what the journal has of its yield."""
+        begun.set()
+        release.wait(60)
+        try:
+            yield Progress(1)
+        finally:
+            with closing(sqlite3.connect(settings.data_dir / "journal.sqlite")) as journal:
+                kept.extend(journal.execute("SELECT done FROM processes").fetchone())
+
+    registry.add(held, __name__)
+    try:
+        await start(engine, "p", "held", place="thread")
+        await eventually(begun.is_set)
+        await engine.pause("p")
+    finally:
+        release.set()
+    await reaches(engine, "p", State.PAUSED)
+    assert kept == [1]

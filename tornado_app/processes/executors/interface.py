@@ -25,7 +25,10 @@ class ReportSink(Protocol):
         ...
 
     def commit(self, yields: int, checkpoint: Checkpoint) -> None:
-        """Take the newest checkpoint and return once it is durable, or a stop was requested. Not on the event loop."""
+        """Take the newest checkpoint and return once it is durable. Not on the event loop.
+
+        It is written at least once. After a failure that is tried again, until it succeeds or a stop is requested.
+        """
         ...
 
     def log(self, line: Line, *, wait: bool) -> None:
