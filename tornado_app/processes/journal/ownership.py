@@ -32,6 +32,7 @@ LEASE = 10.0
 _BEATS = 5  # in a lease
 _SAFE = 2 / 3  # of a lease: after that without a renewal a server stops what it runs, before others begin it
 
+_DROP_UNANSWERABLE = delete(kill_requests).where(kill_requests.c.owner.not_in(select(servers.c.id)))
 _RENEW = update(servers).where(servers.c.id == bindparam("mine")).values(seen=bindparam("now"))
 
 
@@ -76,10 +77,12 @@ class ServerLease:
         connection.execute(delete(servers).where(servers.c.id == self.id))
 
     def end_expired(self, connection: Connection) -> bool:
-        """Remove the servers whose leases have expired; whether there were any."""
+        """Remove the servers whose leases have expired, and what dead servers were asked; whether there were any."""
         now = self._database.now(connection)
         ago = or_(servers.c.seen + servers.c.lease < now, servers.c.seen > now + servers.c.lease)  # clock began anew
-        return connection.execute(delete(servers).where(servers.c.id != self.id, ago)).rowcount > 0
+        expired = connection.execute(delete(servers).where(servers.c.id != self.id, ago)).rowcount > 0
+        connection.execute(_DROP_UNANSWERABLE)
+        return expired
 
 
 class Recovered(msgspec.Struct):
@@ -215,7 +218,12 @@ class Takeover:
 
 def request_kill(connection: Connection, row: ProcessRecord) -> None:
     """Ask the owner of a running attempt to kill it. A second request for the same attempt waits with the first."""
-    of_it = (kill_requests.c.id == row.id, kill_requests.c.attempt == row.attempt, kill_requests.c.refusal.is_(None))
+    of_it = (
+        kill_requests.c.id == row.id,
+        kill_requests.c.attempt == row.attempt,
+        kill_requests.c.owner == row.owner,  # a rollback keeps its attempt when its owner changes
+        kill_requests.c.refusal.is_(None),
+    )
     if connection.execute(select(kill_requests.c.id).where(*of_it)).first() is None:
         connection.execute(delete(kill_requests).where(kill_requests.c.id == row.id))
         values = {"id": row.id, "attempt": row.attempt, "owner": row.owner, "taken": 0}

@@ -134,7 +134,7 @@ staged_by_deleted = Table(
     "staged_by_deleted", metadata, Column("owner", String(32), primary_key=True), sqlite_with_rowid=False
 )
 
-clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `clock.JournalClock`
+clock = Table("clock", metadata, Column("seen", Float, nullable=False))  # see `retention.JournalClock`
 
 # Servers that have the journal open: the lease of each ends `lease` seconds after `seen`, on the database's clock.
 servers = Table(

@@ -60,7 +60,7 @@ _FIRST_PROGRESS = _CHECKPOINT.values(crashes=0, failures=0)
 
 
 class New(msgspec.Struct, frozen=True):
-    """A validated request to start: what the row will hold. `created` is when it was asked."""
+    """A validated request to start: what the row will hold."""
 
     id: str
     work_type: str
@@ -129,7 +129,7 @@ class Transitions:
     def poll(self, connection: Connection) -> None:
         """Read what other servers have committed and asked, in this transaction."""
         self._polled = True
-        self._kills = take_kills(connection, self._owner)
+        self._kills += take_kills(connection, self._owner)
 
     def finish(self, connection: Connection) -> Batch | None:
         """Claim what fits into free slots, and write the events of the whole transaction."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -10,7 +11,7 @@ from tests.support.journals import JournalServer, SetClock
 from tornado_app.processes.executors.attempt import Checkpoint, Succeeded
 from tornado_app.processes.journal import ownership
 from tornado_app.processes.journal.ownership import ServerLease
-from tornado_app.processes.journal.schema import servers
+from tornado_app.processes.journal.schema import kill_requests, servers
 from tornado_app.processes.journal.sqlite import SqliteJournal
 from tornado_app.processes.journal.transitions import SafePoint
 from tornado_app.processes.states import Cause
@@ -118,6 +119,31 @@ async def test_a_kill_is_asked_for_once_and_answered(two: Two) -> None:
     await second(lambda c: ownership.request_kill(c, row))
     await first(lambda c: ownership.answer_kill(c, "p", None))
     assert await second(lambda c: ownership.kill_answer(c, "p")) == (True, None)
+
+
+async def test_a_kill_is_asked_for_anew_of_a_new_owner_and_what_the_dead_one_was_asked_is_gone(
+    two: Two, shared: SqliteJournal, database: SetClock
+) -> None:
+    first, second = two
+    await second(lambda c: second.transitions.ask(c, "p", Cause.CANCEL))
+    row = await second.row("p")
+    await second(lambda c: ownership.request_kill(c, row))
+    await second(lambda c: ownership.request_kill(c, msgspec.structs.replace(row, owner=second.lease.id)))
+    assert await first(lambda c: ownership.take_kills(c, first.lease.id)) == []
+    assert await second(lambda c: ownership.take_kills(c, second.lease.id)) == ["p"]
+    database.time += 11
+    await first(first.lease.renew)
+    await first(first.takeover.take_over)
+    assert await shared.read(lambda c: list(c.execute(select(kill_requests.c.id)))) == []
+
+
+async def test_two_reads_of_requests_in_one_transaction_lose_no_kill(two: Two) -> None:
+    first, second = two
+    row = await second.row("p")
+    await second(lambda c: ownership.request_kill(c, row))
+    await first(lambda c: (first.transitions.poll(c), first.transitions.poll(c)))
+    assert first.batch is not None
+    assert first.batch.kills == ["p"]
 
 
 async def test_a_lease_that_was_not_renewed_for_two_thirds_is_not_safe(database: SetClock) -> None:
