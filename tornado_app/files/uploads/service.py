@@ -229,6 +229,8 @@ class Uploads:
                 await self.registry.reload(upload)
             await self.concatenation.join_quietly(upload)
             while upload.is_ready_to_publish and (writer := self.current_writer(upload)) and writer.is_internal:
+                if is_lost():
+                    break  # the wait would end at once, again and again, and nothing else would run
                 await self.leases.request_release(upload.id, is_lost)  # another is about to publish it
             await self.finish_quietly(upload)
         self.registry.check_usable(upload)

@@ -117,6 +117,33 @@ class TestHolding:
         assert upload.offset == 3
         assert asked == [1]
 
+    async def test_a_lost_request_does_not_wait_for_a_publication(self, files: FileService) -> None:
+        """It would wait without suspending, and stop the whole server."""
+        upload = await files.uploads.create(record(length=3))
+        (files.settings.files_dir / "a").write_bytes(b"published meanwhile")
+        writer = await files.uploads.write(upload, 0)
+        writer.write(b"abc")
+        with pytest.raises(problems.ProblemError) as refused:
+            await files.uploads.finish(writer)
+        assert refused.value.kind is problems.FILE_EXISTS
+        asked = 0
+
+        def is_lost() -> bool:
+            nonlocal asked
+            asked += 1
+            assert asked < 100, "it asks for ever"
+            return True
+
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(
+                files.uploads.request_release(upload),
+                files.uploads.request_release(upload),
+                files.uploads.request_release(upload, is_lost),
+            )
+        assert asked
+        assert upload.is_ready_to_publish
+        assert (files.settings.files_dir / "a").read_bytes() == b"published meanwhile"
+
     async def test_the_bytes_of_an_interrupted_request_are_kept(self, files: FileService) -> None:
         upload = await files.uploads.create(record(length=9))
         first = await files.uploads.write(upload, 0)

@@ -101,7 +101,10 @@ class MemoryLeases:
                 raise locked("the client has gone")
 
     async def _hand_over(self, contest: _Contest, lease: Lease, gives_up: Callable[[], bool]) -> None:
-        """Interrupt the holder when its time is up, and return once it has released the lease."""
+        """Interrupt the holder when its time is up, and return once it has released the lease.
+
+        Returns at once, without suspending, while `gives_up()` is true: a caller that loops must look at that itself.
+        """
         fairness = contest.fairness = contest.fairness or Fairness()
         while contest.lease is lease and not gives_up():
             remaining = fairness.remaining(lease)
