@@ -201,11 +201,11 @@ class LocalStagedData:
     def commit(self) -> None:
         """See `StagedData`."""
         fault_points.point("append.before-commit")
-        self._begun = None
         with self._staging.open(self.id) as folder:
             atomic_file.remove(folder, "trial")
             if self._staging.durable:
                 os.fsync(folder)  # a mark that came back after a power cut would take back what was acknowledged
+        self._begun = None  # not before: while the mark may be there, a rollback must cut and remove it
 
     def rollback(self) -> None:
         """See `StagedData`."""

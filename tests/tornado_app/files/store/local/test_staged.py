@@ -12,6 +12,7 @@ import pytest
 from tests.support.store_conformance import content, put, refused
 from tornado_app import problems
 from tornado_app.files.store.interface import ABSENT, Precondition
+from tornado_app.files.store.local import atomic_file
 from tornado_app.files.store.local.published import LocalStore
 
 
@@ -61,6 +62,27 @@ def test_where_the_system_does_not_copy_parts_are_joined_all_the_same(
     whole.join(staged)
     assert whole.offset == len(whole.read(0, 1 << 30)) == (3 << 20) + 5
     assert whole.read(0, 1 << 30) == b"".join(parts)
+
+
+def test_a_commit_that_failed_can_be_rolled_back(
+    root: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    staged = store.create("u", b"")
+    staged.write([b"kept"])
+    staged.begin()
+    staged.write([b" and refused"])
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic_file, "remove", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            staged.commit()
+    staged.rollback()
+    assert staged.offset == 4
+    staged.write([b" and acknowledged"])
+    staged.close()
+    assert store.load("u").offset == len(b"kept and acknowledged"), "no mark is left that a start would go back to"
 
 
 def test_many_parts_hold_no_descriptors(root: Path, store: LocalStore) -> None:
