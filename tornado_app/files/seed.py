@@ -181,8 +181,8 @@ class SeedFiles:
         )
         try:
             return await self._uploads.create(record, _id(name), client=client)
-        except problems.ProblemError as error:
-            stat = await self._published(name) if error.kind is problems.FILE_EXISTS else None
+        except problems.ProblemError:  # of any kind: that the file is there comes first
+            stat = None if overwrite else await self._published(name)
             if stat is None:
                 raise
             raise problems.FILE_EXISTS(

@@ -126,6 +126,22 @@ class TestAppend:
         assert await send(seed, "a", b"new", file_size=3, overwrite=True) == (3, True)
         assert (files.settings.files_dir / "a").read_bytes() == b"new"
 
+    @pytest.mark.parametrize("other", ["too large", "too many"])
+    async def test_that_the_file_is_there_comes_before_any_other_refusal(self, settings: Settings, other: str) -> None:
+        limits = {"max_upload_size": 8} if other == "too large" else {"max_uploads": 1}
+        service = file_service(dataclasses.replace(settings, **limits))  # type: ignore[arg-type]
+        await service.open()
+        (settings.files_dir / "a").write_bytes(b"there")
+        if other == "too many":
+            await send(service.seed, "other", b"four", file_size=8)
+        size = 9 if other == "too large" else 8
+        error = await refused(service.seed.append("a", 0, file_size=size))
+        assert error.kind is problems.FILE_EXISTS
+        assert (error.members["bytes_read"], error.members["is_complete"]) == (5, True)
+        error = await refused(service.seed.append("a", 0, file_size=size, overwrite=True))
+        assert error.kind is (problems.TOO_LARGE if other == "too large" else problems.TOO_MANY)
+        await service.close()
+
     async def test_an_overwrite_from_the_start_begins_anew(self, files: FileService, seed: SeedFiles) -> None:
         await send(seed, "a", b"old bytes")
         assert await send(seed, "a", b"new", overwrite=True, is_complete=True) == (3, True)
