@@ -16,6 +16,8 @@ from tornado_app.handlers.base import AppServices, BaseHandler
 
 LINGER_S = 5.0
 
+_DIGITS = 18  # of the longest size
+
 T = TypeVar("T")
 
 
@@ -56,11 +58,16 @@ class BodyHandler(BaseHandler):
 
     @property
     def body_size(self) -> int | None:
-        """Return the Content-Length, 0 without a body; None if it is not known."""
+        """Return the Content-Length, 0 without a body; None if it is not known.
+
+        A number with more digits than any size has is past every limit: Python may refuse to read it.
+        """
         if "Transfer-Encoding" in self.request.headers:
             return None
         length = self.request.headers.get("Content-Length", "0")
-        return int(length) if length.isascii() and length.isdigit() else None
+        if not (length.isascii() and length.isdigit()):
+            return None
+        return int(length) if len(length) <= _DIGITS else sys.maxsize
 
     async def _refuse(self, error: BaseException) -> None:
         """Answer now; the request ends with its body, or after `LINGER_S`."""
