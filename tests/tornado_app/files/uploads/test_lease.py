@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lease_conformance import Busy, LeaseConformance, Request, soon
+from tests.support.lease_conformance import Busy, LeaseConformance, Request, soon, until
 from tests.support.sqlite_leases import SqliteLeases
 from tornado_app.files.uploads.lease.fairness import CALM_S, FIRST_S, MOST_S, SILENT_S, Fairness
 from tornado_app.files.uploads.lease.interface import Lease, UploadLeases
@@ -27,6 +27,19 @@ class TestInMemory(LeaseConformance):
         """So an upload that is seen to be free is still free when its lease is taken."""
         with pytest.raises(StopIteration):
             MemoryLeases().acquire("a", Request()).send(None)
+
+    async def test_only_an_interruption_of_a_client_is_kept_after_a_release(self) -> None:
+        leases = MemoryLeases()
+        leases.release(await leases.acquire("a", Request()))
+        assert len(leases) == 0
+        first = await leases.acquire("a", Busy())
+        waiting = asyncio.ensure_future(leases.acquire("a", Request()))
+        await until(lambda: first.release_requested)
+        leases.release(first)
+        leases.release(await soon(waiting))
+        assert len(leases) == 1, "who was interrupted comes back, and then has its turn"
+        leases.forget("a")
+        assert len(leases) == 0
 
 
 class TestOfSeveralServers(LeaseConformance):

@@ -19,6 +19,7 @@ from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.service import FileService
 from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.uploads.lease.memory import MemoryLeases
 from tornado_app.files.uploads.registry import MOST_OPEN
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import Upload, UploadRecord
@@ -143,6 +144,14 @@ class TestHolding:
         assert asked
         assert upload.is_ready_to_publish
         assert (files.settings.files_dir / "a").read_bytes() == b"published meanwhile"
+
+    async def test_of_an_upload_that_is_cancelled_twice_nothing_is_left(self, files: FileService) -> None:
+        upload = await files.uploads.create(record(length=3))
+        await asyncio.gather(files.uploads.cancel(upload), files.uploads.cancel(upload))
+        await files.uploads.cancel(upload)
+        assert isinstance(files.uploads.leases, MemoryLeases)
+        assert len(files.uploads.leases) == 0
+        assert list(files.uploads) == []
 
     async def test_the_bytes_of_an_interrupted_request_are_kept(self, files: FileService) -> None:
         upload = await files.uploads.create(record(length=9))

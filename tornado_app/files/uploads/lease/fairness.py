@@ -32,6 +32,11 @@ class Fairness:
         self._grace = 0.0
         self._interrupted_at = -math.inf
 
+    @property
+    def is_calm(self) -> bool:
+        """Return whether there is no interruption that still counts."""
+        return not self._grace or time.monotonic() - self._interrupted_at > CALM_S
+
     def remaining(self, lease: Lease) -> float:
         """Return the seconds that the holder may still go on; zero or less once it may be interrupted."""
         if lease.release_requested:

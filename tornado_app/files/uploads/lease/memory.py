@@ -35,6 +35,10 @@ class MemoryLeases:
         self._contests: dict[str, _Contest] = {}
         self._epochs = itertools.count(1)
 
+    def __len__(self) -> int:
+        """Return how many uploads something is kept about."""
+        return len(self._contests)
+
     async def acquire(
         self, upload: str, holder: Holder, is_lost: Callable[[], bool] = never, *, preempt: bool = False
     ) -> Lease:
@@ -72,6 +76,13 @@ class MemoryLeases:
         if isinstance(lease, _HeldLease) and lease.contest.lease is lease:
             lease.contest.lease = None
             lease.mark_released()
+            self._drop_idle(lease.upload, lease.contest)
+
+    def _drop_idle(self, upload: str, contest: _Contest) -> None:
+        """Drop a contest that has no history: the upload may be removed, and then nobody would."""
+        is_idle = not contest.waiting and (contest.fairness is None or contest.fairness.is_calm)
+        if is_idle and self._contests.get(upload) is contest:
+            del self._contests[upload]
 
     def holder(self, upload: str) -> Holder | None:
         """See `UploadLeases`."""
