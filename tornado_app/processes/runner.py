@@ -16,7 +16,7 @@ from holdfast.work import Stopping
 from tornado_app import problems
 from tornado_app.processes import metrics
 from tornado_app.processes.events import EventBroker
-from tornado_app.processes.executors.attempt import Attempt, Failed, Outcome, Succeeded
+from tornado_app.processes.executors.attempt import Attempt, Failed, Outcome, StoppedAttempt, Succeeded
 from tornado_app.processes.executors.interface import Executor
 from tornado_app.processes.journal import queries
 from tornado_app.processes.journal.changes import Batch
@@ -340,7 +340,10 @@ class Runner:
         if isinstance(outcome, Failed) and outcome.trace:
             run.lines.put((time.time(), outcome.trace), wait=False)
         await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
-        await self._write_rollback_end(run.row, outcome)
+        if isinstance(outcome, StoppedAttempt):  # it stays `cancelling`: it runs again at the next start, or elsewhere
+            self._rolling_back.discard(run.row.id)
+        else:
+            await self._write_rollback_end(run.row, outcome)
         self._forget(run)
 
     async def _write_rollback_end(self, row: ProcessRecord, outcome: Outcome) -> None:

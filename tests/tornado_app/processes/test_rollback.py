@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -263,3 +264,55 @@ async def test_a_rollback_never_runs_beside_its_own_attempt(engine: Engine, regi
         release.set()
     await reaches(engine, "p", State.CANCELLED)
     assert done == ["attempt", "rollback"]
+
+
+@pytest.fixture
+def interrupted(registry: Registry) -> threading.Event:
+    """Add the work type `waits`, whose first rollback waits for an interrupt. Set once it waits."""
+    waiting, interrupt = threading.Event(), threading.Event()
+
+    @work_type("waits")
+    def waits(job: Job[Any]) -> Generator[Progress, None, None]:
+        """Yield for ever."""
+        for done in itertools.count(1):
+            yield Progress(done)
+
+    @waits.rollback
+    def undo(job: Job[Any]) -> None:
+        if not waiting.is_set():
+            with job.interruptible(interrupt.set):
+                waiting.set()
+                assert not interrupt.wait(60)
+
+    registry.add(waits, __name__)
+    return waiting
+
+
+async def waits_in_its_rollback(engine: Engine, waiting: threading.Event) -> None:
+    await start(engine, "p", "waits", place="thread")
+    await makes_progress(engine, "p")
+    await engine.cancel("p")
+    await eventually(waiting.is_set)
+
+
+async def test_a_rollback_that_a_stop_of_the_server_interrupts_runs_again_at_the_next_start(
+    make_engine: Make, interrupted: threading.Event
+) -> None:
+    first = await make_engine()
+    await waits_in_its_rollback(first, interrupted)
+    await shut(first)
+    second = await make_engine()
+    assert (await reaches(second, "p", State.CANCELLED, State.FAILED)).state == State.CANCELLED
+
+
+async def test_a_rollback_that_a_lost_lease_interrupts_runs_again_once_it_is_held(
+    engine: Engine, interrupted: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await waits_in_its_rollback(engine, interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.lease, "renew", lambda connection: False)
+        await engine.heartbeat.beat()
+    await eventually(lambda: not len(engine.runner))
+    assert (await engine.get("p")).state == State.CANCELLING
+    await engine.heartbeat.beat()
+    await reaches(engine, "p", State.CANCELLED)

@@ -117,9 +117,10 @@ class AttemptDriver:
             finally:
                 generator.close()
         except Interrupted as error:
-            if self.interrupts.killed or self.attempt.rollback:
+            if self.interrupts.killed or (self.attempt.rollback and self.stopping is None):
                 return self._failed(error)
-            return StoppedAttempt()  # at its last yield; if the request was revoked, a new attempt goes on from there
+            # At its last yield: if the request was revoked, a new attempt goes on from there. A rollback runs again.
+            return StoppedAttempt()
         except BaseException as error:
             return self._failed(error)
 
