@@ -123,6 +123,11 @@ def variable(name: str) -> str:
     return "HOLDFAST_" + name.rstrip("_").upper()
 
 
+def secret_variables() -> list[str]:
+    """Return the environment variables of the settings that are secret."""
+    return [variable(f.name) for f in dataclasses.fields(Settings) if not f.repr]
+
+
 def read(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings from the command line, then the environment, then the defaults.
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.work import Stopping, WorkType
+from tornado_app import settings
 from tornado_app.processes import sent_code
 from tornado_app.processes.executors import tracebacks
 from tornado_app.processes.executors.attempt import (
@@ -81,12 +83,20 @@ class ChildTask(msgspec.Struct, frozen=True):
 
 def main(channel: socket.socket, control: socket.socket, task: ChildTask) -> None:
     """Run one attempt and report to `channel`; `control` is the guard's. The process ends with the attempt."""
+    _remove_secrets()
     os.setsid()
     read, write = os.pipe()
     guard(control, channel, read, Path(task.claim), task.kill_grace)
     os.environ[claims.VARIABLE] = task.claim
     _Child(channel, task, (read, write)).run()
     os._exit(0)  # not through the forked interpreter's own exit handlers
+
+
+def _remove_secrets() -> None:
+    """Remove the server's flags, and the variables of its secret settings: work has its own way to the databases."""
+    del sys.argv[1:]
+    for name in settings.secret_variables():
+        os.environ.pop(name, None)
 
 
 class _Child:

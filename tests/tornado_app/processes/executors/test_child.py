@@ -94,6 +94,42 @@ def test_in_the_files_directory_only_the_imported_module_is_found(folder: Path, 
     assert marked(folder) == ""
 
 
+READER = """
+import os
+import sys
+from sqlalchemy import text
+from holdfast.work import Progress, work_type
+
+@work_type("reads")
+def reads(job):
+    yield Progress(1, 1)
+    with job.database("other").connect() as connection:
+        one = connection.execute(text("SELECT 1")).scalar()
+    return {"argv": sys.argv, "environment": dict(os.environ), "one": one, "pid": os.getpid()}
+"""
+
+
+@pytest.mark.slow
+def test_work_finds_no_secret_of_the_server_and_still_has_its_databases(
+    tmp_path: Path, spawn_server: Callable[..., ServerProcess]
+) -> None:
+    module = tmp_path / "reading_work.py"
+    module.write_text(READER)
+    flags = ("--import", str(module), "--metrics-token", "hunter2-metrics")
+    database = f"other=sqlite:///{tmp_path / 'hunter2.sqlite'}"
+    secrets = {"HOLDFAST_TOKEN": "hunter2-token", "HOLDFAST_DATABASE": database}
+    server = spawn_server(*flags, **secrets, HOLDFAST_METRICS_TOKEN="hunter2", HOLDFAST_URL="http://elsewhere")
+    headers = {"Authorization": "Bearer hunter2-token"}
+    body = {"id": "p", "work_type": "reads", "place": "process"}
+    process = httpx.post(f"{server.url}/v1/processes?wait=60", json=body, headers=headers, timeout=120).json()
+    assert process["state"] == "succeeded", process["error"]
+    result = process["result"]
+    assert (result["one"], len(result["argv"])) == (1, 1)
+    assert result["pid"] != server.pid
+    assert "hunter2" not in str(result)
+    assert result["environment"]["HOLDFAST_URL"] == "http://elsewhere"
+
+
 @pytest.mark.slow
 def test_a_local_server_is_as_safe(folder: Path) -> None:
     code = (
