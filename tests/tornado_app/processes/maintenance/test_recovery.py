@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.servers import ServerProcess
+from tests.support.servers import ServerProcess, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,12 @@ class Unlucky:
 
     def get(self, id: str) -> dict[str, Any]:
         return dict(self.ask("GET", f"/v1/processes/{id}").json())
+
+    def durable(self, id: str, column: str) -> Any:
+        """Return a column of the process as the journal has it on disk."""
+        with closing(sqlite3.connect(self.server.data_dir / "journal.sqlite")) as journal:
+            query = f"SELECT {column} FROM processes WHERE id = ?"
+            return journal.execute(query, (id,)).fetchone()[0]
 
     def ended(self, id: str) -> dict[str, Any]:
         return self.until(id, lambda process: process["ended"] is not None)
@@ -146,8 +152,7 @@ def test_work_whose_server_is_killed_again_and_again_is_not_parked_while_it_make
     for kill in range(5):
         unlucky.until("p", lambda p, before=kill: p["attempt"] == before + 1 and (p["progress"]["done"] or 0) > before)
         before = unlucky.get("p")["progress"]["done"]
-        unlucky.until("p", lambda p, before=before: p["progress"]["done"] > before)
-        time.sleep(0.05)  # the journal's interval, so that the progress is durable
+        wait_until(lambda before=before: unlucky.durable("p", "done") > before)
         unlucky.server.kill()
         unlucky.server.restart()
     assert unlucky.get("p")["state"] in ("queued", "running")

@@ -151,7 +151,7 @@ def test_in_the_process_place_a_killed_server_leaves_none_of_it(
 WITHOUT_A_CGROUP = f"""
 import sys
 sys.path.append({str(Path(supervisor.__file__).parents[3])!r})
-from tornado_app.processes import cgroups, supervisor
+from tornado_app.processes.supervision import cgroups, supervisor
 cgroups.Cgroup.make = classmethod(lambda cls: None)
 supervisor.main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
 """
