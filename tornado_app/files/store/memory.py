@@ -158,13 +158,14 @@ class MemoryStagedData:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
-        try:
-            for piece in pieces:
-                self._upload.content.data += piece
-        except MemoryError:
-            raise problems.NO_SPACE("the memory of the file store is full; delete files, then go on") from None
-        finally:
-            self._upload.content.touch()
+        with self._contents.lock:  # who describes the file sees other bytes only with another ETag
+            try:
+                for piece in pieces:
+                    self._upload.content.data += piece
+            except MemoryError:
+                raise problems.NO_SPACE("the memory of the file store is full; delete files, then go on") from None
+            finally:
+                self._upload.content.touch()
 
     def begin(self) -> None:
         """See `StagedData`."""
@@ -176,14 +177,16 @@ class MemoryStagedData:
 
     def rollback(self) -> None:
         """See `StagedData`."""
-        roll_back(self._upload)
+        with self._contents.lock:
+            roll_back(self._upload)
 
     def truncate(self, size: int) -> None:
         """See `Truncates`."""
         if size > self.offset:
             raise ValueError(f"can't cut {self.offset} bytes to {size}")
-        del self._upload.content.data[size:]
-        self._upload.content.touch()
+        with self._contents.lock:
+            del self._upload.content.data[size:]
+            self._upload.content.touch()
 
     def read(self, offset: int, count: int) -> bytes:
         """See `ReadsStagedData`."""
@@ -235,7 +238,7 @@ class MemoryStagedData:
 
 
 def roll_back(upload: _Upload) -> None:
-    """Take back the bytes of an open transaction, if there is one."""
+    """Take back the bytes of an open transaction, if there is one. The caller holds the lock of the contents."""
     if upload.begun is not None:
         del upload.content.data[upload.begun :]
         upload.begun = None

@@ -55,6 +55,44 @@ def test_a_reader_of_a_growing_file_says_that_it_changed() -> None:
     assert (reader.stat.size, reader.read(0, 99)) == (3, b"one")
 
 
+@pytest.mark.parametrize("change", ["write", "truncate", "rollback"])
+def test_nobody_sees_other_bytes_under_the_same_etag(change: str) -> None:
+    """While the bytes have changed and their ETag has not, nobody gets to describe the file."""
+    contents = MemoryContents()
+    store = MemoryStore(contents)
+    staged = store.create("u", b"")
+    free: list[bool] = []
+
+    def acquire() -> None:
+        free.append(contents.lock.acquire(blocking=False))
+        if free[-1]:
+            contents.lock.release()
+
+    class Watched(type(contents.uploads["u"].content)):  # type: ignore[misc]
+        def touch(self) -> None:
+            other = threading.Thread(target=acquire)
+            other.start()
+            other.join()
+            super().touch()
+
+    contents.uploads["u"].content = Watched()
+    staged.write([b"one"])
+    staged.begin()
+    staged.write([b"two"])
+    staged.expose("a")
+    free.clear()
+    before = store.stat("a")
+    {
+        "write": lambda: staged.write([b"three"]),
+        "truncate": lambda: staged.truncate(1),
+        "rollback": staged.rollback,
+    }[change]()
+    assert free == [False]
+    after = store.stat("a")
+    assert after.size != before.size
+    assert after.etag != before.etag
+
+
 def test_full_memory_is_no_space_and_keeps_what_was_there() -> None:
     class Full(bytearray):
         def __iadd__(self, other: object) -> Full:  # type: ignore[override]
