@@ -54,7 +54,8 @@ class FileService:
             self.executor.close()
             if isinstance(error, SettingsError):
                 raise
-            raise SettingsError(f"the file store can't be used: {error.strerror}") from error
+            where = f"--files-dir {self.settings.files_dir}" if self.settings.store == "local" else "the file store"
+            raise SettingsError(f"{where} can't be used: {error.strerror}") from error
         self.expiry = Expiry(
             self.uploads, self.uploads.lifetimes, self.uploads.leases, self.uploads.expire, self.settings.upload_expiry
         )
