@@ -113,10 +113,10 @@ class _UploadsHandler(StreamingHandler):
     # -- for the protocol
 
     def receive(self, receiver: Receiver) -> None:
-        """Send the interim responses, and let the body go where the protocol wants it."""
+        """Let the body go where the protocol wants it, and send the interim responses."""
+        self.writer, self.form = receiver.writer, receiver.form  # first: sending may find that the connection is lost
         for response in receiver.interim:
             self._send_interim(response)
-        self.writer, self.form = receiver.writer, receiver.form
         if receiver.writer is not None and receiver.has_progress:
             receiver.writer.on_progress = self._on_progress
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tests.support.uploads import OCTETS, PARTIAL, TUS, Raw, metadata
+from tornado_app.handlers.uploads.handler import UploadsHandler
+from tornado_app.handlers.uploads.messages import Receiver
 from tornado_app.settings import Settings
 
 
@@ -77,6 +80,29 @@ async def test_an_interim_response_comes_before_the_body_is_sent(base_url: str) 
     assert fields["Location"].startswith("/v1/uploads/")
     raw.writer.write(b"abc")
     assert (await raw.head())[0] == 201
+    raw.close()
+
+
+async def test_the_writer_is_known_before_an_interim_response_is_sent(
+    base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sending may find that the connection is lost: nobody would end the writer then."""
+    known: list[bool] = []
+    receive = UploadsHandler.receive
+
+    def watched(handler: UploadsHandler, receiver: Receiver) -> None:
+        class Interim(tuple[bytes, ...]):
+            def __iter__(self) -> Iterator[bytes]:
+                known.append(handler.writer is not None)
+                return super().__iter__()
+
+        receive(handler, dataclasses.replace(receiver, interim=Interim(receiver.interim)))
+
+    monkeypatch.setattr(UploadsHandler, "receive", watched)
+    raw = Raw(base_url)
+    headers = {"Upload-Complete": "?1", "Upload-Draft-Interop-Version": "8", "Content-Length": "3"}
+    await raw.send("POST /v1/uploads", headers, b"abc")
+    assert [(await raw.head())[0], known] == [104, [True]]
     raw.close()
 
 
