@@ -12,7 +12,15 @@ import httpx
 from holdfast import errors, plans
 from holdfast._async.threads import all_ended, in_thread
 from holdfast._endpoints.call import Call
-from holdfast._http._common import AsyncTransport, Connection, RequestBody, Requests, answer_of, read_answer, translated
+from holdfast._http._common import (
+    AsyncTransport,
+    Connection,
+    Requests,
+    ResponseBody,
+    answer_of,
+    read_answer,
+    translated,
+)
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")
@@ -29,7 +37,7 @@ class _AsyncStream(plans.Stream):
         self.answer = answer_of(response)
         self._response = response
         self._chunks = response.aiter_raw()
-        self._body = RequestBody(response)
+        self._body = ResponseBody(response)
         self._network: Any = None
         self._timeout: float = response.request.extensions["timeout"]["read"]
 

@@ -230,7 +230,7 @@ class Requests:
         return self.connection.root + call.path
 
 
-class RequestBody:
+class ResponseBody:
     """Remaining length of a response body, and whether the rest can be read without h11.
 
     h11 returns everything that it has buffered with the first piece of a body (`h11._readers.ContentLengthReader`), so

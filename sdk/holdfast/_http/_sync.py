@@ -19,8 +19,8 @@ from holdfast._http._common import (
     BUFFER,
     NEW_CONNECTION,
     Connection,
-    RequestBody,
     Requests,
+    ResponseBody,
     SyncTransport,
     answer_of,
     read_answer,
@@ -36,7 +36,7 @@ class _SyncStream(plans.Stream):
         self.answer = answer_of(response)
         self._response = response
         self._chunks = response.iter_raw()
-        self._body = RequestBody(response)
+        self._body = ResponseBody(response)
         self._socket: socket.socket | None = None
         self._buffer = memoryview(b"")
 

@@ -9,7 +9,7 @@ import pytest
 
 import holdfast
 from holdfast import calls, errors
-from holdfast._http._common import BYPASS_MIN, Connection, RequestBody, read_answer, translated
+from holdfast._http._common import BYPASS_MIN, Connection, ResponseBody, read_answer, translated
 from holdfast.plans import PERSISTENT, Retries, Sleep
 from tests.support.servers import ServerProcess
 
@@ -133,7 +133,7 @@ def test_a_response_is_read_or_raised() -> None:
 )
 def test_only_a_long_body_of_known_length_is_read_without_h11(headers: dict[str, str], may_bypass: bool) -> None:
     response = httpx.Response(200, headers=headers, extensions={"http_version": b"HTTP/1.1"})
-    body = RequestBody(response)
+    body = ResponseBody(response)
     assert body.may_bypass_h11() is may_bypass
     body.consumed(bytes(10))
     assert not body.may_bypass_h11(), "the rest is shorter than that"

@@ -527,7 +527,7 @@ def test_a_body_is_read_past_h11_and_falls_back_where_it_can_not(
     client.files.download(file.name, tmp_path / "fast", segments=1).wait(30)
     assert sum(raw) > 5 * MIB
     raw.clear()
-    monkeypatch.setattr("holdfast._http._common.RequestBody.may_bypass_h11", lambda self: False)
+    monkeypatch.setattr("holdfast._http._common.ResponseBody.may_bypass_h11", lambda self: False)
     client.files.download(file.name, tmp_path / "slow", segments=1).wait(30)
     assert not raw
     assert (tmp_path / "fast").read_bytes() == (tmp_path / "slow").read_bytes() == file.data
