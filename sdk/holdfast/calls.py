@@ -435,6 +435,10 @@ class UploadOptions:
     max_size: int | None
 
 
+UploadLimits = UploadOptions
+"""Older name of `UploadOptions`."""
+
+
 def _upload_options(answer: CallResponse) -> UploadOptions:
     extensions = answer.headers.get("tus-extension", "")
     largest = answer.headers.get("tus-max-size", "")

@@ -34,7 +34,7 @@ from holdfast._plans.effects import (
     Together,
     ensured,
 )
-from holdfast._plans.retries import PERSISTENT, Backoff, Retries, may_repeat
+from holdfast._plans.retries import NOT_CARRIED_OUT, PERMANENT, PERSISTENT, Backoff, Retries, may_repeat
 from holdfast.errors import (
     APIError,
     ConnectionBroken,
@@ -83,6 +83,11 @@ __all__ = [
     "verb",
     "wait",
 ]
+
+# Older names.
+STUBBORN = PERSISTENT
+REFUSED_FOR_NOW = NOT_CARRIED_OUT
+NEVER = PERMANENT
 
 LONG_POLL = 30.0  # seconds that one request waits; well under the idle limits of common proxies (60 s)
 

@@ -1,5 +1,5 @@
 """Handles on transfers in the background."""
 
-from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferProgress, TransferState
+from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferProgress, TransferState, TransferView
 
-__all__ = ["AsyncTransfer", "Transfer", "TransferProgress", "TransferState"]
+__all__ = ["AsyncTransfer", "Transfer", "TransferProgress", "TransferState", "TransferView"]

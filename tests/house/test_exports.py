@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
 
 import pytest
 
@@ -39,6 +40,35 @@ PINNED = {
         "work_type",
     },
 }
+
+
+OLDER = {
+    "holdfast.aio": "AsyncFiles AsyncProcesses AsyncSeed AsyncSentFunction AsyncTransfers",
+    "holdfast.calls": "UploadLimits",
+    "holdfast.client": "Files Processes Seed SentFunction Transfers",
+    "holdfast.plans": "NEVER REFUSED_FOR_NOW STUBBORN",
+    "holdfast.transfers": "TransferView",
+}
+
+
+@pytest.mark.parametrize(("module", "names"), OLDER.items(), ids=OLDER)
+def test_names_that_programs_import_stay(module: str, names: str) -> None:
+    home = importlib.import_module(module)
+    assert [name for name in names.split() if not hasattr(home, name)] == []
+
+
+def test_a_work_type_keeps_the_older_names_of_its_functions() -> None:
+    work = importlib.import_module("holdfast.work")
+
+    @work.work_type("a")
+    def example(job: object) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    assert (example.undo, example.look_over) == (None, None)
+    example.rollback(print)
+    example.check(repr)
+    assert (example.undo, example.look_over) == (print, repr)
 
 
 @pytest.mark.parametrize("module", PINNED)

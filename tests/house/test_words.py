@@ -34,6 +34,8 @@ BANNED = {
     "wish": "stop request",
     "wishes": "stop requests",
 }
+# Older public names that programs may use: they stay, as one property each.
+ALLOWED = {("holdfast.work", "undo"), ("holdfast.work", "look_over")}
 # Words that are plain enough for a variable, and say too little as the name of a module, a class or a function.
 BANNED_AS_DEFINITION = {
     "answer": "response",
@@ -71,7 +73,7 @@ def banned() -> Counter[str]:
     found: Counter[str] = Counter()
     for module in modules().values():
         names = [name.strip("_").lower() for name in identifiers(module.tree)]
-        found.update(name for name in names if name in BANNED)
+        found.update(name for name in names if name in BANNED and (module.name, name) not in ALLOWED)
         defined = [module.name.rpartition(".")[2], *(node.name for node in definitions(module.tree))]
         found.update(name for word in defined if (name := word.strip("_").lower()) in BANNED_AS_DEFINITION)
     return found

@@ -295,6 +295,16 @@ class WorkType(msgspec.Struct, eq=False):
         return inspect.getdoc(self.function) or ""
 
     @property
+    def undo(self) -> Rollback | None:
+        """Older name of `rollback_function`."""
+        return self.rollback_function
+
+    @property
+    def look_over(self) -> Check | None:
+        """Older name of `check_function`."""
+        return self.check_function
+
+    @property
     def is_async(self) -> bool:
         """True for an async generator function: these run on the IOLoop, and nothing else does."""
         return self.place == "loop"
