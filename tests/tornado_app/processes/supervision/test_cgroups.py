@@ -44,13 +44,20 @@ def test_all_in_it_are_killed_at_once(cgroup: Cgroup, sleeper: subprocess.Popen[
     assert sleeper.wait(10) == -signal.SIGKILL
 
 
-def test_what_is_frozen_runs_on_after_thaw(cgroup: Cgroup, sleeper: subprocess.Popen[bytes]) -> None:
-    cgroup.take_in(sleeper.pid)
-    assert cgroup.freeze()
-    sleeper.terminate()
-    assert sleeper.poll() is None, "a signal waits until it is thawed"
-    cgroup.thaw()
-    assert sleeper.wait(10) == -signal.SIGTERM
+def test_what_is_frozen_runs_on_after_thaw(cgroup: Cgroup, tmp_path: Path) -> None:
+    """A signal that it handles waits until then; one that kills would not (Linux, cgroup-v2, cgroup.freeze)."""
+    said = tmp_path / "said"
+    with said.open("a") as output:
+        script = "trap 'echo got it' USR1; echo ready; while :; do sleep 0.01; done"
+        with subprocess.Popen(["sh", "-c", script], stdout=output) as process:
+            wait_until(lambda: said.read_text() == "ready\n")
+            cgroup.take_in(process.pid)
+            assert cgroup.freeze()
+            process.send_signal(signal.SIGUSR1)
+            print("thaw", file=output, flush=True)
+            cgroup.thaw()
+            wait_until(lambda: said.read_text() == "ready\nthaw\ngot it\n")
+            process.kill()
 
 
 def test_a_fork_is_born_in_it(cgroup: Cgroup) -> None:
