@@ -98,6 +98,7 @@ def test_another_server_in_the_environment_is_another_file_system(monkeypatch: p
     assert (first.client.base_url, second.client.base_url) == ("http://127.0.0.1:1", "http://127.0.0.1:2")
 
 
+@pytest.mark.slow
 def test_importing_holdfast_does_not_import_fsspec() -> None:
     code = "import sys, holdfast; holdfast.Client; assert 'fsspec' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

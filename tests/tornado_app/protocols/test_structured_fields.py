@@ -139,6 +139,7 @@ def test_bytes_read_back(value: bytes) -> None:
     assert parse_item(write_bytes(value)) == Item(value, {})
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(), st.text('?:"@%;=,() \\ab01-.*')))
 def test_no_field_is_an_exception(field: str) -> None:
     parse_item(field)

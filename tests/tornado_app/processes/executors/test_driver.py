@@ -100,6 +100,7 @@ async def test_a_process_that_dies_before_what_it_forked_is_found_out_and_leaves
     await eventually(lambda: not any(alive(int(pid)) for pid in told(tmp_path / "pids")[0].split()))
 
 
+@pytest.mark.slow
 async def test_running_out_of_memory_in_a_process_of_its_own_fails_that_alone(engine: Engine) -> None:
     last = await fails(engine, "runs_out_of_memory", "process")
     assert last.error is not None
@@ -199,6 +200,7 @@ async def test_stalled_work_does_not_hold_up_other_work_or_the_loop(engine: Engi
     await goes_on(engine, "thread")
 
 
+@pytest.mark.slow
 async def test_a_process_that_is_stalled_can_be_killed_in_the_process_place(engine: Engine) -> None:
     await start(engine, "p", "bad", how="spins", place="process")
     await eventually(lambda: if_stalled(engine))

@@ -32,6 +32,7 @@ async def log_of(engine: Engine, id: str) -> list[str]:
     return [line.message for line in (await engine.log(id, 0, 5000)).items]
 
 
+@pytest.mark.slow
 async def test_in_a_process_of_its_own_all_output_is_in_the_log_in_order(engine: Engine) -> None:
     await start(engine, "p", "speaks", place="process")
     await reaches(engine, "p", State.SUCCEEDED)

@@ -291,6 +291,7 @@ def staged(settings: Settings) -> Callable[[], list[Path]]:
 Staged = Callable[[], list[Path]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["thread", "process"])
 async def test_nothing_of_what_it_staged_is_left_when_it_has_succeeded(
     engine: Engine, settings: Settings, staged: Staged, place: str
@@ -303,6 +304,7 @@ async def test_nothing_of_what_it_staged_is_left_when_it_has_succeeded(
     assert (settings.files_dir / "SHA256SUMS").exists()
 
 
+@pytest.mark.slow
 async def test_what_failed_keeps_what_it_staged_until_it_is_forgotten(
     make_engine: Make, settings: Settings, staged: Staged
 ) -> None:

@@ -123,6 +123,7 @@ async def test_what_is_asked_meanwhile_is_refused_and_changes_nothing(engine: En
     await reaches(engine, "p", State.PAUSED)
 
 
+@pytest.mark.slow
 @in_each_trouble
 async def test_the_end_of_work_its_log_and_its_rollback_wait_until_they_can_be_written(
     engine: Engine, trouble: str, trail: Path
@@ -269,6 +270,7 @@ async def test_what_no_longer_fits_is_refused_and_what_still_fits_is_taken(engin
     await reaches(engine, "q", State.SUCCEEDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 async def test_work_whose_every_checkpoint_is_kept_waits_for_a_locked_journal(
     make_engine: Make, place: str, trail: Path
