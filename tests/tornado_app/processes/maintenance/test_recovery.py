@@ -152,7 +152,7 @@ def test_work_whose_server_is_killed_again_and_again_is_not_parked_while_it_make
     for kill in range(5):
         unlucky.until("p", lambda p, before=kill: p["attempt"] == before + 1 and (p["progress"]["done"] or 0) > before)
         before = unlucky.get("p")["progress"]["done"]
-        wait_until(lambda before=before: unlucky.durable("p", "done") > before)
+        wait_until(lambda before=before: (unlucky.durable("p", "done") or 0) > before)
         unlucky.server.kill()
         unlucky.server.restart()
     assert unlucky.get("p")["state"] in ("queued", "running")
