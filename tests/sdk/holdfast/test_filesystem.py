@@ -148,6 +148,7 @@ def test_ranges_are_those_of_a_slice(fs: HoldfastFileSystem) -> None:
         assert (file.size, file.read(), file.name) == (1000, data, "ranges.bin")
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_open(fs: HoldfastFileSystem, spawn_server: Callable[..., ServerProcess]) -> None:
     for missing in (fs.info, fs.ls, fs.cat_file, fs.rm, fs.open):
         with pytest.raises(FileNotFoundError):
@@ -171,6 +172,7 @@ def test_errors_are_those_of_open(fs: HoldfastFileSystem, spawn_server: Callable
         away.exists("a")
 
 
+@pytest.mark.slow
 def test_signed_links_need_no_token(spawn_server: Callable[..., ServerProcess]) -> None:
     fs = HoldfastFileSystem(spawn_server(HOLDFAST_TOKEN="secret").url, token="secret", skip_instance_cache=True)
     fs.pipe_file("signed.txt", b"for anyone")

@@ -23,6 +23,7 @@ from tests.support.servers import ServerProcess
 Spawn = Callable[..., ServerProcess]
 
 
+@pytest.mark.slow
 async def test_shown_again_it_is_the_same_card_and_after_closing_a_new_one(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:
@@ -70,6 +71,7 @@ async def test_500_views_made_and_closed_leave_nothing(
     assert not [thing for thing in gc.get_objects() if isinstance(thing, WidgetTree)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["card", "panel"])
 async def test_a_view_that_ipywidgets_lets_go_is_gone_and_looks_no_more(
     kind: str, client: holdfast.AsyncClient, messages: list[Message]
@@ -95,6 +97,7 @@ async def test_a_view_that_ipywidgets_lets_go_is_gone_and_looks_no_more(
     await shows(lambda: not [t for t in threading.enumerate() if t.name.startswith("holdfast")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["process", "transfer", "panel"])
 async def test_where_nothing_moves_by_itself_a_view_says_so(
     kind: str, client: holdfast.AsyncClient, messages: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from tests.support.servers import ServerProcess
 Spawn = Callable[..., ServerProcess]
 
 
+@pytest.mark.slow
 async def test_a_card_follows_its_process_to_the_end(client: holdfast.AsyncClient, messages: list[Message]) -> None:
     card = await card_of(client, "p", to=30, seconds=0.01)
     await shows(lambda: "succeeded" in text_of(card))
@@ -23,6 +24,7 @@ async def test_a_card_follows_its_process_to_the_end(client: holdfast.AsyncClien
     await shows(lambda: enabled(card) == set())
 
 
+@pytest.mark.slow
 async def test_its_buttons_ask_and_show_what_is_legal_then(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:
@@ -58,6 +60,7 @@ async def test_a_process_that_is_not_there_is_said_so(client: holdfast.AsyncClie
     await shows(lambda: enabled(card) == set())
 
 
+@pytest.mark.slow
 async def test_a_process_that_was_forgotten_and_started_again_is_another_one(
     client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:

@@ -45,6 +45,7 @@ class Counter:
         update(self.label, urgent=self.urgent, value=str(self.count))
 
 
+@pytest.mark.slow
 async def test_a_render_needs_a_request_unless_the_view_is_polled(messages: list[Message]) -> None:
     renderer = Renderer(asyncio.get_running_loop())
     still, polled = Counter(ipywidgets.Label()), Counter(ipywidgets.Label(), polled=True)
@@ -62,6 +63,7 @@ async def test_a_render_needs_a_request_unless_the_view_is_polled(messages: list
     assert still.count == count + 1
 
 
+@pytest.mark.slow
 async def test_when_there_is_no_room_for_all_the_newest_values_are_sent(messages: list[Message]) -> None:
     renderer = Renderer(asyncio.get_running_loop())
     views = [Counter(ipywidgets.Label()) for _ in range(2 * MESSAGES_PER_SECOND)]

@@ -122,6 +122,7 @@ async def test_it_is_tried_as_often_as_declared_or_asked_and_only_for_errors_wor
     assert last.error is not None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize("options", [{}, {"every": 0.1}, {"checkpoints": False}, {"place": "process"}])
 async def test_progress_between_failures_starts_their_count_anew(engine: Engine, options: dict[str, Any]) -> None:
@@ -298,6 +299,7 @@ async def test_a_clock_that_is_ahead_brings_neither_a_retry_nor_a_deadline(
     assert (await engine.get("retried")).state == State.QUEUED
 
 
+@pytest.mark.slow
 async def test_no_wait_is_longer_after_a_restart_with_a_clock_that_is_behind(
     make_engine: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

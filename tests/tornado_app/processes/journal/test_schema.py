@@ -79,6 +79,7 @@ def test_a_journal_of_a_newer_server_is_refused(database: Engine) -> None:
         migrate(connection)
 
 
+@pytest.mark.slow
 async def test_what_ran_when_a_server_of_the_former_version_died_goes_on(make_engine: Make) -> None:
     first = await make_engine()
     for id in ("runs", "cancels", "waits"):

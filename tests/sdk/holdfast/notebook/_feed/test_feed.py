@@ -21,6 +21,7 @@ from tests.support.servers import ServerProcess
 Spawn = Callable[..., ServerProcess]
 
 
+@pytest.mark.slow
 async def test_a_refusal_is_shown_in_the_card_until_something_happens(
     client: holdfast.AsyncClient, messages: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ async def test_the_last_card_that_closes_ends_the_connection(
     await shows(lambda: len(broker) == 0)
 
 
+@pytest.mark.slow
 async def test_when_the_client_is_closed_its_views_stand_still_and_ask_for_nothing(
     base_url: str, messages: list[Message], app: Any
 ) -> None:
