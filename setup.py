@@ -25,7 +25,7 @@ class EditableWheel(editable_wheel):
 
 
 class WithPaths:
-    """What setuptools installs, and the folders that hold packages and nothing else."""
+    """Distribution as setuptools installs it, with the folders that hold packages and nothing else."""
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy

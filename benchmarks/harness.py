@@ -1,4 +1,4 @@
-"""What the benchmarks share: peers started and stopped by pid, CPU and memory by pid, medians, tables, results.
+"""Parts that the benchmarks share: peers started and stopped by pid, CPU and memory by pid, medians, tables, results.
 
 A benchmark is a module of functions marked `@figure(name, what)` that get a `Bench`, measure this server and its peers
 in the same run, and state their lines with an aim each. `main` runs them:
@@ -176,7 +176,7 @@ class Sample:
 
 
 def timed(work: Callable[[], object], server: Server | None = None) -> Sample:
-    """What a piece of work takes, and what it costs the server."""
+    """Measure how long a piece of work takes, and what it costs the server."""
     cpu = server.cpu() if server else 0.0
     start = time.perf_counter()
     work()
@@ -223,7 +223,7 @@ class Line:
 
 @dataclass
 class Bench:
-    """What a figure gets: where to put files, how often to run, and where its lines go."""
+    """Surroundings of a figure: where to put files, how often to run, and where its lines go."""
 
     folder: Path
     runs: int
@@ -346,7 +346,7 @@ def _write(name: str, title: str, lines: Sequence[Line], quick: bool) -> None:
 
 def _draw(path: Path, title: str, lines: Sequence[Line]) -> None:
     """Every line with an aim as a share of it: left of 1 is better where less is, right of it where more is."""
-    import matplotlib  # type: ignore[import-not-found, unused-ignore]  # only here: it takes a second
+    import matplotlib  # type: ignore[import-not-found, unused-ignore]  # of the extra bench; only here: it takes a second
 
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -165,7 +165,7 @@ def upload(bench: Bench) -> None:
 @figure("s3", "s3transfer against moto, a far peer: another protocol, another server")
 def s3(bench: Bench) -> None:
     try:
-        import moto  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
+        import moto  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401 - of the extra bench
     except ImportError:
         raise MissingError("moto is missing: pip install -e '.[bench]'") from None
     ours, port = server_of(bench.folder), free_port()

@@ -60,7 +60,7 @@ def holdfast_async_down(url: str, path: str, **options: Any) -> Callable[[], obj
 
 @client
 def httpx_down(url: str, path: str, digest: bool = False) -> Callable[[], object]:
-    """What people write with httpx."""
+    """Download as people write it with httpx."""
     import httpx
 
     def fetch() -> None:
@@ -72,8 +72,8 @@ def httpx_down(url: str, path: str, digest: bool = False) -> Callable[[], object
 
 @client
 def requests_down(url: str, path: str, digest: bool = False) -> Callable[[], object]:
-    """What people write with requests."""
-    import requests  # type: ignore[import-untyped, unused-ignore]
+    """Download as people write it with requests."""
+    import requests  # type: ignore[import-untyped, unused-ignore]  # of the extra bench
 
     def fetch() -> None:
         with requests.get(url, stream=True) as response:
@@ -105,7 +105,7 @@ def holdfast_up(url: str, path: str, **options: Any) -> Callable[[], object]:
 @client
 def tuspy_up(url: str, path: str, file_name: str, chunk_size: int | None = None) -> Callable[[], object]:
     """tuspy; its default is one request with the whole file, read into memory at once."""
-    from tusclient.client import TusClient  # type: ignore[import-untyped, unused-ignore]
+    from tusclient.client import TusClient  # type: ignore[import-untyped, unused-ignore]  # of the extra bench
 
     options = {} if chunk_size is None else {"chunk_size": chunk_size}
     metadata = {"filename": file_name, "overwrite": "true"}
@@ -113,7 +113,7 @@ def tuspy_up(url: str, path: str, file_name: str, chunk_size: int | None = None)
 
 
 def _s3(url: str) -> Any:
-    import boto3  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    import boto3  # type: ignore[import-not-found, import-untyped, unused-ignore]  # of the extra bench
 
     keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any", "region_name": "us-east-1"}
     found = boto3.client("s3", endpoint_url=url, **keys)

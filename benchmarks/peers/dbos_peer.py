@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 
-from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]
+from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]  # of the extra bench
 
 
 def main(folder: str, steps: int, single: int, together: int) -> None:

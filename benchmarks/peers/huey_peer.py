@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-from huey import SqliteHuey  # type: ignore[import-not-found, unused-ignore]
+from huey import SqliteHuey  # type: ignore[import-not-found, unused-ignore]  # of the extra bench
 
 
 def main(folder: str, single: int, together: int) -> None:

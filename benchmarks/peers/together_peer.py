@@ -27,7 +27,7 @@ def main(folder: str, which: str, count: int, steps: int, seconds: float) -> Non
 
 def dbos(folder: str, count: int, steps: int, seconds: float) -> tuple[Callable[[int], None], Callable[[], None]]:
     """Every step is durable."""
-    from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]
+    from dbos import DBOS  # type: ignore[import-not-found, unused-ignore]  # of the extra bench
 
     url = f"sqlite:///{folder}/dbos.sqlite"
     DBOS(config={"name": "peer", "system_database_url": url, "run_admin_server": False, "max_executor_threads": count})
@@ -51,7 +51,7 @@ def dbos(folder: str, count: int, steps: int, seconds: float) -> tuple[Callable[
 
 def huey(folder: str, count: int, steps: int, seconds: float) -> tuple[Callable[[int], None], Callable[[], None]]:
     """Only the end of a task is kept."""
-    from huey import SqliteHuey  # type: ignore[import-not-found, unused-ignore]
+    from huey import SqliteHuey  # type: ignore[import-not-found, unused-ignore]  # of the extra bench
 
     queue = SqliteHuey(filename=f"{folder}/huey.sqlite")
 

@@ -1,4 +1,4 @@
-"""What is built and installed: one version, whole archives, versions that are locked, types that resolve."""
+"""Builds and installations: one version, whole archives, versions that are locked, types that resolve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands around the source names what is there: workflows, hooks, templates, fragments of the changelog."""
+"""Files around the source name only what is there: workflows, hooks, templates, fragments of the changelog."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Sources:
             known = (_UNKNOWN, code.co_filename)
             return make, tuple(name if isinstance(value, str) and value in known else value for value in values)
 
-        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
             dispatch_table = ChainMap({CodeType: reduce}, usual)  # noqa: RUF012 - as cloudpickle has it
 
         stream = io.BytesIO()
