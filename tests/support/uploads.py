@@ -103,3 +103,8 @@ async def append(protocol: UploadProtocol, id: str, body: bytes = b"") -> Upload
     if body:
         await receive(protocol, receiver, body)
     return await protocol.appended()
+
+
+def open_upload(http: httpx.Client | httpx.AsyncClient, length: int, name: str) -> Any:
+    """Create an upload by tus; awaited where the client is async."""
+    return http.post("/v1/uploads", headers={**TUS, "Upload-Length": str(length), **metadata(filename=name)})

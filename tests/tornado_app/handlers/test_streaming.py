@@ -9,13 +9,12 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.servers import ServerProcess
-from tests.support.uploads import OCTETS, TUS, Raw, metadata, shown, until
+from tests.support.uploads import OCTETS, TUS, Raw, open_upload, shown, until
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -30,10 +29,6 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def files(settings: Settings) -> Path:
     return settings.files_dir
-
-
-def open_upload(http: httpx.Client | httpx.AsyncClient, length: int, name: str) -> Any:
-    return http.post("/v1/uploads", headers={**TUS, "Upload-Length": str(length), **metadata(filename=name)})
 
 
 @pytest.mark.slow

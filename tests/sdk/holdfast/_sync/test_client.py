@@ -10,23 +10,6 @@ import holdfast
 from tests.support.servers import ServerProcess
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "localhost:8000",
-        "ftp://localhost",
-        "http://",
-        "http://localhost:abc",
-        "http://localhost:99999",
-        "/",
-    ],
-)
-def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
-    for face in (holdfast.Client, holdfast.AsyncClient):
-        with pytest.raises(ValueError, match="is not the URL of a server"):
-            face(url)
-
-
 def test_a_token_may_end_in_a_line_break_and_is_never_shown(spawn_server: Callable[..., ServerProcess]) -> None:
     server = spawn_server(HOLDFAST_TOKEN="secret")
     with holdfast.Client(server.url, "secret\n") as client:

@@ -7,14 +7,13 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from holdfast.wire import Event
 from tests.support.servers import ServerProcess, wait_until
-from tests.support.uploads import OCTETS, PARTIAL, TUS, Raw, metadata, shown
+from tests.support.uploads import OCTETS, PARTIAL, TUS, Raw, metadata, open_upload, shown
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
@@ -29,10 +28,6 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def files(settings: Settings) -> Path:
     return settings.files_dir
-
-
-def open_upload(http: httpx.Client | httpx.AsyncClient, length: int, name: str) -> Any:
-    return http.post("/v1/uploads", headers={**TUS, "Upload-Length": str(length), **metadata(filename=name)})
 
 
 @pytest.mark.slow

@@ -323,7 +323,7 @@ async def test_many_writes_that_wait_for_a_locked_journal_are_refused_together(
     with locked(engine.journal.path):
         results = await asyncio.gather(*(start(engine, f"p{n}") for n in range(100)), return_exceptions=True)
     refused = [record for record in caplog.records if "writes failed" in record.getMessage()]
-    assert len(refused) < 50, "not one after another"
+    assert 0 < len(refused) < 50, "not one after another"
     assert all(isinstance(result, ProblemError) for result in results)
     assert (await start(engine, "p0", to=1)).id == "p0"
 
