@@ -123,7 +123,7 @@ setup(
         *find_packages(where="sdk", include=["holdfast", "holdfast.*"]),
         *find_packages(where="examples"),
     ],
-    install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0"],
+    install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0", "blake3>=1.0"],
     package_data={"holdfast": ["py.typed", "web/*"], "tornado_app": ["py.typed", "viewer/*"]},
     extras_require={
         "server": SERVER,

@@ -17,6 +17,10 @@ __all__ = [
     "ENDED",
     "LIVE",
     "PROCESS_ID",
+    "BlockDigests",
+    "BlockUpload",
+    "BlockUploadEnd",
+    "BlockUploadRequest",
     "BulkAnswer",
     "BulkRequest",
     "DownloadPiece",
@@ -280,7 +284,10 @@ class UploadCancelled(msgspec.Struct, frozen=True):
 
 
 class FileInfo(msgspec.Struct, frozen=True):
-    """A published file. `etag` is the strong entity tag without quotes; `sha256` is hex, null when not known."""
+    """A published file. `etag` is the strong entity tag without quotes.
+
+    `sha256` and `block_digest` (see `holdfast.digests`) are hex, null when not known.
+    """
 
     name: str
     size: int
@@ -288,6 +295,7 @@ class FileInfo(msgspec.Struct, frozen=True):
     etag: str
     content_type: str
     sha256: str | None = None
+    block_digest: str | None = None
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -324,6 +332,60 @@ class UploadPage(msgspec.Struct, frozen=True):
 
     items: list[UploadInfo]
     next: str | None = None
+
+
+class BlockDigests(msgspec.Struct, frozen=True):
+    """Digests of the blocks of a file or of an upload, as `holdfast.digests` defines them.
+
+    `blocks` has 32 bytes for each block, in order, in base64; zeros stand for a block that is not there or not known.
+    `digest` is that of the file in hex, null while a block is missing. `etag` is null for an upload.
+    """
+
+    name: str
+    size: int
+    etag: str | None
+    digest: str | None
+    blocks: bytes
+    block_size: int = 1 << 20
+    algorithm: Literal["blake3-1m"] = "blake3-1m"
+
+
+class BlockUploadRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Request to create an upload whose blocks come in any order, by several connections.
+
+    `etag`: publish only in place of this version. `base`: take the blocks that have the right digest from this version
+    of the file. `blocks` are the digests of all blocks, if they are known already, in base64: each block is then
+    verified as it arrives, and those that the server has are not asked for.
+    """
+
+    name: FileName
+    size: Annotated[int, Meta(ge=0)]
+    overwrite: bool = False
+    etag: str | None = None
+    base: str | None = None
+    blocks: bytes | None = None
+
+
+class BlockUpload(msgspec.Struct, frozen=True):
+    """An upload by blocks. `missing` are the blocks to send, as ranges: the first one, and the one after the last.
+
+    `proof` are blocks to send although the server has them: they prove that the sender has the content. `file` is the
+    published file, once the upload is complete.
+    """
+
+    id: str
+    name: str
+    size: int
+    missing: list[tuple[int, int]]
+    proof: list[int]
+    expires: datetime
+    file: FileInfo | None = None
+
+
+class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True):
+    """End of an upload by blocks: the digest of the whole file, in hex, which is verified before it is published."""
+
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
