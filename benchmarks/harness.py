@@ -310,6 +310,7 @@ def main(module: str, title: str) -> int:
     if unknown:
         parser.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(figures)}")
     lines: list[Line] = []
+    print(f"on {os.cpu_count()} cores of {processor()}", flush=True)
     for name, (what, run) in figures.items():
         if options.only and name not in options.only:
             continue
@@ -334,9 +335,28 @@ def _verdict(lines: Sequence[Line]) -> int:
     return 1 if short else 0
 
 
+def processor() -> str:
+    """Return the name of the processor, and whether it has SHA instructions: SHA-256 costs a fifth with them."""
+    name, flags = platform.processor() or platform.machine(), ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = value
+    has = {"sha_ni", "sha2"} & set(flags.split())
+    return f"{name}, {'with' if has else 'without'} SHA instructions"
+
+
 def _write(name: str, title: str, lines: Sequence[Line], quick: bool) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    machine = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
     told = {"title": title, "time": datetime.now(UTC).isoformat(), "quick": quick, "machine": machine}
     rows = [asdict(line) | {"value": None if math.isnan(line.value) else line.value} for line in lines]
     (RESULTS / f"{name}.json").write_text(json.dumps({**told, "lines": rows}, indent=2) + "\n", encoding="utf-8")
@@ -351,8 +371,10 @@ def _draw(path: Path, title: str, lines: Sequence[Line]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn = [line for line in lines if not math.isnan(line.value) and line.value > 0]
-    shares = [line.value / float(line.aim.split()[-1]) for line in drawn]
+    aims = {id(line): float(line.aim.split()[-1]) for line in lines}
+    # A share of nothing can't be drawn; the table has the line all the same.
+    drawn = [line for line in lines if not math.isnan(line.value) and line.value > 0 and aims[id(line)] > 0]
+    shares = [line.value / aims[id(line)] for line in drawn]
     chart, axes = pyplot.subplots(figsize=(10, 1.2 + 0.35 * len(drawn)), layout="constrained")
     axes.barh(
         [f"{line.figure}: {line.what} ({line.aim} {line.unit})".strip() for line in drawn],
