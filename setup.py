@@ -96,6 +96,7 @@ BENCH = [
     "dbos>=2.0",
     "huey>=2.5",
     "tuspyserver>=4.4",
+    "copyparty>=1.20",
     "uvicorn[standard]>=0.30",
     # the clients beside the SDK
     "requests>=2.32",

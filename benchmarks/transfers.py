@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ from benchmarks.harness import (
 from benchmarks.peers import servers
 
 PATCH_TYPE = "application/offset+octet-stream"
+NO_CHECK = ("--no-check-uploads", "--no-digest-uploads")
 
 
 def holdfast(folder: Path, *flags: str, name: str = "holdfast") -> Server:
@@ -73,25 +75,28 @@ def fill(path: Path, size: int) -> Path:
 @figure("download-1g", "download 1 GiB, one stream (curl)")
 def download_1g(bench: Bench) -> None:
     ours, nginx, static = holdfast(bench.folder), servers.nginx(bench.folder), servers.static(bench.folder)
+    party = servers.copyparty(bench.folder)
     size = bench.size(GIB, 256 * MIB)
     fill(bench.folder / "files" / "big.bin", size)
+    (bench.folder / "copyparty" / "big.bin").hardlink_to(bench.folder / "files" / "big.bin")
     curl = tool("curl")
 
     def fetch(server: Server, path: str) -> Callable[[], Sample]:
         command = [curl, "-sf", "-o", "/dev/null", server.url + path]
         return lambda: timed(lambda: subprocess.run(command, check=True), server)
 
-    with running(ours, nginx, static):
+    with running(ours, nginx, static, party):
         taken = alternate(
             {
                 "holdfast": fetch(ours, "/v1/files/big.bin"),
                 "nginx": fetch(nginx, "/files/big.bin"),
                 "StaticFileHandler": fetch(static, "/files/files/big.bin"),
+                "copyparty": fetch(party, "/big.bin"),
             },
             bench.runs,
         )
     bench.samples(taken)
-    bench.at_most("CPU, share of nginx's", taken["holdfast"].cpu / taken["nginx"].cpu, 1.0)
+    bench.at_most("CPU, share of nginx's", taken["holdfast"].cpu / taken["nginx"].cpu, 1.1)
     bench.at_most("wall, share of nginx's", taken["holdfast"].wall / taken["nginx"].wall, 1.1)
     bench.at_most("CPU, share of StaticFileHandler's", taken["holdfast"].cpu / taken["StaticFileHandler"].cpu, 0.5)
 
@@ -116,6 +121,8 @@ def download_64(bench: Bench) -> None:
 def small_files(bench: Bench) -> None:
     ours, nginx, static = holdfast(bench.folder), servers.nginx(bench.folder), servers.static(bench.folder)
     fill(bench.folder / "files" / "small.bin", KIB)
+    party = servers.copyparty(bench.folder)
+    (bench.folder / "copyparty" / "small.bin").hardlink_to(bench.folder / "files" / "small.bin")
     wrk = tool("wrk")
 
     def rate(server: Server, path: str) -> Callable[[], Sample]:
@@ -134,11 +141,12 @@ def small_files(bench: Bench) -> None:
 
         return run
 
-    with running(ours, nginx, static):
+    with running(ours, nginx, static, party):
         taken = alternate(
             {
                 "holdfast": rate(ours, "/v1/files/small.bin"),
                 "StaticFileHandler": rate(static, "/files/files/small.bin"),
+                "copyparty": rate(party, "/small.bin"),
                 "nginx": rate(nginx, "/files/small.bin"),
             },
             bench.runs,
@@ -146,7 +154,8 @@ def small_files(bench: Bench) -> None:
     for name, sample in taken.items():
         bench.tell(f"{name}: rate", 1 / sample.wall, "/s")
         bench.tell(f"{name}: server CPU a request", 1e6 * sample.cpu, "us")
-    bench.at_least("rate, share of StaticFileHandler's", taken["StaticFileHandler"].wall / taken["holdfast"].wall, 1.3)
+    bench.at_least("rate, share of StaticFileHandler's", taken["StaticFileHandler"].wall / taken["holdfast"].wall, 2.0)
+    bench.at_least("rate, share of copyparty's", taken["copyparty"].wall / taken["holdfast"].wall, 1.4)
 
 
 # -- up
@@ -154,32 +163,63 @@ def small_files(bench: Bench) -> None:
 
 @figure("upload-1g", "upload 1 GiB, one PATCH")
 def upload_1g(bench: Bench) -> None:
-    ours = holdfast(bench.folder, "--no-digest-uploads")
-    digesting = holdfast(bench.folder / "digesting", name="holdfast with digest")
+    ours = holdfast(bench.folder)
+    unchecked = holdfast(bench.folder / "unchecked", *NO_CHECK, name="holdfast without check")
     floor, node, python = servers.floor(bench.folder), *_tus_peers(bench)
     size = bench.size(GIB, 256 * MIB)
     source = fill(bench.folder / "source.bin", size)
 
-    with running(*filter(None, (ours, digesting, floor, node, python))):
+    with running(*filter(None, (ours, unchecked, floor, node, python))):
         contenders = {
             "floor": _floor_upload(floor, source),
             "holdfast": _tus_upload(ours, "/v1/uploads", source),
-            "holdfast, digest on": _tus_upload(digesting, "/v1/uploads", source),
+            "holdfast, no check": _tus_upload(unchecked, "/v1/uploads", source),
         }
         if node is not None:
-            contenders["@tus/server"] = _tus_upload(node, "/files", source)
+            contenders["@tus/server, no check"] = _tus_upload(node, "/files", source)
         if python is not None:
-            contenders["tuspyserver"] = _tus_upload(python, "/files", source)
+            contenders["tuspyserver, no check"] = _tus_upload(python, "/files", source)
         taken = alternate(contenders, bench.runs)
     bench.samples(taken)
-    bench.at_most("CPU, share of the floor's", taken["holdfast"].cpu / taken["floor"].cpu, 1.3)
+    cpu = taken["holdfast"].cpu
+    bench.at_most("CPU, share of the floor's", cpu / taken["floor"].cpu, 1.7)
+    bench.at_most("CPU, share of ours without check", cpu / taken["holdfast, no check"].cpu, 1.25)
     if node is not None:
-        bench.at_most("CPU, share of @tus/server's", taken["holdfast"].cpu / taken["@tus/server"].cpu, 0.5)
+        bench.at_most("CPU, share of @tus/server's", cpu / taken["@tus/server, no check"].cpu, 0.5)
     if python is not None:
-        bench.at_most("CPU, share of tuspyserver's", taken["holdfast"].cpu / taken["tuspyserver"].cpu, 1.0)
-    cost = taken["holdfast, digest on"].cpu - taken["holdfast"].cpu
-    bench.tell("what the digest costs: CPU", cost, "s")
-    bench.tell("what the digest costs: wall", taken["holdfast, digest on"].wall - taken["holdfast"].wall, "s")
+        bench.at_most("CPU, share of tuspyserver's", cpu / taken["tuspyserver, no check"].cpu, 0.7)
+
+
+@figure("put-1g", "PUT 1 GiB with curl -T; copyparty with and without its check (SHA-512)")
+def put_1g(bench: Bench) -> None:
+    ours, party = holdfast(bench.folder), servers.copyparty(bench.folder)
+    size = bench.size(GIB, 256 * MIB)
+    source = fill(bench.folder / "source.bin", size)
+    curl = tool("curl")
+
+    def put(server: Server, url: str, folder: Path) -> Callable[[], Sample]:
+        def sample() -> Sample:
+            name = f"put-{time.monotonic_ns()}.bin"
+            command = [curl, "-sf", "-o", "/dev/null", "-T", str(source), server.url + url.format(name)]
+            taken = timed(lambda: subprocess.run(command, check=True), server)
+            (folder / name).unlink()
+            return taken
+
+        return sample
+
+    with running(ours, party):
+        taken = alternate(
+            {
+                "holdfast": put(ours, "/v1/files/{}", bench.folder / "files"),
+                "copyparty, no check": put(party, "/{}?ck=no", bench.folder / "copyparty"),
+                "copyparty": put(party, "/{}", bench.folder / "copyparty"),
+            },
+            bench.runs,
+        )
+    bench.samples(taken)
+    wall = taken["holdfast"].wall
+    bench.at_most("wall, share of copyparty's without its check", wall / taken["copyparty, no check"].wall, 1.4)
+    bench.at_most("wall, share of copyparty's", wall / taken["copyparty"].wall, 0.4)
 
 
 @figure("patches-10k", "10,000 PATCHes of 1 KiB on one upload")
@@ -216,9 +256,9 @@ def patches_10k(bench: Bench) -> None:
         taken = alternate(contenders, max(1, bench.runs // 2), warm=False)
     for name, sample in taken.items():
         bench.tell(f"{name}: rate", count / sample.wall, "/s")
-    for name in ("@tus/server", "tuspyserver"):
+    for name, aim in (("@tus/server", 2.2), ("tuspyserver", 2.0)):
         if name in taken:
-            bench.at_least(f"rate, share of {name}'s", taken[name].wall / taken["holdfast"].wall, 2.0)
+            bench.at_least(f"rate, share of {name}'s", taken[name].wall / taken["holdfast"].wall, aim)
 
 
 @figure("uploads-200", "200 uploads at once, 10 MiB each")
@@ -259,6 +299,32 @@ def uploads_200(bench: Bench) -> None:
     bench.at_most("uploads that failed", len(failed), 0)
     bench.at_most("loop lag p99 (upper bound of its bucket)", 1000 * bucket_p99(before, after), 50, "ms")
     bench.at_most("peak memory", peak / MIB, 150, "MiB")
+
+
+@figure("growth", "time a GiB, of 1 GiB and of as many as fit (50 at most)")
+def growth(bench: Bench) -> None:
+    ours = holdfast(bench.folder)
+    room = shutil.disk_usage(bench.folder).free - GIB
+    many = bench.size(min(50, room // GIB), 2)
+    if many < 2:
+        raise MissingError(f"{bench.folder} has {room / GIB:.1f} GiB free, too little to compare sizes")
+    source, name = bench.folder / "source.bin", "sized.bin"
+    walls: dict[str, dict[int, list[float]]] = {"up": {1: [], many: []}, "down": {1: [], many: []}}
+    with running(ours):
+        for _ in range(max(1, bench.runs // 2)):
+            for count in (1, many):
+                with source.open("wb") as file:
+                    file.truncate(count * GIB)  # holes take no room; what the server writes does
+                up = _tus_upload(ours, "/v1/uploads", source, name=name)()
+                down = timed(lambda: raw.fetch_all(ours.port, [f"/v1/files/{name}"]))
+                walls["up"][count].append(up.wall / count)
+                walls["down"][count].append(down.wall / count)
+                (bench.folder / "files" / name).unlink()
+    for way, taken in walls.items():
+        one, each = statistics.median(taken[1]), statistics.median(taken[many])
+        bench.tell(f"{way}: 1 GiB", one, "s")
+        bench.tell(f"{way}: each of {many} GiB", each, "s")
+        bench.at_most(f"{way}: growth of the time a GiB", each / one, 1.05)
 
 
 @figure("memory-10g", "10 GiB up and down: does memory grow with size?")

@@ -81,5 +81,18 @@ def tuspyserver(folder: Path) -> Server:
     return Server("tuspyserver", command, port, folder, {"PEER_FOLDER": str(folder / "tuspyserver")}, cwd=HERE)
 
 
+def copyparty(folder: Path) -> Server:
+    """copyparty with one process: `folder`/copyparty at /, read and written; `?ck=no` turns its check off."""
+    if importlib.util.find_spec("copyparty") is None:
+        raise MissingError("copyparty is missing: pip install -e '.[bench]'")
+    port = free_port()
+    served = folder / "copyparty"
+    served.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "copyparty", "-q", "-j1", "--no-crt", "-i", "127.0.0.1", "-p", str(port)]
+    # Its configuration belongs below this folder, too.
+    environment = {"XDG_CONFIG_HOME": str(folder / "copyparty-config")}
+    return Server("copyparty", [*command, "-v", f"{served}::A"], port, folder, environment)
+
+
 def _script(name: str, *arguments: object) -> list[str]:
     return [sys.executable, str(HERE / name), *map(str, arguments)]
