@@ -13,29 +13,23 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 
-from fsspec.caching import BaseCache, register_cache
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from fsspec.spec import AbstractFileSystem
 from fsspec.utils import isfilelike
 
 from holdfast import errors, wire
+from holdfast._fsspec.os_errors import as_os_errors, os_error
+from holdfast._fsspec.read_file import ReadFile
+from holdfast._fsspec.waiting import wait_for
+from holdfast._fsspec.written_file import WrittenFile
 from holdfast._sync.client import Client
-from holdfast._transfers.handles import Transfer, TransferState
-from holdfast._transfers.reader import FIRST, MOST
-
-T = TypeVar("T")
 
 BLOCK = 8 << 20  # bytes that are collected before they are sent
-LINE = 8 << 10  # bytes that are read at a time to find the end of a line
 PAGE = 1000  # files in one request
 Mode = Literal["overwrite", "create"]
 
@@ -99,13 +93,13 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         name = self._strip_protocol(path)
         if not name:
             return _folder("")
-        with _as_os_errors(name):
+        with as_os_errors(name):
             try:
                 return _file(self.client.files.info(name))
             except errors.NotFound as error:
                 if next(self.client.files.list(name + "/", page_size=1), None) is not None:
                     return _folder(name)
-                raise _os_error(errno.ENOENT, name) from error
+                raise os_error(errno.ENOENT, name) from error
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Return whether there is a file or folder of this name. Raises if the server can't be reached."""
@@ -136,7 +130,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     def _level(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return the entries of a folder, by name, with one request for each page."""
         found: dict[str, dict[str, Any]] = {}
-        with _as_os_errors(folder):
+        with as_os_errors(folder):
             for item in self.client.files.list_folder(folder, page_size=PAGE):
                 if isinstance(item, wire.Folder):
                     name = item.name.removesuffix("/")
@@ -149,7 +143,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         """Return everything below a folder, by name, at most `maxdepth` levels."""
         prefix = folder + "/" if folder else ""
         found: dict[str, dict[str, Any]] = {}
-        with _as_os_errors(folder):
+        with as_os_errors(folder):
             for file in self.client.files.list(prefix, page_size=PAGE):
                 parts = file.name.removeprefix(prefix).split("/")
                 folders = ["/".join(parts[:depth]) for depth in range(1, len(parts))][:maxdepth]
@@ -170,7 +164,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         """Return the time when the file was published."""
         info = self.info(path)
         if "modified" not in info:
-            raise _os_error(errno.EISDIR, info["name"])
+            raise os_error(errno.EISDIR, info["name"])
         changed: datetime = info["modified"]
         return changed
 
@@ -202,7 +196,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         """Return the bytes from `start` to `end`; negative numbers count from the end, as in a slice."""
         name = self._strip_protocol(path)
-        with _as_os_errors(name):
+        with as_os_errors(name):
             if start is None and end is None:
                 return self.client.files.read(name)
             if (start or 0) >= 0 and (end is None or end > (start or 0)):
@@ -245,26 +239,26 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         elif self.isdir(name):
             os.makedirs(lpath, exist_ok=True)
         else:
-            with _as_os_errors(name):
+            with as_os_errors(name):
                 transfer = self.client.files.download(name, lpath, overwrite=True, allow_dangerous=allow_dangerous)
-                _wait_for(transfer, callback)
+                wait_for(transfer, callback)
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy a file, by way of this client."""
         source = self._strip_protocol(path1)
         if self.isdir(source):
             return
-        with _as_os_errors(source), self.client.files.open(source) as file:
+        with as_os_errors(source), self.client.files.open(source) as file:
             self._upload(file, self._strip_protocol(path2), "overwrite")
 
     def rm_file(self, path: str) -> None:
         """Delete a file."""
         name = self._strip_protocol(path)
-        with _as_os_errors(name):
+        with as_os_errors(name):
             try:
                 self.client.files.delete(name)
             except errors.BadRequest as error:  # a file with an invalid name does not exist
-                raise _os_error(errno.ENOENT, name) from error
+                raise os_error(errno.ENOENT, name) from error
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete files; with `recursive`, all files below a folder."""
@@ -272,20 +266,20 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         if recursive:
             names = sorted({file for name in names for file in self.find(name, maxdepth=maxdepth)})
         if not names:
-            raise _os_error(errno.ENOENT, path)
+            raise os_error(errno.ENOENT, path)
         for name in names:
             self.rm_file(name)
 
     def _upload(self, content: Any, name: str, mode: Mode, callback: Callback = DEFAULT_CALLBACK) -> None:
         if mode == "create":
             self._refuse_existing(name)
-        with _as_os_errors(name):
-            _wait_for(self.client.files.upload(content, name, overwrite=mode != "create"), callback)
+        with as_os_errors(name):
+            wait_for(self.client.files.upload(content, name, overwrite=mode != "create"), callback)
 
     def _refuse_existing(self, name: str) -> None:
         """Raise `FileExistsError` if the file exists. An upload without `overwrite` accepts the same content."""
         if self.exists(name):
-            raise _os_error(errno.EEXIST, name)
+            raise os_error(errno.EEXIST, name)
 
     # -- open files
 
@@ -312,191 +306,6 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         return file
 
 
-class GrowingReadAhead(BaseCache):  # type: ignore[misc]  # fsspec has no types
-    """Cache of the bytes around the last read. Read-ahead grows while reads are sequential."""
-
-    name = "holdfast"
-
-    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int) -> None:
-        super().__init__(blocksize, fetcher, size)
-        self._begin = 0
-        self._block: bytes = b""
-        self._ahead = FIRST
-
-    def _fetch(self, start: int | None, stop: int | None) -> bytes:
-        start = max(0, start or 0)
-        stop = self.size if stop is None else min(stop, self.size)
-        if start >= stop:
-            return b""
-        end = self._begin + len(self._block)
-        follows = bool(self._block) and self._begin <= start <= end
-        head = self._block[start - self._begin : stop - self._begin] if follows else b""
-        if len(head) == stop - start:
-            self.hit_count += 1
-            return head
-        self.miss_count += 1
-        self._ahead = min(self._ahead * 2, MOST) if follows else FIRST
-        begin = start + len(head)
-        block = self.fetcher(begin, min(self.size, max(stop, begin + self._ahead)))
-        self.total_requested_bytes += len(block)
-        self._begin, self._block = begin, block
-        data: bytes = head + block[: stop - begin]
-        return data
-
-
-register_cache(GrowingReadAhead, clobber=True)
-
-
-class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A file that is read over ranges, always in the version that was opened: else reading is `RemoteChanged`."""
-
-    def __init__(
-        self,
-        fs: HoldfastFileSystem,
-        path: str,
-        block_size: int | None = None,
-        cache_type: str = GrowingReadAhead.name,
-        cache_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs.pop("size", None)  # what a cache remembers may be of another version
-        details = fs.info(path)
-        if details["type"] != "file":
-            raise _os_error(errno.EISDIR, path)
-        self._details, self.name = details, path
-        super().__init__(
-            fs,
-            path,
-            "rb",
-            block_size,
-            cache_type=cache_type,
-            cache_options=cache_options,
-            size=details["size"],
-            **kwargs,
-        )
-
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        try:
-            with _as_os_errors(self.path):
-                return self.fs.client.files.read(self.path, start, end, etag=self._details["etag"])  # type: ignore[no-any-return]
-        except (errors.PreconditionFailed, FileNotFoundError) as error:
-            raise errors.RemoteChanged(
-                f"{self.path!r} has changed on the server since it was opened. Open it again"
-            ) from error
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """Return the next line, or its first `size` bytes."""
-        line: bytes = self.readuntil(blocks=LINE)
-        if size is not None and 0 <= size < len(line):
-            self.loc -= len(line) - size
-            return line[:size]
-        return line
-
-
-class WrittenFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A file open for writing. A small one is sent in one request by `close`, a bigger one while it is written.
-
-    It is published when it is closed, or, in a transaction, when that is committed. A `with` block that ends with an
-    exception publishes nothing.
-    """
-
-    def __init__(self, fs: HoldfastFileSystem, path: str, mode: str, block_size: int, autocommit: bool) -> None:
-        super().__init__(fs, path, mode, block_size, autocommit)
-        self._overwrite = mode != "xb"
-        self._last = b""
-        self._pieces = _Pieces()
-        self._transfer: Transfer[wire.FileInfo] | None = None
-
-    def _upload_chunk(self, final: bool = False) -> bool:
-        piece: bytes = self.buffer.getvalue()
-        if final:
-            self._last = piece
-            if self.autocommit:
-                self.commit()
-        else:
-            with _as_os_errors(self.path):
-                self._send(piece)
-        return True
-
-    def _send(self, piece: bytes | None) -> None:
-        if self._transfer is None:
-            self._transfer = self.fs.client.files.upload(self._pieces, self.path, overwrite=self._overwrite)
-        while not self._pieces.put(piece):
-            if self._transfer.state is TransferState.FAILED:
-                self._transfer.wait()
-
-    def commit(self) -> None:
-        """Publish the file."""
-        with _as_os_errors(self.path):
-            if self._transfer is None:
-                _wait_for(self.fs.client.files.upload(self._last, self.path, overwrite=self._overwrite))
-            else:
-                self._send(self._last)
-                self._send(None)
-                self._transfer.wait()
-
-    def discard(self) -> None:
-        """Discard the upload. A file that was published before stays."""
-        self.closed = True
-        if self._transfer is not None:
-            self._pieces.abort()
-            self._transfer.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
-
-class _Pieces:
-    """Pieces that one thread writes and another one sends."""
-
-    def __init__(self) -> None:
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
-        self._aborted = False
-
-    def put(self, piece: bytes | None) -> bool:
-        """Pass a piece on, None after the last. Return False if the piece before was not taken within 0.2 s."""
-        try:
-            self._waiting.put(piece, timeout=0.2)
-        except queue.Full:
-            return False
-        return True
-
-    def abort(self) -> None:
-        """Raise an error on the thread that waits for a piece."""
-        self._aborted = True
-        self.put(None)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (piece := self._waiting.get()) is not None and not self._aborted:
-            yield piece
-        if self._aborted:
-            raise errors.TransferCancelled("the file was discarded while it was written")
-
-
-def _wait_for(transfer: Transfer[T], callback: Callback = DEFAULT_CALLBACK) -> T:
-    """Wait for a transfer and report its progress. A keyboard interrupt pauses it, so that it can be resumed."""
-
-    def report(transfer: Transfer[T]) -> None:
-        progress = transfer.progress
-        if progress.total is not None:
-            callback.set_size(progress.total)
-        callback.absolute_update(progress.done)
-
-    end: Callable[[], None] = transfer.on_change(report) if callback is not DEFAULT_CALLBACK else lambda: None
-    try:
-        return transfer.wait()
-    except KeyboardInterrupt:
-        transfer.pause()
-        raise
-    finally:
-        end()
-
-
 def _file(file: wire.FileInfo) -> dict[str, Any]:
     return {
         "name": file.name,
@@ -511,30 +320,3 @@ def _file(file: wire.FileInfo) -> dict[str, Any]:
 
 def _folder(name: str) -> dict[str, Any]:
     return {"name": name, "size": 0, "type": "directory"}
-
-
-def _os_error(number: int, name: str) -> OSError:
-    return OSError(number, os.strerror(number), name)
-
-
-_NUMBERS: list[tuple[type[errors.HoldfastError], int]] = [
-    (errors.NotFound, errno.ENOENT),
-    (errors.FileExists, errno.EEXIST),
-    (errors.Unauthorized, errno.EACCES),
-    (errors.Forbidden, errno.EACCES),
-    (errors.BadRequest, errno.EINVAL),
-    (errors.NoSpace, errno.ENOSPC),
-    (errors.TooLarge, errno.EFBIG),
-]
-
-
-@contextmanager
-def _as_os_errors(name: str) -> Iterator[None]:
-    """Translate errors of the server into those of the built-in `open`; the original is the cause."""
-    try:
-        yield
-    except errors.HoldfastError as error:
-        for kind, number in _NUMBERS:
-            if isinstance(error, kind):
-                raise OSError(number, str(error), name) from error
-        raise
