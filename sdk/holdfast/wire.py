@@ -369,8 +369,9 @@ class BlockUploadRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaul
 class BlockUpload(msgspec.Struct, frozen=True):
     """An upload by blocks. `missing` are the blocks to send, as ranges: the first one, and the one after the last.
 
-    `proof` are blocks to send although the server has them: they prove that the sender has the content. `file` is the
-    published file, once the upload is complete.
+    `proof` are blocks that the server has already, of a file that may be another one: the sender has to prove that it
+    has their content, too, by the `proof` of `BlockUploadEnd`, for which `nonce` is the key (32 bytes in hex). `file`
+    is the published file, once the upload is complete.
     """
 
     id: str
@@ -379,13 +380,18 @@ class BlockUpload(msgspec.Struct, frozen=True):
     missing: list[tuple[int, int]]
     proof: list[int]
     expires: datetime
+    nonce: str | None = None
     file: FileInfo | None = None
 
 
-class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True):
-    """End of an upload by blocks: the digest of the whole file, in hex, which is verified before it is published."""
+class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """End of an upload by blocks: the digest of the whole file, in hex, which is verified before it is published.
+
+    `proof` is the answer to `BlockUpload.proof`, in hex: see `holdfast.digests.of_proof`.
+    """
 
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):

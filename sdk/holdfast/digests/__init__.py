@@ -13,7 +13,7 @@ Blocks can be computed in any order, by several threads, and are never read agai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 try:
     from blake3 import blake3
@@ -49,6 +49,18 @@ def of_file(data: bytes | bytearray | memoryview) -> bytes:
     """Return the digest of a whole file in memory."""
     view = memoryview(data).cast("B")
     return of_blocks(b"".join(of_block(view[at : at + BLOCK]) for at in range(0, len(view), BLOCK)))
+
+
+def of_proof(nonce: bytes, blocks: Iterable[bytes | bytearray | memoryview]) -> bytes:
+    """Return the proof that one has the content of blocks, and not only their digests.
+
+    It is the keyed BLAKE3 hash of the blocks, one after another, whose key is the `nonce` (32 random bytes) of whoever
+    asks for the proof.
+    """
+    hasher = blake3(key=nonce)
+    for block in blocks:
+        hasher.update(block)
+    return hasher.digest()
 
 
 def count(size: int) -> int:

@@ -80,3 +80,12 @@ def test_wrong_blocks_are_named(content: bytes) -> None:
     assert digests.wrong_blocks(wrong, right) == [2]
     assert digests.wrong_blocks(right[:64], right) == [2, 3]
     assert digests.wrong_blocks(right, right) == []
+
+
+def test_a_proof_needs_the_content_and_the_nonce(content: bytes) -> None:
+    nonce, other = bytes(range(32)), bytes(32)
+    blocks = [content[at : at + MIB] for at in range(0, 3 * MIB, MIB)]
+    proof = digests.of_proof(nonce, blocks)
+    assert proof == blake3(content[: 3 * MIB], key=nonce).digest()
+    assert proof != digests.of_proof(other, blocks)
+    assert proof != digests.of_proof(nonce, blocks[:2])
