@@ -15,16 +15,20 @@ from typing import Any, cast
 
 import pytest
 
+from holdfast.digests import BLOCK, of_block, of_blocks
 from tornado_app import problems
 from tornado_app.files.store import powers
 from tornado_app.files.store.interface import (
     ABSENT,
+    UNKNOWN,
+    FileDigests,
     FileReader,
     FileStore,
     GrowsInView,
     HasDescription,
     HasDescriptor,
     JoinsParts,
+    KeepsDigests,
     Precondition,
     ReadsStagedData,
     StagedData,
@@ -80,7 +84,7 @@ def put(store: FileStore, name: str, data: bytes, expect: Precondition | None = 
     staged = store.create(f"put-{abs(hash(name))}", b"{}")
     try:
         staged.write([data])
-        staged.publish(name, sha256(data), expect or Precondition())
+        staged.publish(name, FileDigests(sha256(data)), expect or Precondition())
     finally:
         staged.discard()
 
@@ -185,10 +189,63 @@ class StoreConformance:
     def test_a_digest_that_is_not_known_is_none_and_the_etag_is_there(self, store: FileStore) -> None:
         staged = store.create("x", b"")
         staged.write([b"data"])
-        stat = staged.publish("a", None)
+        stat = staged.publish("a")
         assert stat.sha256 is None
         assert stat.etag
         assert store.stat("a") == stat
+
+    @pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK + 1])
+    def test_block_digests_are_kept_with_the_file_and_make_its_etag(self, store: FileStore, size: int) -> None:
+        data = bytes(size)
+        blocks = b"".join(of_block(data[at : at + BLOCK]) for at in range(0, size, BLOCK))
+        for name in ("a", "b"):
+            staged = store.create(name, b"")
+            staged.write([data])
+            stat = staged.publish(name, FileDigests(sha256(data), blocks))
+            assert (stat.block_digest, stat.sha256) == (of_blocks(blocks).hex(), sha256(data))
+            assert stat.etag == of_blocks(blocks).hex()[:32]
+            for seen in (store.stat(name), self.reopened().stat(name), *self.reopened().listing(name)):
+                assert seen == stat
+        put(store, "only-sha256", data)
+        assert store.stat("only-sha256").etag == sha256(data)
+
+    def test_a_digest_that_becomes_known_later_leaves_the_etag_as_it_is(self, store: FileStore) -> None:
+        if not isinstance(store, KeepsDigests):
+            pytest.skip("this store keeps no digests but those of the publication")
+        data = bytes(BLOCK) + b"x"
+        blocks = of_block(data[:BLOCK]) + of_block(b"x")
+        for number, first in enumerate((UNKNOWN, FileDigests(sha256(data)), FileDigests(None, blocks))):
+            staged = store.create(f"up-{number}", b"")
+            staged.write([data])
+            before = staged.publish("a", first)
+            for later in (FileDigests(sha256(data)), FileDigests(None, blocks)):
+                reader = store.open("a")
+                assert store.block_digests(reader) in (first.blocks, blocks)
+                found = store.record_digests(reader, later)
+                assert found is not None
+                assert found == store.stat("a")
+                reader.close()
+            seen = self.reopened()
+            after = seen.stat("a")
+            assert (after.etag, after.sha256, after.block_digest) == (
+                before.etag,
+                sha256(data),
+                of_blocks(blocks).hex(),
+            )
+            reader = seen.open("a")
+            assert cast(KeepsDigests, seen).block_digests(reader) == blocks
+            reader.close()
+
+    def test_no_digest_is_recorded_of_a_version_that_was_replaced(self, store: FileStore) -> None:
+        if not isinstance(store, KeepsDigests):
+            pytest.skip("this store keeps no digests but those of the publication")
+        put(store, "a", b"old")
+        reader = store.open("a")
+        put(store, "a", b"new")
+        after = store.stat("a")
+        assert store.record_digests(reader, FileDigests(sha256(b"OLD"))) is None
+        assert store.stat("a") == self.reopened().stat("a") == after
+        reader.close()
 
     @pytest.mark.parametrize("name", ["missing", "folder/missing", "a/b"])
     def test_what_is_not_there_is_no_such_file(self, store: FileStore, name: str) -> None:
@@ -205,7 +262,7 @@ class StoreConformance:
             with pytest.raises(problems.ProblemError) as caught:
                 call(name)
             assert caught.value.kind is problems.NO_SUCH_FILE
-        for call in (store.delete, store.check_target, lambda name: staged.publish(name, None)):
+        for call in (store.delete, store.check_target, lambda name: staged.publish(name)):
             with pytest.raises(problems.ProblemError) as caught:
                 call(name)
             assert caught.value.kind is problems.BAD_NAME
@@ -224,7 +281,7 @@ class StoreConformance:
         for name in ("a", "c/d"):
             staged = store.create("x", b"")
             with pytest.raises(problems.ProblemError) as caught:
-                staged.publish(name, None)
+                staged.publish(name)
             assert caught.value.kind is problems.BAD_NAME
             with pytest.raises(problems.ProblemError) as caught:
                 store.check_target(name)
@@ -330,7 +387,7 @@ class StoreConformance:
         staged.close()
         staged.write([b"def"])
         staged.close()
-        staged.publish("a", None)
+        staged.publish("a")
         assert content(store, "a") == b"abcdef"
 
     def test_info_is_replaced(self, store: FileStore) -> None:
@@ -362,7 +419,7 @@ class StoreConformance:
         again.commit()
         last = self.reopened().load("up")
         assert last.offset == 7
-        last.publish("a", None)
+        last.publish("a")
         assert content(store, "a") == b"sureyes"
 
     def test_a_rollback_takes_back_the_bytes_of_the_transaction_alone(self, store: FileStore) -> None:
@@ -375,7 +432,7 @@ class StoreConformance:
             assert staged.offset == 4
         staged.write([b", yes"])
         assert self.reopened().load("up").offset == 9
-        staged.publish("a", None)
+        staged.publish("a")
         assert content(store, "a") == b"sure, yes"
 
     def test_pieces_may_be_reused_once_they_are_written(self, store: FileStore) -> None:
@@ -383,13 +440,13 @@ class StoreConformance:
         piece = bytearray(b"abc")
         staged.write([memoryview(piece)])
         piece[:] = b"xyz"
-        staged.publish("a", None)
+        staged.publish("a")
         assert content(store, "a") == b"abc"
 
     def test_what_was_published_says_so_after_a_crash_until_it_is_discarded(self, store: FileStore) -> None:
         staged = store.create("up", b"info")
         staged.write([b"abc"])
-        stat = staged.publish("a", sha256(b"abc"), ABSENT)
+        stat = staged.publish("a", FileDigests(sha256(b"abc")), ABSENT)
         assert staged.published == stat
         again = self.reopened().load("up")
         assert (again.published, again.offset, again.info) == (stat, 3, b"info")
@@ -403,12 +460,12 @@ class StoreConformance:
         staged = store.create("up", b"")
         staged.write([b"second"])
         with pytest.raises(problems.ProblemError):
-            staged.publish("a", None, ABSENT)
+            staged.publish("a", UNKNOWN, ABSENT)
         assert staged.published is None
         again = self.reopened().load("up")
         assert (again.offset, again.published) == (6, None)
         assert content(store, "a") == b"first"
-        again.publish("b", None, ABSENT)
+        again.publish("b", UNKNOWN, ABSENT)
         assert content(store, "b") == b"second"
 
     def test_discarded_bytes_are_gone(self, store: FileStore) -> None:
@@ -472,7 +529,7 @@ class StoreConformance:
         powers.join(whole, parts)
         wanted = b"head" + b"B" * 5000 + b"C" * 10000 + b"D" * 15000
         assert whole.offset == len(wanted)
-        whole.publish("whole", None)
+        whole.publish("whole")
         assert content(store, "whole") == wanted
 
     def test_staged_bytes_are_read(self, store: FileStore) -> None:
@@ -491,7 +548,7 @@ class StoreConformance:
         staged.write([b"x"])
         with pytest.raises(ValueError, match="5 bytes to 6"):
             staged.truncate(6)
-        staged.publish("a", None)
+        staged.publish("a")
         assert content(store, "a") == b"0123x"
 
     def test_bytes_show_under_their_name_while_they_grow(self, store: FileStore) -> None:
@@ -509,7 +566,7 @@ class StoreConformance:
         staged.write([b"two"])
         assert content(store, "a") == b"onetwo"
         assert store.stat("a").etag != first
-        stat = staged.publish("a", sha256(b"onetwo"), ABSENT)
+        stat = staged.publish("a", FileDigests(sha256(b"onetwo")), ABSENT)
         assert store.stat("a") == stat
         staged.discard()
         assert content(store, "a") == b"onetwo"

@@ -204,6 +204,7 @@ def info(stat: FileStat) -> FileInfo:
         etag=stat.etag,
         content_type=media_types.of(stat.name),
         sha256=stat.sha256,
+        block_digest=stat.block_digest,
     )
 
 

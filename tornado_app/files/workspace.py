@@ -16,6 +16,7 @@ from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store import powers
 from tornado_app.files.store.interface import (
+    FileDigests,
     FileReader,
     FileStore,
     HasDescription,
@@ -209,7 +210,8 @@ class WorkFile:
         if self._staged.published is not None:
             return self._staged.published.sha256 or ""
         is_known = self._sha256 is not None or isinstance(self._staged, ReadsStagedData)
-        return self._staged.publish(self._name, self.sha256() if is_known else None).sha256 or ""
+        digests = FileDigests(self.sha256() if is_known else None)
+        return self._staged.publish(self._name, digests).sha256 or ""
 
     def discard(self) -> None:
         """See `StagedFile`."""
@@ -232,7 +234,7 @@ class WorkFile:
             raise ValueError(f"can't cut {published.size} bytes to {size}")
         reader = self._store.open(published.name) if size else None
         try:
-            if reader is not None and published.sha256 not in (reader.stat.sha256, reader.stat.unconfirmed):
+            if reader is not None and published.etag not in (reader.stat.etag, reader.stat.unconfirmed):
                 raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
             self._staged.discard()
             self._staged = self._store.create(self._staged.id, self._staged.info)

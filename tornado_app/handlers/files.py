@@ -28,6 +28,7 @@ from tornado_app.server.sendfile import FileChangedError, StalledError, Transmis
 
 _EXPOSED = (
     "Accept-Ranges",
+    "Block-Digest",
     "Content-Disposition",
     "Content-Length",
     "Content-Range",
@@ -53,6 +54,7 @@ _ACCEPTED = (
 
 _HEADERS = (
     "Accept-Ranges",
+    "Block-Digest",
     "Content-Disposition",
     "Content-Length",
     "ETag",
@@ -184,6 +186,8 @@ class FileHandler(_NamedHandler):
         digest = self._digest(stat)
         if digest is not None:
             headers["Repr-Digest"] = digest
+        if stat.block_digest is not None:
+            headers["Block-Digest"] = digests.write_block(bytes.fromhex(stat.block_digest))
         kind = media_types.of(stat.name)
         if spans is not None and len(spans) > 1:
             multipart = Multipart(secrets.token_hex(16), spans, stat.size, kind)
@@ -331,7 +335,10 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
 
     @operation(
         "put_file",
-        {200: Content(type=FileInfo, headers=("ETag",)), 201: Content(type=FileInfo, headers=("ETag", "Location"))},
+        {
+            200: Content(type=FileInfo, headers=("ETag", "Block-Digest")),
+            201: Content(type=FileInfo, headers=("ETag", "Block-Digest", "Location")),
+        },
         problems.BAD_NAME,
         problems.DIGEST_MISMATCH,
         problems.BROKEN,
@@ -355,6 +362,8 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
         await self.body_ended()
         file = await self.services.files.published.finish_put(self._put)
         self.set_header("ETag", conditionals.quoted(file.etag))
+        if file.block_digest is not None:
+            self.set_header("Block-Digest", digests.write_block(bytes.fromhex(file.block_digest)))
         if not self._put.replaces:
             self.set_header("Location", self.request.path)
         self.respond(file, 200 if self._put.replaces else 201)

@@ -1,9 +1,15 @@
-"""Digest fields (RFC 9530): Content-Digest, Repr-Digest and what a client wants."""
+"""Digest fields: Content-Digest, Repr-Digest and what a client wants (RFC 9530), and Block-Digest.
+
+`Block-Digest: blake3-1m=:BASE64:` is the block digest of a whole file, as `holdfast.digests` defines it; it has the
+syntax of Repr-Digest. `Want-Block-Digest: blake3-1m=10` asks for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from holdfast.digests import ALGORITHM as BLOCK_ALGORITHM
+from holdfast.digests import SIZE as _BLOCK_SIZE
 from tornado_app.protocols import structured_fields
 
 LENGTHS: Mapping[str, int] = {"sha-256": 32, "sha-512": 64}
@@ -11,6 +17,9 @@ LENGTHS: Mapping[str, int] = {"sha-256": 32, "sha-512": 64}
 
 HASHLIB: Mapping[str, str] = {"sha-256": "sha256", "sha-512": "sha512"}
 """The names that hashlib has for them."""
+
+WANT_BLOCK = f"{BLOCK_ALGORITHM}=10"
+"""Want-Block-Digest of a server that verifies uploads by block digests."""
 
 
 def write(algorithm: str, digest: bytes) -> str:
@@ -24,6 +33,20 @@ def read(field: str) -> dict[str, bytes] | None:
     None when the field is ill-formed: not a dictionary of byte sequences, or a digest of the wrong length. Algorithms
     that are unknown or no longer safe are left out (section 2: a recipient may ignore any digest).
     """
+    return _read(field, LENGTHS)
+
+
+def write_block(digest: bytes) -> str:
+    """A Block-Digest field."""
+    return write(BLOCK_ALGORITHM, digest)
+
+
+def read_block(field: str) -> dict[str, bytes] | None:
+    """The digest in a Block-Digest field, by its algorithm. None when the field is ill-formed; see `read`."""
+    return _read(field, {BLOCK_ALGORITHM: _BLOCK_SIZE})
+
+
+def _read(field: str, lengths: Mapping[str, int]) -> dict[str, bytes] | None:
     dictionary = structured_fields.parse_dictionary(field)
     if dictionary is None:
         return None
@@ -31,8 +54,8 @@ def read(field: str) -> dict[str, bytes] | None:
     for algorithm, (value, _) in dictionary.items():
         if not isinstance(value, bytes):
             return None
-        if algorithm in LENGTHS:
-            if len(value) != LENGTHS[algorithm]:
+        if algorithm in lengths:
+            if len(value) != lengths[algorithm]:
                 return None
             found[algorithm] = value
     return found

@@ -20,7 +20,7 @@ Spawn = Callable[..., ServerProcess]
 
 DATA = os.urandom(3_000_000)
 OLD = b"the old content"
-PUBLISHING = ["publish.before-rename", "publish.after-rename"]
+PUBLISHING = ["publish.before-rename", "publish.after-rename", "publish.before-record"]
 CREATING = ["create.before-info", "create.before-rename", "create.made"]
 
 

@@ -60,9 +60,22 @@ def test_nothing_is_preferred_where_nothing_is_known() -> None:
     assert digests.preferred("sha-256=10", []) is None
 
 
+def test_a_block_digest_is_read_as_it_is_written() -> None:
+    digest = bytes(range(32))
+    field = digests.write_block(digest)
+    assert field.startswith("blake3-1m=:AAEC")
+    assert digests.read_block(field) == {"blake3-1m": digest}
+    assert digests.read_block(f"{field}, other=:AAAA:") == {"blake3-1m": digest}
+    assert digests.read_block("other=:AAAA:") == {}
+    for ill_formed in ("blake3-1m=:AAAA:", "blake3-1m=1", "blake3-1m", "(("):
+        assert digests.read_block(ill_formed) is None
+    assert digests.read(field) == {}  # in Repr-Digest it is one of the unknown algorithms
+
+
 @given(st.text())
 def test_no_field_is_an_exception(field: str) -> None:
     digests.read(field)
+    digests.read_block(field)
     digests.preferred(field, digests.LENGTHS)
 
 

@@ -104,6 +104,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "Content-Range": ranges.read_content_range,
     "an item": structured_fields.parse_item,
     "a dictionary": structured_fields.parse_dictionary,
+    "Block-Digest": digests.read_block,
     "Repr-Digest": digests.read,
     "Want-Repr-Digest": lambda text: digests.preferred(text, ("sha-256",)),
     "Upload-Offset": lambda text: resumable_uploads.Fields.read({"Upload-Offset": text, "Upload-Complete": text}),

@@ -11,9 +11,12 @@ A store refuses with a `ProblemError`. A full disk is NO_SPACE: what was there b
 
 A store that keeps everything in its own process has `is_persistent` False and promises none of them.
 
+**Digests.** A store keeps the digests of a file that it is given with the publication, or later (`KeepsDigests`). A
+digest that becomes known later never changes the entity tag of the file.
+
 **Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` of a reader; `Truncates`,
-`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders` and `HasDescription` of a store.
-`tornado_app.files.store.powers` says how callers go on without them.
+`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests` and `HasDescription`
+of a store. `tornado_app.files.store.powers` says how callers go on without them.
 """
 
 from __future__ import annotations
@@ -22,26 +25,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from holdfast import digests as block_digests
 from tornado_app import problems
 
 Piece = bytes | memoryview
+
+_TAG = 32  # hex digits of the block digest in an entity tag: 128 bits
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigests:
+    """Digests of one content; None while not known. `sha256` is hex.
+
+    `blocks` are the digests of all blocks, one after another, as `holdfast.digests` defines them; b"" of an empty file.
+    """
+
+    sha256: str | None = None
+    blocks: bytes | None = None
+
+    @property
+    def block_digest(self) -> str | None:
+        """Return the block digest of the whole, as hex."""
+        return None if self.blocks is None else block_digests.of_blocks(self.blocks).hex()
+
+
+UNKNOWN = FileDigests()
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
     """One version of a published file.
 
-    `etag` is a strong entity tag without quotes: another content has another one. It need not be a digest. `sha256` is
-    None while the digest is not known. `unconfirmed` is a digest that the file had before its status changed, while
-    the store checks it; `etag` is not made of it.
+    `etag` is a strong entity tag without quotes: another content has another one, and it stays as it is when a digest
+    becomes known later. `sha256` and `block_digest` are hex, None while not known. `unconfirmed` is the entity tag that
+    the file had before its status changed, while the store reads it to find out whether it still has that content.
     """
 
     name: str
     size: int
     modified_ns: int
     etag: str
-    sha256: str | None
+    sha256: str | None = None
+    block_digest: str | None = None
     unconfirmed: str | None = None
+
+
+def digest_tag(sha256: str | None, block_digest: str | None) -> str | None:
+    """Return the entity tag of a file that is published with these digests, so that equal content has an equal one.
+
+    None without a digest: the store then makes a tag of its own.
+    """
+    return block_digest[:_TAG] if block_digest is not None else sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +195,10 @@ class StagedData(Protocol):
         """Return once the bytes survive a power cut."""
         ...
 
-    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
+    def publish(self, name: str, digests: FileDigests = UNKNOWN, expect: Precondition = ANYTHING) -> FileStat:
         """Make these bytes the file `name` in one step, durably; readers see the old file or the new one, whole.
 
-        `sha256` (hex) is the digest of the bytes if it is known.
+        `digests` are those of the bytes, as far as they are known; `digest_tag` of them becomes the entity tag.
         Raises FILE_EXISTS, PRECONDITION_FAILED or BAD_NAME and changes nothing.
         """
         ...
@@ -302,6 +336,23 @@ class ListsFolders(Protocol):
 
         A folder (its name ends with a slash) comes after `after` while a name in it does, unless `after` is the folder.
         """
+        ...
+
+
+@runtime_checkable
+class KeepsDigests(Protocol):
+    """Optional power of a `FileStore`: keep digests that become known after the publication."""
+
+    def record_digests(self, reader: FileReader, digests: FileDigests) -> FileStat | None:
+        """Record digests of the version that `reader`, of this store, has open, and return it; its `etag` stays.
+
+        Those that are None stay what they were. None when the version was changed or removed meanwhile: nothing is
+        recorded then.
+        """
+        ...
+
+    def block_digests(self, reader: FileReader) -> bytes | None:
+        """Return the digests of all blocks of the version that `reader` has open; None if they are not known."""
         ...
 
 

@@ -6,6 +6,7 @@ that services do without these powers.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import secrets
@@ -17,7 +18,16 @@ from dataclasses import dataclass, field
 
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, FileStat, Piece, Precondition
+from tornado_app.files.store.interface import (
+    ANYTHING,
+    UNKNOWN,
+    FileDigests,
+    FileReader,
+    FileStat,
+    Piece,
+    Precondition,
+    digest_tag,
+)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
@@ -42,12 +52,13 @@ class _File:
     content: _Content
     serial: str
     stat: FileStat | None = None
+    blocks: bytes | None = None
 
     def describe(self, name: str) -> FileStat:
         if self.stat is not None:
             return self.stat
         size, etag = len(self.content.data), f"{self.serial}-{self.content.writes}"
-        return FileStat(name, size, self.content.modified_ns, etag, None)
+        return FileStat(name, size, self.content.modified_ns, etag)
 
 
 @dataclass(eq=False, slots=True)
@@ -107,17 +118,17 @@ class MemoryReader:
 
     def __init__(self, stat: FileStat, content: _Content) -> None:
         self.stat = stat
-        self._content = content
+        self.content = content
         self._writes = content.writes
 
     def read(self, offset: int, count: int) -> bytes:
         """See `FileReader`."""
         end = min(offset + count, self.stat.size)
-        return bytes(self._content.data[offset:end]) if offset < end else b""
+        return bytes(self.content.data[offset:end]) if offset < end else b""
 
     def changed(self) -> bool:
         """See `FileReader`."""
-        return self._content.writes != self._writes
+        return self.content.writes != self._writes
 
     def close(self) -> None:
         """See `FileReader`."""
@@ -195,7 +206,7 @@ class MemoryStagedData:
     def sync(self) -> None:
         """Return at once: nothing here survives a power cut."""
 
-    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
+    def publish(self, name: str, digests: FileDigests = UNKNOWN, expect: Precondition = ANYTHING) -> FileStat:
         """See `StagedData`."""
         names.check(name)
         contents, upload = self._contents, self._upload
@@ -203,8 +214,10 @@ class MemoryStagedData:
             if not self._shows(name):
                 expect.check(name, contents.current(name))
             size, modified = len(upload.content.data), upload.content.modified_ns
-            stat = FileStat(name, size, modified, sha256 or contents.serial(), sha256)
-            contents.put(name, _File(upload.content, upload.serial, stat))
+            block_digest = digests.block_digest
+            etag = digest_tag(digests.sha256, block_digest) or contents.serial()
+            stat = FileStat(name, size, modified, etag, digests.sha256, block_digest)
+            contents.put(name, _File(upload.content, upload.serial, stat, digests.blocks))
             upload.published, upload.begun = stat, None
             return stat
 
@@ -307,6 +320,36 @@ class MemoryStore:
         (names.check_reachable if removing else names.check)(name)
         with self.contents.lock:
             return self.contents.current(name)
+
+    # -- digests
+
+    def record_digests(self, reader: FileReader, digests: FileDigests) -> FileStat | None:
+        """See `KeepsDigests`."""
+        with self.contents.lock:
+            file = self._shown_by(reader)
+            if file is None or file.stat is None:
+                return None
+            known = file.stat
+            file.blocks = file.blocks if digests.blocks is None else digests.blocks
+            file.stat = dataclasses.replace(
+                known,
+                sha256=digests.sha256 or known.sha256,
+                block_digest=digests.block_digest or known.block_digest,
+            )
+            return file.stat
+
+    def block_digests(self, reader: FileReader) -> bytes | None:
+        """See `KeepsDigests`."""
+        with self.contents.lock:
+            file = self._shown_by(reader)
+            return None if file is None else file.blocks
+
+    def _shown_by(self, reader: FileReader) -> _File | None:
+        """Return the file that a reader has open, while its name still shows it."""
+        if not isinstance(reader, MemoryReader):
+            raise TypeError(f"{reader!r} is of another store")
+        file = self.contents.files.get(reader.stat.name)
+        return file if file is not None and file.content is reader.content and not reader.changed() else None
 
     # -- staged bytes
 

@@ -8,7 +8,7 @@ import time
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.interface import FileStat, GrowsInView
+from tornado_app.files.store.interface import FileDigests, FileStat, GrowsInView
 from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.hashing import digest_of
 from tornado_app.files.uploads.upload import Upload
@@ -32,8 +32,9 @@ class Publication:
         stat = await self._executor.run(_publish, upload)
         metrics.PUBLISHED.labels(upload.record.kind).inc()
         metrics.DURATION.observe(max(0.0, time.time() - upload.record.created))
-        self._events.of_upload(upload, "finished", sha256=stat.sha256, etag=stat.etag)
-        self._events.of_file(stat.name, "published", size=stat.size, sha256=stat.sha256, etag=stat.etag)
+        version = {"sha256": stat.sha256, "block_digest": stat.block_digest, "etag": stat.etag}
+        self._events.of_upload(upload, "finished", **version)
+        self._events.of_file(stat.name, "published", size=stat.size, **version)
         if not upload.record.is_kept:
             try:
                 await self._executor.run(upload.staged.discard)
@@ -65,7 +66,7 @@ def _publish(upload: Upload) -> FileStat:
                 f"the {algorithm} of the whole upload is {known.hex()}, not {digest.hex()}. "
                 f"{again}: nothing was published"
             )
-    return upload.staged.publish(name, sha256, upload.record.precondition)
+    return upload.staged.publish(name, FileDigests(sha256), upload.record.precondition)
 
 
 def _discard(upload: Upload) -> None:

@@ -33,6 +33,7 @@ _NUMBER = {"type": "integer", "minimum": 0}
 
 HEADERS: dict[str, tuple[JSON, str]] = {
     "Accept-Ranges": (_TEXT, "`bytes`: parts can be asked for."),
+    "Block-Digest": (_TEXT, "Block digest of the whole, `blake3-1m=:BASE64:` (docs/resumable-downloads.md)."),
     "Content-Digest": (_TEXT, "Digest of the body (RFC 9530), sha-256 or sha-512; checked before anything is kept."),
     "Content-Disposition": (_TEXT, "The name under which to save it (RFC 6266)."),
     "Content-Length": (_NUMBER, "Bytes in the body."),

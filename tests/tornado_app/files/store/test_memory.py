@@ -10,6 +10,7 @@ from tests.support.store_conformance import content, put
 from tornado_app import problems
 from tornado_app.files.store.interface import (
     ABSENT,
+    UNKNOWN,
     HasDescription,
     HasDescriptor,
     JoinsParts,
@@ -39,7 +40,7 @@ def test_versions_without_a_digest_have_etags_of_their_own() -> None:
     for number in range(3):
         staged = store.create(f"u{number}", b"")
         staged.write([b"same"])
-        etags.add(staged.publish("a", None).etag)
+        etags.add(staged.publish("a").etag)
     assert len(etags) == 3
 
 
@@ -117,9 +118,9 @@ def test_of_many_threads_that_create_a_file_one_wins_and_none_is_lost_from_the_l
         own, shared = store.create(f"own{number}", b""), store.create(f"shared{number}", b"")
         shared.write([b"%d" % number])
         barrier.wait()
-        own.publish(f"folder/{number}", None, ABSENT)
+        own.publish(f"folder/{number}", UNKNOWN, ABSENT)
         try:
-            shared.publish("folder/shared", None, ABSENT)
+            shared.publish("folder/shared", UNKNOWN, ABSENT)
             won.append(number)
         except problems.ProblemError as error:
             if error.kind is not problems.FILE_EXISTS:

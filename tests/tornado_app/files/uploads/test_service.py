@@ -52,7 +52,7 @@ class TestStart:
             upload.staged.write([b"abc"])
         seed = await service.uploads.create(record("seed", kind="seed"), "seed-1")
         seed.staged.write([b"abc"])
-        seed.staged.publish("seed", None)  # as if killed before it was forgotten
+        seed.staged.publish("seed")  # as if killed before it was forgotten
         kept = await service.uploads.create(record("kept"))
         await service.close()
         service = file_service(settings)

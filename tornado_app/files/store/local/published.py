@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, FileStat, Precondition
+from tornado_app.files.store.interface import ANYTHING, FileDigests, FileReader, FileStat, Precondition
 from tornado_app.files.store.local import atomic_file, digest_index, staged
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
@@ -37,6 +37,11 @@ class LocalReader:
     def fileno(self) -> int:
         """See `HasDescriptor`."""
         return self._fd
+
+    @property
+    def status(self) -> os.stat_result:
+        """Return the status of the file when it was opened."""
+        return self._status
 
     def read(self, offset: int, count: int) -> bytes:
         """See `FileReader`. No bytes past the size that it had when it was opened."""
@@ -63,6 +68,10 @@ class LocalReader:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _named(stat: FileStat) -> tuple[str, int, int]:
+    return stat.name, stat.size, stat.modified_ns
 
 
 def _content(status: os.stat_result) -> tuple[int, int]:
@@ -190,6 +199,24 @@ class LocalStore:
                 return None
             raise
         return None if found is None else self._root.describe(name, found[0])
+
+    # -- digests
+
+    def record_digests(self, reader: FileReader, digests: FileDigests) -> FileStat | None:
+        """See `KeepsDigests`."""
+        if not isinstance(reader, LocalReader):
+            raise TypeError(f"{reader!r} is of another store")
+        record = self._root.digests.add(reader.fileno(), reader.status, digests)
+        return None if record is None else FileStat(*_named(reader.stat), *record)
+
+    def block_digests(self, reader: FileReader) -> bytes | None:
+        """See `KeepsDigests`."""
+        if not isinstance(reader, LocalReader):
+            raise TypeError(f"{reader!r} is of another store")
+        known, _ = self._root.digests.get(reader.status)
+        if known is None or known.block_digest is None:
+            return None
+        return self._root.digests.blocks(reader.status, known.block_digest)
 
     # -- staged bytes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index, reserved_folder
-from tornado_app.files.store.local.digest_index import DigestIndex
+from tornado_app.files.store.local.digest_index import DigestIndex, DigestRecord
 from tornado_app.files.store.local.directory import DirectoryTree
 
 LISTED_AT_ONCE = 64 << 10
@@ -55,29 +55,34 @@ class Root:
             raise
 
     def describe(self, name: str, status: os.stat_result, fd: int | None = None, *, listed: bool = False) -> FileStat:
-        """Return a file's version: its ETag is its digest when that is known, else made of inode, size and times.
+        """Return a file's version: its ETag is the recorded one, else made of inode, size and times.
 
         `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
         """
-        sha256, unconfirmed = self.digests.get(status, keep=not listed)
-        if unconfirmed is not None:
+        record, before = self.digests.get(status, keep=not listed)
+        unconfirmed = None
+        if before is not None:
             at_once = LISTED_AT_ONCE if listed else digest_index.AT_ONCE
-            sha256 = self._confirmed(name, status, unconfirmed, fd, at_once)
-            unconfirmed = unconfirmed if sha256 is None and status.st_size > at_once else None
-        return FileStat(
-            name, status.st_size, status.st_mtime_ns, sha256 or digest_index.etag(status), sha256, unconfirmed
-        )
+            record = self._confirmed(name, status, before, fd, at_once)
+            unconfirmed = before.etag if record is None and status.st_size > at_once else None
+        if record is None:
+            return FileStat(
+                name, status.st_size, status.st_mtime_ns, digest_index.etag(status), unconfirmed=unconfirmed
+            )
+        return FileStat(name, status.st_size, status.st_mtime_ns, *record)
 
-    def _confirmed(self, name: str, status: os.stat_result, sha256: str, fd: int | None, at_once: int) -> str | None:
+    def _confirmed(
+        self, name: str, status: os.stat_result, record: DigestRecord, fd: int | None, at_once: int
+    ) -> DigestRecord | None:
         if fd is not None:
-            return self.digests.confirm(fd, status, sha256, at_once=at_once)
+            return self.digests.confirm(fd, status, record, at_once=at_once)
         try:
             opened, now = self.tree.open(name)
         except problems.ProblemError:
             return None
         try:
             same = digest_index.version(now) == digest_index.version(status)
-            return self.digests.confirm(opened, status, sha256, at_once=at_once) if same else None
+            return self.digests.confirm(opened, status, record, at_once=at_once) if same else None
         finally:
             os.close(opened)
 

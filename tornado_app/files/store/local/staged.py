@@ -4,6 +4,7 @@
 | --- | --- |
 | `info` | the record of the service; replaced whole |
 | `data` | the bytes; its size is the offset |
+| `blocks` | the digests of the blocks of `data`, 32 bytes each |
 | `trial` | the offset that a crash goes back to while a transaction is open |
 | `published` | what `data` was about to become; if `data` is gone it has become that |
 
@@ -20,15 +21,27 @@ from contextlib import contextmanager
 
 import msgspec
 
+from holdfast import digests as block_digests
 from tornado_app import fault_points, problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, FileStat, Piece, Precondition, StagedData
+from tornado_app.files.store.interface import (
+    ANYTHING,
+    UNKNOWN,
+    FileDigests,
+    FileStat,
+    Piece,
+    Precondition,
+    StagedData,
+    digest_tag,
+)
 from tornado_app.files.store.local import atomic_file, digest_index, directory
+from tornado_app.files.store.local.digest_index import DigestRecord
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
 
 log = logging.getLogger("holdfast.files")
 
+_BLOCKS = "blocks"
 _COPY = 1 << 30
 _PIECES = 64
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -45,11 +58,19 @@ class _Published(msgspec.Struct):
     etag: str
     sha256: str | None
     inode: int = 0  # earlier versions did not record it
+    block_digest: str | None = None
+
+    @property
+    def record(self) -> DigestRecord | None:
+        """Return the record of its digests; None where none is known."""
+        if self.sha256 is None and self.block_digest is None:
+            return None
+        return DigestRecord(self.etag, self.sha256, self.block_digest)
 
     def stat(self, status: os.stat_result | None = None) -> FileStat:
-        """Return the file; `status` is its status now, on which its ETag depends where its digest is not known."""
-        etag = self.etag if self.sha256 is not None or status is None else digest_index.etag(status)
-        return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256)
+        """Return the file; `status` is its status now, on which its ETag depends where no digest is known."""
+        etag = self.etag if self.record is not None or status is None else digest_index.etag(status)
+        return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256, self.block_digest)
 
 
 def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalStagedData:
@@ -126,21 +147,22 @@ def _recover(root: Root, folder: int, data: int) -> FileStat | None:
         atomic_file.remove(folder, "published")  # it died before the rename
         return None
     atomic_file.remove(folder, "data")
-    return _published_before(root, published)
+    return _published_before(root, folder, published)
 
 
-def _published_before(root: Root, published: _Published) -> FileStat:
-    """Return the file that bytes became before a crash; its digest may not have been recorded any more."""
+def _published_before(root: Root, folder: int, published: _Published) -> FileStat:
+    """Return the file that bytes became before a crash; its digests may not have been recorded any more."""
     try:
-        with root.tree.parent(published.name) as (folder, last):
-            status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        with root.tree.parent(published.name) as (parent, last):
+            status = os.stat(last, dir_fd=parent, follow_symlinks=False)
     except (problems.ProblemError, FileNotFoundError):
         return published.stat()
     same = (published.inode, published.size, published.modified_ns)
     if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
         return published.stat()
-    if published.sha256 is not None:
-        root.digests.record_unconfirmed(status, published.sha256)
+    if published.record is not None:
+        root.digests.take_blocks(status, folder, _BLOCKS)
+        root.digests.record_unconfirmed(status, published.record)
     return published.stat(status)
 
 
@@ -231,18 +253,22 @@ class LocalStagedData:
         """See `StagedData`."""
         getattr(os, "fdatasync", os.fsync)(self._data)  # macOS has no fdatasync
 
-    def publish(self, name: str, sha256: str | None, expect: Precondition = ANYTHING) -> FileStat:
-        """See `StagedData`. The file and its digest show together; the digest is recorded with the last ctime."""
+    def publish(self, name: str, digests: FileDigests = UNKNOWN, expect: Precondition = ANYTHING) -> FileStat:
+        """See `StagedData`. The file and its digests show together; they are recorded with the last ctime."""
         names.check(name)
         with _disk_errors_as_problems():
             os.fsync(self._data)
             status = os.fstat(self._data)
-            etag = sha256 or digest_index.etag(status)
-            note = _Published(name, status.st_size, status.st_mtime_ns, etag, sha256, status.st_ino)
+            etag = digest_tag(digests.sha256, digests.block_digest) or digest_index.etag(status)
+            note = _Published(
+                *(name, status.st_size, status.st_mtime_ns, etag, digests.sha256, status.st_ino, digests.block_digest)
+            )
             with self._staging.open(self.id) as own:
+                if digests.blocks is not None and len(digests.blocks) > block_digests.SIZE:
+                    atomic_file.write(own, _BLOCKS, digests.blocks)
                 atomic_file.write(own, "published", msgspec.json.encode(note), durable=True)
-                if sha256 is not None:
-                    self._root.digests.begin_publication(status, sha256)
+                if note.record is not None:
+                    self._root.digests.begin_publication(status, note.record)
                 try:
                     folder = self._place(name, own, expect)
                     try:
@@ -252,8 +278,10 @@ class LocalStagedData:
                         os.close(folder)
                     atomic_file.remove(own, "data")
                     status = os.fstat(self._data)
-                    if sha256 is not None:
-                        self._root.digests.record(status, sha256)
+                    if note.record is not None:
+                        self._root.digests.take_blocks(status, own, _BLOCKS)
+                        fault_points.point("publish.before-record")
+                        self._root.digests.record(status, note.record)
                 finally:
                     self._root.digests.end_publication(status)
         self.close()  # nobody writes to a published file

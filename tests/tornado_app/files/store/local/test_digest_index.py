@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.digests import BLOCK, of_block, of_file
 from tests.support.servers import wait_until
 from tests.support.store_conformance import put, sha256
+from tornado_app.files.store.interface import FileDigests
 from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local import root as root_module
 from tornado_app.files.store.local.digest_index import DigestIndex
@@ -93,7 +95,7 @@ def test_what_is_big_is_read_anew_in_the_background(
     edit(root / "edited")
     for name, before in (("same", same), ("edited", edited)):
         for found in (store.stat(name), *store.listing(name)):
-            assert (found.sha256, found.unconfirmed) == (None, before.sha256)
+            assert (found.sha256, found.unconfirmed) == (None, before.etag)
             assert found.etag != before.etag
     go_on.set()
     wait_until(lambda: store.stat("same") == same, what="the digest is confirmed")
@@ -112,6 +114,86 @@ def test_a_digest_that_an_earlier_version_noted_is_confirmed(root: Path, store: 
     assert again.stat("same").sha256 == sha256(b"12345")
     assert again.stat("edited").sha256 is None
     again.close()
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+@pytest.mark.parametrize("known", ["block digest", "both"])
+def test_a_record_is_confirmed_by_the_block_digest_where_it_is_known(
+    root: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch, known: str, is_edited: bool
+) -> None:
+    data = bytes(BLOCK) + b"12345"
+    blocks = of_block(data[:BLOCK]) + of_block(data[BLOCK:])
+    staged = store.create("up", b"")
+    staged.write([data])
+    before = staged.publish("a", FileDigests(sha256(data) if known == "both" else None, blocks))
+    (root / "a").chmod(0o600)
+    if is_edited:
+        edit(root / "a")
+
+    def no_sha256(*args: object) -> None:
+        raise AssertionError("a file was read for its SHA-256")
+
+    monkeypatch.setattr(digest_index.hashlib, "sha256", no_sha256)
+    again = LocalStore(root)
+    after = again.stat("a")
+    reader = again.open("a")
+    if is_edited:
+        assert (after.sha256, after.block_digest, after.unconfirmed) == (None, None, None)
+        assert after.etag != before.etag
+        assert again.block_digests(reader) is None
+        assert os.listdir(root / ".holdfast/digests") == []
+    else:
+        assert after == before
+        assert again.block_digests(reader) == blocks
+    reader.close()
+    again.close()
+
+
+def test_a_record_of_an_earlier_version_keeps_its_etag_and_learns_the_block_digest(
+    root: Path, store: LocalStore
+) -> None:
+    for name in ("a", "b"):
+        (root / name).write_bytes(b"12345")
+    digest = sha256(b"12345")
+    status = (root / "a").stat()
+    note = root / ".holdfast/digests" / f"{status.st_ino:x}"
+    note.write_text(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {digest}\n")
+    reader = store.open("a")
+    assert (reader.stat.etag, reader.stat.sha256, reader.stat.block_digest) == (digest, digest, None)
+    found = store.record_digests(reader, FileDigests(None, of_block(b"12345")))
+    reader.close()
+    again = LocalStore(root)
+    assert found is not None
+    assert again.stat("a") == found
+    assert (found.etag, found.sha256, found.block_digest) == (digest, digest, of_file(b"12345").hex())
+    again.close()
+
+
+def test_a_digest_that_becomes_known_of_a_file_put_by_hand_keeps_its_etag_over_a_chmod(
+    root: Path, store: LocalStore
+) -> None:
+    (root / "a").write_bytes(b"12345")
+    reader = store.open("a")
+    store.record_digests(reader, FileDigests(sha256(b"12345")))
+    reader.close()
+    (root / "a").chmod(0o600)
+    assert store.stat("a").etag == reader.stat.etag
+    edit(root / "a")
+    assert store.stat("a").etag != reader.stat.etag
+
+
+def test_block_digests_that_are_not_the_records_count_for_nothing(root: Path, store: LocalStore) -> None:
+    data = bytes(BLOCK + 1)
+    staged = store.create("up", b"")
+    staged.write([data])
+    stat = staged.publish("a", FileDigests(None, of_block(data[:BLOCK]) + of_block(b"\0")))
+    kept = root / ".holdfast/digests" / f"{(root / 'a').stat().st_ino:x}.blocks"
+    for spoilt in (kept.read_bytes()[:32], bytes(64), b""):
+        kept.write_bytes(spoilt)
+        reader = store.open("a")
+        assert store.block_digests(reader) is None
+        assert reader.stat == stat
+        reader.close()
 
 
 def test_digests_survive_a_restart(root: Path, store: LocalStore) -> None:
@@ -135,5 +217,9 @@ def test_no_digest_note_outlives_its_file(root: Path, store: LocalStore) -> None
     for number in range(5):
         put(store, "a", b"%d" % number)
     assert len(os.listdir(root / ".holdfast/digests")) == 1
+    staged = store.create("up", b"")
+    staged.write([bytes(BLOCK + 1)])
+    staged.publish("a", FileDigests(None, of_block(bytes(BLOCK)) + of_block(b"\0")))
+    assert len(os.listdir(root / ".holdfast/digests")) == 2
     store.delete("a")
     assert os.listdir(root / ".holdfast/digests") == []

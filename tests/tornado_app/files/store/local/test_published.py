@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.store_conformance import content
 from tornado_app import problems
-from tornado_app.files.store.interface import ABSENT
+from tornado_app.files.store.interface import ABSENT, UNKNOWN
 from tornado_app.files.store.local.published import LocalStore
 
 
@@ -30,7 +30,7 @@ def test_of_many_at_once_the_first_wins(store: LocalStore) -> None:
         staged.write([b"%d" % number])
         barrier.wait()
         try:
-            staged.publish("folder/a", None, ABSENT)
+            staged.publish("folder/a", UNKNOWN, ABSENT)
             won.append(number)
         except problems.ProblemError as error:
             lost.append((number, error.kind))
@@ -56,7 +56,7 @@ def test_folders_that_come_and_go_at_once_lose_no_file(store: LocalStore) -> Non
                 name = f"a/b/c/f{number}"
                 staged = store.create(f"u{number}", b"")
                 staged.write([b"%d" % turn])
-                staged.publish(name, None, ABSENT)
+                staged.publish(name, UNKNOWN, ABSENT)
                 staged.discard()
                 assert content(store, name) == b"%d" % turn
                 store.delete(name)

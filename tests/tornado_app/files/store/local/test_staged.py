@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.store_conformance import content, put, refused
 from tornado_app import problems
-from tornado_app.files.store.interface import ABSENT, Precondition
+from tornado_app.files.store.interface import ABSENT, UNKNOWN, Precondition
 from tornado_app.files.store.local import atomic_file
 from tornado_app.files.store.local.published import LocalStore
 
@@ -111,10 +111,10 @@ def test_a_part_that_is_shorter_than_it_was_is_told(root: Path, store: LocalStor
 def test_what_is_refused_leaves_no_folder_behind(root: Path, store: LocalStore) -> None:
     staged = store.create("u", b"")
     with pytest.raises(problems.ProblemError) as refusal:
-        staged.publish("a/b/f", None, Precondition(present=True))
+        staged.publish("a/b/f", UNKNOWN, Precondition(present=True))
     assert refusal.value.kind is problems.PRECONDITION_FAILED
     assert not (root / "a").exists()
-    assert staged.publish("a/b/f", None).size == 0
+    assert staged.publish("a/b/f").size == 0
 
 
 def test_a_published_upload_whose_note_is_lost_is_gone(root: Path, store: LocalStore) -> None:
