@@ -213,7 +213,7 @@ class DirectoryLock:
         except OSError as error:
             os.close(self._fd)
             raise SettingsError(
-                f"--data-dir {directory} can't be written to: {error.strerror}; see to its disk and start again"
+                f"--data-dir {directory} can't be written to: {error.strerror}. See to its disk and start again"
             ) from error
 
     def release(self) -> None:

@@ -56,14 +56,14 @@ def back_up(settings: Settings, target: Path, *, files: bool = True) -> Copied:
         OSError: reading or writing failed; nothing is left at `target`.
     """
     if not (settings.data_dir / JOURNAL).is_file():
-        raise BackupError(f"there is no {JOURNAL} in {settings.data_dir}; give the server's --data-dir")
+        raise BackupError(f"there is no {JOURNAL} in {settings.data_dir}. Give the server's --data-dir")
     if files and settings.store != "local":
         raise BackupError(
             f"the files of a server with --store {settings.store} are in its own memory, which a backup can't read: "
             "download them, and add --no-files to back up the rest"
         )
     if target.exists():
-        raise BackupError(f"{target} exists; give a new folder")
+        raise BackupError(f"{target} exists. Give a new folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     partial.mkdir(mode=0o700)
@@ -170,7 +170,7 @@ class _Copy:
                     return
             shutil.rmtree(target, ignore_errors=True)
             self._copied.files, self._copied.bytes = before
-        self._copied.left_out[f"upload {source.name}"] = "it changed while it was copied; its client must start again"
+        self._copied.left_out[f"upload {source.name}"] = "it changed while it was copied. Its client must start again"
 
     def _file(self, source: Path, target: Path) -> None:
         """Copy one file or link. One that was removed since it was listed is ignored."""

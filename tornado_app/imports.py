@@ -56,7 +56,7 @@ def make_importable(given: str, files_dir: Path) -> str:
     folder = Path(given).resolve().parent if _is_path(given) else Path.cwd()
     if PathFinder.find_spec(top, [str(folder)]) is None:
         if _is_path(given):
-            raise ImportError(f"there is no Python module at {given}; give the path of a .py file")
+            raise ImportError(f"there is no Python module at {given}. Give the path of a .py file")
         return name
     if folder.is_relative_to(files_dir.resolve()):
         log.warning("--import %s is inside the files directory: whoever may upload can replace its code", given)

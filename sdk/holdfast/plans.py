@@ -144,7 +144,7 @@ def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retr
         ProtocolError: the response has other bytes.
     """
     if begin < 0:
-        raise ValueError(f"begin is {begin}; it must be 0 or more")
+        raise ValueError(f"begin is {begin}. It must be 0 or more")
     if end is not None and end <= begin:
         return b""  # HTTP has no such range
     whole = begin == 0 and end is None

@@ -147,9 +147,9 @@ def test_what_fails_leaves_nothing_behind(
     there = tmp_path / "there"
     there.mkdir()
     assert backup.main([str(there), *flags]) == 1
-    assert "exists; give a new folder" in capsys.readouterr().err
+    assert "exists. Give a new folder" in capsys.readouterr().err
     assert backup.main([str(tmp_path / "new"), "--data-dir", str(there)]) == 1
-    assert "give the server's --data-dir" in capsys.readouterr().err
+    assert "Give the server's --data-dir" in capsys.readouterr().err
     assert backup.main([str(tmp_path / "new"), "--port", "x"]) == 2
 
     def full(*arguments: object) -> None:

@@ -60,7 +60,7 @@ def flaw(name: str) -> str | None:
 def structural_flaw(name: str) -> str | None:
     """Return why no file can ever be known by `name`, or None."""
     if not name:
-        return "it is empty; give a relative path such as data/flights.csv"
+        return "it is empty. Give a relative path such as data/flights.csv"
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:
@@ -70,19 +70,19 @@ def structural_flaw(name: str) -> str | None:
     if _CONTROL.search(name):
         return "it has control characters"
     if "\\" in name:
-        return "it has a backslash; folders are separated by /"
+        return "it has a backslash. Folders are separated by /"
     if name.startswith("/"):
-        return "it is absolute; give a path relative to the files directory"
+        return "it is absolute. Give a path relative to the files directory"
     segments = name.split("/")
     for segment in segments:
         if not segment:
-            return "it has an empty segment; a name has no // and no / at the end"
+            return "it has an empty segment. A name has no // and no / at the end"
         if segment in (".", ".."):
-            return f"its segment {segment!r} names no file; give the path without . and .. segments"
+            return f"its segment {segment!r} names no file. Give the path without . and .. segments"
         if len(segment) * 4 > SEGMENT_BYTES and len(segment.encode("utf-8")) > SEGMENT_BYTES:
             return f"a segment has more than {SEGMENT_BYTES} bytes"
     if is_reserved(segments[0]):
-        return f"the folder {RESERVED} is reserved for the server; choose another name"
+        return f"the folder {RESERVED} is reserved for the server. Choose another name"
     return None
 
 
@@ -102,7 +102,7 @@ def _deception(name: str) -> str | None:
         if not _has_effect(name, match.start()):
             found = match[0]
             called = unicodedata.name(found, "an invisible character")
-            return f"it has the invisible character U+{ord(found):04X} ({called}); leave it out"
+            return f"it has the invisible character U+{ord(found):04X} ({called}). Leave it out"
     return None
 
 

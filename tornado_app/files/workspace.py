@@ -182,7 +182,7 @@ class WorkFile:
         if free is not None and free < size + self._reserve:
             raise WorkError(
                 f"{self._name} needs {size} bytes more, and {free} are free, of which {self._reserve} stay so "
-                "(--reserve-space); make room, then resume"
+                "(--reserve-space). Make room, then resume"
             )
         self._unchecked = _CHECK_EVERY if free is None else min(_CHECK_EVERY, (free - size - self._reserve) // 2)
 

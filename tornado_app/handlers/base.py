@@ -140,7 +140,7 @@ class BaseHandler(RequestHandler):
         host = _host_name(self.request.host[:_MAX_HOST])
         if host not in self.services.hosts:
             raise problems.MISDIRECTED(
-                f"Host {host!r} is not served here; start the server with --allow-host {host} to serve it"
+                f"Host {host!r} is not served here. Start the server with --allow-host {host} to serve it"
             )
 
     def _check_origin(self) -> None:
@@ -155,12 +155,12 @@ class BaseHandler(RequestHandler):
                 self.allow_cross_origin(origin)
                 return
             raise problems.CROSS_SITE(
-                f"origin {origin} may not call this server; start it with --allow-origin {origin} to allow it"
+                f"origin {origin} may not call this server. Start it with --allow-origin {origin} to allow it"
             )
         visit = self.MAY_BE_VISITED and self.request.headers.get("Sec-Fetch-Mode") == "navigate"
         if self.request.headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none") and not visit:
             raise problems.CROSS_SITE(
-                "a page of another site may not call this server; start it with --allow-origin ORIGIN to allow it"
+                "a page of another site may not call this server. Start it with --allow-origin ORIGIN to allow it"
             )
 
     def allow_cross_origin(self, origin: str) -> None:
@@ -270,7 +270,7 @@ class BaseHandler(RequestHandler):
             return kind(error.log_message or f"{self.request.method} {self.request.path}: {kind.title.lower()}")
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return problems.UNAVAILABLE(
-                "the server has as many files and connections open as its system allows; try again in a moment",
+                "the server has as many files and connections open as its system allows. Try again in a moment",
                 headers={"Retry-After": "1"},
             )
         error_id = secrets.token_hex(6)

@@ -144,4 +144,4 @@ class JsonHandler(BodyHandler):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise problems.BAD_BODY(f"the body is not JSON: {error}") from None
         except RecursionError:
-            raise problems.BAD_BODY("the body is JSON that is nested too deeply; send it flatter") from None
+            raise problems.BAD_BODY("the body is JSON that is nested too deeply. Send it flatter") from None

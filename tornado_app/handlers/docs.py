@@ -79,7 +79,7 @@ class ViewerHandler(PublicHandler):
         """Return a script or style of the page at `/docs`."""
         media_type = _MEDIA_TYPES.get(file)
         if media_type is None:
-            raise problems.NOT_FOUND(f"there is nothing at {self.request.path}; the page is at /docs")
+            raise problems.NOT_FOUND(f"there is nothing at {self.request.path}. The page is at /docs")
         data = await asyncio.get_running_loop().run_in_executor(None, (VIEWER / file).read_bytes)
         self.set_header("Content-Type", f"{media_type}; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")  # the ETag changes with the version

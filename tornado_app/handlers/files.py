@@ -326,7 +326,7 @@ class FilePutHandler(StreamingHandler, _NamedHandler):
             given = {} if value is None else digests.read(value)
             if given is None:
                 raise problems.BAD_REQUEST(
-                    f"{field} can't be read; it looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
+                    f"{field} can't be read. It looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
                 )
             for algorithm, digest in given.items():
                 if found.setdefault(digests.HASHLIB[algorithm], digest) != digest:

@@ -22,13 +22,13 @@ def file_field(headers: Mapping[str, str], origin: str) -> FileField | None:
     for name in ("Content-Digest", "Repr-Digest"):
         if name in headers:
             raise problems.UNSUPPORTED_MEDIA_TYPE(
-                f"{name} is of the file, and the body is a form around it; send the bytes themselves: "
+                f"{name} is of the file, and the body is a form around it. Send the bytes themselves: "
                 f"curl -T PATH {origin}/v1/files/NAME"
             )
     try:
         return FileField(multipart.boundary(kind))
     except BodyError as error:
         raise problems.UNSUPPORTED_MEDIA_TYPE(
-            f"{error}; curl -F file=@PATH {origin}/v1/uploads sends such a form, "
-            f"curl -T PATH {origin}/v1/files/NAME the bytes themselves"
+            f"{error}. Send a form with curl -F file=@PATH {origin}/v1/uploads, "
+            f"or the bytes themselves with curl -T PATH {origin}/v1/files/NAME"
         ) from None

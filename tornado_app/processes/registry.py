@@ -104,7 +104,7 @@ class Registry:
         except TypeError as error:
             raise SettingsError(f"work type {work.name!r}: its parameters must be a msgspec.Struct: {error}") from error
         if self._by_name.setdefault(work.name, work) is not work:
-            raise SettingsError(f"two work types are named {work.name!r}; rename one")
+            raise SettingsError(f"two work types are named {work.name!r}. Rename one")
         self._modules.setdefault(work.name, module)
 
     def module_of(self, name: str) -> str:
@@ -226,7 +226,7 @@ def _choice(work: WorkType, name: str | None) -> str:
     """Return the values that a parameter takes, in words, when they are few."""
     for field in msgspec.structs.fields(work.params):
         if field.encode_name == name and (values := _values(types.type_info(field.type))):
-            return f"; it is one of {', '.join(map(str, values))}"
+            return f". It is one of {', '.join(map(str, values))}"
     return ""
 
 

@@ -55,7 +55,7 @@ def validated(
         kind = "an async generator" if work.is_async else "a plain generator"
         fits = ", ".join(name for name, each in executors.items() if each.runs_async == work.is_async)
         raise problems.BAD_PARAMETERS(
-            f"{work.name} is {kind}, which does not run in place {place!r}; use {fits}", field="place"
+            f"{work.name} is {kind}, which does not run in place {place!r}. Use {fits}", field="place"
         )
     executor.check_usable()
     _check_options(request)

@@ -183,7 +183,7 @@ class Engine:
             ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
         """
         if self.runner.is_stopping:
-            raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+            raise problems.UNAVAILABLE("the server is stopping. Start it again in a moment")
         allow_code, setting = self._settings.allow_code, self._services.setting
         new = validated(request, self.registry, self._executors, setting, allow_code=allow_code, strict=strict)
         known = functools.partial(completed, self.registry.find(new.work_type))
@@ -289,7 +289,7 @@ class Engine:
             return problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
         if not await self.runner.wait_over(run, _WRITTEN):
             return problems.UNAVAILABLE(
-                f"process {id!r} was killed, but the journal does not take that yet; look at it again in a moment",
+                f"process {id!r} was killed, but the journal does not take that yet. Look at it again in a moment",
                 id=id,
             )
         return None

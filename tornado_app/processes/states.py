@@ -80,7 +80,7 @@ def step(state: State, cause: Cause) -> State:
     after = TRANSITIONS.get((state, cause))
     if after is None:
         possible = legal(state)
-        what = f"; possible now: {', '.join(possible)}" if possible else "; it has ended"
+        what = f". Possible now: {', '.join(possible)}" if possible else ". It has ended"
         raise problems.ILLEGAL_STATE(f"cannot {cause} a process that is {state}{what}", state=state, possible=possible)
     return after
 

@@ -104,7 +104,7 @@ class WorkContext:
         if name in _SECRET:
             raise WorkError(f"the setting {name!r} is not for work")
         if name not in self._settings.values:
-            raise WorkError(f"the server has no setting {name!r}; use the name of a field of its settings")
+            raise WorkError(f"the server has no setting {name!r}. Use the name of a field of its settings")
         return self._settings.values[name]
 
     def leave(self, id: str, thing: LeftAlive) -> None:
@@ -175,7 +175,7 @@ def check_databases(settings: Settings) -> None:
             raise SettingsError(f"--database {name}: its driver is not installed: {error}") from None
         except (SQLAlchemyError, ValueError):
             raise SettingsError(
-                f"--database {name}: it is no SQLAlchemy URL; give one such as postgresql+psycopg://user@host/name"
+                f"--database {name}: it is no SQLAlchemy URL. Give one such as postgresql+psycopg://user@host/name"
             ) from None
 
 

@@ -87,7 +87,7 @@ def metadata(field: str) -> dict[str, bytes]:
     for pair in field.split(","):
         key, _, value = pair.strip(" ").partition(" ")
         if not _KEY.fullmatch(key):
-            raise ValueError("Upload-Metadata must be pairs KEY BASE64 with commas between; a key is missing")
+            raise ValueError("Upload-Metadata must be pairs KEY BASE64 with commas between. A key is missing")
         if key in found:
             raise ValueError(f"Upload-Metadata has the key {key[:40]!r} twice")
         try:

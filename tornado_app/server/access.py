@@ -94,4 +94,4 @@ class Access:
                 "this system does not report which user a connection belongs to; "
                 "send the token in the server's data directory as Authorization: Bearer TOKEN"
             )
-        return "only the user who runs the server may call it without the token; send it as Authorization: Bearer TOKEN"
+        return "only the user who runs the server may call it without the token. Send it as Authorization: Bearer TOKEN"

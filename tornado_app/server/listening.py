@@ -51,7 +51,7 @@ def _unix_socket(path: Path) -> socket.socket:
     except OSError as error:
         sock.close()
         why = error.strerror or str(error)  # a path that is too long has no errno
-        raise SettingsError(f"can't listen on --socket {path}: {why}; choose another path") from error
+        raise SettingsError(f"can't listen on --socket {path}: {why}. Choose another path") from error
     return sock
 
 

@@ -88,12 +88,12 @@ _MALFORMED = _render(
 )
 _HEAD_TOO_LONG = _render(
     problems.HEAD_TOO_LONG(
-        f"the request line and headers are longer than {MAX_HEAD} bytes; send less, such as fewer cookies"
+        f"the request line and headers are longer than {MAX_HEAD} bytes. Send less, such as fewer cookies"
     )
 )
 
 _CHUNK_TOO_LONG = _render(
-    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long; send it without chunk extensions")
+    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long. Send it without chunk extensions")
 )
 
 

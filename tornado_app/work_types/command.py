@@ -66,7 +66,7 @@ def command(job: Job[Command]) -> Generator[Progress, None, dict[str, Any]]:
         if not left:
             program.end(job.log)
     if program.exit_code:
-        raise WorkError(f"{name} {_ended(program.exit_code)}" + (f"; the last it said: {last}" if last else ""))
+        raise WorkError(f"{name} {_ended(program.exit_code)}" + (f". The last it said: {last}" if last else ""))
     return {"exit_status": 0, "lines": at.lines}
 
 
@@ -98,7 +98,7 @@ def _arguments(params: Command, setting: Callable[[str], Any]) -> list[str]:
 
 def _start(job: Job[Command]) -> tuple[Program, _CommandCheckpoint]:
     if job.attempt > 1:  # even without a checkpoint, which may not have reached the journal
-        job.log("the program that ran before is gone; starting it over")
+        job.log("the program that ran before is gone. Starting it over")
     environment = own_environment() | {"HOLDFAST_PROCESS": job.id}
     arguments = _arguments(job.params, job.setting)
     grace = job.setting("kill_grace")

@@ -118,7 +118,7 @@ def _check_whole(at: _ExportCheckpoint, now: int) -> None:
     if at.rows < least:
         raise WorkError(
             f"{at.rows} rows were written, but the SELECT holds {least}: the keys of some changed meanwhile, or the "
-            "database does not keep its own order; nothing was published: start another export, by a key that stays"
+            "database does not keep its own order. Nothing was published: start another export, by a key that stays"
         )
 
 
@@ -136,7 +136,7 @@ def one_select(params: ExportCsv, setting: Callable[[str], Any]) -> None:
         raise WorkError(f"there is no database {params.database!r}; the server has {', '.join(setting('databases'))}")
     query = _query(params)
     if not _SELECT.match(query) or ";" in query:
-        raise WorkError("query must be one SELECT without a semicolon; give what contains one as a value, :name")
+        raise WorkError("query must be one SELECT without a semicolon. Give what contains one as a value, :name")
     wanted = set(text(query).compile().params)
     for name in sorted(wanted ^ set(params.values)):
         if name in wanted:

@@ -98,7 +98,7 @@ def may_be_fetched(params: Fetch, setting: Callable[[str], Any]) -> None:
 def _file_name(params: Fetch) -> str:
     name = params.file_name or unquote(params.url.partition("#")[0].partition("?")[0].rpartition("/")[2])
     if not name:
-        raise WorkError("the URL's path names no file; give file_name")
+        raise WorkError("the URL's path names no file. Give file_name")
     return name
 
 
@@ -165,7 +165,7 @@ def _request(
             for piece in response.pieces():
                 if room is not None and at.byte - first + len(piece) > room:
                     staged.truncate(first)
-                    raise WorkError(f"{response.url} sends more than its Content-Range says; that part was not kept")
+                    raise WorkError(f"{response.url} sends more than its Content-Range says. That part was not kept")
                 staged.write(piece)
                 at = msgspec.structs.replace(at, byte=at.byte + len(piece))
                 now = time.monotonic()
@@ -180,7 +180,7 @@ def _request(
         reason = str(error) or type(error).__name__
         if at.byte <= before or not at.validator:  # nothing was gained by this request
             raise TryAgain(f"{job.params.url} can't be fetched now: {reason}") from error
-        job.log(f"cut at byte {at.byte} ({reason}); going on from there")
+        job.log(f"cut at byte {at.byte} ({reason}). Going on from there")
     return at, False
 
 
@@ -244,7 +244,7 @@ def _refuse_encoded(response: FetchedResponse) -> None:
     if coding not in ("", "identity"):
         raise WorkError(
             f"{response.url} answers with Content-Encoding {coding}, though it was asked for none: the file would be "
-            "stored as it is coded; give a URL that serves the file itself"
+            "stored as it is coded. Give a URL that serves the file itself"
         )
 
 

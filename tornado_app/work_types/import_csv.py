@@ -87,7 +87,7 @@ def remove_rows(job: Job[ImportCsv]) -> None:
     if _may_be_of_another(job, database):
         job.log(
             f"rows of table {job.params.table!r} that are marked {job.key!r} were left: by all that is known a process "
-            "of another server has loaded them from another file; delete them by hand if they are not wanted"
+            "of another server has loaded them from another file. Delete them by hand if they are not wanted"
         )
         return
     import_tables.roll_back(database, job.key, job.params.table)
@@ -154,7 +154,7 @@ def _write(
         if is_disconnect(error):
             raise
         raise WorkError(
-            f"{name}: {rows} can't be written: {sentence(error)}; resume this process when they can"
+            f"{name}: {rows} can't be written: {sentence(error)}. Resume this process when they can"
         ) from None
     except (StatementError, ValueError) as error:  # PostgreSQL has no NUL in text
         said = sentence(error) if isinstance(error, StatementError) else str(error)
@@ -192,7 +192,7 @@ class _Records(Iterator[list[str | None]]):
         flaw = _flaw(names, most, longest)
         if flaw:
             raise WorkError(
-                f"{self._name} has no usable header: {flaw}; its first line should name each column once "
+                f"{self._name} has no usable header: {flaw}. Its first line should name each column once "
                 "(give header=false when it names none, and delimiter when it is not a comma)"
             )
         self.lines.width = len(names)
@@ -255,7 +255,7 @@ class _Records(Iterator[list[str | None]]):
         where = f"{self._name}: row {self._rows + 1} (before byte {self.lines.byte})"
         if isinstance(error, NotText):
             encoding = self.lines.encoding
-            said = f"{self._name}: the line before byte {error.byte} is not {encoding}; name its encoding"
+            said = f"{self._name}: the line before byte {error.byte} is not {encoding}. Name its encoding"
             raise WorkError(f"{said}: {AGAIN}") from None
         if isinstance(error, TooLong):
             raise WorkError(

@@ -180,7 +180,7 @@ def _cells(job: Job[Notebook], session: Session, output: str) -> Generator[int, 
                 failure = runner.run(_execute(job, session, index))
                 _write(job, session, output)
                 if failure:
-                    raise WorkError(f"{failure}; see {output}")
+                    raise WorkError(f"{failure}. See {output}")
                 yield index + 1
                 if session.ended:
                     job.log(f"cell {index + 1} has ended the run by sys.exit")

@@ -92,7 +92,7 @@ def allowed_url(url: str, allowed: Sequence[str]) -> httpx.URL:
     if any(_matches_prefix(_url(prefix), wanted) for prefix in allowed):
         return wanted
     may = f"URLs that begin with {', '.join(allowed)}" if allowed else "nothing: start it with --fetch-allow URL"
-    raise WorkError(f"{wanted} may not be fetched; this server fetches {may}")
+    raise WorkError(f"{wanted} may not be fetched. This server fetches {may}")
 
 
 def _joined(url: httpx.URL, location: str) -> str:
@@ -108,14 +108,14 @@ def _url(text: str) -> httpx.URL:
     except (httpx.InvalidURL, UnicodeError) as error:
         raise WorkError(f"{text!r} is not a URL: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise WorkError(f"{text!r} is not a URL that can be fetched; begin it with https:// or http://")
+        raise WorkError(f"{text!r} is not a URL that can be fetched. Begin it with https:// or http://")
     if url.userinfo:
         raise WorkError(
-            "a URL with a user name or password is not fetched: it would be stored and shown; leave them out"
+            "a URL with a user name or password is not fetched: it would be stored and shown. Leave them out"
         )
     segments = unquote(url.path).replace("\\", "/").split("/")
     if "." in segments or ".." in segments:
-        raise WorkError(f"{text!r} has the segment . or .. in its path; give the path without it")
+        raise WorkError(f"{text!r} has the segment . or .. in its path. Give the path without it")
     return url.copy_with(fragment=None)
 
 

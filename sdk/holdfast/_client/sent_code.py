@@ -42,7 +42,7 @@ def code_request(
     if retries is None and isinstance(function, WorkType):
         retries = function.retries
     if not inspect.isgeneratorfunction(plain):
-        raise NotSendable(f"{name} is not a generator function; let it yield a Progress wherever it can be stopped")
+        raise NotSendable(f"{name} is not a generator function. Let it yield a Progress wherever it can be stopped")
     try:
         inspect.signature(plain).bind(None, *args, **kwargs)
     except TypeError as error:
@@ -75,7 +75,7 @@ def _pickled(name: str, plain: Any, value: Any) -> bytes:
         except Exception as error:
             raise NotSendable(
                 f"{name} can't be sent: {type(error).__name__}: {error}. It or its arguments hold what can't be "
-                "pickled (an open file, a lock, a client); create that inside the function"
+                "pickled (an open file, a lock, a client). Create that inside the function"
             ) from error
         finally:
             if by_value:

@@ -66,7 +66,7 @@ class Connection:
         url = base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL
         if not _is_of_a_server(url):
             raise ValueError(
-                f"{_masked(url)!r} is not the URL of a server; it should look like {DEFAULT_URL} or unix:/a/socket"
+                f"{_masked(url)!r} is not the URL of a server. It should look like {DEFAULT_URL} or unix:/a/socket"
             )
         if token is None:
             token = os.environ.get("HOLDFAST_TOKEN") or None
@@ -194,7 +194,7 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
         raise errors.from_answer(answer.status, answer.headers, answer.body)
     if answer.status >= 300 and answer.status != 304:
         raise errors.ProtocolError(
-            f"the server redirects to {answer.headers.get('location')}; if you trust it, use that as base_url"
+            f"the server redirects to {answer.headers.get('location')}. If you trust it, use that as base_url"
         )
     return call.read(answer)
 

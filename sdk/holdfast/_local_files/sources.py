@@ -63,7 +63,7 @@ class FileSource(LocalSource):
             return self
         status = self.path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder; use upload_folder to send it", str(self.path))
+            raise IsADirectoryError(errno.EISDIR, "it is a folder. Use upload_folder to send it", str(self.path))
         self.modified_ns, self.size = status.st_mtime_ns, status.st_size
         return self
 

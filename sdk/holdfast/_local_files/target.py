@@ -54,7 +54,7 @@ def size_of_target(path: Path) -> int | None:
     if stat.S_ISREG(status.st_mode):
         return status.st_size
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "the target is a folder; choose another path", str(path))
+        raise IsADirectoryError(errno.EISDIR, "the target is a folder. Choose another path", str(path))
     if is_link:
         return -1
     raise LocalExists(f"{path} is a pipe or a device. Choose another path")

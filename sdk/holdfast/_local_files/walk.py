@@ -37,7 +37,7 @@ def checked_links(links: str) -> Links:
     for known in get_args(Links):
         if links == known:
             return known  # type: ignore[no-any-return]
-    raise ValueError(f"links is {links!r}; it must be one of {', '.join(get_args(Links))}")
+    raise ValueError(f"links is {links!r}. It must be one of {', '.join(get_args(Links))}")
 
 
 @dataclass

@@ -379,7 +379,7 @@ class DownloadJob(TransferJob[Path]):
                 yield Do(self._remove)
                 raise DigestMismatch(
                     f"the download of {self.name!r} has SHA-256 {found}, not the one that the server names. "
-                    "It was removed; download it again"
+                    "It was removed. Download it again"
                 )
         if not self._overwrite and (yield from self._target_is_current()):  # it may have been created meanwhile
             return self.target

@@ -15,7 +15,7 @@ MOST_AT_ONCE = 8
 def checked_rate(rate: float | None) -> float | None:
     """Return a valid rate. Raises `ValueError`."""
     if rate is not None and not rate > 0:
-        raise ValueError(f"the limit is {rate}; it must be bytes per second, more than 0, or None for no limit")
+        raise ValueError(f"the limit is {rate}. It must be bytes per second, more than 0, or None for no limit")
     return rate
 
 

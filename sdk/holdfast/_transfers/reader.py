@@ -65,7 +65,7 @@ class Reading:
         """Set the position and return it. Raises `ValueError` for one before the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}.get(whence)
         if base is None:
-            raise ValueError(f"whence is {whence}; it must be 0, 1 or 2")
+            raise ValueError(f"whence is {whence}. It must be 0, 1 or 2")
         if base + offset < 0:
             raise ValueError(f"byte {base + offset} is before the start of the file")
         self.at = base + offset

@@ -85,7 +85,7 @@ class UploadBox(anywidget.AnyWidget):
         if "done" in message:
             _start_thread(self._add_file, message["done"])
         elif self._client_closed.is_set():
-            self._reply(message["id"], error="the client of this box was closed; make a new client and a new box")
+            self._reply(message["id"], error="the client of this box was closed. Make a new client and a new box")
         elif "token" in message:
             self._reply(message["id"], token=self._token())
         elif "begin" in message:
@@ -100,7 +100,7 @@ class UploadBox(anywidget.AnyWidget):
                 del self._relays[message["key"]]
                 relay.enqueue(message["id"], relay.discard)
         else:
-            self._reply(message["id"], error="the kernel was restarted; choose the file again")
+            self._reply(message["id"], error="the kernel was restarted. Choose the file again")
 
     def _token(self) -> str | None:
         return self._driver.connection.current_token() or None

@@ -66,7 +66,7 @@ INVISIBLE = {
 }
 
 BAD = {
-    "": "empty; give",
+    "": r"empty\. Give",
     "/etc/passwd": "absolute",
     "../secret": "names no file",
     "a/../b": "names no file",

@@ -68,7 +68,7 @@ def test_an_installed_package_offers_its_own(write: Write, monkeypatch: pytest.M
         (HEAD + "@work_type('mine')\ndef mine(job):\n    return 1\n", "a work type must be a generator function"),
         (HEAD + "@work_type('mine', place='loop')\ndef mine(job):\n    yield\n", "plain generators in a thread"),
         (GOOD.replace("'mine'", "'my own'"), "work type 'my own': a name is 1 to 128 of letters"),
-        (GOOD.replace("'mine'", "'manifest'"), "two work types are named 'manifest'; rename one"),
+        (GOOD.replace("'mine'", "'manifest'"), "two work types are named 'manifest'. Rename one"),
         (GOOD.replace("'mine'", "'mine', params=dict"), "work type 'mine': its parameters must be a msgspec.Struct"),
     ],
 )

@@ -145,7 +145,7 @@ async def test_unknown_processes_are_named(engine: Engine) -> None:
         engine.log("p", 0, 1),
         engine.wait("p", None, 1),
     ):
-        with pytest.raises(ProblemError, match="there is no process 'p'; start it first") as refusal:
+        with pytest.raises(ProblemError, match=r"there is no process 'p'\. Start it first") as refusal:
             await ask
         assert refusal.value.kind is problems.NO_SUCH_PROCESS
 

@@ -78,7 +78,7 @@ def test_it_can_be_stopped_anywhere_and_loses_no_line(script: str) -> None:
     assert checked.result == {"exit_status": 0, "lines": 41}
     paused = [line for line in logs[1] if not line.startswith("pids")]
     assert paused == [str(n) for n in range(40)], "paused after every yield"
-    assert "the program that ran before is gone; starting it over" in logs[2 + 1]
+    assert "the program that ran before is gone. Starting it over" in logs[2 + 1]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_it_ends_with_the_server_and_is_started_over(
     running.server.restart()
     if first:
         running.ask("resume")
-    over = "the program that ran before is gone; starting it over"
+    over = "the program that ran before is gone. Starting it over"
     wait_until(lambda: over in running.log())
     wait_until(lambda: pids(running)[0] != pid)
     (tmp_path / "gate").touch()
@@ -179,7 +179,7 @@ def test_in_a_process_of_its_own_it_can_not_live_on_and_is_started_over(run: Run
     wait_until(lambda: pids(running)[0] != pid)
     (tmp_path / "gate").touch()
     running.until("succeeded")
-    assert "the program that ran before is gone; starting it over" in running.log()
+    assert "the program that ran before is gone. Starting it over" in running.log()
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_kill_ends_it(run: Run, script: str, place: str) -> None:
 @pytest.mark.slow
 def test_a_failure_tells_how_it_ended_and_the_last_it_said(run: Run) -> None:
     running = run("--command", "no=sh -c 'echo why; exit 7'", work_type="command", name="no")
-    assert running.until("failed")["error"]["message"] == "no ended with exit status 7; the last it said: why"
+    assert running.until("failed")["error"]["message"] == "no ended with exit status 7. The last it said: why"
 
 
 @pytest.mark.slow

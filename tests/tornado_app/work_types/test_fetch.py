@@ -276,7 +276,7 @@ def test_nothing_is_fetched_for_which_there_is_no_room(request: pytest.FixtureRe
     error = running.until("failed")["error"]
     assert error["type"] == "WorkError"
     assert f"f needs {len(DATA)} bytes more, and " in error["message"]
-    assert "(--reserve-space); make room, then resume" in error["message"]
+    assert "(--reserve-space). Make room, then resume" in error["message"]
 
 
 def test_nobody_there_is_tried_again(workshop: Workshop, origin: Origin) -> None:
@@ -453,7 +453,7 @@ def test_a_killed_server_goes_on_where_it_was(origin: Origin, spawn_server: Call
     server = spawn_server("--fetch-allow", origin.url, "--fetch-private", "--journal-interval", "0")
     refused = httpx.get(f"{server.url}/a/process/", params={"work_type": "fetch", "url": "http://127.0.0.1:1/f"})
     assert refused.status_code == 400
-    assert "may not be fetched; this server fetches URLs that begin with" in refused.json()["detail"]
+    assert "may not be fetched. This server fetches URLs that begin with" in refused.json()["detail"]
     assert httpx.get(f"{server.url}/a/process/", params={"work_type": "fetch", "url": origin.url + "/f"}).is_success
 
     def process() -> dict[str, Any]:

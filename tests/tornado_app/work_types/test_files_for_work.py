@@ -112,7 +112,7 @@ def test_what_the_disk_keeps_free_stays_free(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     files = Workspace(LocalStore(tmp_path / "files"), reserve=1 << 60)
     for write in (lambda: files.stage("f", "key").write(b"x"), lambda: files.stage("f", "key").reserve(0)):
-        with pytest.raises(WorkError, match=r"f needs \d bytes more, .* \(--reserve-space\); make room, then resume"):
+        with pytest.raises(WorkError, match=r"f needs \d bytes more, .* \(--reserve-space\)\. Make room, then resume"):
             write()
     assert files.of("other").stage("f", "key").tell() == 0
     with pytest.raises(WorkError, match="--reserve-space"):

@@ -172,7 +172,7 @@ def test_a_cell_that_raises_fails_it_and_is_in_the_executed_notebook() -> None:
 @pytest.mark.slow
 def test_a_kernel_that_dies_fails_it_with_its_last_words() -> None:
     workshop, said = run_here(made("import os; os.write(2, b'oh no\\n'); os._exit(3)"))
-    assert said.startswith("the kernel died in cell 1; the last it wrote:\n")
+    assert said.startswith("the kernel died in cell 1. The last it wrote:\n")
     assert "oh no; see n-p.ipynb" in said
     assert "oh no" in workshop.log
 

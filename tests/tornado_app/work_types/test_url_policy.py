@@ -76,7 +76,7 @@ def test_a_beginning_is_of_whole_segments(path: str, allowed: bool) -> None:
 
 
 def test_without_the_setting_nothing_may_be_fetched() -> None:
-    with pytest.raises(WorkError, match="this server fetches nothing: start it with --fetch-allow URL"):
+    with pytest.raises(WorkError, match="This server fetches nothing: start it with --fetch-allow URL"):
         allowed_url("https://data.example/", [])
 
 

@@ -94,7 +94,7 @@ class Precondition:
         """Raise FILE_EXISTS or PRECONDITION_FAILED unless `current`, the file under `name`, meets the condition."""
         if self.absent and current is not None:
             raise problems.FILE_EXISTS(
-                f"there is a file {name!r} already; say overwrite=true to replace it", etag=current.etag, file_name=name
+                f"there is a file {name!r} already. Say overwrite=true to replace it", etag=current.etag, file_name=name
             )
         if (self.present or self.etags is not None) and current is None:
             raise problems.PRECONDITION_FAILED(f"there is no file {name!r}, though the request expects one")

@@ -104,7 +104,7 @@ class MemoryContents:
         folder = name + "/"
         at = bisect_left(self.names, folder)
         if at < len(self.names) and self.names[at].startswith(folder):
-            raise problems.BAD_NAME(f"{name!r} is a folder; name a file", field="file_name")
+            raise problems.BAD_NAME(f"{name!r} is a folder. Name a file", field="file_name")
         above = name
         while above := above.rpartition("/")[0]:
             if above in self.files:
@@ -174,7 +174,7 @@ class MemoryStagedData:
                 for piece in pieces:
                     self._upload.content.data += piece
             except MemoryError:
-                raise problems.NO_SPACE("the memory of the file store is full; delete files, then go on") from None
+                raise problems.NO_SPACE("the memory of the file store is full. Delete files, then go on") from None
             finally:
                 self._upload.content.touch()
 
@@ -398,4 +398,4 @@ def _no_such_file(name: str) -> problems.ProblemError:
 
 
 def _no_such_upload(id: str) -> problems.ProblemError:
-    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
+    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}. It was cancelled, has expired or never was")

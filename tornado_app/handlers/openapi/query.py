@@ -78,7 +78,7 @@ def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
 def _value(parameter: Parameter, texts: Sequence[str]) -> Any:
     name = parameter.name
     if not parameter.is_list and len(texts) > 1:
-        raise problems.BAD_PARAMETERS(f"{name} is given {len(texts)} times; give it once", field=name)
+        raise problems.BAD_PARAMETERS(f"{name} is given {len(texts)} times. Give it once", field=name)
     try:
         if isinstance(parameter.info, types.ListType):
             item = _bare(parameter.info.item_type)

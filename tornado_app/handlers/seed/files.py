@@ -78,7 +78,7 @@ class SeedUploadHandler(StreamingHandler, SeedHandler):
         self._is_complete = query.is_complete
         coding = self.request.headers.get("Content-Encoding", "").strip().lower()
         if coding not in ("", "identity"):
-            raise problems.BAD_BODY(f"the body has the Content-Encoding {coding[:80]}; send it without one")
+            raise problems.BAD_BODY(f"the body has the Content-Encoding {coding[:80]}. Send it without one")
         try:
             decoder = text.decoder(self.request.headers.get("Content-Type", ""), query.encoding)
         except BodyError as error:

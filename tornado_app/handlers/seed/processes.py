@@ -138,7 +138,7 @@ class SeedProcessHandler(SeedHandler):
         params = {}
         for name, values in self.query_texts().items():
             if len(values) > 1:
-                raise problems.BAD_PARAMETERS(f"{name} is given {len(values)} times; give it once", field=name)
+                raise problems.BAD_PARAMETERS(f"{name} is given {len(values)} times. Give it once", field=name)
             params[name] = values[0]
         params.pop("work_type", None)
         return params

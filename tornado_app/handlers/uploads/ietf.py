@@ -64,11 +64,11 @@ class ResumableUpload(UploadProtocol):
         self.fields = fields = Fields.read(self.headers)
         if fields.offset is None:
             raise problems.BAD_REQUEST(
-                "Upload-Offset is missing or ill-formed; send the offset at which the content begins, a whole number"
+                "Upload-Offset is missing or ill-formed. Send the offset at which the content begins, a whole number"
             )
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "draft":
-            raise problems.CONFLICT(f"the upload {id!r} was not created by this protocol; go on with it as it began")
+            raise problems.CONFLICT(f"the upload {id!r} was not created by this protocol. Go on with it as it began")
         writer = await self._write(upload, fields.offset)
         try:  # the offset is right, so the other headers count
             writer.check = self.content_check()
@@ -172,7 +172,7 @@ class ResumableUpload(UploadProtocol):
         length = next(iter(known), None)
         if length is not None and size is not None and offset + size > length:
             raise problems.INCONSISTENT_LENGTH(
-                f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
+                f"{size} bytes at {offset} go past the upload's length of {length}. Nothing of them was kept",
                 bytes_read=offset,
             )
         self.uploads.check_length(offset + (size or 0))

@@ -84,7 +84,7 @@ class UploadProtocol(ABC):
         size = self.request.content_length
         if length is not None and size is not None and offset + size > length:
             raise problems.BAD_BODY(
-                f"{size} bytes at {offset} go past the upload's length of {length}; nothing of them was kept",
+                f"{size} bytes at {offset} go past the upload's length of {length}. Nothing of them was kept",
                 bytes_read=offset,
             )
         self.uploads.check_length(offset + (size or 0))
@@ -110,7 +110,7 @@ class UploadProtocol(ABC):
         found = {} if value is None else digests.read(value)
         if found is None:
             raise problems.BAD_REQUEST(
-                f"{field} can't be read; it looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
+                f"{field} can't be read. It looks like sha-256=:BASE64:, not {(value or '')[:100]!r}"
             )
         return found
 

@@ -102,7 +102,7 @@ class Tus(UploadProtocol):
         offset = self._count("Upload-Offset")
         self.upload = upload = self.uploads.get(id)
         if upload.record.kind != "tus":
-            raise problems.CONFLICT(f"the upload {id!r} was not created by tus; go on with it as it began")
+            raise problems.CONFLICT(f"the upload {id!r} was not created by tus. Go on with it as it began")
         if upload.record.concat.startswith("final"):
             raise problems.FORBIDDEN("a final upload is made of its parts; it takes no content")
         request = self.request
@@ -171,7 +171,7 @@ class Tus(UploadProtocol):
         if version != tus.VERSION:
             said = "is missing" if version is None else f"is {version[:100]!r}"
             raise problems.PRECONDITION_FAILED(
-                f"Tus-Resumable {said}; this server speaks {tus.VERSION}", headers={"Tus-Version": tus.VERSION}
+                f"Tus-Resumable {said}. This server speaks {tus.VERSION}", headers={"Tus-Version": tus.VERSION}
             )
 
     def _check_media_type(self) -> None:
@@ -184,7 +184,7 @@ class Tus(UploadProtocol):
     def _count(self, name: str) -> int:
         value = self.headers.get(name)
         if value is None:
-            raise problems.BAD_REQUEST(f"{name} is missing; send the offset at which the content begins")
+            raise problems.BAD_REQUEST(f"{name} is missing. Send the offset at which the content begins")
         return self._read(tus.count, name, value)
 
     @staticmethod
@@ -206,7 +206,10 @@ class Tus(UploadProtocol):
                 raise problems.BAD_REQUEST("a final upload is as long as its parts: leave out Upload-Length")
             return None
         if (length is None) == (deferred is None):
-            raise problems.BAD_REQUEST("give Upload-Length, or Upload-Defer-Length: 1 if it is not known yet; not both")
+            raise problems.BAD_REQUEST(
+                "the length is given twice or not at all. "
+                "Give Upload-Length, or Upload-Defer-Length: 1 if it is not known yet"
+            )
         if deferred is not None:
             if deferred != "1":
                 raise problems.BAD_REQUEST(f"Upload-Defer-Length must be 1, not {deferred[:40]!r}")

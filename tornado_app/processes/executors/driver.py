@@ -211,12 +211,12 @@ class AttemptDriver:
     def _checkpoint(self, item: object) -> Checkpoint:
         """Return what was yielded as the newest checkpoint. Raises `_ContractError` for what can't be one."""
         if not isinstance(item, Progress):
-            raise self._contract_error(f"it yielded {type(item).__name__}; a work type yields holdfast.work.Progress")
+            raise self._contract_error(f"it yielded {type(item).__name__}. A work type yields holdfast.work.Progress")
         try:
             done, total = _number(item.done), _number(item.total)
         except ValueError as error:
             raise self._contract_error(
-                f"it yielded a Progress whose done or total is {error}; give a number or None"
+                f"it yielded a Progress whose done or total is {error}. Give a number or None"
             ) from None
         note = item.note
         if type(note) is not str or len(note) > LONGEST_NOTE or not note.isascii():
@@ -273,7 +273,7 @@ class AttemptDriver:
             return Failed("BadWork", text_of(error, LONGEST_LINE))
         if isinstance(error, SystemExit):
             status = text_of(error.code, LONGEST_LINE)
-            message = f"the work called sys.exit({status}); return, or raise an error"
+            message = f"the work called sys.exit({status}). Return, or raise an error"
             return Failed(name, message, trace=text_of(tracebacks.format_error(error), LONGEST_LINE))
         message = text_of(error, LONGEST_LINE)
         retry_on = self.work.retry_on

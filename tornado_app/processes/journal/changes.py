@@ -105,7 +105,7 @@ class Changes:
         values = {name: getattr(after, name) for name in _CHANGING}
         mine = {"of_n": row.n, "of_attempt": row.attempt, "of_state": row.state.value, "of_owner": row.owner}
         if connection.execute(_CHANGE, values | mine).rowcount != 1:
-            raise problems.CONFLICT(f"process {row.id!r} changed meanwhile; look at it again", id=row.id)
+            raise problems.CONFLICT(f"process {row.id!r} changed meanwhile. Look at it again", id=row.id)
         return after
 
     def add_event(self, row: ProcessRecord, before: State | None, state: str = "") -> None:

@@ -175,7 +175,7 @@ class Takeover:
             error = ErrorInfo(
                 "ServerDied",
                 f"{crashes} {what} in a row ended with the server, without progress: it may be what ends it, so it is "
-                "tried no more by itself; see the server's log, then resume it (or cancel it) to try again",
+                "tried no more by itself. See the server's log, then resume it (or cancel it) to try again",
             )
             cause = Cause.ROLLBACK_FAILED if rolling_back else Cause.FAILED
             ended = {"error": msgspec.json.encode(error), "ended": time.time()}

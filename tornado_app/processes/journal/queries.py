@@ -350,5 +350,5 @@ def get(connection: Connection, id: str) -> ProcessRecord:
     """Return the row of that id. Raises NO_SUCH_PROCESS."""
     row = find(connection, id)
     if row is None:
-        raise problems.NO_SUCH_PROCESS(f"there is no process {id!r}; start it first", id=id)
+        raise problems.NO_SUCH_PROCESS(f"there is no process {id!r}. Start it first", id=id)
     return row

@@ -188,7 +188,7 @@ class SqliteJournal:
     def _put(self, decision: Decision[Any], future: _Future) -> None:
         with self._closing:  # so that nothing is queued behind the end
             if self._closed:
-                raise problems.UNAVAILABLE("the server is stopping; start it again in a moment")
+                raise problems.UNAVAILABLE("the server is stopping. Start it again in a moment")
             self._waiting.append((decision, future))
 
     async def read(self, decision: Decision[T]) -> T:
@@ -317,7 +317,7 @@ class SqliteJournal:
 
     def _unavailable(self, error: DatabaseError) -> ProblemError:
         problem = problems.UNAVAILABLE(
-            f"the journal can't be used now ({error.orig}); nothing was changed; try again later"
+            f"the journal can't be used now ({error.orig}). Nothing was changed. Try again later"
         )
         problem.__cause__ = error
         return problem

@@ -88,5 +88,5 @@ def _why(free: int, reserve: int) -> ErrorInfo:
     return ErrorInfo(
         "DiskFull",
         f"it is paused because {free} bytes are free on the disk of the journal, and {reserve} of them are kept "
-        "(--journal-reserve); make room, then it goes on by itself",
+        "(--journal-reserve). Make room, then it goes on by itself",
     )

@@ -109,17 +109,17 @@ class FileField:
         """See `Decoder`."""
         out = self._parts.finish()
         if self.file_name is None:
-            raise BodyError("the form has no field; send one file: curl -F file=@PATH")
+            raise BodyError("the form has no field. Send one file: curl -F file=@PATH")
         return out
 
     def _begin(self, part: FormPart) -> None:
         if self.file_name is not None:
             raise BodyError(
-                f"the form has a second field, {part.name[:80]!r}; send one file in a request, and nothing beside it"
+                f"the form has a second field, {part.name[:80]!r}. Send one file in a request, and nothing beside it"
             )
         if not part.file_name:
             raise BodyError(
-                f"the field {part.name[:80]!r} of the form is not a file; send one file: curl -F file=@PATH"
+                f"the field {part.name[:80]!r} of the form is not a file. Send one file: curl -F file=@PATH"
             )
         self.file_name = part.file_name
 
@@ -146,7 +146,7 @@ def _part(headers: bytes) -> FormPart:
                 file_name = _file_name(value)
             case b"content-transfer-encoding" | b"content-encoding":
                 if value.lower() not in _AS_IT_IS:
-                    raise BodyError(f"a part of the form is encoded as {value[:80]}; send it as it is")
+                    raise BodyError(f"a part of the form is encoded as {value[:80]}. Send it as it is")
     return FormPart(name, file_name)
 
 

@@ -74,12 +74,12 @@ class UrlencodedText:
         if self._held.strip(_BLANK):
             self._start(self._held)
         if self._any and not self._found:
-            raise BodyError(f"the form has no field {FIELD!r}; send {FIELD}=... or the bytes as text/plain")
+            raise BodyError(f"the form has no field {FIELD!r}. Send {FIELD}=... or the bytes as text/plain")
         return b""
 
     def _hold_key(self, key: bytes) -> None:
         if len(key) > _KEY_BYTES:
-            raise BodyError(f"the form's first field is not {FIELD!r}; send {FIELD}=... or the bytes as text/plain")
+            raise BodyError(f"the form's first field is not {FIELD!r}. Send {FIELD}=... or the bytes as text/plain")
         self._held = key
 
     def _start(self, key: bytes) -> None:
@@ -90,7 +90,7 @@ class UrlencodedText:
                 f"(send {FIELD}=..., or the bytes as text/plain)"
             )
         if self._found:
-            raise BodyError(f"the form has the field {FIELD!r} twice; send it once")
+            raise BodyError(f"the form has the field {FIELD!r} twice. Send it once")
         self._found = True
 
     def _decoded(self, value: bytes) -> bytes:
@@ -148,7 +148,7 @@ class JsonText:
             or (lead and not lead.startswith(b"{"))
             or re.match(rb'\{[ \t\r\n]*+[^" \t\r\n]', lead)
         ):
-            raise BodyError(f'the body is not a JSON object like {{"{FIELD}": "..."}}; other bytes go as text/plain')
+            raise BodyError(f'the body is not a JSON object like {{"{FIELD}": "..."}}. Other bytes go as text/plain')
         if re.match(rb'\{\s*+"(?:[^"\\]|\\.)*+"\s*+(?:[^:\s]|:\s*+[^"\s])', lead):
             raise BodyError(f'the body is not a JSON object like {{"{FIELD}": "..."}}: its value must be a string')
         self._held = lead
@@ -160,7 +160,7 @@ class JsonText:
         except ValueError:
             key = quoted.decode("utf-8", "replace")
         if key != FIELD:
-            raise BodyError(f'the JSON object has a member {key[:80]!r}; its only member is "{FIELD}"')
+            raise BodyError(f'the JSON object has a member {key[:80]!r}. Its only member is "{FIELD}"')
 
     def _string(self, data: bytes) -> bytes:
         match = self._STRING.match(data)
@@ -199,7 +199,7 @@ class JsonText:
     def _hold_end(self, data: bytes) -> None:
         self._held = (self._held + data).strip(_BLANK)
         if self._held not in (b"", b"}"):
-            raise BodyError(f'the JSON object must end after "{FIELD}", its only member; it goes on with {data[:20]!r}')
+            raise BodyError(f'the JSON object must end after "{FIELD}", its only member. It goes on with {data[:20]!r}')
 
 
 class MultipartText:
@@ -224,7 +224,7 @@ class MultipartText:
         if part.name != FIELD:
             raise BodyError(f"the form has a field {part.name[:80]!r}; the only field is {FIELD!r}")
         if self._found:
-            raise BodyError(f"the form has the field {FIELD!r} twice; send it once")
+            raise BodyError(f"the form has the field {FIELD!r} twice. Send it once")
         self._found = True
 
 
@@ -244,7 +244,7 @@ class Base64:
         """See `Decoder`."""
         out = self._decode(self._inner.finish())
         if self._held:
-            raise BodyError("the base64 ends in the middle of a group of four; it must be padded with =")
+            raise BodyError("the base64 ends in the middle of a group of four. It must be padded with =")
         return out
 
     def _decode(self, data: bytes) -> bytes:

@@ -115,7 +115,7 @@ class Kernel:
 
     def last_words(self) -> str:
         """Return the end of its output for an error message; "" when there was none."""
-        return "; the last it wrote:\n" + "\n".join(self._tail) if self._tail else ""
+        return ". The last it wrote:\n" + "\n".join(self._tail) if self._tail else ""
 
     def interrupt(self) -> None:
         """Interrupt what it computes, by a signal or a message, as its kernel specification says."""

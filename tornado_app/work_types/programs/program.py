@@ -179,7 +179,7 @@ class Program:
         self.close()
         if self.exit_code is None:
             raise WorkError(
-                "what it started does not end by SIGKILL, because the kernel does not let it; see the children of "
+                "what it started does not end by SIGKILL, because the kernel does not let it. See the children of "
                 f"process {self._supervisor.pid}, and cancel it once they have ended"
             )
 
@@ -290,7 +290,7 @@ def _take_claim(claim: Path, name: str) -> int:
     except TimeoutError:
         raise WorkError(
             f"{name} is not started, because what an earlier attempt started still runs and the kernel does not let it "
-            "end; resume the process later"
+            "end. Resume the process later"
         ) from None
     except OSError as error:
         raise WorkError(f"{name} can't be started: {error}") from None
@@ -302,7 +302,7 @@ def wait_until_clear(claim: Path) -> None:
         claims.wait_until_clear(claim, _REPLY)
     except TimeoutError:
         raise WorkError(
-            "what it started still runs, because the kernel does not let it end; cancel the process again later"
+            "what it started still runs, because the kernel does not let it end. Cancel the process again later"
         ) from None
 
 

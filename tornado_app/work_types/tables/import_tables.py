@@ -170,7 +170,7 @@ def write(
     here = (positions.c.process == process) & (positions.c.byte == before.byte)
     landed = connection.execute(update(positions).where(here).values(byte=after.byte, rows=after.rows)).rowcount
     if landed != 1:
-        raise WorkError("another run of this process writes to the table; this one stops")
+        raise WorkError("another run of this process writes to the table. This one stops")
     connection.execute(insert(table), batch)
     return after
 

@@ -153,7 +153,7 @@ class Keyset:
 
     def _too_large(self, size: int | None = None) -> str:
         has = "a value that is too large" if size is None else f"a value of {size} bytes"
-        return f"{has}: at most {self._most} bytes are exported (--max-field-size); leave it out of the query"
+        return f"{has}: at most {self._most} bytes are exported (--max-field-size). Leave it out of the query"
 
     def _selected(self, connection: Connection) -> str:
         """Return the SELECT clause: columns, key, and the size of the row's largest value, which is not sent."""
@@ -232,7 +232,7 @@ class Keyset:
         if "too big" in said:  # SQLITE_TOOBIG
             raise WorkError(f"the query makes {self._too_large()}") from None
         if "no such collation" in said:
-            said += "; in the query, write a column that has it as: name COLLATE BINARY AS name"
+            said += ". In the query, write a column that has it as: name COLLATE BINARY AS name"
         raise WorkError(f"the database refuses the query: {said}") from None
 
     @contextmanager
@@ -268,7 +268,7 @@ def to_json(key: Any) -> tuple[str, Any]:
             f"a key has {len(key)} characters; at most {_LONGEST_KEY} can be gone on from: choose a short one"
         )
     if kind not in ("int", "float", "str", "bytes"):
-        raise WorkError(f"the key is a {kind}; choose a column of numbers, text or octets")
+        raise WorkError(f"the key is a {kind}. Choose a column of numbers, text or octets")
     return kind, repr(key) if isinstance(key, float) else key  # JSON has no infinity
 
 

@@ -118,7 +118,7 @@ def test_a_response_is_read_or_raised() -> None:
     assert read_answer(call, httpx.Response(200, json={"status": "live"})).status == "live"
     with pytest.raises(errors.NotFound, match="No such thing"):
         read_answer(call, httpx.Response(404, json={"title": "No such thing"}))
-    with pytest.raises(errors.ProtocolError, match="the server redirects to http://other/; if you trust it"):
+    with pytest.raises(errors.ProtocolError, match=r"the server redirects to http://other/\. If you trust it"):
         read_answer(call, httpx.Response(302, headers={"location": "http://other/"}))
 
 

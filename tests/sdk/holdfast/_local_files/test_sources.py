@@ -74,7 +74,7 @@ def test_the_head_digest_is_of_the_first_bytes_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_source(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="use upload_folder"):
+    with pytest.raises(IsADirectoryError, match="Use upload_folder"):
         FileSource(tmp_path).stat()
 
 

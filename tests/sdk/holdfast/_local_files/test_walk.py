@@ -101,7 +101,7 @@ def test_any_is_an_error_when_asked(folder: Path) -> None:
 
 
 def test_there_is_no_other_rule() -> None:
-    with pytest.raises(ValueError, match="'maybe'; it must be one of inside, follow, skip, error"):
+    with pytest.raises(ValueError, match=r"'maybe'\. It must be one of inside, follow, skip, error"):
         checked_links("maybe")
 
 

@@ -55,7 +55,7 @@ def test_what_is_left_out_has_its_default() -> None:
     ("name", "texts", "says"),
     [
         ("name", [], "name is missing: add name=... to the query"),
-        ("name", ["a", "b"], "name is given 2 times; give it once"),
+        ("name", ["a", "b"], "name is given 2 times. Give it once"),
         ("limit", ["0"], "limit must be a whole number from 1 to 10, not '0'"),
         ("limit", ["11"], "from 1 to 10"),
         ("limit", ["+5"], "from 1 to 10"),

@@ -335,7 +335,7 @@ class TestUpload:
         await ok(http.post("/upload/?file_name=a&file_size=6&bytes_read=0", content=b"abc"))
         (files / "a").write_text("taken")
         await problem(
-            http.post(f"/upload/?file_name=a&bytes_read=3{query}", content=b"def"), 400, "say overwrite=true to replace"
+            http.post(f"/upload/?file_name=a&bytes_read=3{query}", content=b"def"), 400, "Say overwrite=true to replace"
         )
         assert (await ok(http.get("/upload/?file_name=a")))["bytes_read"] == 6
         assert shown(files) == {"a": b"taken"}

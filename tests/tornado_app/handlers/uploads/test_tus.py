@@ -90,7 +90,7 @@ async def test_another_version_is_refused_with_the_right_one(uploads: Uploads) -
     ("headers", "says"),
     [
         ({}, "Upload-Length"),
-        ({"Upload-Length": "1", "Upload-Defer-Length": "1"}, "not both"),
+        ({"Upload-Length": "1", "Upload-Defer-Length": "1"}, "twice or not at all"),
         ({"Upload-Length": "-1"}, "whole number"),
         ({"Upload-Length": "1", "Upload-Metadata": "filename ?"}, "base64"),
         ({"Upload-Length": "1", "Upload-Checksum": "sha9 AAAA"}, "known are"),

@@ -56,7 +56,7 @@ class TestFullDisk:
             assert first.status_code == 204
             answer = client.patch(url, headers={**OCTETS, "Upload-Offset": "1500000"}, content=data[1_500_000:])
             assert answer.status_code == 507
-            assert "disk of the files directory is full; make room, then go on" in answer.json()["detail"]
+            assert "disk of the files directory is full. Make room, then go on" in answer.json()["detail"]
             offset = int(client.head(url, headers=TUS).headers["Upload-Offset"])
             assert 1_500_000 <= offset <= 2_000_000
             assert shown(server.files_dir) == {}

@@ -94,8 +94,8 @@ async def test_a_bulk_verb_changes_what_matches_and_says_what_it_left_alone(engi
     resumed = await engine.ask_all(BulkRequest(ids=["a", "c", "d", "moon"]), Cause.RESUME)
     assert resumed.changed == ["a"]
     assert resumed.refused == {
-        "c": "cannot resume a process that is running; possible now: pause, cancel, kill",
-        "d": "cannot resume a process that is succeeded; it has ended",
+        "c": "cannot resume a process that is running. Possible now: pause, cancel, kill",
+        "d": "cannot resume a process that is succeeded. It has ended",
         "moon": "there is no process 'moon', or it does not match",
     }
     cancelled = await engine.ask_all(BulkRequest(work_type="steps"), Cause.CANCEL)

@@ -112,7 +112,7 @@ async def test_what_is_asked_meanwhile_is_refused_and_changes_nothing(engine: En
             with pytest.raises(ProblemError) as refusal:
                 await ask
             assert refusal.value.kind is problems.UNAVAILABLE
-            assert f"({TROUBLES[trouble][1]}); nothing was changed" in refusal.value.detail
+            assert f"({TROUBLES[trouble][1]}). Nothing was changed" in refusal.value.detail
         assert (await engine.get("p")).state == State.RUNNING, "what is kept can be read"
         with pytest.raises(ProblemError) as missing:
             await engine.get("q")

@@ -61,7 +61,7 @@ def test_names_are_read_as_clients_write_them(disposition: str, name: str) -> No
         (form(part(b"x"))[:-6], "closing boundary"),
         (b"--a-boundary!" + form(part(b"x")), "after a boundary"),
         (b"--a-boundary\r\n" + b"x" * 9000, "headers do not end"),
-        (form(part(b"x", more="Content-Transfer-Encoding: base64\r\n")), "send it as it is"),
+        (form(part(b"x", more="Content-Transfer-Encoding: base64\r\n")), "Send it as it is"),
     ],
 )
 def test_an_ill_formed_form_is_refused(body: bytes, says: str) -> None:

@@ -153,7 +153,7 @@ def test_a_program_is_not_started_while_something_runs_under_its_claim(
     claim = claims.take(path, 0)
     with pytest.raises(WorkError, match="true is not started, because what an earlier attempt started still runs"):
         Program(["true"], grace=0.2, claim=path)
-    with pytest.raises(WorkError, match="cancel the process again later"):
+    with pytest.raises(WorkError, match="Cancel the process again later"):
         wait_until_clear(path)
     os.close(claim)
     wait_until_clear(path)

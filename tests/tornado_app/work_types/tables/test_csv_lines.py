@@ -207,7 +207,7 @@ def test_what_the_database_refuses_is_a_sentence_with_its_rows(postgres: str) ->
         (packed(PLAIN.encode()), {"compression": "none"}, "is not utf-8"),
         (PLAIN.encode("utf-16-le"), {}, "UTF-16 without its mark"),
         (PLAIN.encode("utf-16") + b"x", {"batch_rows": 1}, "is not utf-16-le"),
-        (b"a,b\n1,2\n3,\xff\n4,5\n", {"batch_rows": 1}, "the line before byte 12 is not utf-8; name its encoding"),
+        (b"a,b\n1,2\n3,\xff\n4,5\n", {"batch_rows": 1}, "the line before byte 12 is not utf-8. Name its encoding"),
         (b"a\n1,2\n", {}, "row 1 (before byte 6) has 2 fields, the header names 1"),
         (b"a,b\n1,x\ry\n", {}, "a carriage return stands outside of quotes"),
         (b'a,b\n1,"x\n', {}, "unexpected end of data"),

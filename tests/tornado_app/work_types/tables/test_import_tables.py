@@ -113,7 +113,7 @@ async def test_columns_may_have_any_name(table: Table) -> None:
         ("a,holdfast_process\n1,2\n", {}, "has no usable header"),
         ("a, A\n1,2\n", {}, "should name each column once"),
         ('a,b\n1,2\n3,"4"5\n', {}, "row 2 (before byte 15) is not CSV"),
-        ("a,b\ncafé,2\n".encode("latin-1"), {}, "the line before byte 11 is not utf-8; name its encoding"),
+        ("a,b\ncafé,2\n".encode("latin-1"), {}, "the line before byte 11 is not utf-8. Name its encoding"),
         ("ä,b\n1,2\n".encode("latin-1"), {}, "the line before byte 4 is not utf-8"),
         ("a,b\n1,2\n", {"file_name": "y.csv"}, "there is no file 'y.csv': upload it first"),
         ("a,b\n1,2\n", {"file_name": "../x.csv"}, "there is no file '../x.csv'"),
@@ -206,7 +206,7 @@ async def test_two_runs_of_one_process_cannot_both_write(table: Table, settings:
     table.run("UPDATE holdfast_imports SET byte = byte + 4, rows = rows + 1")
     process = await reaches(table.engine, "p", State.FAILED)
     assert process.error is not None
-    assert process.error.message == "another run of this process writes to the table; this one stops"
+    assert process.error.message == "another run of this process writes to the table. This one stops"
 
 
 async def test_an_id_used_again_imports_anew_and_its_cancel_leaves_the_earlier_rows(table: Table) -> None:

@@ -98,7 +98,7 @@ def test_a_collation_that_the_server_does_not_know_is_told_with_what_to_write(sq
         driver.create_collation("mine", lambda a, b: 0)
         fill(sqlite, "CREATE TABLE keys (k TEXT COLLATE mine, n INTEGER)", SPELLINGS)
         driver.create_collation("mine", None)
-    with pytest.raises(WorkError, match="no such collation sequence: mine; in the query, write"):
+    with pytest.raises(WorkError, match=r"no such collation sequence: mine\. In the query, write"):
         export(sqlite)
     rows = export(sqlite, query="SELECT k COLLATE BINARY AS k, n FROM keys", batch_rows=3)
     assert [row[0] for row in rows] == sorted(SPELLINGS)

@@ -54,7 +54,7 @@ class DirectoryTree:
             return fd, status
         os.close(fd)
         what = "a folder" if stat.S_ISDIR(mode) else "neither a file nor a folder"
-        raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+        raise problems.BAD_NAME(f"{name!r} is {what}. Name a file", field="file_name")
 
     def _open_without_links(self, name: str) -> int | None:
         """Open a name without links, which almost all are, in one system call a segment; None when that fails."""
@@ -117,7 +117,7 @@ class DirectoryTree:
                     return
                 stack.append(self._descend(segment, folder, name, create))
             if not whole:
-                raise problems.BAD_NAME(f"{name!r} is a folder; name a file", field="file_name")
+                raise problems.BAD_NAME(f"{name!r} is a folder. Name a file", field="file_name")
             yield (stack[-1] if stack else self.fd), ""
         finally:
             for fd in stack:
@@ -188,5 +188,5 @@ def is_full(error: OSError) -> bool:
 def no_space() -> problems.ProblemError:
     """Return the refusal for a full disk."""
     return problems.NO_SPACE(
-        "the disk of the files directory is full; make room, then go on from where the upload stands"
+        "the disk of the files directory is full. Make room, then go on from where the upload stands"
     )

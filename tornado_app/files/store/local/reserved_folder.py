@@ -48,7 +48,7 @@ def open_folders(root: int, *, durable: bool) -> tuple[int, int]:
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             raise OSError(
-                errno.ENOTDIR, f"its {names.RESERVED} is not a folder; move it away, the server needs the name"
+                errno.ENOTDIR, f"its {names.RESERVED} is not a folder. Move it away, the server needs the name"
             ) from None
         raise
     try:
@@ -68,7 +68,7 @@ def lock(uploads: int) -> None:
     try:
         fcntl.flock(uploads, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OSError(errno.EBUSY, "another server uses it; stop that one, or use another directory") from None
+        raise OSError(errno.EBUSY, "another server uses it. Stop that one, or use another directory") from None
 
 
 def _open(parent: int, name: str, durable: bool) -> int:

@@ -106,7 +106,7 @@ class Root:
             return status, True
         if not stat.S_ISREG(own.st_mode):
             what = "a folder" if stat.S_ISDIR(own.st_mode) else "neither a file nor a folder"
-            raise problems.BAD_NAME(f"{name!r} is {what}; name a file", field="file_name")
+            raise problems.BAD_NAME(f"{name!r} is {what}. Name a file", field="file_name")
         return own, False
 
     def shows(self, name: str, data: int) -> bool:

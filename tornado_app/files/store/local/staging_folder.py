@@ -71,4 +71,4 @@ def check_id(id: str) -> None:
 
 def no_such_upload(id: str) -> problems.ProblemError:
     """Return the refusal for an id without an upload."""
-    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}; it was cancelled, has expired or never was")
+    return problems.NO_SUCH_UPLOAD(f"there is no upload {id[:128]!r}. It was cancelled, has expired or never was")

@@ -119,7 +119,7 @@ def test_errors_of_the_client_show_the_persons_own_lines_alone(connected: Shell)
     said = connected.refused("@client.process\ndef once(job):\n    return 1\n\nonce()")
     assert said.splitlines() == [
         "Cell In[1], line 5: once()",
-        "NotSendable: once is not a generator function; let it yield a Progress wherever it can be stopped",
+        "NotSendable: once is not a generator function. Let it yield a Progress wherever it can be stopped",
     ]
     (where, what) = connected.refused("a = 5\nclient.processes.get('nobody')").splitlines()
     assert (where, what.partition(":")[0]) == ("Cell In[1], line 2: client.processes.get('nobody')", "NotFound")

@@ -94,7 +94,7 @@ def test_a_name_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
         (tmp_path / ".holdfast").write_text("")
     else:
         (tmp_path / ".holdfast").symlink_to(tmp_path)
-    with pytest.raises(OSError, match=r"\.holdfast is not a folder; move it away"):
+    with pytest.raises(OSError, match=r"\.holdfast is not a folder\. Move it away"):
         LocalStore(tmp_path)
 
 
