@@ -44,7 +44,7 @@ __all__ = [
     "local_server",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "AsyncClient": "_async.client",
