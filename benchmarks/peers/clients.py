@@ -3,7 +3,8 @@
 python -m benchmarks.peers.clients NAME '{"url": ..., "path": ...}'
 
 Prints one JSON object: `wall` and `cpu`, the seconds between the first request and the last byte in its place (all
-threads, by getrusage), and `memory`, the most that the process had in RAM, in bytes. Imports are not part of it.
+threads, by getrusage), and `memory`, the most that the process had in RAM, in bytes; async clients also `lag`. Imports
+are not part of it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 PIECE = 1 << 20
+TICK = 0.001
 CLIENTS: dict[str, Callable[..., Callable[[], object]]] = {}
 
 
@@ -46,16 +49,53 @@ def holdfast_down(url: str, path: str, **options: Any) -> Callable[[], object]:
 
 @client
 def holdfast_async_down(url: str, path: str, **options: Any) -> Callable[[], object]:
-    """The same with `await`."""
+    """The same with `await`, while another task measures the lag of the loop."""
     import holdfast
 
     base_url, name = _sdk(url)
 
-    async def fetch() -> None:
-        async with holdfast.AsyncClient(base_url) as sdk:
+    async def fetch() -> dict[str, float]:
+        async with holdfast.AsyncClient(base_url) as sdk, _measured_loop() as lag:
             await sdk.files.download(name, path, overwrite=True, restart=True, **options)
+        return lag
 
     return lambda: asyncio.run(fetch())
+
+
+@client
+def holdfast_async_up(url: str, path: str, **options: Any) -> Callable[[], object]:
+    """`await client.files.upload`, likewise."""
+    import holdfast
+
+    base_url, name = _sdk(url)
+
+    async def send() -> dict[str, float]:
+        async with holdfast.AsyncClient(base_url) as sdk, _measured_loop() as lag:
+            await sdk.files.upload(path, name, overwrite=True, restart=True, **options)
+        return lag
+
+    return lambda: asyncio.run(send())
+
+
+@asynccontextmanager
+async def _measured_loop() -> AsyncIterator[dict[str, float]]:
+    """Seconds by which timers of a loop come late meanwhile: `lag`, the 99th percentile, and the longest."""
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            due = time.perf_counter() + TICK
+            await asyncio.sleep(TICK)
+            late.append(time.perf_counter() - due)
+
+    found: dict[str, float] = {}
+    ticking = asyncio.create_task(tick())
+    try:
+        yield found
+    finally:
+        ticking.cancel()
+        late.sort()
+        found |= {"lag": late[int(len(late) * 0.99)], "longest_lag": late[-1]} if late else {}
 
 
 @client
@@ -144,8 +184,8 @@ def main(name: str, options: str) -> None:
     """Run one and say what it took."""
     transfer = CLIENTS[name](**json.loads(options))
     cpu, start = _cpu(), time.perf_counter()
-    transfer()
-    told = {"wall": time.perf_counter() - start, "cpu": _cpu() - cpu}
+    more = transfer()
+    told = {"wall": time.perf_counter() - start, "cpu": _cpu() - cpu} | (more if isinstance(more, dict) else {})
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     print(json.dumps(told | {"memory": memory}))
 

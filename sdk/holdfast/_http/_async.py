@@ -1,4 +1,4 @@
-"""Async driver: plans run on the asyncio loop, blocking functions on threads."""
+"""Async driver: plans run on the asyncio loop, blocking functions on threads, whole transfers on a thread each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpcore
 import httpx
 
 from holdfast import errors, plans
-from holdfast._async.threads import all_ended, in_thread
+from holdfast._async.threads import all_ended, in_thread, on_own_thread
 from holdfast._endpoints.call import Call
 from holdfast._http._common import (
     AsyncTransport,
@@ -21,12 +21,16 @@ from holdfast._http._common import (
     read_answer,
     translated,
 )
+from holdfast._http._sync import session
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")
 
 _SMALL_READ = 64 << 10
 """Size of a read after which more bytes are probably there. They are collected and written by one call on a thread."""
+
+MOST_THREADS = 64
+"""Transfers that run at once; a program that starts thousands would otherwise have as many threads and connections."""
 
 _GATHER_TIMEOUT = 0.05
 """Seconds to wait for more bytes before those that are there are returned."""
@@ -82,6 +86,8 @@ class AsyncDriver(Requests):
 
     def __init__(self, connection: Connection, transport: AsyncTransport | None = None) -> None:
         super().__init__(connection)
+        self._has_own_transport = transport is None
+        self._threads = asyncio.Semaphore(MOST_THREADS)
         options = self._client_options()
         if transport is None and connection.socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=connection.socket, limits=options["limits"], verify=False)
@@ -97,6 +103,23 @@ class AsyncDriver(Requests):
         async for _ in self.iterate(plan, results.append):
             pass
         return results[0]
+
+    async def transfer(self, plan: Plan[T]) -> T:
+        """Run the plan of a transfer on a thread, by blocking sockets: no byte passes through the loop.
+
+        If cancelled, shut its connections down, and raise `CancelledError` after it has ended. A transport of the user
+        can be used on the loop only, so the plan then runs there.
+        """
+        if not self._has_own_transport:
+            return await self.run(plan)
+        stop = plans.Stop()
+
+        def work() -> T:
+            with session(self.connection, stop) as driver:
+                return driver.run(plan, stop)
+
+        async with self._threads:
+            return await on_own_thread(work, stop.set, "holdfast-transfer")
 
     async def iterate(self, plan: Plan[T], done: Callable[[T], None] = lambda result: None) -> AsyncIterator[Any]:
         """Iterate over the values that a plan emits; `done` is called with its result."""

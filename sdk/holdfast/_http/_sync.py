@@ -142,13 +142,8 @@ class SyncDriver(Requests):
         if self._transport is not None:
             yield self
             return
-        driver = SyncDriver(self.connection)
-        driver._connections = _Connections()
-        stop.then(driver._connections.stop)
-        try:
+        with session(self.connection, stop) as driver:
             yield driver
-        finally:
-            driver.close()
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         """Add a new connection (the `trace` extension of httpcore)."""
@@ -272,3 +267,15 @@ class SyncDriver(Requests):
         if response.is_closed:
             read_answer(call, response)
         return _SyncStream(response)
+
+
+@contextmanager
+def session(connection: Connection, stop: plans.Stop) -> Iterator[SyncDriver]:
+    """Return a driver with connections of its own, which `stop` shuts down at once."""
+    driver = SyncDriver(connection)
+    driver._connections = _Connections()
+    stop.then(driver._connections.stop)
+    try:
+        yield driver
+    finally:
+        driver.close()

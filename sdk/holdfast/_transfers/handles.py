@@ -271,7 +271,7 @@ class Transfer(TransferView[R]):
 
 
 class AsyncTransfer(TransferView[R]):
-    """A transfer on an asyncio task of its own; `await` it for the result."""
+    """A transfer on a thread of its own, which an asyncio task waits for; `await` it for the result."""
 
     def __init__(self, job: TransferJob[R], driver: AsyncDriver) -> None:
         super().__init__(job)
@@ -305,12 +305,12 @@ class AsyncTransfer(TransferView[R]):
     async def _run(self) -> R:
         try:
             await in_thread(self._job.begin)
-            return await self._driver.run(self._job.run())
+            return await self._driver.transfer(self._job.run())
         finally:
             await in_thread(self._job.close)
 
     def _on_progress(self) -> None:
-        """Call listeners on the loop, also for progress of upload bodies, which are read on threads."""
+        """Call listeners on the loop; progress is made on a thread."""
         if self._loop is None or not self._is_due():
             return
         try:

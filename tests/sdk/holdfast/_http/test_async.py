@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast import calls, errors
+from holdfast import calls, errors, plans
 from holdfast._http import AsyncDriver, Connection
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
+from tests.support.servers import ServerProcess
 
 
 @pytest.fixture
@@ -168,3 +169,63 @@ async def test_an_unknown_effect_is_an_error(driver: AsyncDriver) -> None:
 
     with pytest.raises(TypeError, match="not an effect: 'effect'"):
         await driver.run(plan())
+
+
+async def test_a_transfer_leaves_the_loop(served: ServerProcess) -> None:
+    seen: list[threading.Thread] = []
+
+    def plan() -> Plan[str]:
+        seen.append(threading.current_thread())
+        return (yield calls.live()).status
+
+    driver = AsyncDriver(Connection(served.url))
+    assert await driver.transfer(plan()) == "live"
+    assert seen != [threading.current_thread()]
+    await driver.close()
+
+
+async def test_a_transfer_by_a_transport_of_the_user_stays_on_the_loop(driver: AsyncDriver) -> None:
+    def plan() -> Plan[threading.Thread]:
+        yield Sleep(0)
+        return threading.current_thread()
+
+    assert await driver.transfer(plan()) is threading.current_thread()
+
+
+async def test_a_cancelled_transfer_ends_with_its_cleanup(served: ServerProcess) -> None:
+    began, ended = threading.Event(), list[str]()
+
+    def plan() -> Plan[None]:
+        began.set()
+        yield from plans.ensured(sleep(), lambda: ended.append("cleanup"))
+
+    def sleep() -> Plan[None]:
+        yield Sleep(1000)
+
+    driver = AsyncDriver(Connection(served.url))
+    task = asyncio.create_task(driver.transfer(plan()))
+    await asyncio.to_thread(began.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["cleanup"]
+    await driver.close()
+
+
+async def test_more_transfers_than_threads_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast._http._async.MOST_THREADS", 2)
+    driver, lock, at_once = AsyncDriver(Connection("http://server")), threading.Lock(), [0, 0]
+
+    def count(change: int) -> None:
+        with lock:
+            at_once[0] += change
+            at_once[1] = max(at_once)
+
+    def plan() -> Plan[None]:
+        yield Do(lambda: count(1))
+        yield Sleep(0.01)
+        yield Do(lambda: count(-1))
+
+    await asyncio.gather(*(driver.transfer(plan()) for _ in range(6)))
+    assert at_once == [0, 2]
+    await driver.close()
