@@ -16,6 +16,7 @@ from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers.base import AppServices, BaseHandler
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
+from tornado_app.handlers.uploads import blocks as block_handlers
 from tornado_app.handlers.uploads import handler as upload_handlers
 
 ID = r"(?P<id>[^/]+)"
@@ -31,6 +32,11 @@ def routes(services: AppServices) -> list[Route]:
         (r"/v1/links", link_handlers.LinksHandler),
         (r"/v1/uploads/?", upload_handlers.UploadsHandler),
         (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),
+        (r"/v1/block-uploads", block_handlers.BlockUploadsHandler),
+        (rf"/v1/block-uploads/{ID}", block_handlers.BlockUploadHandler),
+        (rf"/v1/block-uploads/{ID}/digests", block_handlers.BlockDigestsHandler),
+        (rf"/v1/block-uploads/{ID}/blocks/(?P<first>[0-9]+)", block_handlers.BlocksHandler),
+        (rf"/v1/block-uploads/{ID}/end", block_handlers.BlockUploadEndHandler),
         # the seed
         (rf"/{ID}/process/?", processes.SeedProcessHandler),
         (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.SeedVerbHandler),

@@ -6,6 +6,14 @@ the parity test reads.
 
 from __future__ import annotations
 
+from holdfast._endpoints.block_uploads import (
+    block_upload_digests,
+    create_block_upload,
+    delete_block_upload,
+    end_block_upload,
+    get_block_upload,
+    put_blocks,
+)
 from holdfast._endpoints.files import (
     FileHead,
     content_range,
@@ -72,14 +80,19 @@ __all__ = [
     "UploadOptions",
     "all_events",
     "append",
+    "block_upload_digests",
     "cancel_process",
     "cancel_processes",
     "content_range",
+    "create_block_upload",
     "create_upload",
+    "delete_block_upload",
     "delete_file",
     "delete_upload",
+    "end_block_upload",
     "file_head",
     "forget_process",
+    "get_block_upload",
     "get_file",
     "get_process",
     "get_upload",
@@ -97,6 +110,7 @@ __all__ = [
     "pause_processes",
     "process_events",
     "process_log",
+    "put_blocks",
     "put_file",
     "ready",
     "resume_process",

@@ -12,6 +12,7 @@ from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.store.interface import FileStore
+from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.workspace import Workspace
@@ -30,6 +31,7 @@ class FileService:
 
     store: FileStore
     uploads: Uploads
+    block_uploads: BlockUploads
     seed: SeedFiles
     published: PublishedFiles
 
@@ -46,6 +48,8 @@ class FileService:
             self.store = await self.run(self._open_store)
             self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
             await self.uploads.open()
+            self.block_uploads = BlockUploads(self.store, self.uploads, self.executor)
+            self.block_uploads.open()
             if not self.store.is_persistent:
                 log.warning("files and uploads end with this server: its store keeps them in memory (--store memory)")
         except (OSError, SettingsError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 import sys
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 from tornado.iostream import StreamClosedError
@@ -16,6 +18,7 @@ from tornado_app.handlers.base import AppServices, BaseHandler
 
 LINGER_S = 5.0
 
+_KEY = secrets.token_bytes(32)  # so that the keys of senders reveal nothing
 _DIGITS = 18  # of the longest size
 
 T = TypeVar("T")
@@ -69,6 +72,15 @@ class BodyHandler(BaseHandler):
             return None
         return int(length) if len(length) <= _DIGITS else sys.maxsize
 
+    @property
+    def client(self) -> str:
+        """Return a key of the sender: its address and token, hashed."""
+        address = self.request.remote_ip or ""
+        if ":" in address:  # a client has a whole /64 of addresses
+            address = ":".join(address.split(":")[:4])
+        sender = f"{address} {self.request.headers.get('Authorization', '')}"
+        return hashlib.blake2b(sender.encode("utf-8", "replace"), digest_size=16, key=_KEY).hexdigest()
+
     async def _refuse(self, error: BaseException) -> None:
         """Answer now; the request ends with its body, or after `LINGER_S`."""
         self.refused = True
@@ -107,7 +119,9 @@ class BodyHandler(BaseHandler):
 
 @stream_request_body
 class JsonHandler(BodyHandler):
-    """Takes a JSON body of at most `--max-json-body` bytes."""
+    """Takes a JSON body of at most `--max-json-body` bytes, or of `MOST` where that is more."""
+
+    MOST: ClassVar[int] = 0
 
     def initialize(self, services: AppServices) -> None:
         super().initialize(services)
@@ -128,7 +142,7 @@ class JsonHandler(BodyHandler):
         return None
 
     def _check_size(self, size: int) -> None:
-        most = self.services.settings.max_json_body
+        most = max(self.MOST, self.services.settings.max_json_body)
         if size > most:
             raise problems.TOO_LARGE(
                 f"the JSON body is longer than {most} bytes; "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import Awaitable
 from typing import cast
 
@@ -16,7 +14,6 @@ from tornado_app.protocols.forms.decoder import BodyError, Decoder
 from tornado_app.protocols.forms.multipart import FileField
 
 _SECOND_CHECK_S = 0.05
-_KEY = secrets.token_bytes(32)  # so that the keys of senders reveal nothing
 
 
 class StreamingHandler(BodyHandler):
@@ -48,15 +45,6 @@ class StreamingHandler(BodyHandler):
             self._last = asyncio.get_running_loop().time()
             self._start_idle_timer(self.services.settings.idle_timeout)
 
-    @property
-    def client(self) -> str:
-        """Return a key of the sender: its address and token, hashed."""
-        address = self.request.remote_ip or ""
-        if ":" in address:  # a client has a whole /64 of addresses
-            address = ":".join(address.split(":")[:4])
-        sender = f"{address} {self.request.headers.get('Authorization', '')}"
-        return hashlib.blake2b(sender.encode("utf-8", "replace"), digest_size=16, key=_KEY).hexdigest()
-
     def check_encoding(self) -> None:
         """Refuse an encoded body, because its encoding would be lost. Raises UNSUPPORTED_MEDIA_TYPE."""
         coding = self.request.headers.get("Content-Encoding", "").strip().lower()
@@ -71,6 +59,11 @@ class StreamingHandler(BodyHandler):
     def origin(self) -> str:
         """Return the scheme and authority that the client used."""
         return f"{self.request.protocol}://{self.request.host}"
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the sender waits for the disk."""
+        return self.writer is not None and self.writer.is_full
 
     def is_lost(self) -> bool:
         """Return whether the connection is lost."""
@@ -162,7 +155,7 @@ class StreamingHandler(BodyHandler):
         """End the connection of an idle sender; one that waits for the disk is not idle."""
         timeout = self.services.settings.idle_timeout
         silent = asyncio.get_running_loop().time() - self._last
-        if self.writer is not None and self.writer.is_full:
+        if self.is_full:
             silent = 0.0
         if silent < timeout:
             self._start_idle_timer(timeout - silent)

@@ -26,8 +26,10 @@ from tornado_app.files.store.interface import (
     FileStat,
     Piece,
     Precondition,
+    StagedData,
     digest_tag,
 )
+from tornado_app.files.store.memory_blocks import MemoryBlockData
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
@@ -70,6 +72,8 @@ class _Upload:
     content: _Content = field(default_factory=_Content)
     begun: int | None = None
     published: FileStat | None = None
+    digests: bytearray = field(default_factory=bytearray)
+    expected: bytes | None = None
 
 
 class MemoryContents:
@@ -87,6 +91,13 @@ class MemoryContents:
     def serial(self) -> str:
         """Return what no other version has."""
         return f"{self._epoch}-{next(self._serials)}"
+
+    def find(self, id: str) -> _Upload:
+        """Return the staged bytes of an id. Raises NO_SUCH_UPLOAD."""
+        upload = self.uploads.get(id)
+        if upload is None:
+            raise _no_such_upload(id)
+        return upload
 
     def put(self, name: str, file: _File) -> None:
         """Let `name` show a file, in place of any other."""
@@ -366,11 +377,23 @@ class MemoryStore:
     def load(self, id: str) -> MemoryStagedData:
         """See `FileStore`."""
         with self.contents.lock:
-            upload = self.contents.uploads.get(id)
-            if upload is None:
-                raise _no_such_upload(id)
+            upload = self.contents.find(id)
             roll_back(upload)
         return MemoryStagedData(self.contents, id, upload)
+
+    def prepare_blocks(self, staged: StagedData, expected: bytes | None) -> None:
+        """See `TakesBlocks`."""
+        with self.contents.lock:
+            self.contents.find(staged.id).expected = expected
+
+    def open_blocks(self, staged: StagedData, size: int) -> MemoryBlockData:
+        """See `TakesBlocks`."""
+        with self.contents.lock:
+            upload = self.contents.find(staged.id)
+            content = upload.content
+            return MemoryBlockData(
+                self.contents.lock, content.data, content.touch, upload.digests, upload.expected, size
+            )
 
     def staged_ids(self) -> list[str]:
         """See `FileStore`."""

@@ -66,7 +66,7 @@ def _publish(upload: Upload) -> FileStat:
                 f"the {algorithm} of the whole upload is {known.hex()}, not {digest.hex()}. "
                 f"{again}: nothing was published"
             )
-    return upload.staged.publish(name, FileDigests(sha256), upload.record.precondition)
+    return upload.staged.publish(name, FileDigests(sha256, upload.blocks), upload.record.precondition)
 
 
 def _discard(upload: Upload) -> None:

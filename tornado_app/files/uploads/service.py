@@ -147,7 +147,8 @@ class Uploads:
         return upload
 
     def _add(self, id: str, record: UploadRecord, staged: StagedData, client: str = "") -> Upload:
-        upload = Upload(id, record, staged, digest=self.digests, most=self.limits.most, client=client)
+        in_order = record.kind != "blocks"
+        upload = Upload(id, record, staged, digest=self.digests and in_order, most=self.limits.most, client=client)
         self.lifetimes.begin(upload)
         self.registry.add(upload)
         return upload
@@ -182,6 +183,10 @@ class Uploads:
             ProblemError: OFFSET_MISMATCH, with the offset where the upload stands, LOCKED when a still newer request
                 took over, NO_SUCH_UPLOAD, BROKEN.
         """
+        if upload.record.kind == "blocks":
+            raise problems.CONFLICT(
+                f"the upload {upload.id!r} takes whole blocks. PUT them to /v1/block-uploads/{upload.id}/blocks/FIRST"
+            )
         writer = await self.acquire(upload, on_release_requested, check, is_lost=is_lost)
         if offset != writer.received:
             writer.release()
@@ -219,12 +224,13 @@ class Uploads:
         """Return when nobody writes any more: the offset is then final until the next request writes.
 
         Any number may wait at once. An upload that lacks only its publication, or the joining of its parts, gets it
-        first; if that is refused, the refusal is logged. An upload in one request can't be resumed, and is left alone.
+        first; if that is refused, the refusal is logged. Left alone are an upload in one request, which can't be
+        resumed, and one by blocks, which has no offset.
 
         Raises:
             ProblemError: NO_SUCH_UPLOAD when it was removed meanwhile, BROKEN.
         """
-        if not upload.record.is_one_request:
+        if not upload.record.is_one_request and upload.record.kind != "blocks":
             if await self.leases.request_release(upload.id, is_lost):
                 await self.registry.reload(upload)
             await self.concatenation.join_quietly(upload)

@@ -11,7 +11,7 @@ from holdfast.wire import UploadInfo
 from tornado_app.files.store.interface import ABSENT, FileStat, Precondition, StagedData
 from tornado_app.files.uploads.hashing import RunningDigest
 
-Kind = Literal["seed", "tus", "draft", "plain", "put"]
+Kind = Literal["seed", "tus", "draft", "plain", "put", "blocks"]
 
 
 class UploadRecord(msgspec.Struct, omit_defaults=True):
@@ -21,8 +21,9 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
     is not known. `in_view`: the file is shown under its name as it grows. `digests`, by algorithm (RFC 9530), are what
     the sender says that the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids
     that `concat` names. `joined` is when a part became part of a file, by the clock of uploads. `only` and `present`:
-    the upload may replace a file with one of these entity tags, or any file, but not create one. `broken` says why
-    nothing can be appended any more; "" while something can.
+    the upload may replace a file with one of these entity tags, or any file, but not create one. `base` is the entity
+    tag of the version that it takes blocks from. `broken` says why nothing can be appended any more; "" while something
+    can.
     """
 
     kind: Kind
@@ -32,6 +33,7 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
     overwrite: bool = False
     only: list[str] | None = None
     present: bool = False
+    base: str = ""
     in_view: bool = False
     digests: dict[str, bytes] = {}
     metadata: str = ""
@@ -55,7 +57,7 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
     @property
     def is_kept(self) -> bool:
         """Return whether its state stays after it has become a file, for as long as uploads are kept."""
-        return self.kind in ("tus", "draft")
+        return self.kind in ("tus", "draft", "blocks")
 
 
 class Upload:
@@ -70,6 +72,8 @@ class Upload:
         self.staged = staged
         self.digest = RunningDigest(staged) if digest else None
         self.removed = False
+        self.stored: int | None = None  # of an upload by blocks: how many bytes are there, anywhere
+        self.blocks: bytes | None = None  # the digests of its blocks, once it ends
         self.idle_since = 0.0  # by the clock of uploads
         self.moved_at = 0.0  # by `steady`: when bytes came last, and when an event said so
         self.announced_at = 0.0
@@ -85,7 +89,7 @@ class Upload:
     @property
     def offset(self) -> int:
         """Return how many bytes are written."""
-        return self.staged.offset
+        return self.staged.offset if self.stored is None else self.stored
 
     @property
     def limit(self) -> int | None:
@@ -111,7 +115,7 @@ class Upload:
     def has_all(self) -> bool:
         """Return whether every byte is there, be it a file yet or not."""
         record = self.record
-        return record.length is not None and self.staged.offset >= record.length and not record.broken
+        return record.length is not None and self.offset >= record.length and not record.broken
 
     @property
     def complete(self) -> bool:
@@ -122,9 +126,9 @@ class Upload:
     def is_ready_to_publish(self) -> bool:
         """Return whether every byte is there and no client has to say so.
 
-        By the IETF draft the sender completes an upload, not its length.
+        By the IETF draft, and of an upload by blocks, the sender completes it, not its length.
         """
-        return self.has_all and self.record.kind != "draft" and not self.complete
+        return self.has_all and self.record.kind not in ("draft", "blocks") and not self.complete
 
     def info(self, expires: float) -> UploadInfo:
         """Return it as it crosses the wire; `expires` in seconds since the epoch."""

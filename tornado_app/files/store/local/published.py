@@ -13,8 +13,10 @@ from pathlib import Path
 
 from tornado_app import problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, FileDigests, FileReader, FileStat, Precondition
+from tornado_app.files.store.interface import ANYTHING, FileDigests, FileReader, FileStat, Precondition, StagedData
 from tornado_app.files.store.local import atomic_file, digest_index, staged
+from tornado_app.files.store.local.blocks import block_data
+from tornado_app.files.store.local.blocks.block_data import LocalBlockData
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
 from tornado_app.files.store.local.root import Root
@@ -227,6 +229,14 @@ class LocalStore:
     def load(self, id: str) -> LocalStagedData:
         """See `FileStore`."""
         return staged.load(self._root, self._staging, id)
+
+    def prepare_blocks(self, staged: StagedData, expected: bytes | None) -> None:
+        """See `TakesBlocks`."""
+        block_data.prepare(self._staging, staged.id, expected)
+
+    def open_blocks(self, staged: StagedData, size: int) -> LocalBlockData:
+        """See `TakesBlocks`."""
+        return LocalBlockData(self._root, self._staging, staged.id, size)
 
     def staged_ids(self) -> list[str]:
         """See `FileStore`."""

@@ -35,6 +35,7 @@ from tornado_app.files.store.interface import (
     digest_tag,
 )
 from tornado_app.files.store.local import atomic_file, digest_index, directory
+from tornado_app.files.store.local.blocks import cloning
 from tornado_app.files.store.local.digest_index import DigestRecord
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
@@ -42,11 +43,8 @@ from tornado_app.files.store.local.staging_folder import StagingFolder, check_id
 log = logging.getLogger("holdfast.files")
 
 _BLOCKS = "blocks"
-_COPY = 1 << 30
 _PIECES = 64
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-# What kernels, file systems and sandboxes say that can't do it between these two files.
-_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 class _Published(msgspec.Struct):
@@ -372,24 +370,11 @@ class LocalStagedData:
     def _copy_from(self, part: LocalStagedData) -> None:
         done = 0
         while done < part.offset:
-            count = self._copy(part._data, done, part.offset - done)
+            count = cloning.copy_some(part._data, done, self._data, self.offset, part.offset - done)
             if count == 0:
                 raise OSError(errno.EIO, f"the part {part.id} ended early")
             done += count
             self.offset += count
-
-    def _copy(self, source: int, start: int, count: int) -> int:
-        """Append at most `count` bytes of another file from `start`; return how many."""
-        if hasattr(os, "copy_file_range"):
-            try:
-                copied = os.copy_file_range(source, self._data, min(_COPY, count), start, self.offset)
-            except OSError as error:
-                if error.errno not in _NO_COPY:
-                    raise
-            else:
-                if copied:  # some file systems say 0 where they can't
-                    return copied
-        return os.pwrite(self._data, os.pread(source, min(1 << 20, count), start), self.offset)
 
     def discard(self) -> None:
         """See `StagedData`."""
