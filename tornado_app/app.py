@@ -124,6 +124,7 @@ class App:
             if self.settings.socket is not None:
                 self.settings.socket.unlink(missing_ok=True)
         grace = self.settings.shutdown_grace
+        await self.services.files.sha256.close()  # requests that wait for a digest go on without
         await asyncio.gather(self.services.processes.stop(grace), self.services.in_flight.drained(grace))
         await self.services.processes.close()
         if self._server is not None:
@@ -162,9 +163,9 @@ def new_engine(
 def open_store(settings: Settings) -> FileStore:
     """Open the file store that the settings name. Blocks. Raises `SettingsError`."""
     if settings.store == "memory":
-        return MemoryStore()
+        return MemoryStore(marks_digests=settings.digest_uploads)
     try:
-        store = LocalStore(settings.files_dir, durable=settings.durable)
+        store = LocalStore(settings.files_dir, durable=settings.durable, marks_digests=settings.digest_uploads)
         try:
             store.lock()
         except OSError:

@@ -87,7 +87,7 @@ class Settings:
     send_timeout: float = _setting(600.0, "seconds without a byte read after which a download's connection is closed")
     reserve_space: int = _setting(64 * MIB, "bytes of the disk that uploads and work leave free")
     check_uploads: bool = _setting(True, "compute the block digests (BLAKE3) of uploads as they arrive")
-    digest_uploads: bool = _setting(True, "compute the SHA-256 of uploads as they arrive")
+    digest_uploads: bool = _setting(True, "make the SHA-256 of files after their publication")
     journal_interval: float = _setting(0.2, "seconds between durable checkpoints of one process; 0 keeps every one")
 
     max_field_size: int = _setting(64 * MIB, "largest field of import-csv and export-csv in bytes")

@@ -29,6 +29,7 @@ from tornado_app.files.store.interface import (
     HasDescriptor,
     JoinsParts,
     KeepsDigests,
+    MarksDigests,
     Precondition,
     ReadsStagedData,
     StagedData,
@@ -59,7 +60,7 @@ class Bare:
 
 def in_memory(folder: Path) -> OpenStore:
     contents = MemoryContents()
-    return lambda: MemoryStore(contents)
+    return lambda: MemoryStore(contents, marks_digests=True)
 
 
 def without_powers(folder: Path) -> OpenStore:
@@ -68,8 +69,8 @@ def without_powers(folder: Path) -> OpenStore:
 
 
 STORES: dict[str, Callable[[Path], OpenStore]] = {
-    "local": lambda folder: lambda: LocalStore(folder / "files"),
-    "durable local": lambda folder: lambda: LocalStore(folder / "files", durable=True),
+    "local": lambda folder: lambda: LocalStore(folder / "files", marks_digests=True),
+    "durable local": lambda folder: lambda: LocalStore(folder / "files", durable=True, marks_digests=True),
     "memory": in_memory,
     "without optional powers": without_powers,
 }
@@ -246,6 +247,41 @@ class StoreConformance:
         assert store.record_digests(reader, FileDigests(sha256(b"OLD"))) is None
         assert store.stat("a") == self.reopened().stat("a") == after
         reader.close()
+
+    def test_a_file_without_a_sha256_is_marked_until_it_has_one(self, store: FileStore) -> None:
+        if not isinstance(store, MarksDigests):
+            pytest.skip("this store does not mark files that lack a digest")
+        data = bytes(100_000)
+        put(store, "with", data)
+        for name in ("folder/a", "b"):
+            staged = store.create("up", b"")
+            staged.write([data])
+            staged.publish(name)
+            staged.discard()
+        seen = self.reopened()
+        assert isinstance(seen, MarksDigests)
+        assert seen.pending_count == 2
+        marks = {mark.name: mark for mark in seen.pending_digests(10)}
+        assert set(marks) == {"folder/a", "b"}
+        assert [mark.name for mark in seen.pending_digests(10, {marks["b"].key})] == ["folder/a"]
+        assert len(seen.pending_digests(1)) == 1
+        reader = seen.open_pending(marks["b"])
+        assert reader is not None
+        assert cast(KeepsDigests, seen).record_digests(reader, FileDigests(sha256(data))) is not None
+        reader.close()
+        put(seen, "folder/a", b"another")
+        assert [seen.open_pending(mark) for mark in marks.values()] == [None, None]
+        assert seen.pending_digests(10) == []
+        assert seen.pending_count == 0
+
+    def test_a_file_that_was_just_written_can_be_opened_for_its_digest(self, store: FileStore) -> None:
+        if not isinstance(store, MarksDigests):
+            pytest.skip("this store does not mark files that lack a digest")
+        put(store, "a", b"content")
+        reader = store.open_for_digest("a")
+        assert reader.read(0, 100) == b"content"
+        reader.close()
+        assert refused(store.open_for_digest, "missing").kind is problems.NO_SUCH_FILE
 
     @pytest.mark.parametrize("name", ["missing", "folder/missing", "a/b"])
     def test_what_is_not_there_is_no_such_file(self, store: FileStore, name: str) -> None:

@@ -29,3 +29,12 @@ DURATION = Histogram(
     "From an upload's creation to its publication.",
     buckets=(0.01, 0.1, 1, 10, 60, 600, 3600, 86400),
 )
+DIGESTS_PENDING = Gauge("holdfast_sha256_pending", "Files whose SHA-256 is to be made.")
+HASHED = Counter("holdfast_sha256_bytes", "Bytes read to make the SHA-256 of published files.")
+HASHING_SECONDS = Counter("holdfast_sha256_busy_seconds", "Time spent reading and hashing them.")
+HASHED_FILES = Counter("holdfast_sha256_files", "Published files whose SHA-256 was made.")
+DIGEST_SECONDS = Histogram(
+    "holdfast_sha256_wait_seconds",
+    "From the publication of a file, or the request for its SHA-256, until that is recorded.",
+    buckets=(0.1, 1, 10, 60, 600, 3600, 86400),
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +13,22 @@ from typing import Any, cast
 from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
 from tornado_app.files import readahead
+from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store import powers
 from tornado_app.files.store.interface import ANYTHING, FileReader, FileStat, FileStore, Precondition
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.protocols import conditionals, media_types, ranges
+from tornado_app.protocols import conditionals, digests, media_types, ranges
 from tornado_app.protocols.conditionals import Validators, Verdict
 from tornado_app.protocols.ranges import Span
 
 SMALL = 64 * 1024
 """Up to so many bytes are read in the same call to a thread that finds and opens the file."""
+
+DIGEST_WAIT_S = 3.0
+"""Seconds that an answer waits for a SHA-256, for each point of preference in Want-Repr-Digest (RFC 9530: 0 to 10)."""
 
 _TRIES = 3
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
@@ -38,6 +44,7 @@ class FileAnswer:
 
     `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
     then belongs to the caller; `is_ready` says that reading them never waits for a disk. A HEAD and a 304 have neither.
+    `digest_in`: the SHA-256 that the request wants is not there, and takes about so many seconds more.
     """
 
     status: int
@@ -46,6 +53,7 @@ class FileAnswer:
     content: bytes | None = None
     reader: FileReader | None = None
     is_ready: bool = False
+    digest_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +67,58 @@ class PutRequest:
 class PublishedFiles:
     """The service behind `/v1/files`. Every method is one call to a worker thread."""
 
-    def __init__(self, store: FileStore, uploads: Uploads) -> None:
+    def __init__(self, store: FileStore, uploads: Uploads, sha256: Sha256Service) -> None:
         self._store = store
         self._uploads = uploads
+        self._sha256 = sha256
 
     # -- reading
 
-    def get(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
-        """Return the answer to a GET with these headers.
+    def get(self, name: str, headers: Mapping[str, str], client: object = None) -> Awaitable[FileAnswer]:
+        """Return the answer to a GET with these headers. `client` identifies the request, for `stop_waiting`.
+
+        With a Want-Repr-Digest it waits for a SHA-256 that is not known, at most `DIGEST_WAIT_S` a point of preference.
 
         Raises:
             ProblemError: NO_SUCH_FILE, PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE; UNAVAILABLE for a small file that
                 somebody writes to all the time.
         """
+        if "Want-Repr-Digest" in headers:
+            return self._with_digest(self._get, name, headers, client)
         return self._uploads.run(self._get, name, _relevant(headers))
 
-    def head(self, name: str, headers: Mapping[str, str]) -> Awaitable[FileAnswer]:
-        """Return the answer to a HEAD: that of a GET without a Range, without the bytes. Raises as `get`."""
+    def head(self, name: str, headers: Mapping[str, str], client: object = None) -> Awaitable[FileAnswer]:
+        """Return the answer to a HEAD: that of a GET without a Range, without the bytes. Waits and raises as `get`."""
+        if "Want-Repr-Digest" in headers:
+            return self._with_digest(self._head, name, headers, client)
         return self._uploads.run(self._head, name, _relevant(headers))
+
+    def stop_waiting(self, client: object) -> None:
+        """Note that the client of a GET or HEAD has left, so that no digest is made for it."""
+        self._sha256.leave(client)
+
+    async def _with_digest(
+        self, find: Callable[[str, dict[str, str]], FileAnswer], name: str, headers: Mapping[str, str], client: object
+    ) -> FileAnswer:
+        """Return an answer with the SHA-256 as well, where waiting for it is worth while."""
+        patience = DIGEST_WAIT_S * digests.preference(headers["Want-Repr-Digest"], "sha-256")
+        answer = await self._uploads.run(find, name, _relevant(headers))
+        if not patience or answer.stat.sha256 is not None or answer.status == 304:
+            return answer
+        made = self._sha256.ask(answer.stat, client)
+        if made is None:
+            return answer
+        try:
+            if self._sha256.seconds_left(name) <= patience:
+                if answer.reader is not None:
+                    await self._uploads.run(answer.reader.close)
+                await asyncio.wait({made}, timeout=patience)
+                answer = await self._uploads.run(find, name, _relevant(headers))
+        finally:
+            self._sha256.expire(name, client)
+        if answer.stat.sha256 is None and self._sha256.is_asked(name):
+            answer.digest_in = max(1, math.ceil(self._sha256.seconds_left(name)))
+        return answer
 
     async def page(self, prefix: str, after: str, limit: int, *, by_level: bool = False) -> FilePage:
         """Return at most `limit` files by name, from the one after `after`; `by_level` gives a folder for all in it."""

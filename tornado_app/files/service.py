@@ -11,7 +11,8 @@ from holdfast.wire import Event
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
-from tornado_app.files.store.interface import FileStore
+from tornado_app.files.sha256.service import Sha256Service
+from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
@@ -34,6 +35,7 @@ class FileService:
     block_uploads: BlockUploads
     seed: SeedFiles
     published: PublishedFiles
+    sha256: Sha256Service
 
     def __init__(self, settings: Settings, open_store: Callable[[], FileStore]) -> None:
         """`open_store` is called once, in a worker thread."""
@@ -46,6 +48,7 @@ class FileService:
         """Open the store and find the uploads that an earlier server left. Raises `SettingsError`."""
         try:
             self.store = await self.run(self._open_store)
+            self.sha256 = Sha256Service(self.store, self.run, self._digest_made, enabled=self.settings.digest_uploads)
             self.uploads = Uploads(self.settings, self.store, self.executor, self._emit)
             await self.uploads.open()
             self.block_uploads = BlockUploads(self.store, self.uploads, self.executor)
@@ -65,11 +68,13 @@ class FileService:
         )
         self.expiry.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
-        self.published = PublishedFiles(self.store, self.uploads)
+        self.published = PublishedFiles(self.store, self.uploads, self.sha256)
+        self.sha256.open()
 
     async def close(self) -> None:
         """Wait until writers have written what they have, then close the store and end the threads."""
         await self.expiry.stop()
+        await self.sha256.close()
         await self.uploads.close()
         await self.run(self.store.close)
         self.executor.close()
@@ -82,6 +87,12 @@ class FileService:
         """Return the files as work gets them; safe in worker threads."""
         return Workspace(self.store, reserve=self.settings.reserve_space)
 
+    def _digest_made(self, stat: FileStat) -> None:
+        self.uploads.events.of_file(stat.name, "digest", sha256=stat.sha256, etag=stat.etag)
+
     def _emit(self, event: Event) -> None:
+        data = event.data or {}
+        if event.type == "file" and data.get("what") == "published" and data.get("sha256") is None:
+            self.sha256.published()
         if self.on_event is not None:
             self.on_event(event)

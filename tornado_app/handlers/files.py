@@ -144,7 +144,7 @@ class FileHandler(_NamedHandler):
     )
     async def get(self, name: FileName) -> None:
         """Read a file, or parts of it (RFC 9110, sections 13 and 14)."""
-        answer = await self.services.files.published.get(name, self.request.headers)
+        answer = await self.services.files.published.get(name, self.request.headers, self)
         multipart = self._describe(answer)
         if answer.reader is None:
             self.finish(answer.content)
@@ -167,7 +167,7 @@ class FileHandler(_NamedHandler):
     )
     async def head(self, name: FileName) -> None:
         """Answer with the headers of a GET."""
-        self._describe(await self.services.files.published.head(name, self.request.headers))
+        self._describe(await self.services.files.published.head(name, self.request.headers, self))
         self.finish()
 
     def _describe(self, answer: FileAnswer) -> Multipart | None:
@@ -186,6 +186,8 @@ class FileHandler(_NamedHandler):
         digest = self._digest(stat)
         if digest is not None:
             headers["Repr-Digest"] = digest
+        elif answer.digest_in is not None:
+            headers["Retry-After"] = str(answer.digest_in)
         if stat.block_digest is not None:
             headers["Block-Digest"] = digests.write_block(bytes.fromhex(stat.block_digest))
         kind = media_types.of(stat.name)
@@ -270,6 +272,7 @@ class FileHandler(_NamedHandler):
         super().on_lost()
         if self._sending is not None:
             self._sending.abort()
+        self.services.files.published.stop_waiting(self)
 
     def compute_etag(self) -> None:
         """Return none: the file has its own, and Tornado would hash the body."""

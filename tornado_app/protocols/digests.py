@@ -61,6 +61,13 @@ def _read(field: str, lengths: Mapping[str, int]) -> dict[str, bytes] | None:
     return found
 
 
+def preference(field: str | None, algorithm: str) -> int:
+    """The preference for an algorithm in a Want-Repr-Digest field, 0 to 10; 0 as well when the field names none."""
+    wanted = structured_fields.parse_dictionary(field) if field else None
+    value, _ = (wanted or {}).get(algorithm, (0, None))
+    return value if type(value) is int and 0 <= value <= 10 else 0
+
+
 def preferred(field: str | None, available: Collection[str]) -> str | None:
     """The algorithm to answer with, by a Want-Repr-Digest or Want-Content-Digest field (section 4).
 

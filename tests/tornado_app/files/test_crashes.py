@@ -15,12 +15,14 @@ import pytest
 
 from tests.support.servers import ServerProcess, wait_until
 from tests.support.uploads import OCTETS, PARTIAL, TUS, metadata, shown
+from tornado_app.files.store.local.published import LocalStore
 
 Spawn = Callable[..., ServerProcess]
 
 DATA = os.urandom(3_000_000)
 OLD = b"the old content"
 PUBLISHING = ["publish.before-rename", "publish.after-rename", "publish.before-record"]
+DIGEST_POINTS = ["sha256.step", "digest.recorded"]
 CREATING = ["create.before-info", "create.before-rename", "create.made"]
 
 
@@ -178,7 +180,8 @@ def test_every_named_point_is_tried() -> None:
         for path in root.rglob("*.py")
         for point in re.findall(r'fault_points\.point\("([^"]+)"\)', path.read_text())
     }
-    assert named == {point.partition(":")[0] for points in SCENARIOS.values() for point in points}
+    tried = [*DIGEST_POINTS, *(point for points in SCENARIOS.values() for point in points)]
+    assert named == {point.partition(":")[0] for point in tried}
 
 
 @pytest.mark.slow
@@ -201,3 +204,28 @@ def test_a_server_killed_at_this_point_loses_nothing(
     for upload in left:
         httpx.delete(f"{server.url}/v1/uploads/{upload['id']}")
     wait_until(lambda: os.listdir(server.files_dir / ".holdfast/uploads") == [], what="nothing is left of any upload")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", DIGEST_POINTS)
+def test_a_server_killed_while_it_makes_a_digest_makes_it_when_it_runs_again(
+    spawn_server: Spawn, tmp_path: Path, point: str
+) -> None:
+    store = LocalStore(tmp_path / "files", marks_digests=True)
+    staged = store.create("one", b"")
+    staged.write([DATA])
+    staged.publish("a")
+    staged.discard()
+    store.close()
+    server = spawn_server("--reserve-space", "0", HOLDFAST_FAULT=point)
+    client = Client(server)
+    etag = client.must("HEAD", "/v1/files/a").headers["ETag"]
+    client.send("HEAD", "/v1/files/a", headers={"Want-Repr-Digest": "sha-256=10"})
+    assert client.deaths == 1, f"{point} was never passed"
+    pending = server.files_dir / ".holdfast/sha256-pending"
+    wait_until(lambda: os.listdir(pending) == [], what="the digest that an earlier server had to make")
+    head = client.must("HEAD", "/v1/files/a", headers={"Want-Repr-Digest": "sha-256=0"})
+    assert "Repr-Digest" not in head.headers
+    told = client.must("GET", "/v1/files/a")
+    assert told.headers["Repr-Digest"] == f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+    assert told.headers["ETag"] == etag

@@ -15,13 +15,13 @@ A store that keeps everything in its own process has `is_persistent` False and p
 digest that becomes known later never changes the entity tag of the file.
 
 **Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` of a reader; `Truncates`,
-`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests` and `HasDescription`
-of a store. `tornado_app.files.store.powers` says how callers go on without them.
+`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests`, `MarksDigests` and
+`HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -353,6 +353,46 @@ class KeepsDigests(Protocol):
 
     def block_digests(self, reader: FileReader) -> bytes | None:
         """Return the digests of all blocks of the version that `reader` has open; None if they are not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDigest:
+    """Mark of a file that was published without a SHA-256: when, in seconds since the epoch. `key` is the store's."""
+
+    key: str
+    name: str
+    since: float
+
+
+@runtime_checkable
+class MarksDigests(Protocol):
+    """Optional power of a `FileStore` that keeps digests: remember which files were published without a SHA-256.
+
+    It marks them if it was told to when it was made. `record_digests` with a SHA-256 removes the mark.
+    """
+
+    @property
+    def pending_count(self) -> int:
+        """Return about how many files are marked, also by an earlier process; it never waits for a disk."""
+        ...
+
+    def pending_digests(self, most: int, skip: Collection[str] = ()) -> list[PendingDigest]:
+        """Return at most `most` marks, the oldest of them first, without those whose keys are in `skip`."""
+        ...
+
+    def open_pending(self, pending: PendingDigest) -> FileReader | None:
+        """Open the file of a mark as `open_for_digest` does.
+
+        None when it is not there any more or has its digest: the mark is then removed.
+        """
+        ...
+
+    def open_for_digest(self, name: str) -> FileReader:
+        """Open a file so that `record_digests` can tell its version from what is written later, however soon.
+
+        May wait a moment, where times are coarse. Raises NO_SUCH_FILE; UNAVAILABLE while it is written to all the time.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from tornado_app import problems
@@ -24,6 +24,7 @@ from tornado_app.files.store.interface import (
     FileDigests,
     FileReader,
     FileStat,
+    PendingDigest,
     Piece,
     Precondition,
     StagedData,
@@ -85,6 +86,8 @@ class MemoryContents:
         self.names: list[str] = []  # in order; code points sort as their UTF-8 does
         self.uploads: dict[str, _Upload] = {}
         self.noted_time: float | None = None
+        self.pending: dict[str, PendingDigest] = {}  # by the serial of the upload
+        self.marks_digests = False
         self._epoch = secrets.token_hex(4)
         self._serials = itertools.count(1)
 
@@ -229,6 +232,8 @@ class MemoryStagedData:
             etag = digest_tag(digests.sha256, block_digest) or contents.serial()
             stat = FileStat(name, size, modified, etag, digests.sha256, block_digest)
             contents.put(name, _File(upload.content, upload.serial, stat, digests.blocks))
+            if contents.marks_digests and digests.sha256 is None:
+                contents.pending[upload.serial] = PendingDigest(upload.serial, name, time.time())
             upload.published, upload.begun = stat, None
             return stat
 
@@ -275,8 +280,10 @@ class MemoryStore:
     part_size = 1
     is_persistent = False
 
-    def __init__(self, contents: MemoryContents | None = None) -> None:
+    def __init__(self, contents: MemoryContents | None = None, *, marks_digests: bool = False) -> None:
+        """`marks_digests`: mark files that are published without a SHA-256, see `MarksDigests`."""
         self.contents = contents or MemoryContents()
+        self.contents.marks_digests = marks_digests
 
     def start(self) -> None:
         """See `FileStore`."""
@@ -347,7 +354,32 @@ class MemoryStore:
                 sha256=digests.sha256 or known.sha256,
                 block_digest=digests.block_digest or known.block_digest,
             )
+            if digests.sha256 is not None:
+                self.contents.pending.pop(file.serial, None)
             return file.stat
+
+    @property
+    def pending_count(self) -> int:
+        """See `MarksDigests`."""
+        return len(self.contents.pending)
+
+    def pending_digests(self, most: int, skip: Collection[str] = ()) -> list[PendingDigest]:
+        """See `MarksDigests`."""
+        with self.contents.lock:  # they stand in the order in which they were made
+            return [mark for mark in self.contents.pending.values() if mark.key not in skip][:most]
+
+    def open_pending(self, pending: PendingDigest) -> MemoryReader | None:
+        """See `MarksDigests`."""
+        with self.contents.lock:
+            file = self.contents.files.get(pending.name)
+            if file is not None and file.serial == pending.key and file.describe(pending.name).sha256 is None:
+                return self.open(pending.name)
+            self.contents.pending.pop(pending.key, None)
+            return None
+
+    def open_for_digest(self, name: str) -> MemoryReader:
+        """See `MarksDigests`: every write is counted."""
+        return self.open(name)
 
     def block_digests(self, reader: FileReader) -> bytes | None:
         """See `KeepsDigests`."""

@@ -54,6 +54,10 @@ class ServerListing:
         if event.type == "file":
             if data.get("what") == "deleted":
                 self.files.pop(event.id, None)
+            elif data.get("what") == "digest":
+                file = self.files.get(event.id)
+                if file is not None and file.etag == data.get("etag"):
+                    self.files[event.id] = msgspec.structs.replace(file, sha256=data.get("sha256"))
             else:
                 self.files[event.id] = wire.FileInfo(
                     event.id, data.get("size", 0), event.time, data.get("etag", ""), "", data.get("sha256")

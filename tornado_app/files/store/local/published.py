@@ -5,18 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tornado_app import problems
+from tornado_app import fault_points, problems
 from tornado_app.files import names
-from tornado_app.files.store.interface import ANYTHING, FileDigests, FileReader, FileStat, Precondition, StagedData
+from tornado_app.files.store.interface import (
+    ANYTHING,
+    FileDigests,
+    FileReader,
+    FileStat,
+    PendingDigest,
+    Precondition,
+    StagedData,
+)
 from tornado_app.files.store.local import atomic_file, digest_index, staged
 from tornado_app.files.store.local.blocks import block_data
 from tornado_app.files.store.local.blocks.block_data import LocalBlockData
+from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
 from tornado_app.files.store.local.root import Root
@@ -26,6 +36,8 @@ from tornado_app.files.store.local.staging_folder import StagingFolder
 log = logging.getLogger("holdfast.files")
 
 _CLOCK = "clock"
+_TICK_NS = 30_000_000  # more than the coarsest tick of the kernels' clocks for files, of 10 ms
+_LONGEST_WAIT_S = 0.5
 
 
 class LocalReader:
@@ -102,8 +114,9 @@ class LocalStore:
     part_size = 1
     is_persistent = True
 
-    def __init__(self, root: Path, *, durable: bool = False) -> None:
-        self._root = Root(root, durable=durable)
+    def __init__(self, root: Path, *, durable: bool = False, marks_digests: bool = False) -> None:
+        """`marks_digests`: mark files that are published without a SHA-256, see `MarksDigests`."""
+        self._root = Root(root, durable=durable, marks_digests=marks_digests)
         self._names = Listing(self._root.tree.fd)
         self._staging = StagingFolder(self._root.uploads, durable=durable)
 
@@ -209,6 +222,9 @@ class LocalStore:
         if not isinstance(reader, LocalReader):
             raise TypeError(f"{reader!r} is of another store")
         record = self._root.digests.add(reader.fileno(), reader.status, digests)
+        if digests.sha256 is not None and record is not None and self._root.pending is not None:
+            fault_points.point("digest.recorded")
+            self._root.pending.remove(key_of(reader.status))
         return None if record is None else FileStat(*_named(reader.stat), *record)
 
     def block_digests(self, reader: FileReader) -> bytes | None:
@@ -219,6 +235,46 @@ class LocalStore:
         if known is None or known.block_digest is None:
             return None
         return self._root.digests.blocks(reader.status, known.block_digest)
+
+    @property
+    def pending_count(self) -> int:
+        """See `MarksDigests`."""
+        return 0 if self._root.pending is None else len(self._root.pending)
+
+    def pending_digests(self, most: int, skip: Collection[str] = ()) -> list[PendingDigest]:
+        """See `MarksDigests`."""
+        return [] if self._root.pending is None else self._root.pending.first(most, skip)
+
+    def open_pending(self, pending: PendingDigest) -> LocalReader | None:
+        """See `MarksDigests`."""
+        try:
+            reader = self.open_for_digest(pending.name)
+        except problems.ProblemError as error:
+            if error.kind is not problems.NO_SUCH_FILE:
+                raise
+        else:
+            if key_of(reader.status) == pending.key and reader.stat.sha256 is None:
+                return reader
+            reader.close()
+        if self._root.pending is not None:
+            self._root.pending.remove(pending.key)
+        return None
+
+    def open_for_digest(self, name: str) -> LocalReader:
+        """See `MarksDigests`. Within a tick of the file system another write may leave its times unchanged."""
+        end = time.monotonic() + _LONGEST_WAIT_S
+        while True:
+            fd, status = self._root.open(name)
+            try:
+                if abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) > _TICK_NS:
+                    return LocalReader(fd, self._root.describe(name, status, fd), status)
+                if time.monotonic() > end:
+                    raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            time.sleep(_TICK_NS / 1e9)
 
     # -- staged bytes
 

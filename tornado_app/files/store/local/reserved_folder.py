@@ -1,6 +1,7 @@
 """The server's own folder in the files directory: `.holdfast/` with `uploads/` and `digests/`, on the same file system.
 
-Beside them is `clock`: the time that a server noted last, in seconds since the epoch.
+`sha256-pending/` marks the files whose SHA-256 is to be made. `clock` is the time that a server noted last, in seconds
+since the epoch.
 
 Earlier versions kept `.uploads/` and `.digests/` beside the files; opening moves them in.
 """
@@ -16,7 +17,7 @@ from tornado_app.files import names
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.settings import Settings, SettingsError
 
-UPLOADS, DIGESTS = "uploads", "digests"
+UPLOADS, DIGESTS, PENDING = "uploads", "digests", "sha256-pending"
 _BEFORE = {UPLOADS: ".uploads", DIGESTS: ".digests"}
 
 
@@ -59,6 +60,15 @@ def open_folders(root: int, *, durable: bool) -> tuple[int, int]:
         except BaseException:
             os.close(uploads)
             raise
+    finally:
+        os.close(reserved)
+
+
+def open_folder(root: int, name: str, *, durable: bool) -> int:
+    """Open one more folder of the server in the files directory `root`, after `open_folders`; make it if missing."""
+    reserved = os.open(names.RESERVED, FOLDER, dir_fd=root)
+    try:
+        return _open(reserved, name, durable)
     finally:
         os.close(reserved)
 

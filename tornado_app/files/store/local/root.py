@@ -16,6 +16,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index, reserved_folder
 from tornado_app.files.store.local.digest_index import DigestIndex, DigestRecord
+from tornado_app.files.store.local.digests.pending_marks import PendingMarks
 from tornado_app.files.store.local.directory import DirectoryTree
 
 LISTED_AT_ONCE = 64 << 10
@@ -25,10 +26,11 @@ LISTED_AT_ONCE = 64 << 10
 class Root:
     """The files directory, opened once: names resolve below it, and change under its lock.
 
-    `uploads` is a descriptor of the folder of staged bytes; whoever takes it closes it.
+    `uploads` is a descriptor of the folder of staged bytes; whoever takes it closes it. `pending`: the marks of files
+    without a SHA-256; None where none are made.
     """
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: Path, *, durable: bool = False, marks_digests: bool = False) -> None:
         self.durable = durable
         self.tree = DirectoryTree(path)
         try:
@@ -37,12 +39,19 @@ class Root:
             self.tree.close()
             raise
         self.digests = DigestIndex(digests)
+        self.pending: PendingMarks | None = None
+        if marks_digests:
+            self.pending = PendingMarks(
+                reserved_folder.open_folder(self.tree.fd, reserved_folder.PENDING, durable=durable)
+            )
         # What stands under a name is checked and replaced under this lock: a decision of one server.
         self.lock = threading.Lock()
 
     def close(self) -> None:
         """Close the directory's handles."""
         self.digests.close()
+        if self.pending is not None:
+            self.pending.close()
         self.tree.close()
 
     def open(self, name: str) -> tuple[int, os.stat_result]:

@@ -161,6 +161,10 @@ def _published_before(root: Root, folder: int, published: _Published) -> FileSta
     if published.record is not None:
         root.digests.take_blocks(status, folder, _BLOCKS)
         root.digests.record_unconfirmed(status, published.record)
+    if root.pending is not None:
+        record, before = root.digests.get(status, keep=False)
+        if (record or before or published).sha256 is None:
+            root.pending.add(status, published.name)
     return published.stat(status)
 
 
@@ -282,6 +286,8 @@ class LocalStagedData:
                         self._root.digests.record(status, note.record)
                 finally:
                     self._root.digests.end_publication(status)
+                if digests.sha256 is None and self._root.pending is not None:
+                    self._root.pending.add(status, name)
         self.close()  # nobody writes to a published file
         self.published = note.stat(status)
         return self.published
