@@ -47,6 +47,7 @@ from holdfast.errors import (
     ProtocolError,
     TransportError,
     WaitTimeout,
+    retry_after,
 )
 from holdfast.wire import ENDED, State
 
@@ -122,8 +123,12 @@ def forget(call: Call[T], retries: Retries) -> Plan[T | None]:
 
 def head(name: str, retries: Retries) -> Plan[calls.FileHead]:
     """Read the headers of a file. Raises `NotFound`, with a detail, which the response to a HEAD lacks."""
+    return (yield from _found(name, calls.head_file(name), retries))
+
+
+def _found(name: str, call: Call[T], retries: Retries) -> Plan[T]:
     try:
-        found: calls.FileHead = yield from request(calls.head_file(name), retries)
+        found: T = yield from request(call, retries)
     except NotFound as error:
         if error.detail:
             raise
@@ -131,9 +136,22 @@ def head(name: str, retries: Retries) -> Plan[calls.FileHead]:
     return found
 
 
-def info(name: str, retries: Retries) -> Plan[wire.FileInfo]:
-    """Read the `FileInfo` of a file. Raises `NotFound`."""
-    return (yield from head(name, retries)).info(name)
+def info(name: str, retries: Retries, *, sha256: bool = False) -> Plan[wire.FileInfo]:
+    """Read the `FileInfo` of a file; with `sha256`, ask until that digest is known. Raises `NotFound`."""
+    if not sha256:
+        return (yield from head(name, retries)).info(name)
+    headers: Call[Any] = calls.head_file(name, sha256=True)
+    call: Call[tuple[calls.FileHead, float | None]] = replace(headers, read=_head_and_pause)
+    while True:
+        found, pause = yield from _found(name, call, retries)
+        if found.sha256 is not None or pause is None:
+            return found.info(name)
+        yield Sleep(min(pause, LONG_POLL))
+
+
+def _head_and_pause(answer: CallResponse) -> tuple[calls.FileHead, float | None]:
+    """Return the headers of a file, and in how many seconds its digest may be there; None if it is not being made."""
+    return calls.file_head(answer), retry_after(answer.headers.get("retry-after"))
 
 
 def read(name: str, begin: int, end: int | None, etag: str | None, retries: Retries) -> Plan[bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from holdfast.digests.checksum_lines import checksum_line
 from holdfast.work import Job, Progress, work_type
 from tornado_app.work_types.wording import counted
 
@@ -63,7 +64,7 @@ def manifest(job: Job[Manifest]) -> Generator[Progress, None, dict[str, Any]]:
         except FileNotFoundError:
             job.log(f"{name} went away meanwhile and is left out")
             continue
-        staged.write(_line(digest.hexdigest(), name))
+        staged.write(checksum_line(digest.hexdigest(), name).encode())
         start += hashed
         at = _ManifestCheckpoint(name=name, staged=staged.tell(), files=at.files + 1, done=start)
         yield Progress(start, total, at, counted(at.files, "file"))
@@ -81,11 +82,3 @@ def _size(job: Job[Manifest], name: str) -> int:
         return job.files.size(name)
     except FileNotFoundError:
         return 0
-
-
-def _line(digest: str, name: str) -> bytes:
-    """Return a line as GNU coreutils writes it: names are escaped, and a leading backslash marks an escaped one."""
-    if "\\" in name or "\n" in name:
-        name = name.replace("\\", "\\\\").replace("\n", "\\n")
-        return f"\\{digest}  {name}\n".encode()
-    return f"{digest}  {name}\n".encode()

@@ -216,9 +216,15 @@ class AsyncFiles:
         page = partial(level_page, folder, page_size)
         return self._core.iterate(plans.levels(page, self._core.retries))
 
-    async def info(self, name: str) -> wire.FileInfo:
-        """Return the size, entity tag, digest and type of a file. Raises `NotFound`."""
-        return await self._core.run(plans.info(name, self._core.retries))
+    async def info(self, name: str, *, sha256: bool = False) -> wire.FileInfo:
+        """Return the size, entity tag, digests and type of a file. Raises `NotFound`.
+
+        Args:
+            name: name of the file on the server.
+            sha256: wait until the server has made the SHA-256 of the file, which may take seconds for each GB. Without
+                it, and of a server that makes none (`--no-digest-uploads`), `sha256` is None while it is not known.
+        """
+        return await self._core.run(plans.info(name, self._core.retries, sha256=sha256))
 
     async def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
         """Return the bytes of a file from `begin` up to, not including, `end`; b"" if `end` is not after `begin`.

@@ -94,15 +94,15 @@ def get_file(name: str, *, begin: int | None = None, end: int | None = None, eta
         headers={
             "Range": None if begin is None else f"bytes={begin}-{'' if end is None else end - 1}",
             "If-Match": None if etag is None else f'"{etag}"',
-            "Want-Repr-Digest": "sha-256=1",
         },
     )
 
 
 @endpoint("HEAD", "/v1/files/{name}", FileHead, read=file_head)
-def head_file(name: str) -> Parts:
-    """Read the headers of a file."""
-    return Parts(path={"name": name}, headers={"Want-Repr-Digest": "sha-256=1"})
+def head_file(name: str, *, sha256: bool = False) -> Parts:
+    """Read the headers of a file; with `sha256`, ask the server to wait for that digest, or to make it."""
+    want = "sha-256=10" if sha256 else None
+    return Parts(path={"name": name}, headers={"Want-Repr-Digest": want}, wait=30.0 if sha256 else 0.0)
 
 
 @endpoint("PUT", "/v1/files/{name}", wire.FileInfo)

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from holdfast import __version__
-from holdfast.cli import _cat, _files, _links, _processes, _server, _transfers, _watch
+from holdfast.cli import _cat, _files, _links, _processes, _server, _sha256, _transfers, _watch
 from holdfast.cli._completion import _bash
 from holdfast.cli._context import Context, Exit, command, report
 from holdfast.errors import HoldfastError
@@ -54,6 +54,7 @@ for each in (
     *_files.COMMANDS,
     *_transfers.COMMANDS,
     *_cat.COMMANDS,
+    *_sha256.COMMANDS,
     *_links.COMMANDS,
     completion,
 ):

