@@ -6,6 +6,7 @@ the parity test reads.
 
 from __future__ import annotations
 
+from holdfast._endpoints.archives import ArchiveFormat, archive_name, get_archive, head_archive, put_archive
 from holdfast._endpoints.block_uploads import (
     block_upload_digests,
     create_block_upload,
@@ -14,6 +15,7 @@ from holdfast._endpoints.block_uploads import (
     get_block_upload,
     put_blocks,
 )
+from holdfast._endpoints.call import Call
 from holdfast._endpoints.files import (
     FileHead,
     content_range,
@@ -73,6 +75,8 @@ from holdfast._endpoints.uploads import (
 
 __all__ = [
     "TUS",
+    "ArchiveFormat",
+    "Call",
     "Encoding",
     "FileHead",
     "UploadHead",
@@ -80,6 +84,7 @@ __all__ = [
     "UploadOptions",
     "all_events",
     "append",
+    "archive_name",
     "block_upload_digests",
     "cancel_process",
     "cancel_processes",
@@ -92,10 +97,12 @@ __all__ = [
     "end_block_upload",
     "file_head",
     "forget_process",
+    "get_archive",
     "get_block_upload",
     "get_file",
     "get_process",
     "get_upload",
+    "head_archive",
     "head_file",
     "kill_process",
     "kill_processes",
@@ -110,6 +117,7 @@ __all__ = [
     "pause_processes",
     "process_events",
     "process_log",
+    "put_archive",
     "put_blocks",
     "put_file",
     "ready",

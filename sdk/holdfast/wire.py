@@ -17,6 +17,7 @@ __all__ = [
     "ENDED",
     "LIVE",
     "PROCESS_ID",
+    "ArchiveReceipt",
     "BlockDigests",
     "BlockUpload",
     "BlockUploadEnd",
@@ -315,6 +316,21 @@ class FilePage(msgspec.Struct, frozen=True):
     prefixes: list[str] = []
 
 
+class ArchiveReceipt(msgspec.Struct, frozen=True):
+    """The files that a tar archive has led to. `files` and `bytes` count those that were published.
+
+    `refused` says by name why a member was not: of `refused_count` in all, those that came first. `landed` are the
+    published files, if they were asked for, and not more than 10,000 of them.
+    """
+
+    folder: str
+    files: int
+    bytes: int
+    refused_count: int = 0
+    refused: dict[str, str] = {}
+    landed: list[FileInfo] = []
+
+
 class UploadInfo(msgspec.Struct, frozen=True):
     """An upload in the making (or finished and kept until it expires). `length` is null while it is not known."""
 
@@ -394,11 +410,12 @@ class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-class LinkRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Request to sign a link to a file, valid for so many seconds."""
+class LinkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Request to sign a link to a file, valid for so many seconds; with `archive` to a folder as one such archive."""
 
     name: FileName
     seconds: float = 3600.0
+    archive: Literal["zip", "tar"] | None = None
 
 
 class FileLink(msgspec.Struct, frozen=True):

@@ -18,8 +18,8 @@ KEY_FILE = "link-key"
 class Links:
     """Signs links with a random key, and verifies them.
 
-    A signature is HMAC-SHA-256, as hex, over the method, the name and the time (seconds since the epoch) that a link is
-    valid until.
+    A signature is HMAC-SHA-256, as hex, over the method, the time (seconds since the epoch) that a link is valid until,
+    the word "archive" in a link to one, and the name.
     """
 
     def __init__(self, data_dir: Path, longest: float) -> None:
@@ -28,22 +28,29 @@ class Links:
         self._longest = longest
         self._key = private.secret(self._path).encode()
 
-    def sign(self, name: str, seconds: float) -> FileLink:
-        """Return a link to a file, which need not exist yet. Raises BAD_PARAMETERS for a time that is too long."""
+    def sign(self, name: str, seconds: float, *, archive: str | None = None) -> FileLink:
+        """Return a link to a file, which need not exist yet; with `archive` (zip, tar) to an archive of that folder.
+
+        Raises:
+            ProblemError: BAD_PARAMETERS for a time that is too long.
+        """
         if not 0 < seconds <= self._longest:
             raise problems.BAD_PARAMETERS(
                 f"a link can't be valid for {seconds:g} seconds. Give at most {self._longest:g} (--link-life)",
                 field="seconds",
             )
         expires = math.ceil(time.time() + seconds)
-        where = f"/v1/files/{quote(name, errors='surrogateescape')}?expires={expires}"
-        return FileLink(name, f"{where}&signature={self._signature(name, expires)}", expires)
+        is_archive = archive is not None
+        target = f"{name}.{archive}" if is_archive else name
+        room = "archives" if is_archive else "files"
+        where = f"/v1/{room}/{quote(target, errors='surrogateescape')}?expires={expires}"
+        return FileLink(name, f"{where}&signature={self._signature(target, expires, is_archive)}", expires)
 
-    def refusal(self, name: str, expires: str | None, signature: str) -> str:
-        """Return why a link is not valid, and what to do; "" when it is."""
+    def refusal(self, name: str, expires: str | None, signature: str, *, archive: bool = False) -> str:
+        """Return why a link is not valid, and what to do; "" when it is. `archive`: `name` is that of an archive."""
         if expires is None or not (expires.isascii() and expires.isdigit() and len(expires) < 15):
             return "a signed link carries expires=, in seconds since the epoch. Ask for a new link"
-        good = self._signature(name, int(expires))
+        good = self._signature(name, int(expires), archive)
         if not hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), good.encode()):
             return "the signature is not for this file and time, or links were revoked. Ask for a new link"
         if int(expires) < time.time():
@@ -56,6 +63,7 @@ class Links:
         """Make all links that were given out invalid, by a new key. Blocks."""
         self._key = private.renew(self._path).encode()
 
-    def _signature(self, name: str, expires: int) -> str:
-        message = f"GET\n{expires}\n{name}".encode("utf-8", "surrogateescape")
+    def _signature(self, name: str, expires: int, archive: bool) -> str:
+        kind = "\narchive" if archive else ""  # no name of a file has a line break
+        message = f"GET\n{expires}{kind}\n{name}".encode("utf-8", "surrogateescape")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()

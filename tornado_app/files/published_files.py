@@ -85,13 +85,13 @@ class PublishedFiles:
         """
         if "Want-Repr-Digest" in headers:
             return self._with_digest(self._get, name, headers, client)
-        return self._uploads.run(self._get, name, _relevant(headers))
+        return self._uploads.run(self._get, name, relevant(headers))
 
     def head(self, name: str, headers: Mapping[str, str], client: object = None) -> Awaitable[FileAnswer]:
         """Return the answer to a HEAD: that of a GET without a Range, without the bytes. Waits and raises as `get`."""
         if "Want-Repr-Digest" in headers:
             return self._with_digest(self._head, name, headers, client)
-        return self._uploads.run(self._head, name, _relevant(headers))
+        return self._uploads.run(self._head, name, relevant(headers))
 
     def stop_waiting(self, client: object) -> None:
         """Note that the client of a GET or HEAD has left, so that no digest is made for it."""
@@ -102,7 +102,7 @@ class PublishedFiles:
     ) -> FileAnswer:
         """Return an answer with the SHA-256 as well, where waiting for it is worth while."""
         patience = DIGEST_WAIT_S * digests.preference(headers["Want-Repr-Digest"], "sha-256")
-        answer = await self._uploads.run(find, name, _relevant(headers))
+        answer = await self._uploads.run(find, name, relevant(headers))
         if not patience or answer.stat.sha256 is not None or answer.status == 304:
             return answer
         made = self._sha256.ask(answer.stat, client)
@@ -113,7 +113,7 @@ class PublishedFiles:
                 if answer.reader is not None:
                     await self._uploads.run(answer.reader.close)
                 await asyncio.wait({made}, timeout=patience)
-                answer = await self._uploads.run(find, name, _relevant(headers))
+                answer = await self._uploads.run(find, name, relevant(headers))
         finally:
             self._sha256.expire(name, client)
         if answer.stat.sha256 is None and self._sha256.is_asked(name):
@@ -140,14 +140,14 @@ class PublishedFiles:
 
     def _head(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         stat = self._store.stat(name)
-        return FileAnswer(_status("HEAD", name, headers, stat), stat)
+        return FileAnswer(status_of("HEAD", name, headers, stat), stat)
 
     def _get(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         for _ in range(_TRIES):
             reader = self._store.open(name)
             keep = False
             try:
-                answer = _plan(name, headers, reader.stat)
+                answer = plan(name, headers, reader.stat)
                 if answer.status == 304:
                     return answer
                 first, count = _extent(answer)
@@ -250,16 +250,16 @@ def info(stat: FileStat) -> FileInfo:
     )
 
 
-def _relevant(headers: Mapping[str, str]) -> dict[str, str]:
+def relevant(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that a GET depends on; most have none of them."""
     return {name: headers[name] for name in _DECISIVE if name in headers}
 
 
-def _plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
-    """Decide by the preconditions first, then by If-Range and Range (RFC 9110, section 13.2.2)."""
+def plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
+    """Decide by the preconditions first, then by If-Range and Range (RFC 9110, section 13.2.2). Raises as `get`."""
     if not headers:
         return FileAnswer(200, stat)
-    status = _status("GET", name, headers, stat)
+    status = status_of("GET", name, headers, stat)
     if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat), time.time()):
         return FileAnswer(status, stat)
     spans = ranges.select(headers.get("Range"), stat.size)
@@ -283,7 +283,8 @@ def _extent(answer: FileAnswer) -> tuple[int, int]:
     return answer.spans[0].first, answer.spans[0].length
 
 
-def _status(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
+def status_of(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
+    """Return 200, or 304. Raises PRECONDITION_FAILED, UNAVAILABLE."""
     _check_unconfirmed(name, headers, stat)
     verdict = conditionals.evaluate(method, headers, _validators(stat))
     if verdict is Verdict.FAILED:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
+from tornado_app.files.archives.service import Archives
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
@@ -36,6 +37,7 @@ class FileService:
     seed: SeedFiles
     published: PublishedFiles
     sha256: Sha256Service
+    archives: Archives
 
     def __init__(self, settings: Settings, open_store: Callable[[], FileStore]) -> None:
         """`open_store` is called once, in a worker thread."""
@@ -70,6 +72,7 @@ class FileService:
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
         self.published = PublishedFiles(self.store, self.uploads, self.sha256)
         self.sha256.open()
+        self.archives = Archives(self.store, self.uploads, self.run)
 
     async def close(self) -> None:
         """Wait until writers have written what they have, then close the store and end the threads."""

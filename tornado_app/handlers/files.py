@@ -79,7 +79,7 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
 
 
-class _NamedHandler(BaseHandler):
+class NamedHandler(BaseHandler):
     """`/v1/files/{name}`, also for names that are not UTF-8."""
 
     EXPOSED = _EXPOSED
@@ -110,7 +110,7 @@ class FilesHandler(BaseHandler):
         self.respond(await page(query.prefix, query.cursor, query.limit, by_level=query.delimiter is not None))
 
 
-class FileHandler(_NamedHandler):
+class FileHandler(NamedHandler):
     """`/v1/files/{name}`: all but PUT."""
 
     MAY_BE_VISITED = True
@@ -282,7 +282,7 @@ class FileHandler(_NamedHandler):
 
 
 @stream_request_body
-class FilePutHandler(StreamingHandler, _NamedHandler):
+class FilePutHandler(StreamingHandler, NamedHandler):
     """`/v1/files/{name}`: PUT."""
 
     ONLY = ("PUT",)

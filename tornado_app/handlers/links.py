@@ -16,9 +16,9 @@ class LinksHandler(JsonHandler):
 
     @operation("sign_link", {201: Content(type=FileLink)}, problems.BAD_NAME)
     async def post(self, body: LinkRequest) -> None:
-        """Sign a link to a file, by which anybody can read it until it expires."""
+        """Sign a link to a file, or to a folder as one archive, by which anybody can read it until it expires."""
         names.check(body.name)
-        self.respond(self.services.links.sign(body.name, body.seconds), 201)
+        self.respond(self.services.links.sign(body.name, body.seconds, archive=body.archive), 201)
 
     @operation("revoke_links", None)
     async def delete(self) -> None:

@@ -124,10 +124,7 @@ class Transmission:
 
     async def _zero_copy(self, stream: IOStream, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
         """Send by sendfile as much as possible; return the offset and count of the rest."""
-        while stream.writing():  # the headers go first
-            await self._written(stream.write(b""))
-        if stream.closed():  # its socket is closed, and `abort` is about to be called
-            raise StreamClosedError
+        await self._flushed(stream)
         try:
             # The loop polls a descriptor for one owner, and the stream still polls its own for the end.
             own = stream.socket.dup()
@@ -150,7 +147,7 @@ class Transmission:
             if ends or not (self._is_ready or in_memory(fd, offset, window)):
                 self._is_ready = await self._run(self._make_ready, fd, offset, window, ends)
             sent = await self._send_window(sock.fileno(), fd, offset, window)
-            _account(self._connection, sent)
+            account(self._connection, sent)
             metrics.SENT.inc(sent)
             offset += sent
             count -= sent
@@ -193,6 +190,13 @@ class Transmission:
         if sent < count and failure is None:
             raise FileChangedError
         return sent
+
+    async def _flushed(self, stream: IOStream) -> None:
+        """Wait until the stream has sent what was written to it, such as the headers."""
+        while stream.writing():
+            await self._written(stream.write(b""))
+        if stream.closed():  # its socket is closed, and `abort` is about to be called
+            raise StreamClosedError
 
     async def _written(self, written: asyncio.Future[None]) -> None:
         """Wait for a write. Tornado leaves its future pending when the connection ends, so `abort` wakes this."""
@@ -247,7 +251,7 @@ def plain_stream(connection: HTTPConnection) -> IOStream | None:
     return stream
 
 
-def _account(connection: HTTPConnection, count: int) -> None:
+def account(connection: HTTPConnection, count: int) -> None:
     """Subtract sent bytes from the connection's expected content. This private attribute is used here alone."""
     connection._expected_content_remaining -= count  # type: ignore[attr-defined]
 

@@ -17,6 +17,7 @@ from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
 from holdfast._local_files.target import Target
 from holdfast._local_files.walk import Links
+from holdfast._transfers.archive import ArchiveDownload, send_archive
 from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
 from holdfast._transfers.handles import AsyncTransfer
@@ -184,6 +185,51 @@ class AsyncFiles:
         )
         return _start(self._core, job)
 
+    def download_archive(
+        self,
+        folder: str,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        format: calls.ArchiveFormat = "zip",
+        overwrite: bool = False,
+        restart: bool = False,
+        allow_dangerous: bool = False,
+        segments: int | None = None,
+        limit: float | None = None,
+    ) -> AsyncTransfer[Path]:
+        """Download all files below a folder as one uncompressed archive; awaiting it returns the path.
+
+        It can be paused and resumed as the download of a file. If a file in it changes on the server meanwhile, that
+        raises `RemoteChanged`. The folder "" holds all files. Other arguments are those of `download`.
+        """
+        return _start(
+            self._core,
+            ArchiveDownload(
+                self._context,
+                calls.archive_name(folder, format),
+                Target.of(to),
+                overwrite=overwrite,
+                restart=restart,
+                allow_dangerous=allow_dangerous,
+                segments=segments,
+                limit=limit,
+            ),
+        )
+
+    async def upload_archive(self, tar: Content, folder: str = "", *, overwrite: bool = False) -> wire.ArchiveReceipt:
+        """Send a tar archive in one request; the server publishes its regular files below a folder.
+
+        Each of them lands whole or not at all. The receipt says which members were refused, and why: links, devices,
+        names that no file can have and, without `overwrite`, files that exist already. A request that is cut is not
+        repeated: what was whole has landed.
+
+        Args:
+            tar: a path, bytes, a binary file or an iterable of bytes; uncompressed.
+            folder: the folder on the server; "" is the top.
+            overwrite: replace files that exist.
+        """
+        return await self._core.run(send_archive(folder, source_of(tar), overwrite, self._core.retries))
+
     async def open(self, name: str) -> AsyncRemoteFile:
         """A file of the server for reading, as if it were here: seekable, read ahead, always of one version.
 
@@ -249,16 +295,24 @@ class AsyncFiles:
         """Delete a file; with `etag`, only that version. Raises `NotFound`, `PreconditionFailed`."""
         await self._core.run(plans.forget(calls.delete_file(name, etag=etag), self._core.retries))
 
-    async def download_link(self, name: str, *, expires: float = 3600.0, base_url: str | None = None) -> DownloadLink:
+    async def download_link(
+        self,
+        name: str,
+        *,
+        expires: float = 3600.0,
+        base_url: str | None = None,
+        archive: calls.ArchiveFormat | None = None,
+    ) -> DownloadLink:
         """Return a signed link that a browser can download, and resume, without the token. A notebook displays it.
 
         Args:
-            name: the file's name on the server.
+            name: the file's name on the server; with `archive` that of a folder.
             expires: seconds that it is valid, 7 days at most unless the server has another limit. Anybody who has the
                 link can read the file.
             base_url: URL of the server for the browser, if it is not `client.base_url`.
+            archive: "zip" or "tar" for a link to all files below the folder, as one archive.
         """
-        link = await self._core.request(calls.sign_link(name, expires))
+        link = await self._core.request(calls.sign_link(name, expires, archive=archive))
         return DownloadLink((base_url or self._core.base_url).rstrip("/"), link)
 
     async def revoke_links(self) -> None:

@@ -126,9 +126,9 @@ def delete_file(name: str, *, etag: str | None = None) -> Parts:
 
 
 @endpoint("POST", "/v1/links", wire.FileLink, takes=wire.LinkRequest, repeatable=True)
-def sign_link(name: str, seconds: float = 3600.0) -> Parts:
-    """Sign a link by which anybody can read a file for so many seconds."""
-    return Parts(body=wire.LinkRequest(name, seconds))
+def sign_link(name: str, seconds: float = 3600.0, *, archive: Literal["zip", "tar"] | None = None) -> Parts:
+    """Sign a link by which anybody can read a file for so many seconds; with `archive` a folder as one archive."""
+    return Parts(body=wire.LinkRequest(name, seconds, archive))
 
 
 @endpoint("DELETE", "/v1/links", type(None), read=read_nothing)

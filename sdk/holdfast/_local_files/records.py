@@ -60,7 +60,7 @@ class ResumeRecord(msgspec.Struct):
     """A transfer that has begun. It contains no secret: no token, no credentials in the URL.
 
     The record of a `folder` has the prefix of its names as `name` (`./` for none) and the local folder as `path`. The
-    records of its files have its key as `within`.
+    records of its files have its key as `within`. With `archive` the name is that of an archive of a folder.
     """
 
     kind: Literal["upload", "download"]
@@ -81,6 +81,7 @@ class ResumeRecord(msgspec.Struct):
     folder: bool = False
     links: str = ""
     within: str = ""
+    archive: bool = False
     version: int = 2
 
     @property

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from holdfast import calls, plans
 from holdfast._local_files import dangerous_names, records
@@ -130,7 +131,7 @@ class DownloadJob(TransferJob[Path]):
 
     def _is_resumable(self, saved: ResumeRecord) -> bool:
         """Return whether a record is of this download, and the part file can have the bytes that it lists."""
-        same = (saved.server, saved.name) == (self._record.server, self._record.name)
+        same = _of_what(saved) == _of_what(self._record)
         fits = all(0 <= begin <= end <= (saved.size or 0) for begin, end in saved.done)
         if not (same and fits and saved.etag and saved.done):
             return False
@@ -168,7 +169,7 @@ class DownloadJob(TransferJob[Path]):
 
     def _discard_saved(self) -> Plan[None]:
         saved: ResumeRecord | None = yield Do(self._file.take)
-        if saved is None or (saved.server, saved.name) == (self._record.server, self._record.name):
+        if saved is None or _of_what(saved) == _of_what(self._record):
             yield Do(partial(self._remove, saved))
 
     def _remove(self, saved: ResumeRecord | None = None) -> None:
@@ -235,12 +236,20 @@ class DownloadJob(TransferJob[Path]):
         yield from self._fetch_all(self._segments, body)
         return (yield from self._finish(self._segments))
 
+    def _get(self, **options: Any) -> calls.Call[bytes]:
+        """Return the call for the whole, or the range and version that the options give."""
+        return calls.get_file(self.name, **options)
+
+    def _head(self) -> Plan[calls.FileHead]:
+        """Read the headers on the server. Raises `NotFound`."""
+        return plans.head(self.name, self._context.retries)
+
     def _target_is_current(self) -> Plan[bool]:
         """Return True if the target is the same file already. Raises `LocalExists` if it is another one."""
         there: int | None = yield Do(partial(size_of_target, self.target))
         if there is None:
             return False
-        head: calls.FileHead = yield from plans.head(self.name, self._context.retries)
+        head: calls.FileHead = yield from self._head()
         same_size = there == head.size
         if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
             self._segments, self._ended = Segments(head.size, [(0, head.size)]), True
@@ -255,7 +264,7 @@ class DownloadJob(TransferJob[Path]):
         backoff = Backoff(self._context.retries)
         while True:
             try:
-                stream: Stream = yield Open(calls.get_file(self.name))
+                stream: Stream = yield Open(self._get())
                 break
             except (TransportError, APIError) as error:
                 wait = backoff.after(error, repeatable=True)
@@ -335,9 +344,7 @@ class DownloadJob(TransferJob[Path]):
         """
         begin, end = segment.at, segment.at + segments.room(segment)
         whole = not self._ranges or (begin == 0 and end == segments.size)
-        call = calls.get_file(
-            self.name, begin=None if whole else begin, end=None if whole else end, etag=self._record.etag or None
-        )
+        call = self._get(begin=None if whole else begin, end=None if whole else end, etag=self._record.etag or None)
         stream: Stream = yield Open(call)
         head = calls.file_head(stream.answer)
         if (head.size, head.etag or "") != (segments.size, self._record.etag):
@@ -395,3 +402,7 @@ class DownloadJob(TransferJob[Path]):
             f"{self.name!r} has changed on the server since its download began. "
             "Pass restart=True to fetch it as it is now"
         )
+
+
+def _of_what(record: ResumeRecord) -> tuple[str, str, bool]:
+    return record.server, record.name, record.archive

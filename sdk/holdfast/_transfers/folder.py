@@ -17,6 +17,7 @@ from holdfast._local_files.records import CompletedFile, Ledger, RecordFile, Res
 from holdfast._local_files.sources import FileSource, sha256_of
 from holdfast._local_files.target import Target
 from holdfast._local_files.walk import NO_NAME, Links, checked_links, walk
+from holdfast._transfers.archive import ArchiveDownload
 from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
@@ -417,4 +418,6 @@ def job_of(record: ResumeRecord, context: TransferContext) -> TransferJob[Any]:
             context, record.prefix, path, overwrite=overwrite, restart=False, allow_dangerous=allowed, limit=None
         )
     target = Target(path, exact=True)
+    if record.archive:
+        return ArchiveDownload(context, record.name, target, overwrite=overwrite, allow_dangerous=allowed)
     return DownloadJob(context, record.name, target, overwrite=overwrite, allow_dangerous=allowed, within=record.within)

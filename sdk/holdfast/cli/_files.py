@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import click
 
+from holdfast import calls
 from holdfast._local_files.pipes import PipeReader, is_of_this_process, is_stream
 from holdfast._local_files.walk import Links
 from holdfast._sync.client import Client
@@ -155,6 +156,9 @@ class StandardStream(PipeReader):
     help="A file or folder; with several names a folder; - for standard output.  [the working directory]",
 )
 @click.option("--folder", is_flag=True, help="The names are folders: download all files in them.")
+@click.option(
+    "--archive", type=click.Choice(["zip", "tar"]), help="The names are folders: download each as one such archive."
+)
 @overwrite
 @restart
 @allow_dangerous
@@ -166,6 +170,7 @@ def download(
     names: tuple[str, ...],
     to: str | None,
     folder: bool,
+    archive: calls.ArchiveFormat | None,
     overwrite: bool,
     restart: bool,
     allow_dangerous: bool,
@@ -176,6 +181,8 @@ def download(
 
     Bytes of two versions of a file are never mixed.
     """
+    if archive and (folder or to == "-"):
+        raise click.UsageError(f"--archive goes with neither --folder nor --to -. Name a file: --to FOLDER.{archive}")
     if to == "-":
         _to_stdout(context, names, folder, limit)
         return
@@ -189,8 +196,11 @@ def download(
     }
     with context.client() as client:
         for name in names:
-            if folder or name.endswith("/"):
-                begin: Begin = partial(client.files.download_folder, name, to, **options)
+            if archive:
+                more = {**options, "segments": segments, "format": archive}
+                begin: Begin = partial(client.files.download_archive, name, to, **more)
+            elif folder or name.endswith("/"):
+                begin = partial(client.files.download_folder, name, to, **options)
             else:
                 begin = partial(client.files.download, name, to, segments=segments, **options)
             print_result(context, run_transfer(context, begin))

@@ -14,9 +14,9 @@ A store that keeps everything in its own process has `is_persistent` False and p
 **Digests.** A store keeps the digests of a file that it is given with the publication, or later (`KeepsDigests`). A
 digest that becomes known later never changes the entity tag of the file.
 
-**Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` of a reader; `Truncates`,
-`ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests`, `MarksDigests` and
-`HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on without them.
+**Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` and `KeepsCrc32` of a reader;
+`Truncates`, `ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests`,
+`MarksDigests` and `HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on without them.
 """
 
 from __future__ import annotations
@@ -135,6 +135,19 @@ class HasDescriptor(Protocol):
 
     def fileno(self) -> int:
         """Return the descriptor; the reader closes it."""
+        ...
+
+
+@runtime_checkable
+class KeepsCrc32(Protocol):
+    """Optional power of a `FileReader`: remember the CRC-32 of this version, which takes a second a GB to compute."""
+
+    def kept_crc32(self) -> int | None:
+        """Return the CRC-32 that was kept, None if none was."""
+        ...
+
+    def keep_crc32(self, crc: int) -> None:
+        """Keep the CRC-32 of this version, also for the next server; a failure to do so is not raised."""
         ...
 
 

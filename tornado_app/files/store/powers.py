@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from tornado_app import problems
 from tornado_app.files.store.interface import (
+    FileReader,
     FileStat,
     FileStore,
     JoinsParts,
+    KeepsCrc32,
     ListsFolders,
     ReadsStagedData,
     StagedData,
@@ -81,3 +83,14 @@ def join(whole: StagedData, parts: Sequence[StagedData]) -> None:
                 raise OSError(f"the part {part.id} ended at {offset}, not at {part.offset}")
             whole.write([piece])
             offset += len(piece)
+
+
+def kept_crc32(reader: FileReader) -> int | None:
+    """Return the CRC-32 of a version if the store has kept it."""
+    return reader.kept_crc32() if isinstance(reader, KeepsCrc32) else None
+
+
+def keep_crc32(reader: FileReader, crc: int) -> None:
+    """Keep the CRC-32 of a version, where the store can."""
+    if isinstance(reader, KeepsCrc32):
+        reader.keep_crc32(crc)

@@ -20,7 +20,7 @@ from tornado_app import problems
 from tornado_app.clocks import steady
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.interface import FileStore, StagedData
+from tornado_app.files.store.interface import FileStat, FileStore, StagedData
 from tornado_app.files.uploads.concatenation import Concatenation, ConcatenationPorts
 from tornado_app.files.uploads.digest_check import Check
 from tornado_app.files.uploads.events import UploadEvents
@@ -28,7 +28,7 @@ from tornado_app.files.uploads.expiry import Lifetimes
 from tornado_app.files.uploads.lease.interface import UploadLeases, never
 from tornado_app.files.uploads.lease.memory import MemoryLeases
 from tornado_app.files.uploads.limits import SizeLimits
-from tornado_app.files.uploads.publication import Publication
+from tornado_app.files.uploads.publication import Publication, ReceivedFile
 from tornado_app.files.uploads.registry import UploadRegistry, find_left
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer, WriterContext
@@ -248,6 +248,23 @@ class Uploads:
         if received > 0:
             metrics.RECEIVED.inc(received)
         self.events.of_progress(upload)
+
+    # -- inside another request
+
+    def receive(self, record: UploadRecord) -> ReceivedFile:
+        """Return a file that a worker thread receives in one go, inside another request. Blocks.
+
+        Raises:
+            ProblemError: TOO_LARGE, BAD_NAME, FILE_EXISTS, NO_SPACE.
+        """
+        self.check_length(record.length)
+        id = secrets.token_hex(16)
+        staged = self.registry.create(id, record)
+        return ReceivedFile(Upload(id, record, staged, digest=self.digests, most=self.limits.most))
+
+    def announce(self, stat: FileStat, kind: str) -> None:
+        """Emit the event of a file that `receive` has led to, and count it."""
+        self._publication.announce(stat, kind)
 
     # -- the end of a request
 

@@ -1,0 +1,135 @@
+"""An archive read in batches, from any store: what they hold, and what ends them."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tornado_app.files.archives import plan, reading
+from tornado_app.files.archives.reading import ArchiveChangedError, ArchiveReader, Batch, FilePart
+from tornado_app.files.store.interface import FileStore
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.memory import MemoryStore
+from tornado_app.protocols.ranges import Span
+
+FILES = {"d/a": b"a" * 10, "d/b": b"b" * (reading.SMALL + 1), "d/sub/c": b"", "e/x": b"x"}
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no-untyped-def]
+    opened: FileStore = LocalStore(tmp_path) if request.param == "local" else MemoryStore()
+    opened.start()
+    for name, content in FILES.items():
+        write(opened, name, content)
+    yield opened
+    opened.close()
+
+
+def write(store: FileStore, name: str, content: bytes) -> None:
+    staged = store.create(os.urandom(8).hex(), b"{}")
+    staged.write([content])
+    staged.publish(name)
+    staged.discard()
+
+
+def reader_of(store: FileStore, made: plan.ArchivePlan, first: int = 0, last: int = -1, *, zero_copy: bool = False):  # type: ignore[no-untyped-def]
+    span = Span(first, made.stat.size - 1 if last < 0 else last)
+    return ArchiveReader(store, made, [span], zero_copy=zero_copy)
+
+
+def drain(reader: ArchiveReader) -> bytes:
+    found = bytearray()
+    sent: Batch | None = None
+    while True:
+        batch = reader.advance(sent)
+        for part in batch.parts:
+            found += os.pread(part.fd, part.count, part.offset) if isinstance(part, FilePart) else part
+        sent = batch
+        if batch.is_last:
+            reader.check()
+            reader.close()
+            return bytes(found)
+
+
+@pytest.mark.parametrize("zero_copy", [True, False])
+def test_batches_are_the_archive(store: FileStore, zero_copy: bool) -> None:
+    made = plan.make(store, "d", "zip")
+    data = drain(reader_of(store, made, zero_copy=zero_copy))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+        assert {f"d/{name}": archive.read(name) for name in archive.namelist()} == {
+            name: content for name, content in FILES.items() if name.startswith("d/")
+        }
+    first = len(data) // 3
+    assert drain(reader_of(store, made, first, first + 99, zero_copy=zero_copy)) == data[first : first + 100]
+
+
+def test_a_batch_holds_a_limited_number_of_bytes_and_files(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "FILES", 3)
+    for number in range(10):
+        write(store, f"many/{number}", bytes(reading.SMALL + 1))
+    reader = reader_of(store, plan.make(store, "many", "tar"), zero_copy=True)
+    sent, batches = None, []
+    while not batches or not batches[-1].is_last:
+        sent = reader.advance(sent)
+        batches.append(sent)
+    assert all(sum(isinstance(part, FilePart) for part in batch.parts) <= 3 for batch in batches)
+    assert all(sum(len(p) for p in batch.parts if isinstance(p, bytearray)) <= 2 * reading.COPIED for batch in batches)
+    reader.close()
+
+
+def test_a_version_that_is_gone_ends_it(store: FileStore) -> None:
+    for change in ("replaced", "deleted"):
+        write(store, "d/b", b"b" * (reading.SMALL + 1) + change.encode())
+        made = plan.make(store, "d", "tar")
+        if change == "replaced":
+            write(store, "d/b", b"B" * (reading.SMALL + 1) + change.encode())
+        else:
+            store.delete("d/b")
+        reader = reader_of(store, made, zero_copy=True)
+        with pytest.raises(ArchiveChangedError):
+            drain(reader)
+        reader.close()
+
+
+def test_the_entity_tag_follows_names_contents_and_times(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write(store, "d/a", b"1")
+
+    def etag(format: str = "zip") -> str:
+        return plan.make(store, "d", format).stat.etag
+
+    first = etag()
+    assert first == etag() != etag("tar")
+    os.rename(tmp_path / "d/a", tmp_path / "d/b")
+    renamed = etag()
+    os.utime(tmp_path / "d/b", (5, 5))
+    timed = etag()
+    write(store, "d/c", b"")
+    assert len({first, renamed, timed, etag()}) == 4
+    store.close()
+
+
+def test_a_crc_is_computed_once(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan.make(store, "d", "zip")
+    drain(reader_of(store, made))
+    assert [made.crc(index) is not None for index in range(3)] == [True] * 3
+    data = drain(reader_of(store, made))
+    opened: list[str] = []
+    before = store.open
+    monkeypatch.setattr(store, "open", lambda name: opened.append(name) or before(name))
+    directory = data.index(b"PK\1\2")
+    assert drain(reader_of(store, made, directory)) == data[directory:]
+    assert opened == []
+
+
+def test_a_reader_that_is_stopped_ends_a_long_read(store: FileStore) -> None:
+    reader = reader_of(store, plan.make(store, "d", "zip"))
+    reader.stop()
+    with pytest.raises(ArchiveChangedError):
+        drain(reader)
+    reader.close()

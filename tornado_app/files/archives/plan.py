@@ -1,0 +1,91 @@
+"""Plan of an archive of a folder: which versions of which files it consists of, and its entity tag. Blocking."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from array import array
+from collections.abc import Iterator
+
+from tornado_app import problems
+from tornado_app.files import names
+from tornado_app.files.store.interface import FileStat, FileStore
+from tornado_app.protocols.archives.layout import FORMATS, Layout
+
+_VERSION = b"1"
+"""Part of every entity tag: it changes when the same files would make another archive."""
+_PAGE = 1000
+_UNKNOWN = -1
+_NUMBERS = struct.Struct("<HQqH")
+
+
+class ArchivePlan:
+    """Members of an archive, in about fifty bytes each beside their names, and the CRC-32 of those that were read."""
+
+    def __init__(self, folder: str, layout: Layout, tags: array[int], etag: str, modified_ns: int) -> None:
+        """`tags` has eight bytes of the digest of each member's entity tag."""
+        self.folder = folder
+        self.layout = layout
+        name = (folder.rpartition("/")[2] or "files") + layout.format.SUFFIX
+        self.stat = FileStat(name, layout.size, modified_ns, etag, None)
+        self._tags = tags
+        self._crcs = array("q", [_UNKNOWN]) * (len(layout) if layout.format.NEEDS_CRC else 0)
+
+    def name(self, index: int) -> str:
+        """Return the name of the file that is a member."""
+        name = self.layout.name(index).decode("utf-8")
+        return f"{self.folder}/{name}" if self.folder else name
+
+    def is_current(self, index: int, stat: FileStat) -> bool:
+        """Return whether a member is this version of its file."""
+        return stat.size == self.layout.member_size(index) and _tag(stat.etag) == self._tags[index]
+
+    def crc(self, index: int) -> int | None:
+        """Return the CRC-32 of a member if it is known."""
+        crc = self._crcs[index]
+        return None if crc == _UNKNOWN else crc
+
+    def set_crc(self, index: int, crc: int) -> None:
+        """Keep the CRC-32 of a member."""
+        self._crcs[index] = crc
+
+
+def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
+    """Return the plan for all files below a folder ("" for all there are), as they are now.
+
+    Raises:
+        ProblemError: NO_SUCH_FILE when there are none.
+    """
+    layout = Layout(FORMATS[format])
+    tags = array("Q")
+    version = hashlib.blake2b(_VERSION + format.encode(), digest_size=16)
+    newest = 0
+    prefix = f"{folder}/" if folder else ""
+    for stat in _members(store, folder, prefix):
+        name, etag = stat.name[len(prefix) :].encode("utf-8"), stat.etag.encode("utf-8")
+        modified = stat.modified_ns // 1_000_000_000
+        layout.add(name, stat.size, modified)
+        tags.append(_tag(stat.etag))
+        version.update(_NUMBERS.pack(len(name), stat.size, modified, len(etag)) + name + etag)
+        newest = max(newest, stat.modified_ns)
+    if not len(layout):
+        where = f"below {folder[:200]!r}" if folder else "on this server"
+        raise problems.NO_SUCH_FILE(f"there is no file {where}. GET /v1/files?delimiter=/ lists files and folders")
+    layout.seal()
+    return ArchivePlan(folder, layout, tags, version.hexdigest(), newest)
+
+
+def _members(store: FileStore, folder: str, prefix: str) -> Iterator[FileStat]:
+    if folder and names.structural_flaw(folder) is not None:
+        return
+    after = ""
+    while True:
+        page = store.listing(prefix, after, _PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = page[-1].name
+
+
+def _tag(etag: str) -> int:
+    return int.from_bytes(hashlib.blake2b(etag.encode("utf-8"), digest_size=8).digest(), "little")
