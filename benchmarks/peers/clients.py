@@ -143,6 +143,48 @@ def holdfast_up(url: str, path: str, **options: Any) -> Callable[[], object]:
 
 
 @client
+def holdfast_folder_up(url: str, path: str, prefix: str) -> Callable[[], object]:
+    """`client.files.upload_folder`."""
+    import holdfast
+
+    sdk = holdfast.Client(url)
+    return lambda: sdk.files.upload_folder(path, prefix).wait()
+
+
+@client
+def holdfast_folder_down(url: str, path: str, prefix: str) -> Callable[[], object]:
+    """`client.files.download_folder`."""
+    import holdfast
+
+    sdk = holdfast.Client(url)
+    return lambda: sdk.files.download_folder(prefix, path).wait()
+
+
+@client
+def holdfast_async_folder_up(url: str, path: str, prefix: str) -> Callable[[], object]:
+    """The same with `await`."""
+    import holdfast
+
+    async def send() -> None:
+        async with holdfast.AsyncClient(url) as sdk:
+            await sdk.files.upload_folder(path, prefix)
+
+    return lambda: asyncio.run(send())
+
+
+@client
+def holdfast_async_folder_down(url: str, path: str, prefix: str) -> Callable[[], object]:
+    """The same with `await`."""
+    import holdfast
+
+    async def fetch() -> None:
+        async with holdfast.AsyncClient(url) as sdk:
+            await sdk.files.download_folder(prefix, path)
+
+    return lambda: asyncio.run(fetch())
+
+
+@client
 def tuspy_up(url: str, path: str, file_name: str, chunk_size: int | None = None) -> Callable[[], object]:
     """tuspy; its default is one request with the whole file, read into memory at once."""
     from tusclient.client import TusClient  # type: ignore[import-untyped, unused-ignore]  # of the extra bench
