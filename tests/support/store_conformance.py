@@ -30,8 +30,10 @@ from tornado_app.files.store.interface import (
     JoinsParts,
     KeepsDigests,
     MarksDigests,
+    PlacedFile,
     Precondition,
     ReadsStagedData,
+    SmallFile,
     StagedData,
     Truncates,
 )
@@ -209,6 +211,35 @@ class StoreConformance:
                 assert seen == stat
         put(store, "only-sha256", data)
         assert store.stat("only-sha256").etag == sha256(data)
+
+    def test_small_files_are_published_together_each_whole_or_refused_by_itself(self, store: FileStore) -> None:
+        put(store, "there", b"before")
+        digests = FileDigests(sha256(b"new"), of_block(b"new"))
+        files = [
+            SmallFile("folder/new", b"new", digests, ABSENT),
+            SmallFile("there", b"refused", expect=ABSENT),
+            SmallFile("../out", b"refused"),
+            SmallFile("folder", b"refused"),
+            SmallFile("there", bytearray(b"after")),
+            SmallFile("deep/er/empty", b""),
+            SmallFile("twice", b"first"),
+            SmallFile("twice", b"second"),
+            SmallFile("nowhere", b"refused", expect=Precondition(present=True)),
+        ]
+        results = powers.publish_small(store, files)
+        kinds = [None if isinstance(one, PlacedFile) else cast(problems.ProblemError, one).kind for one in results]
+        exists, bad, failed = problems.FILE_EXISTS, problems.BAD_NAME, problems.PRECONDITION_FAILED
+        assert kinds == [None, exists, bad, bad, None, None, None, None, failed]
+        placed = [one for one in results if isinstance(one, PlacedFile)]
+        assert [one.replaces for one in placed] == [False, True, False, False, True]
+        assert placed[0].stat.sha256 == sha256(b"new")
+        assert placed[0].stat.etag == of_blocks(of_block(b"new")).hex()[:32]
+        again = self.reopened()
+        for one in (placed[0], *placed[1:3], placed[4]):
+            assert again.stat(one.stat.name) == store.stat(one.stat.name) == one.stat
+        wanted = {"deep/er/empty": b"", "folder/new": b"new", "there": b"after", "twice": b"second"}
+        assert {stat.name: content(store, stat.name) for stat in store.listing()} == wanted
+        assert store.staged_ids() == []
 
     def test_a_digest_that_becomes_known_later_leaves_the_etag_as_it_is(self, store: FileStore) -> None:
         if not isinstance(store, KeepsDigests):

@@ -15,9 +15,10 @@ from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import ANYTHING, FileReader, FileStat, FileStore, Precondition
+from tornado_app.files.store.interface import ABSENT, ANYTHING, FileReader, FileStat, FileStore, Precondition
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.small.requests import SmallUpload, SmallUploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.protocols import conditionals, digests, media_types, ranges
@@ -67,10 +68,11 @@ class PutRequest:
 class PublishedFiles:
     """The service behind `/v1/files`. Every method is one call to a worker thread."""
 
-    def __init__(self, store: FileStore, uploads: Uploads, sha256: Sha256Service) -> None:
+    def __init__(self, store: FileStore, uploads: Uploads, sha256: Sha256Service, small: SmallUploads) -> None:
         self._store = store
         self._uploads = uploads
         self._sha256 = sha256
+        self._small = small
 
     # -- reading
 
@@ -220,6 +222,44 @@ class PublishedFiles:
                 raise problems.DIGEST_MISMATCH(error.detail) from None
             raise
         return info(cast(FileStat, upload.published))
+
+    def begin_small_put(
+        self, name: str, *, length: int, digests: Mapping[str, bytes], block_digest: bytes | None, client: str = ""
+    ) -> SmallUpload:
+        """Begin to create or replace a small file: `finish_small_put` or `cancel_small_put` follows.
+
+        Raises:
+            ProblemError: BAD_NAME, TOO_LARGE, TOO_MANY.
+        """
+        return self._small.begin(name, length, digests, block_digest, client)
+
+    def cancel_small_put(self, upload: SmallUpload) -> None:
+        """Forget a request that was cut. Does nothing once its file is being published."""
+        self._small.cancel(upload)
+
+    async def finish_small_put(self, upload: SmallUpload, headers: Mapping[str, str]) -> tuple[FileInfo, bool]:
+        """Publish a small file, and return it and whether it replaces one; its bytes are all there.
+
+        Raises:
+            ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, DIGEST_MISMATCH, UNAVAILABLE, NO_SPACE.
+        """
+        name = upload.name
+        given = {field: headers[field] for field in _CONDITIONS if field in headers}
+        simple = ANYTHING if not given else ABSENT if given == {"If-None-Match": "*"} else None
+        try:
+            placed = await self._small.publish(
+                upload, lambda: self._expect_for_put(name, given)[1] if simple is None else simple
+            )
+        except problems.ProblemError as error:
+            if error.kind is not problems.FILE_EXISTS:
+                raise
+            etag = error.members.get("etag")
+            if etag is None:
+                raise _failed(f"{name!r} has come to be in the meantime", **error.members) from None
+            raise _failed(
+                f"{name!r} is not the version that the request expects. Its ETag is {etag}", etag=etag
+            ) from None
+        return info(placed.stat), placed.replaces
 
     async def delete(self, name: str, headers: Mapping[str, str]) -> None:
         """Delete a file. Raises BAD_REQUEST, BAD_NAME, NO_SUCH_FILE, PRECONDITION_FAILED."""

@@ -17,6 +17,7 @@ from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.small.requests import SmallUploads
 from tornado_app.files.workspace import Workspace
 from tornado_app.settings import Settings, SettingsError
 
@@ -35,6 +36,7 @@ class FileService:
     uploads: Uploads
     block_uploads: BlockUploads
     seed: SeedFiles
+    small: SmallUploads
     published: PublishedFiles
     sha256: Sha256Service
     archives: Archives
@@ -70,13 +72,18 @@ class FileService:
         )
         self.expiry.start()
         self.seed = SeedFiles(self.settings, self.store, self.uploads)
-        self.published = PublishedFiles(self.store, self.uploads, self.sha256)
+        uploads = self.uploads
+        self.small = SmallUploads(
+            self.settings, self.store, self.executor, uploads.registry, uploads.limits, uploads.events
+        )
+        self.published = PublishedFiles(self.store, uploads, self.sha256, self.small)
         self.sha256.open()
-        self.archives = Archives(self.store, self.uploads, self.run)
+        self.archives = Archives(self.store, uploads, self.run)
 
     async def close(self) -> None:
         """Wait until writers have written what they have, then close the store and end the threads."""
         await self.expiry.stop()
+        await self.small.groups.close()
         await self.sha256.close()
         await self.uploads.close()
         await self.run(self.store.close)

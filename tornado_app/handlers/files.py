@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Annotated, Literal, cast
 
@@ -13,11 +14,14 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
+from holdfast import digests as block_digests
 from holdfast.wire import FileInfo, FileName, FilePage
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.published_files import FileAnswer, PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
+from tornado_app.files.uploads.small.requests import SMALL as SMALL_UPLOAD
+from tornado_app.files.uploads.small.requests import SmallUpload
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.forms import file_field
 from tornado_app.handlers.openapi.operation import Content, operation
@@ -288,11 +292,22 @@ class FilePutHandler(StreamingHandler, NamedHandler):
     ONLY = ("PUT",)
 
     _put: PutRequest
+    _small: SmallUpload | None = None
 
     async def begin(self) -> None:
         self._check_whole()
         self.check_encoding()
         form = file_field(self.request.headers, self.origin)
+        size = self.body_size
+        if form is None and size is not None and size <= SMALL_UPLOAD and "Expect" not in self.request.headers:
+            self._small = self.services.files.published.begin_small_put(
+                self.path_kwargs["name"],
+                length=size,
+                digests=self._given_digests(),
+                block_digest=self._given_block_digest(),
+                client=self.client,
+            )
+            return
         self._put = await self.services.files.published.put(
             self.path_kwargs["name"],
             self.request.headers,
@@ -303,6 +318,23 @@ class FilePutHandler(StreamingHandler, NamedHandler):
         )
         self.writer, self.decoder = self._put.writer, form
         self.writer.creates_upload = True
+
+    def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
+        if self._small is None or self.refused:
+            return super().data_received(chunk)
+        self.received_bytes()
+        self._small.data += chunk
+        return None
+
+    def on_lost(self) -> None:
+        if self._small is not None:
+            self.services.files.published.cancel_small_put(self._small)
+        super().on_lost()
+
+    def on_finish(self) -> None:
+        if self._small is not None:
+            self.services.files.published.cancel_small_put(self._small)
+        super().on_finish()
 
     def _check_whole(self) -> None:
         """Refuse a part of a file (RFC 9110, section 14.5), as `curl -C -` sends it. Raises BAD_REQUEST."""
@@ -336,6 +368,16 @@ class FilePutHandler(StreamingHandler, NamedHandler):
                     raise problems.DIGEST_MISMATCH(f"Content-Digest and Repr-Digest have two values for {algorithm}")
         return found
 
+    def _given_block_digest(self) -> bytes | None:
+        """Return the block digest that the file should have. Raises BAD_REQUEST."""
+        value = self.request.headers.get("Block-Digest")
+        given = {} if value is None else digests.read_block(value)
+        if given is None:
+            raise problems.BAD_REQUEST(
+                f"Block-Digest can't be read. It looks like blake3-1m=:BASE64:, not {(value or '')[:100]!r}"
+            )
+        return given.get(block_digests.ALGORITHM)
+
     @operation(
         "put_file",
         {
@@ -360,16 +402,20 @@ class FilePutHandler(StreamingHandler, NamedHandler):
 
         A form (`multipart/form-data`) may carry the file; its name there is ignored.
         """
-        if self.refused or self.writer is None:
+        if self.refused or (self.writer is None and self._small is None):
             return
         await self.body_ended()
-        file = await self.services.files.published.finish_put(self._put)
+        published = self.services.files.published
+        if self._small is not None:
+            file, replaces = await published.finish_small_put(self._small, self.request.headers)
+        else:
+            file, replaces = await published.finish_put(self._put), self._put.replaces
         self.set_header("ETag", conditionals.quoted(file.etag))
         if file.block_digest is not None:
             self.set_header("Block-Digest", digests.write_block(bytes.fromhex(file.block_digest)))
-        if not self._put.replaces:
+        if not replaces:
             self.set_header("Location", self.request.path)
-        self.respond(file, 200 if self._put.replaces else 201)
+        self.respond(file, 200 if replaces else 201)
 
 
 @lru_cache(maxsize=4096)

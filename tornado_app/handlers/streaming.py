@@ -74,7 +74,7 @@ class StreamingHandler(BodyHandler):
         self._end("newer request")
 
     def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
-        self._last = asyncio.get_running_loop().time()
+        self.received_bytes()
         if self.refused or (self.writer is None and self.form is None):
             return None
         try:
@@ -84,6 +84,10 @@ class StreamingHandler(BodyHandler):
         except Exception as error:
             return self._fail(error)
         return more if self.writer.failure is None else self._fail(self.writer.failure)
+
+    def received_bytes(self) -> None:
+        """Note that the sender is not idle."""
+        self._last = asyncio.get_running_loop().time()
 
     async def body_ended(self) -> None:
         """Finish decoding the body. Raises BAD_BODY if it is truncated."""

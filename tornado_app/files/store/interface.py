@@ -108,6 +108,24 @@ ANYTHING = Precondition()
 ABSENT = Precondition(absent=True)
 
 
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """File to publish whose bytes, one block at most, are all in memory."""
+
+    name: str
+    data: bytes | bytearray | memoryview
+    digests: FileDigests = UNKNOWN
+    expect: Precondition = ANYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """File that was published; `replaces` says whether there was one under its name."""
+
+    stat: FileStat
+    replaces: bool
+
+
 class FileReader(Protocol):
     """One version of a file, open for reading: it reads the same bytes whatever happens to the name."""
 
@@ -405,6 +423,19 @@ class MarksDigests(Protocol):
         """Open a file so that `record_digests` can tell its version from what is written later, however soon.
 
         May wait a moment, where times are coarse. Raises NO_SUCH_FILE; UNAVAILABLE while it is written to all the time.
+        """
+        ...
+
+
+@runtime_checkable
+class PublishesSmallFiles(Protocol):
+    """Optional power of a `FileStore`: publish many small files together, so that they share the trips to the disk."""
+
+    def publish_small(self, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:
+        """Publish each as `StagedData.publish` does, whole or not at all; of one name, the last one stays.
+
+        Return for each, in order, what it is now, or why it was not published: a `ProblemError`, or an `OSError`, after
+        which it may be there all the same. None of them touches the others.
         """
         ...
 

@@ -26,7 +26,9 @@ from tornado_app.files.store.interface import (
     FileStat,
     PendingDigest,
     Piece,
+    PlacedFile,
     Precondition,
+    SmallFile,
     StagedData,
     digest_tag,
 )
@@ -46,6 +48,13 @@ class _Content:
     def touch(self) -> None:
         self.writes += 1
         self.modified_ns = time.time_ns()
+
+
+def _described(name: str, content: _Content, digests: FileDigests, serial: str) -> FileStat:
+    """Return the version of published bytes, whose entity tag is `serial` where no digest is known."""
+    block_digest = digests.block_digest
+    etag = digest_tag(digests.sha256, block_digest) or serial
+    return FileStat(name, len(content.data), content.modified_ns, etag, digests.sha256, block_digest)
 
 
 @dataclass(eq=False, slots=True)
@@ -227,10 +236,7 @@ class MemoryStagedData:
         with contents.lock:
             if not self._shows(name):
                 expect.check(name, contents.current(name))
-            size, modified = len(upload.content.data), upload.content.modified_ns
-            block_digest = digests.block_digest
-            etag = digest_tag(digests.sha256, block_digest) or contents.serial()
-            stat = FileStat(name, size, modified, etag, digests.sha256, block_digest)
+            stat = _described(name, upload.content, digests, contents.serial())
             contents.put(name, _File(upload.content, upload.serial, stat, digests.blocks))
             if contents.marks_digests and digests.sha256 is None:
                 contents.pending[upload.serial] = PendingDigest(upload.serial, name, time.time())
@@ -395,6 +401,26 @@ class MemoryStore:
         return file if file is not None and file.content is reader.content and not reader.changed() else None
 
     # -- staged bytes
+
+    def publish_small(self, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:
+        """See `PublishesSmallFiles`."""
+        return [self._publish(file) for file in files]
+
+    def _publish(self, file: SmallFile) -> PlacedFile | Exception:
+        contents, digests = self.contents, file.digests
+        try:
+            names.check(file.name)
+            with contents.lock:
+                current = contents.current(file.name)
+                file.expect.check(file.name, current)
+                content, serial = _Content(bytearray(file.data)), contents.serial()
+                stat = _described(file.name, content, digests, serial)
+                contents.put(file.name, _File(content, serial, stat, digests.blocks))
+                if contents.marks_digests and digests.sha256 is None:
+                    contents.pending[serial] = PendingDigest(serial, file.name, time.time())
+                return PlacedFile(stat, current is not None)
+        except problems.ProblemError as error:
+            return error
 
     def create(self, id: str, info: bytes) -> MemoryStagedData:
         """See `FileStore`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from tornado_app import problems
@@ -12,7 +13,10 @@ from tornado_app.files.store.interface import (
     JoinsParts,
     KeepsCrc32,
     ListsFolders,
+    PlacedFile,
+    PublishesSmallFiles,
     ReadsStagedData,
+    SmallFile,
     StagedData,
     Truncates,
 )
@@ -94,3 +98,26 @@ def keep_crc32(reader: FileReader, crc: int) -> None:
     """Keep the CRC-32 of a version, where the store can."""
     if isinstance(reader, KeepsCrc32):
         reader.keep_crc32(crc)
+
+
+def publish_small(store: FileStore, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:
+    """Publish small files (see `PublishesSmallFiles`). Without the power, each is staged."""
+    if isinstance(store, PublishesSmallFiles):
+        return store.publish_small(files)
+    results: list[PlacedFile | Exception] = []
+    for file in files:
+        try:
+            results.append(_publish(store, file))
+        except (OSError, problems.ProblemError) as error:
+            results.append(error)
+    return results
+
+
+def _publish(store: FileStore, file: SmallFile) -> PlacedFile:
+    current = store.check_target(file.name)
+    staged = store.create(secrets.token_hex(16), b"")
+    try:
+        staged.write([memoryview(file.data)])
+        return PlacedFile(staged.publish(file.name, file.digests, file.expect), current is not None)
+    finally:
+        staged.discard()

@@ -23,9 +23,12 @@ class UploadEvents:
     def of_upload(self, upload: Upload, what: str, **data: Any) -> None:
         """Emit an event of an upload; `what` is created, progress, finished, cancelled or expired."""
         upload.announced_at = steady()
-        record = upload.record
-        data = {"what": what, "name": record.name, "offset": upload.offset, "length": record.length, **data}
-        self._emit(Event(type="upload", id=upload.id, time=datetime.now(UTC), data=data))
+        self.of_request(upload.id, what, upload.record.name, upload.offset, upload.record.length, **data)
+
+    def of_request(self, id: str, what: str, name: str | None, offset: int, length: int | None, **data: Any) -> None:
+        """Emit an event of an upload that is no `Upload`, such as one that is never staged."""
+        data = {"what": what, "name": name, "offset": offset, "length": length, **data}
+        self._emit(Event(type="upload", id=id, time=datetime.now(UTC), data=data))
 
     def of_progress(self, upload: Upload, *, is_pause: bool = False) -> None:
         """Emit progress if the last event is old enough; at the end of a request (`is_pause`), if there was any."""

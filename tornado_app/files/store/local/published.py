@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,9 @@ from tornado_app.files.store.interface import (
     FileReader,
     FileStat,
     PendingDigest,
+    PlacedFile,
     Precondition,
+    SmallFile,
     StagedData,
 )
 from tornado_app.files.store.local import atomic_file, digest_index, staged
@@ -30,6 +32,7 @@ from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
 from tornado_app.files.store.local.root import Root
+from tornado_app.files.store.local.small_files import SmallFiles
 from tornado_app.files.store.local.staged import LocalStagedData
 from tornado_app.files.store.local.staging_folder import StagingFolder
 
@@ -119,6 +122,7 @@ class LocalStore:
         self._root = Root(root, durable=durable, marks_digests=marks_digests)
         self._names = Listing(self._root.tree.fd)
         self._staging = StagingFolder(self._root.uploads, durable=durable)
+        self._small = SmallFiles(self._root, self._staging)
 
     def lock(self) -> None:
         """Lock the directory against other servers until it is closed. Raises `OSError` when one has it."""
@@ -126,10 +130,12 @@ class LocalStore:
 
     def start(self) -> None:
         """See `FileStore`."""
+        self._small.recover()
         self._staging.sweep()
 
     def close(self) -> None:
         """Close every directory handle."""
+        self._small.close()
         self._staging.close()
         self._root.close()
 
@@ -277,6 +283,10 @@ class LocalStore:
             time.sleep(_TICK_NS / 1e9)
 
     # -- staged bytes
+
+    def publish_small(self, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:
+        """See `PublishesSmallFiles`."""
+        return self._small.publish(files)
 
     def create(self, id: str, info: bytes) -> LocalStagedData:
         """See `FileStore`."""

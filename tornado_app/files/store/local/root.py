@@ -5,6 +5,7 @@ Published files and staged bytes both stand on it; it knows neither.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -18,6 +19,8 @@ from tornado_app.files.store.local import digest_index, reserved_folder
 from tornado_app.files.store.local.digest_index import DigestIndex, DigestRecord
 from tornado_app.files.store.local.digests.pending_marks import PendingMarks
 from tornado_app.files.store.local.directory import DirectoryTree
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 LISTED_AT_ONCE = 64 << 10
 """Most bytes of one file that are read to confirm its digest for a listing."""
@@ -129,6 +132,24 @@ class Root:
         except (problems.ProblemError, FileNotFoundError):
             return False
         return os.path.samestat(own, there)
+
+    def give_name(self, own: int, source: str, folder: int, name: str, *, absent: bool) -> None:
+        """Let `name`, in its open folder, show the file `source` of the folder `own`. Raises FILE_EXISTS if `absent`.
+
+        The file may keep its old name, too.
+        """
+        last = name.rpartition("/")[2]
+        if absent:
+            try:
+                # A link fails if the name was taken meanwhile, even by hand; a rename would replace it.
+                os.link(source, last, src_dir_fd=own, dst_dir_fd=folder, follow_symlinks=False)
+                return
+            except FileExistsError:
+                raise problems.FILE_EXISTS(f"there is a file {name!r} already", file_name=name) from None
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+        os.rename(source, last, src_dir_fd=own, dst_dir_fd=folder)
 
     @contextmanager
     def target(self, name: str) -> Iterator[tuple[int, str]]:

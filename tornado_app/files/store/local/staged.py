@@ -44,7 +44,6 @@ log = logging.getLogger("holdfast.files")
 
 _BLOCKS = "blocks"
 _PIECES = 64
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 class _Published(msgspec.Struct):
@@ -303,7 +302,7 @@ class LocalStagedData:
                 placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
                 try:
                     if not grown:
-                        self._move(name, own, folder, last, expect)
+                        self._root.give_name(own, "data", folder, name, absent=expect.absent)
                 except BaseException:
                     os.close(placed)
                     raise
@@ -319,19 +318,6 @@ class LocalStagedData:
         found = self._root.current(name, folder, last)
         expect.check(name, None if found is None else self._root.describe(name, found[0]))
         return None if found is None or found[1] else found[0]
-
-    def _move(self, name: str, own: int, folder: int, last: str, expect: Precondition) -> None:
-        if expect.absent:
-            try:
-                # A link fails if the name was taken meanwhile, even by hand; a rename would replace it.
-                os.link("data", last, src_dir_fd=own, dst_dir_fd=folder, follow_symlinks=False)
-                return
-            except FileExistsError:
-                raise problems.FILE_EXISTS(f"there is a file {name!r} already", file_name=name) from None
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-        os.rename("data", last, src_dir_fd=own, dst_dir_fd=folder)
 
     def expose(self, name: str, expect: Precondition = ANYTHING) -> None:
         """See `GrowsInView`: a second link to the same inode."""

@@ -35,10 +35,11 @@ class StagingFolder:
         return sorted(name for name in os.listdir(self.fd) if _ID.fullmatch(name))
 
     def sweep(self) -> None:
-        """Remove directories that a crash left half made or half removed."""
+        """Remove directories that a crash left half made or half removed, and small files without a name."""
         for name in os.listdir(self.fd):
-            if name.startswith((".new-", ".gone-")):
+            if name.startswith((".new-", ".gone-", "..new-")):
                 self.remove(name)
+                atomic_file.remove(self.fd, name)
 
     @contextmanager
     def open(self, name: str) -> Iterator[int]:
