@@ -192,7 +192,7 @@ def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries
         except PreconditionFailed:
             if not backoff.failures:
                 raise
-            file = yield from info(name, retries)
+            file = yield from info(name, retries, sha256=True)
             if file.sha256 != (yield Do(lambda: hashlib.sha256(data).hexdigest())):
                 raise
             return file

@@ -12,7 +12,7 @@ import pytest
 
 import holdfast
 from holdfast import calls, errors, plans
-from holdfast._endpoints.call import Call
+from holdfast._endpoints.call import Call, CallResponse
 from holdfast._http import Connection, SyncDriver
 from holdfast.plans import Plan, Retries, Sleep
 from holdfast.wire import Process, ProgressInfo, State
@@ -221,3 +221,38 @@ def test_an_event_that_can_not_be_read_is_a_protocol_error() -> None:
     plan = plans.events(lambda last: calls.process_events("p", last_event_id=last), None, "p", Retries())
     with pytest.raises(errors.ProtocolError, match="no Holdfast server sends"):
         drive(plan, object(), b"data: {}\n\n")
+
+
+def headers(**fields: str) -> CallResponse:
+    known = {"content-length": "5", "etag": '"tag"', "last-modified": "Sat, 28 Nov 2026 00:00:00 GMT"}
+    return CallResponse(200, known | {name.replace("_", "-"): value for name, value in fields.items()})
+
+
+def test_a_digest_is_asked_for_until_it_is_there() -> None:
+    call = plans.info("a", Retries(), sha256=True).send(None)
+    assert isinstance(call, Call)
+    assert call.headers["Want-Repr-Digest"] == "sha-256=10"
+    assert call.wait >= 30
+    made = "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:"
+    not_yet, there = call.read(headers(retry_after="7")), call.read(headers(repr_digest=made))
+    file, effects = drive(plans.info("a", Retries(), sha256=True), not_yet, CUT, there)
+    assert file.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert [type(each) for each in effects] == [Call, Sleep, Call, Sleep, Call]
+    assert effects[1].seconds == 7
+
+
+def test_a_long_digest_is_asked_for_often_enough_to_keep_its_place() -> None:
+    call = plans.info("a", Retries(), sha256=True).send(None)
+    assert isinstance(call, Call)
+    not_yet, never = call.read(headers(retry_after="3600")), call.read(headers())
+    file, effects = drive(plans.info("a", Retries(), sha256=True), not_yet, never)
+    assert file.sha256 is None  # the server makes none
+    assert effects[1].seconds <= 30
+
+
+def test_who_does_not_need_a_digest_does_not_ask_for_one() -> None:
+    for plan in (plans.info("a", Retries()), plans.read("a", 0, None, None, Retries())):
+        call = plan.send(None)
+        assert isinstance(call, Call)
+        assert "Want-Repr-Digest" not in call.headers
+        assert call.wait == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import holdfast
 from holdfast import errors, wire
 from holdfast.widgets import DownloadLink
+from tests.support.servers import ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -137,3 +139,14 @@ async def test_the_seeds_files(aclient: holdfast.AsyncClient, prefix: str) -> No
     assert done.is_complete
     piece = await aclient.seed.download(name)
     assert (piece.file_content, piece.is_complete) == ("text", True)
+
+
+async def test_a_digest_that_the_server_has_to_make_is_waited_for(
+    aclient: holdfast.AsyncClient, served: ServerProcess, prefix: str
+) -> None:
+    data = bytes(3_000_000)
+    folder = served.files_dir / prefix
+    await asyncio.to_thread(folder.mkdir)
+    await asyncio.to_thread((folder / "a").write_bytes, data)
+    assert (await aclient.files.info(f"{prefix}a")).sha256 is None
+    assert (await aclient.files.info(f"{prefix}a", sha256=True)).sha256 == hashlib.sha256(data).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import holdfast
 from holdfast import errors, wire
 from holdfast.widgets import DownloadLink
+from tests.support.servers import ServerProcess
 
 pytestmark = pytest.mark.slow
 
@@ -127,3 +129,17 @@ def test_the_seeds_files(client: holdfast.Client, prefix: str) -> None:
     assert done.is_complete
     piece = client.seed.download(name)
     assert (piece.file_content, piece.is_complete) == ("text", True)
+
+
+def test_a_digest_that_the_server_has_to_make_is_waited_for(
+    client: holdfast.Client, served: ServerProcess, prefix: str
+) -> None:
+    data = bytes(3_000_000)
+    (served.files_dir / prefix).mkdir()
+    (served.files_dir / prefix / "a").write_bytes(data)
+    before = client.files.info(f"{prefix}a")
+    assert before.sha256 is None
+    after = client.files.info(f"{prefix}a", sha256=True)
+    assert (after.sha256, after.etag) == (hashlib.sha256(data).hexdigest(), before.etag)
+    with pytest.raises(errors.NotFound, match="there is no file"):
+        client.files.info(f"{prefix}b", sha256=True)
