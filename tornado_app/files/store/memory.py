@@ -400,6 +400,14 @@ class MemoryStore:
         file = self.contents.files.get(reader.stat.name)
         return file if file is not None and file.content is reader.content and not reader.changed() else None
 
+    def find_content(self, block_digest: str) -> str | None:
+        """See `FindsContent`."""
+        with self.contents.lock:
+            stats = (file.stat for file in self.contents.files.values() if file.stat is not None)
+            return next(
+                (stat.name for stat in stats if stat.block_digest == block_digest and stat.size >= 1 << 20), None
+            )
+
     # -- staged bytes
 
     def publish_small(self, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:

@@ -10,9 +10,9 @@ import pytest
 
 from holdfast.digests import ABSENT, BLOCK, SIZE
 from tests.support.blocks import content as made
-from tests.support.blocks import listed
+from tests.support.blocks import listed, whole
 from tests.support.store_conformance import STORES, content
-from tornado_app.files.store.blocks import BlockData, TakesBlocks
+from tornado_app.files.store.blocks import BlockData, FindsContent, TakesBlocks
 from tornado_app.files.store.interface import FileDigests, FileStore, StagedData
 
 DATA = made(3 * BLOCK + 999)
@@ -132,3 +132,39 @@ class TestTakesBlocks:
         reader.close()
         assert data.digests == ABSENT + listed(DATA)[: 2 * SIZE] + ABSENT
         data.close()
+
+    def test_a_file_with_the_same_content_is_found_and_adopted(self, store: FileStore) -> None:
+        publish(store, "folder/old", DATA)
+        assert isinstance(store, FindsContent)
+        assert store.find_content(whole(OTHER)) is None
+        name = store.find_content(whole(DATA))
+        assert name == "folder/old"
+        staged, data = self.prepared(store, listed(DATA))
+        data.write(2, [block(DATA, 2)], digest(DATA, 2))
+        reader = store.open(name)
+        assert data.adopt(reader)
+        reader.close()
+        assert data.digests == listed(DATA)
+        data.close()
+        staged.close()
+        staged.publish("new", FileDigests(blocks=listed(DATA)))
+        assert content(store, "new") == DATA
+        assert store.stat("new").block_digest == store.stat("folder/old").block_digest == whole(DATA)
+        assert store.stat("new").etag == store.stat("folder/old").etag
+        store.delete("folder/old")
+        assert content(store, "new") == DATA
+        assert store.stat("new").block_digest == whole(DATA)
+
+    def test_content_is_not_found_once_its_last_file_is_deleted_or_replaced(self, store: FileStore) -> None:
+        assert isinstance(store, FindsContent)
+        publish(store, "a", DATA)
+        publish(store, "a", OTHER)
+        assert store.find_content(whole(DATA)) is None
+        assert store.find_content(whole(OTHER)) == "a"
+        store.delete("a")
+        assert store.find_content(whole(OTHER)) is None
+
+    def test_a_small_file_is_not_found(self, store: FileStore) -> None:
+        assert isinstance(store, FindsContent)
+        publish(store, "a", b"small")
+        assert store.find_content(whole(b"small")) is None

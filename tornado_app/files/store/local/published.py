@@ -202,11 +202,11 @@ class LocalStore:
             found = self._root.current(name, folder, last)
             if found is None:
                 raise problems.NO_SUCH_FILE(f"there is no file {name!r}; GET /v1/files lists what there is")
-            status, _ = found
+            status, is_link = found
             expect.check(name, self._root.describe(name, status))
-            os.unlink(last, dir_fd=folder)
-            os.fsync(folder)
-            self._root.digests.forget(status)
+            with self._root.removal(name, folder, last, None if is_link else status):
+                os.unlink(last, dir_fd=folder)
+                os.fsync(folder)
         self._root.prune(name)
 
     def check_target(self, name: str, *, removing: bool = False) -> FileStat | None:
@@ -228,10 +228,13 @@ class LocalStore:
         if not isinstance(reader, LocalReader):
             raise TypeError(f"{reader!r} is of another store")
         record = self._root.digests.add(reader.fileno(), reader.status, digests)
-        if digests.sha256 is not None and record is not None and self._root.pending is not None:
+        if record is None:
+            return None
+        self._root.contents.add(record.block_digest, reader.stat.name, reader.stat.size)
+        if digests.sha256 is not None and self._root.pending is not None:
             fault_points.point("digest.recorded")
             self._root.pending.remove(key_of(reader.status))
-        return None if record is None else FileStat(*_named(reader.stat), *record)
+        return FileStat(*_named(reader.stat), *record)
 
     def block_digests(self, reader: FileReader) -> bytes | None:
         """See `KeepsDigests`."""
@@ -281,6 +284,20 @@ class LocalStore:
                 raise
             os.close(fd)
             time.sleep(_TICK_NS / 1e9)
+
+    def find_content(self, block_digest: str) -> str | None:
+        """See `FindsContent`."""
+        name = self._root.contents.find(block_digest)
+        if name is None:
+            return None
+        try:
+            found = self.stat(name).block_digest
+        except problems.ProblemError:
+            found = None
+        if found == block_digest:
+            return name
+        self._root.contents.remove(block_digest, name)
+        return None
 
     # -- staged bytes
 

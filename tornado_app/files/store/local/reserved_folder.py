@@ -1,7 +1,7 @@
-"""The server's own folder in the files directory: `.holdfast/` with `uploads/` and `digests/`, on the same file system.
+"""The server's own folder in the files directory, on the same file system: `.holdfast/`.
 
-`sha256-pending/` marks the files whose SHA-256 is to be made. `clock` is the time that a server noted last, in seconds
-since the epoch.
+It has `uploads/` and `digests/`, `blocks-index/` with names by content, and `sha256-pending/`, which marks the files
+whose SHA-256 is to be made. `clock` is the time that a server noted last, in seconds since the epoch.
 
 Earlier versions kept `.uploads/` and `.digests/` beside the files; opening moves them in.
 """
@@ -17,7 +17,7 @@ from tornado_app.files import names
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.settings import Settings, SettingsError
 
-UPLOADS, DIGESTS, PENDING = "uploads", "digests", "sha256-pending"
+UPLOADS, DIGESTS, PENDING, CONTENTS = "uploads", "digests", "sha256-pending", "blocks-index"
 _BEFORE = {UPLOADS: ".uploads", DIGESTS: ".digests"}
 
 

@@ -17,6 +17,7 @@ from tornado_app import problems
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index, reserved_folder
 from tornado_app.files.store.local.digest_index import DigestIndex, DigestRecord
+from tornado_app.files.store.local.digests.content_index import LEAST, ContentIndex
 from tornado_app.files.store.local.digests.pending_marks import PendingMarks
 from tornado_app.files.store.local.directory import DirectoryTree
 
@@ -38,6 +39,9 @@ class Root:
         self.tree = DirectoryTree(path)
         try:
             self.uploads, digests = reserved_folder.open_folders(self.tree.fd, durable=durable)
+            self.contents = ContentIndex(
+                reserved_folder.open_folder(self.tree.fd, reserved_folder.CONTENTS, durable=False)
+            )
         except BaseException:
             self.tree.close()
             raise
@@ -55,6 +59,7 @@ class Root:
         self.digests.close()
         if self.pending is not None:
             self.pending.close()
+        self.contents.close()
         self.tree.close()
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
@@ -150,6 +155,33 @@ class Root:
                 if error.errno not in _NO_LINKS:
                     raise
         os.rename(source, last, src_dir_fd=own, dst_dir_fd=folder)
+
+    @contextmanager
+    def removal(self, name: str, folder: int, last: str, status: os.stat_result | None) -> Iterator[None]:
+        """Keep records right while a name is taken away from a file, under the lock; None for a link, or no file.
+
+        Those of a file go with its last name. If it has another one, its ctime changes, and they are written again.
+        """
+        if status is None:
+            yield
+            return
+        record, _ = self.digests.get(status, keep=False)
+        if record is None or status.st_nlink < 2:
+            yield
+            if record is not None and record.block_digest is not None and status.st_size >= LEAST:
+                self.contents.remove(record.block_digest, name)
+            self.digests.forget(status)
+            return
+        fd = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        self.digests.begin_publication(status, record)
+        try:
+            yield
+            if record.block_digest is not None:
+                self.contents.remove(record.block_digest, name)
+            self.digests.record(os.fstat(fd), record)
+        finally:
+            self.digests.end_publication(status)
+            os.close(fd)
 
     @contextmanager
     def target(self, name: str) -> Iterator[tuple[int, str]]:

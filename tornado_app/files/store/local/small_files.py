@@ -218,14 +218,13 @@ class _Group:
         if entry.record is not None and entry.status is not None:
             self._root.digests.begin_publication(entry.status, entry.record)
         temporary, absent = entry.temporary or "", file.expect.absent
-        self._root.give_name(self._staging, temporary, folder, file.name, absent=absent)
+        replaced = None if found is None or found[1] else found[0]
+        with self._root.removal(file.name, folder, last, replaced):
+            self._root.give_name(self._staging, temporary, folder, file.name, absent=absent)
         entry.temporary = None
         if absent:
             atomic_file.remove(self._staging, temporary)
-        if found is not None:
-            entry.replaces = True
-            if not found[1]:
-                self._root.digests.forget(found[0])
+        entry.replaces = found is not None
 
     def _record(self, entry: _Entry) -> PlacedFile:
         status, record = os.fstat(entry.fd), entry.record

@@ -260,9 +260,18 @@ class LocalStagedData:
         with _disk_errors_as_problems():
             os.fsync(self._data)
             status = os.fstat(self._data)
-            etag = digest_tag(digests.sha256, digests.block_digest) or digest_index.etag(status)
+            etag, sha256 = digest_tag(digests.sha256, digests.block_digest), digests.sha256
+            known = self._root.digests.get(status, keep=False)[0] if status.st_nlink > 1 else None
+            if known is not None:  # the same file has another name, with this version and perhaps further digests
+                etag, sha256 = known.etag, known.sha256 or sha256
             note = _Published(
-                *(name, status.st_size, status.st_mtime_ns, etag, digests.sha256, status.st_ino, digests.block_digest)
+                name,
+                status.st_size,
+                status.st_mtime_ns,
+                etag or digest_index.etag(status),
+                sha256,
+                status.st_ino,
+                digests.block_digest,
             )
             with self._staging.open(self.id) as own:
                 if digests.blocks is not None and len(digests.blocks) > block_digests.SIZE:
@@ -283,9 +292,10 @@ class LocalStagedData:
                         self._root.digests.take_blocks(status, own, _BLOCKS)
                         fault_points.point("publish.before-record")
                         self._root.digests.record(status, note.record)
+                        self._root.contents.add(note.block_digest, name, note.size)
                 finally:
                     self._root.digests.end_publication(status)
-                if digests.sha256 is None and self._root.pending is not None:
+                if note.sha256 is None and self._root.pending is not None:
                     self._root.pending.add(status, name)
         self.close()  # nobody writes to a published file
         self.published = note.stat(status)
@@ -302,12 +312,11 @@ class LocalStagedData:
                 placed = os.dup(folder)  # another may remove the file and its folder before we have synced it
                 try:
                     if not grown:
-                        self._root.give_name(own, "data", folder, name, absent=expect.absent)
+                        with self._root.removal(name, folder, last, replaced):
+                            self._root.give_name(own, "data", folder, name, absent=expect.absent)
                 except BaseException:
                     os.close(placed)
                     raise
-                if replaced is not None:
-                    self._root.digests.forget(replaced)
                 return placed
         except BaseException:
             atomic_file.remove(own, "published")
@@ -329,9 +338,8 @@ class LocalStagedData:
             with self._root.target(name) as (folder, last):
                 replaced = self._expected(name, folder, last, expect)
                 fault_points.point("expose.before-rename")
-                os.rename("view", last, src_dir_fd=own, dst_dir_fd=folder)
-                if replaced is not None:
-                    self._root.digests.forget(replaced)
+                with self._root.removal(name, folder, last, replaced):
+                    os.rename("view", last, src_dir_fd=own, dst_dir_fd=folder)
 
     def withdraw(self, name: str) -> None:
         """See `GrowsInView`."""

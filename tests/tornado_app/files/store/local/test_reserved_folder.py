@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def before(tmp_path: Path) -> Path:
     store.close()
     for name in ("uploads", "digests"):
         (tmp_path / ".holdfast" / name).rename(tmp_path / f".{name}")
-    (tmp_path / ".holdfast").rmdir()
+    shutil.rmtree(tmp_path / ".holdfast")
     return tmp_path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import wire
+from holdfast import digests, wire
 from holdfast.digests import BLOCK
 from tests.support.blocks import content, listed, whole
 from tests.support.files import file_service
@@ -105,6 +105,93 @@ async def test_a_base_that_is_another_version_or_gone_is_refused_and_nothing_is_
             )
         assert refused.value.kind is problems.PRECONDITION_FAILED
     assert [upload for upload in service.uploads if not upload.complete] == []
+
+
+def proof(state: wire.BlockUpload, data: bytes) -> str:
+    assert state.nonce is not None
+    blocks = [data[index * BLOCK : (index + 1) * BLOCK] for index in state.proof]
+    return digests.of_proof(bytes.fromhex(state.nonce), blocks).hex()
+
+
+class TestKnownContent:
+    @pytest.fixture
+    async def upload(self, service: FileService) -> Upload:
+        """An upload of what the server has as the file `a`."""
+        await publish(service, "a", DATA)
+        return await self.create(service)
+
+    async def create(self, service: FileService) -> Upload:
+        request = wire.BlockUploadRequest("folder/b", len(DATA), blocks=listed(DATA))
+        return await service.block_uploads.create(request)
+
+    async def test_a_proof_gives_it_another_name_and_no_block_is_sent(
+        self, service: FileService, upload: Upload
+    ) -> None:
+        state = await service.block_uploads.state(upload)
+        assert (state.missing, state.proof) == ([], [0, 1, 2, 3, 4, 5])
+        end = wire.BlockUploadEnd(whole(DATA), proof(state, DATA))
+        stat, is_new = await service.block_uploads.end(upload, end)
+        assert (is_new, stat.name, stat.block_digest) == (True, "folder/b", whole(DATA))
+        assert await read(service, "folder/b") == DATA
+        assert (await service.block_uploads.end(upload, end))[1] is False
+
+    async def test_each_name_goes_its_own_way_afterwards(self, service: FileService, upload: Upload) -> None:
+        end = wire.BlockUploadEnd(whole(DATA), proof(await service.block_uploads.state(upload), DATA))
+        await service.block_uploads.end(upload, end)
+        await publish(service, "a", CHANGED)
+        for name, data in (("a", CHANGED), ("folder/b", DATA)):
+            stat = await service.run(service.store.stat, name)
+            assert (stat.block_digest, stat.unconfirmed) == (whole(data), None)
+            assert await read(service, name) == data
+        await service.run(service.store.delete, "folder/b")
+        assert await read(service, "a") == CHANGED
+
+    async def test_a_wrong_proof_is_refused_once_and_then_every_block_is_missing(
+        self, service: FileService, upload: Upload
+    ) -> None:
+        state = await service.block_uploads.state(upload)
+        with pytest.raises(problems.ProblemError) as refused:
+            await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA), proof(state, CHANGED)))
+        assert refused.value.kind is problems.DIGEST_MISMATCH
+        with pytest.raises(problems.ProblemError) as refused:
+            await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA), proof(state, DATA)))
+        assert (refused.value.kind, refused.value.members["missing"]) == (problems.CONFLICT, [(0, 6)])
+        assert await send_missing(service, upload, DATA) == [(0, 6)]
+        await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA)))
+        assert await read(service, "folder/b") == DATA
+
+    async def test_nothing_is_published_without_a_proof(self, service: FileService, upload: Upload) -> None:
+        with pytest.raises(problems.ProblemError) as refused:
+            await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA)))
+        assert refused.value.kind is problems.CONFLICT
+
+    async def test_a_file_that_is_replaced_before_the_end_gives_nothing(
+        self, service: FileService, upload: Upload
+    ) -> None:
+        state = await service.block_uploads.state(upload)
+        await publish(service, "a", CHANGED)
+        with pytest.raises(problems.ProblemError) as refused:
+            await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA), proof(state, DATA)))
+        assert refused.value.kind is problems.CONFLICT
+        assert await send_missing(service, upload, DATA) == [(0, 6)]
+
+    async def test_files_that_the_sender_may_not_read_are_neither_known_nor_a_base(self, service: FileService) -> None:
+        etag = await publish(service, "a", DATA)
+        asked: list[str] = []
+
+        def may_read(name: str) -> bool:
+            asked.append(name)
+            return False
+
+        request = wire.BlockUploadRequest("b", len(DATA), blocks=listed(DATA))
+        upload = await service.block_uploads.create(request, may_read=may_read)
+        state = await service.block_uploads.state(upload)
+        assert (state.missing, state.proof, state.nonce) == ([(0, 6)], [], None)
+        base = wire.BlockUploadRequest("a", len(DATA), base=etag, blocks=listed(DATA))
+        with pytest.raises(problems.ProblemError) as refused:
+            await service.block_uploads.create(base, may_read=may_read)
+        assert refused.value.kind is problems.PRECONDITION_FAILED
+        assert asked == ["a", "a"]
 
 
 async def test_a_store_without_the_power_refuses_the_creation(settings: Settings, tmp_path: Path) -> None:
