@@ -78,7 +78,7 @@ class FileService:
         )
         self.published = PublishedFiles(self.store, uploads, self.sha256, self.small)
         self.sha256.open()
-        self.archives = Archives(self.store, uploads, self.run)
+        self.archives = Archives(self.store, uploads, self.small, self.run)
 
     async def close(self) -> None:
         """Wait until writers have written what they have, then close the store and end the threads."""

@@ -10,11 +10,13 @@ from typing import Any
 from holdfast.wire import ArchiveReceipt
 from tornado_app import problems
 from tornado_app.files import metrics
+from tornado_app.files.archives.small_members import SMALL, SmallMembers
 from tornado_app.files.buffers import POOL
 from tornado_app.files.published_files import info
-from tornado_app.files.store.interface import FileStat
+from tornado_app.files.store.interface import ABSENT, ANYTHING, FileStat, PlacedFile, Precondition
 from tornado_app.files.uploads.publication import ReceivedFile
 from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.small.requests import SmallUploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.protocols.archives.tar_reader import OtherFormatError, TarError, TarMember, TarReader
 
@@ -37,6 +39,7 @@ class TarReceiver:
     def __init__(
         self,
         uploads: Uploads,
+        small: SmallUploads,
         run: Callable[..., Awaitable[Any]],
         folder: str,
         *,
@@ -45,6 +48,7 @@ class TarReceiver:
     ) -> None:
         """`absent`: replace no file. `describe`: describe what has landed in the receipt."""
         self._uploads = uploads
+        self._small = SmallMembers(small)
         self._run = run
         self._folder = folder
         self._absent = absent
@@ -100,6 +104,7 @@ class TarReceiver:
         async with self._lock:
             self._is_abandoned = True
             file, self._file = self._file, None
+            self._small.drop()
             if file is not None:
                 await self._run(file.discard)
 
@@ -107,12 +112,24 @@ class TarReceiver:
 
     def _take(self, data: bytes | memoryview) -> None:
         self._uploads.limits.check_space(0)
+        try:
+            self._take_events(data)
+        finally:
+            self._publish_small()
+
+    def _take_events(self, data: bytes | memoryview) -> None:
         for event in self._reader.feed(data):
             if isinstance(event, TarMember):
                 self._begin(event)
             elif isinstance(event, memoryview):
                 if self._file is not None:
                     self._file.write(event)
+                elif self._small.is_open:
+                    self._small.write(event)
+            elif self._small.is_open:
+                self._small.end()
+                if self._small.is_full:
+                    self._publish_small()
             elif self._file is not None:
                 file, self._file = self._file, None
                 try:
@@ -132,8 +149,18 @@ class TarReceiver:
             return
         relative = "/".join(segment for segment in raw.split("/") if segment not in ("", "."))
         name = f"{self._folder}/{relative}" if self._folder and relative else relative
+        if self._small.holds(name):
+            self._publish_small()  # of one name, the last one wins
         self._name = raw
         own = self._own.get(name)
+        if member.size <= SMALL:
+            try:
+                self._uploads.check_length(member.size)
+            except problems.ProblemError as error:
+                self._refuse(raw, error)
+            else:
+                self._small.begin(raw, name, self._expected(own))
+            return
         record = UploadRecord(
             "put",
             name,
@@ -146,6 +173,25 @@ class TarReceiver:
             self._file = self._uploads.receive(record)
         except problems.ProblemError as error:
             self._refuse(raw, error)
+
+    def _expected(self, own: str | None) -> Precondition:
+        """Return the condition for a member; `own` is the entity tag of what this archive has published as it."""
+        if not self._absent:
+            return ANYTHING
+        return ABSENT if own is None else Precondition(etags=frozenset({own}))
+
+    def _publish_small(self) -> None:
+        """Publish the small members that are whole. Raises what refuses all, once the others are counted."""
+        failure: Exception | None = None
+        for raw, result in self._small.publish():
+            if isinstance(result, PlacedFile):
+                self._count(result.stat)
+            elif isinstance(result, problems.ProblemError) and result.kind in _BY_NAME:
+                self._refuse(raw, result)
+            else:
+                failure = failure or result
+        if failure is not None:
+            raise failure
 
     def _count(self, stat: FileStat) -> None:
         self._files += 1

@@ -15,6 +15,7 @@ from tornado_app.files.archives.reading import ArchiveReader
 from tornado_app.files.archives.receiving import TarReceiver
 from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.service import Uploads
+from tornado_app.files.uploads.small.requests import SmallUploads
 from tornado_app.protocols.archives.layout import FORMATS
 from tornado_app.protocols.ranges import Multipart, Span
 
@@ -40,9 +41,12 @@ class ArchiveAnswer:
 class Archives:
     """The service behind `/v1/archives`."""
 
-    def __init__(self, store: FileStore, uploads: Uploads, run: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self, store: FileStore, uploads: Uploads, small: SmallUploads, run: Callable[..., Awaitable[Any]]
+    ) -> None:
         self._store = store
         self._uploads = uploads
+        self._small = small
         self._run = run
         self._kept: OrderedDict[str, ArchivePlan] = OrderedDict()
 
@@ -81,7 +85,7 @@ class Archives:
             raise problems.BAD_REQUEST(
                 f"If-None-Match is about one version of one file, not {unless[:100]!r}. Send * to replace no file"
             )
-        return TarReceiver(self._uploads, self._run, folder, absent=unless is not None, describe=describe)
+        return TarReceiver(self._uploads, self._small, self._run, folder, absent=unless is not None, describe=describe)
 
     async def _answer(self, method: str, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
         made: ArchivePlan = await self._run(archive_plan.make, self._store, folder, format)

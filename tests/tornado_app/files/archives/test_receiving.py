@@ -43,14 +43,37 @@ async def test_pieces_may_end_anywhere(app: App, settings: Settings) -> None:
 
 
 async def test_what_is_abandoned_leaves_nothing(app: App, settings: Settings) -> None:
-    taken = receiver(app)
-    await taken.feed(header("a", 700) + b"half")
+    taken, small = receiver(app), receiver(app)
+    await taken.feed(header("a", 700_000) + b"half")
+    await small.feed(header("a", 700) + b"half")
     uploads = settings.files_dir / ".holdfast/uploads"
     assert [*uploads.iterdir()]
     await taken.abandon()
+    await small.abandon()
+    await small.feed(b"x" * 1024)
     await taken.feed(b"x" * 100)  # what was on its way
     assert [*uploads.iterdir()] == []
     assert not (settings.files_dir / "in").exists()
+
+
+async def test_of_one_name_the_last_member_wins_whatever_the_sizes(app: App, settings: Settings) -> None:
+    large, parts = 300_000, []
+    for name, size, fill in (("a", 3, b"1"), ("a", large, b"2"), ("b", large, b"3"), ("b", 5, b"4"), ("a", 2, b"5")):
+        parts += [header(name, size), fill * size, bytes(-size % 512)]
+    for headers in ({}, {"If-None-Match": "*"}):
+        receipt = await receive(app, b"".join(parts) + END, **headers)
+        assert (receipt.files, receipt.refused_count) == ((0, 5) if headers else (5, 0))
+        assert [(settings.files_dir / "in" / name).read_bytes() for name in "ab"] == [b"55", b"44444"]
+
+
+async def test_small_members_are_refused_by_name_and_the_others_land(app: App, settings: Settings) -> None:
+    (settings.files_dir / "in").mkdir()
+    (settings.files_dir / "in/there").write_bytes(b"before")
+    members = [header("there") + header("x" * 99 + "/" + "y") + header("there/below") + header("new") + header("new")]
+    receipt = await receive(app, members[0] + END, **{"If-None-Match": "*"})
+    assert receipt.files == 3
+    assert set(receipt.refused) == {"there", "there/below"}
+    assert (settings.files_dir / "in/there").read_bytes() == b"before"
 
 
 async def test_a_size_that_is_a_lie_is_refused_before_the_disk_is_full(app: App) -> None:

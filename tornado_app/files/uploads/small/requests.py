@@ -110,16 +110,20 @@ class SmallUploads:
     def _prepare(self, upload: SmallUpload, expect: Callable[[], Precondition]) -> SmallFile:
         """Verify the bytes, and compute their digests. Blocks."""
         data = bytes(upload.data)
-        digests = FileDigests(
-            hashlib.sha256(data).hexdigest() if self._sha256 or "sha256" in upload.digests else None,
-            (block_digests.of_block(data) if data else b"") if self._blocks else None,
-        )
         try:
             self._verify(upload, data)
         except problems.ProblemError:
             metrics.DIGEST_FAILURES.inc()
             raise
-        return SmallFile(upload.name, data, digests, expect())
+        return self.described(upload.name, data, expect())
+
+    def described(self, name: str, data: bytes, expect: Precondition) -> SmallFile:
+        """Return a file to publish, with the digests that this server computes as bytes arrive. Blocks."""
+        digests = FileDigests(
+            hashlib.sha256(data).hexdigest() if self._sha256 and len(data) <= SMALL else None,
+            (block_digests.of_block(data) if data else b"") if self._blocks else None,
+        )
+        return SmallFile(name, data, digests, expect)
 
     def _verify(self, upload: SmallUpload, data: bytes) -> None:
         if upload.digests:
