@@ -16,6 +16,7 @@ import pytest
 from holdfast.digests import of_file
 from tests.support.servers import ServerProcess, wait_until
 from tests.support.uploads import OCTETS, PARTIAL, TUS, metadata, shown
+from tests.tornado_app.files import test_block_crashes
 from tornado_app.files.store.local.published import LocalStore
 
 Spawn = Callable[..., ServerProcess]
@@ -201,7 +202,8 @@ def test_every_named_point_is_tried() -> None:
         for path in root.rglob("*.py")
         for point in re.findall(r'fault_points\.point\("([^"]+)"\)', path.read_text())
     }
-    tried = [*DIGEST_POINTS, *(point for points in SCENARIOS.values() for point in points)]
+    scenarios = [*SCENARIOS.values(), *test_block_crashes.SCENARIOS.values()]
+    tried = [*DIGEST_POINTS, *(point for points in scenarios for point in points)]
     assert named == {point.partition(":")[0] for point in tried}
 
 

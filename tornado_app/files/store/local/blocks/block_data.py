@@ -36,6 +36,7 @@ def prepare(staging: StagingFolder, id: str, expected: bytes | None) -> None:
     with _disk_errors_as_problems(), staging.open(id) as folder:
         if expected is not None:
             atomic_file.write(folder, "expected", expected, durable=staging.durable)
+        fault_points.point("blocks.prepared")
         atomic_file.write(folder, "boot", BOOT, durable=staging.durable)
 
 
@@ -201,6 +202,7 @@ class LocalBlockData:
         try:
             if not os.path.samestat(os.stat(_LINK, dir_fd=own, follow_symlinks=False), status):
                 return False
+            fault_points.point("blocks.linked")
             os.rename(_LINK, "data", src_dir_fd=own, dst_dir_fd=own)
             if self._staging.durable:
                 os.fsync(own)
