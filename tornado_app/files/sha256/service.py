@@ -42,6 +42,7 @@ _BATCH = 256
 _TRIES = 5  # of a file that is changed again and again
 _AGAIN_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_POLL_S = 60.0  # seconds after which files are found that were published without a word
 _LINGER_S = 5.0  # seconds without work after which the child processes end
 
 
@@ -230,7 +231,7 @@ class Sha256Service:
         elif not await self._woken(_LINGER_S):
             await self._idle.close()
             await self._eager.close()
-            await self._wake.wait()
+            await self._woken(_POLL_S)
 
     def _jobs(self) -> set[_Job]:
         return {*self._asked.values(), *([] if self._current is None else [self._current])}

@@ -42,7 +42,9 @@ class ServerListing:
     def apply_event(self, event: wire.Event) -> None:
         """Apply an event of a file or an upload."""
         if self._since is not None:
-            self._since[event.type, event.id] = event
+            # The digest of a file is another thing than the file: it does not take the place of its publication.
+            is_digest = event.type == "file" and (event.data or {}).get("what") == "digest"
+            self._since["digest" if is_digest else event.type, event.id] = event
         self._apply(event)
         if event.type == "upload" and event.id in self.uploads:
             offset = self.uploads[event.id].offset

@@ -29,10 +29,12 @@ def test_what_happens_while_a_listing_is_on_its_way_is_newer_than_the_listing() 
     listing.begin_request()
     listing.apply_event(event("upload", "u", "progress", offset=5, length=10))
     listing.apply_event(event("upload", "u", "finished", offset=10, length=10))
-    listing.apply_event(event("file", "a.bin", "published", size=10))
+    listing.apply_event(event("file", "a.bin", "published", size=10, etag="one"))
+    listing.apply_event(event("file", "a.bin", "digest", sha256="ab", etag="one"))
     listing.apply_event(event("file", "old.csv", "deleted"))
     listing.replace([FILE], [UPLOAD], False)
     assert (listing.uploads, list(listing.files)) == ({}, ["a.bin"])
+    assert listing.files["a.bin"].sha256 == "ab"
 
 
 def test_a_later_listing_is_believed() -> None:
@@ -54,3 +56,13 @@ async def test_parts_that_were_joined_are_no_uploads_any_more(
     await upload
     await shows(lambda: "big.bin" in text_of(panel) and "no upload is going on" in text_of(panel))
     panel.close()
+
+
+def test_a_digest_that_was_made_later_is_added_to_the_version_that_it_is_of() -> None:
+    listing = ServerListing()
+    listing.apply_event(event("file", "a", "published", size=10, etag="one"))
+    listing.apply_event(event("file", "a", "digest", sha256="ab", etag="another"))
+    listing.apply_event(event("file", "unknown", "digest", sha256="ab", etag="one"))
+    assert [file.sha256 for file in listing.files.values()] == [None]
+    listing.apply_event(event("file", "a", "digest", sha256="cd", etag="one"))
+    assert [(file.name, file.size, file.sha256) for file in listing.files.values()] == [("a", 10, "cd")]
