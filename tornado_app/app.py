@@ -20,6 +20,7 @@ from tornado_app.files.store.local import reserved_folder
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.store.memory import MemoryStore
 from tornado_app.handlers.base import AppServices, NotFoundHandler
+from tornado_app.handlers.direct.delegate import DirectAnswers
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.processes import metrics, work_context
 from tornado_app.processes.executors.interface import ExecutorFactory
@@ -97,7 +98,7 @@ class App:
         """Bind and serve; return the port, 0 for a Unix socket. Raises `SettingsError` if it can't bind."""
         sockets = listening.open_sockets(self.settings)
         self._server = StreamingServer(
-            self.application(),
+            DirectAnswers(self.application(), self.services),
             chunk_size=MIB,
             max_header_size=MAX_HEAD,
             max_body_size=MAX_BODY,  # handlers that take a body raise it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tornado_app import problems
 
@@ -57,6 +58,7 @@ def flaw(name: str) -> str | None:
     return structural_flaw(name) or (None if name.isascii() else _deception(name))
 
 
+@lru_cache(maxsize=1024)
 def structural_flaw(name: str) -> str | None:
     """Return why no file can ever be known by `name`, or None."""
     if not name:

@@ -15,7 +15,15 @@ from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import ABSENT, ANYTHING, FileReader, FileStat, FileStore, Precondition
+from tornado_app.files.store.interface import (
+    ABSENT,
+    ANYTHING,
+    FileReader,
+    FileStat,
+    FileStore,
+    OpensAtOnce,
+    Precondition,
+)
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small.requests import SmallUpload, SmallUploads
@@ -70,6 +78,7 @@ class PublishedFiles:
 
     def __init__(self, store: FileStore, uploads: Uploads, sha256: Sha256Service, small: SmallUploads) -> None:
         self._store = store
+        self._opener = store if isinstance(store, OpensAtOnce) else None
         self._uploads = uploads
         self._sha256 = sha256
         self._small = small
@@ -146,25 +155,55 @@ class PublishedFiles:
 
     def _get(self, name: str, headers: Mapping[str, str]) -> FileAnswer:
         for _ in range(_TRIES):
-            reader = self._store.open(name)
-            keep = False
-            try:
-                answer = plan(name, headers, reader.stat)
-                if answer.status == 304:
-                    return answer
-                first, count = _extent(answer)
-                keep = count > SMALL
-                if keep:
-                    answer.reader = reader
-                    answer.is_ready = readahead.begin(reader, first, count)
-                    return answer
-                answer.content = reader.read(first, count)
-                if not reader.changed():
-                    return answer
-            finally:
-                if not keep:
-                    reader.close()
+            answer = self._from_reader(name, headers, self._store.open(name))
+            if answer is not None:
+                return answer
         raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
+
+    @staticmethod
+    def _from_reader(
+        name: str, headers: Mapping[str, str], reader: FileReader, most: int | None = None
+    ) -> FileAnswer | None:
+        """Return the answer from an open file; None if it was written to meanwhile, or has more than `most` bytes."""
+        keep = False
+        try:
+            answer = plan(name, headers, reader.stat)
+            if answer.status == 304:
+                return answer
+            first, count = _extent(answer)
+            if most is not None and count > most:
+                return None
+            keep = count > SMALL
+            if keep:
+                answer.reader = reader
+                answer.is_ready = readahead.begin(reader, first, count)
+                return answer
+            answer.content = reader.read(first, count)
+            return None if reader.changed() else answer
+        finally:
+            if not keep:
+                reader.close()
+
+    # -- on the event loop
+
+    def get_at_once(self, name: str, headers: Mapping[str, str]) -> FileAnswer | None:
+        """Return what `get` does for a small file that is in memory; None where that might wait. Raises as `get`."""
+        reader = self._open_at_once(name)
+        try:
+            return None if reader is None else self._from_reader(name, relevant(headers), reader, most=SMALL)
+        except BlockingIOError:
+            return None
+
+    def head_at_once(self, name: str, headers: Mapping[str, str]) -> FileAnswer | None:
+        """Return what `head` does; None where that might wait. Raises as `head`."""
+        reader = self._open_at_once(name)
+        if reader is None:
+            return None
+        reader.close()
+        return FileAnswer(status_of("HEAD", name, relevant(headers), reader.stat), reader.stat)
+
+    def _open_at_once(self, name: str) -> FileReader | None:
+        return None if self._opener is None else self._opener.open_at_once(name)
 
     # -- writing
 

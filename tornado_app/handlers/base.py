@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import http.client
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar, TypeVar, cast
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_app import problems
@@ -27,6 +24,7 @@ from tornado_app.handlers.openapi import query
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.service import Engine
 from tornado_app.protocols import dates
+from tornado_app.server import guards, response
 from tornado_app.server.access import Access
 from tornado_app.server.security_headers import SECURITY_HEADERS
 from tornado_app.settings import Settings, is_loopback
@@ -35,8 +33,6 @@ access_log = logging.getLogger("holdfast.access")
 error_log = logging.getLogger("holdfast.error")
 
 T = TypeVar("T")
-
-_MAX_HOST = 512  # characters of Host that are compared and cached; no host that is served has as many
 
 _BY_STATUS: dict[int, Kind] = {
     400: problems.BAD_REQUEST,
@@ -51,19 +47,19 @@ class InFlight:
     """Requests without a final response. A server that stops waits for them."""
 
     def __init__(self) -> None:
-        self._handlers: set[RequestHandler] = set()
+        self._requests: set[object] = set()
         self._none = asyncio.Event()
         self._none.set()
 
-    def add(self, handler: RequestHandler) -> None:
+    def add(self, request: object) -> None:
         """Count a request that has arrived."""
-        self._handlers.add(handler)
+        self._requests.add(request)
         self._none.clear()
 
-    def discard(self, handler: RequestHandler) -> None:
+    def discard(self, request: object) -> None:
         """Forget a request that is answered or whose connection is lost."""
-        self._handlers.discard(handler)
-        if not self._handlers:
+        self._requests.discard(request)
+        if not self._requests:
             self._none.set()
 
     async def drained(self, timeout: float) -> None:
@@ -137,31 +133,16 @@ class BaseHandler(RequestHandler):
         return None
 
     def _check_host(self) -> None:
-        host = _host_name(self.request.host[:_MAX_HOST])
-        if host not in self.services.hosts:
-            raise problems.MISDIRECTED(
-                f"Host {host!r} is not served here. Start the server with --allow-host {host} to serve it"
-            )
+        guards.check_host(self.request.host, self.services.hosts)
 
     def _check_origin(self) -> None:
         """Refuse pages of other sites (CSRF, DNS rebinding). Raises CROSS_SITE."""
-        origin = self.request.headers.get("Origin")
-        if origin is not None:
-            parts = split_url(origin)
-            if parts.netloc.lower() == self.request.host.lower() and parts.scheme in ("http", "https"):
-                return
-            if origin in self.services.settings.allow_origin:
-                self._allowed_origin = origin
-                self.allow_cross_origin(origin)
-                return
-            raise problems.CROSS_SITE(
-                f"origin {origin} may not call this server. Start it with --allow-origin {origin} to allow it"
-            )
-        visit = self.MAY_BE_VISITED and self.request.headers.get("Sec-Fetch-Mode") == "navigate"
-        if self.request.headers.get("Sec-Fetch-Site") not in (None, "same-origin", "none") and not visit:
-            raise problems.CROSS_SITE(
-                "a page of another site may not call this server. Start it with --allow-origin ORIGIN to allow it"
-            )
+        request, allowed = self.request, self.services.settings.allow_origin
+        self._allowed_origin = guards.check_origin(
+            request.headers, request.host, allowed, may_be_visited=self.MAY_BE_VISITED
+        )
+        if self._allowed_origin is not None:
+            self.allow_cross_origin(self._allowed_origin)
 
     def allow_cross_origin(self, origin: str) -> None:
         """CORS headers for an origin that the settings allow (Fetch standard, section 3.3)."""
@@ -239,14 +220,13 @@ class BaseHandler(RequestHandler):
 
     def render_problem(self, problem: ProblemError) -> bytes:
         """Set status and headers for a problem, and return the body."""
-        status = self.status_of(problem.kind)
-        self.set_status(status, http.client.responses.get(status, problem.kind.title))
-        for name, value in problem.headers.items():
+        answer = response.of_problem(problem, self.status_of(problem.kind))
+        self.set_status(answer.status, answer.reason)
+        for name, value in answer.headers.items():
             self.set_header(name, value)
-        if status == 405:
+        if answer.status == 405:
             self.set_header("Allow", ", ".join(self.allowed_methods()))
-        self.set_header("Content-Type", "application/problem+json")
-        return msgspec.json.encode(problem.body(status))
+        return answer.body
 
     @classmethod
     def status_of(cls, kind: Kind) -> int:
@@ -262,27 +242,11 @@ class BaseHandler(RequestHandler):
         ]
 
     def problem_of(self, error: BaseException | None, status: int = 500) -> ProblemError:
-        """Return the problem for an exception. A bug is logged under an id, and the client gets the id alone."""
-        if isinstance(error, ProblemError):
-            return error
+        """Return the problem for an exception; see the function of this name."""
         if isinstance(error, HTTPError) and status < 500:
             kind = _BY_STATUS.get(status, problems.BAD_REQUEST)
             return kind(error.log_message or f"{self.request.method} {self.request.path}: {kind.title.lower()}")
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return problems.UNAVAILABLE(
-                "the server has as many files and connections open as its system allows. Try again in a moment",
-                headers={"Retry-After": "1"},
-            )
-        error_id = secrets.token_hex(6)
-        error_log.error(
-            "error %s in %s %s",
-            error_id,
-            self.request.method,
-            self.request.path,
-            exc_info=error,
-            extra={"error_id": error_id},
-        )
-        return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
+        return problem_of(error, self.request.method or "", self.request.path)
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         """Log nothing: `problem_of` logs bugs, and a refusal is in the access log."""
@@ -290,7 +254,7 @@ class BaseHandler(RequestHandler):
     def on_finish(self) -> None:
         self.services.in_flight.discard(self)
         if not self.lost:
-            log_request(self)
+            log_request(self.request, self.get_status())
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -298,48 +262,46 @@ class BaseHandler(RequestHandler):
         if not self.lost and not self._finished:
             self.lost = True
             self.on_lost()
-            log_request(self)
+            log_request(self.request, self.get_status())
 
     def on_lost(self) -> None:
         """Note that the client left before it got a final response."""
         self.set_status(499, "Client Closed Request")
 
 
-def log_request(handler: RequestHandler) -> None:
+def problem_of(error: BaseException | None, method: str, path: str) -> ProblemError:
+    """Return the problem for an exception. A bug is logged under an id, and the client gets the id alone."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return problems.UNAVAILABLE(
+            "the server has as many files and connections open as its system allows. Try again in a moment",
+            headers={"Retry-After": "1"},
+        )
+    error_id = secrets.token_hex(6)
+    error_log.error("error %s in %s %s", error_id, method, path, exc_info=error, extra={"error_id": error_id})
+    return problems.INTERNAL(f"the server's log has it under error id {error_id}", error_id=error_id)
+
+
+def log_request(request: HTTPServerRequest, status: int) -> None:
     """Log one line for a request, without its query, which may hold secrets."""
+    if access_log.isEnabledFor(logging.INFO):
+        log_answer(request.method or "", request.path, status, request._start_time, request.remote_ip)
+
+
+def log_answer(method: str, path: str, status: int, began: float, remote: str | None) -> None:
+    """Log one line for a request that arrived at `began`."""
     if not access_log.isEnabledFor(logging.INFO):
         return
-    request = handler.request
-    milliseconds = 1000 * (time.time() - request._start_time)
+    milliseconds = 1000 * (time.time() - began)
     access_log.info(
         "%s %s %d %.1fms",
-        request.method,
-        request.path,
-        handler.get_status(),
+        method,
+        path,
+        status,
         milliseconds,
-        extra={
-            "method": request.method,
-            "path": request.path,
-            "status": handler.get_status(),
-            "ms": round(milliseconds, 1),
-            "remote": request.remote_ip,
-        },
+        extra={"method": method, "path": path, "status": status, "ms": round(milliseconds, 1), "remote": remote},
     )
-
-
-@lru_cache(maxsize=256)
-def _host_name(host: str) -> str:
-    return (split_url("//" + host).hostname or "").lower()
-
-
-def split_url(url: str) -> SplitResult:
-    """Return the parts of a URL; empty ones if it is not a URL."""
-    try:
-        parts = urlsplit(url)
-        parts.hostname  # noqa: B018 - raises for what is no address
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-    return parts
 
 
 class HeadHandler(BaseHandler):

@@ -176,43 +176,11 @@ class FileHandler(NamedHandler):
 
     def _describe(self, answer: FileAnswer) -> Multipart | None:
         """Set status and headers; return the framing of a body of several ranges."""
-        stat, spans = answer.stat, answer.spans
         self.set_status(answer.status)
-        # set_header would check for line breaks, which these values can't contain.
-        headers = self._headers
-        headers["ETag"] = conditionals.quoted(stat.etag)
-        headers["Cache-Control"] = "no-cache"
-        headers["Last-Modified"] = dates.write(min(stat.modified_ns // 1_000_000_000, time.time()))
-        if answer.status == 304:
-            return None
-        headers["Accept-Ranges"] = "bytes"
-        headers["Content-Disposition"] = _disposition(stat.name)
-        digest = self._digest(stat)
-        if digest is not None:
-            headers["Repr-Digest"] = digest
-        elif answer.digest_in is not None:
-            headers["Retry-After"] = str(answer.digest_in)
-        if stat.block_digest is not None:
-            headers["Block-Digest"] = digests.write_block(bytes.fromhex(stat.block_digest))
-        kind = media_types.of(stat.name)
-        if spans is not None and len(spans) > 1:
-            multipart = Multipart(secrets.token_hex(16), spans, stat.size, kind)
-            headers["Content-Type"] = multipart.content_type
-            headers["Content-Length"] = str(multipart.content_length)
-            return multipart
-        headers["Content-Type"] = kind
-        if spans is None:
-            headers["Content-Length"] = str(stat.size)
-        else:
-            headers["Content-Range"] = spans[0].content_range(stat.size)
-            headers["Content-Length"] = str(spans[0].length)
-        return None
-
-    def _digest(self, stat: FileStat) -> str | None:
-        if stat.sha256 is None:
-            return None
-        wanted = digests.preferred(self.request.headers.get("Want-Repr-Digest"), ("sha-256",))
-        return None if wanted is None else digests.write(wanted, bytes.fromhex(stat.sha256))
+        described, multipart = describe(answer, self.request.headers.get("Want-Repr-Digest"))
+        for name, value in described.items():
+            self._headers[name] = value  # set_header would check for line breaks
+        return multipart
 
     async def _send(self, answer: FileAnswer, reader: FileReader, multipart: Multipart | None) -> None:
         files = self.services.files
@@ -416,6 +384,47 @@ class FilePutHandler(StreamingHandler, NamedHandler):
         if not replaces:
             self.set_header("Location", self.request.path)
         self.respond(file, 200 if replaces else 201)
+
+
+def describe(answer: FileAnswer, want_repr_digest: str | None) -> tuple[dict[str, str], Multipart | None]:
+    """Return the headers of an answer, and the framing of a body of several ranges. No value has a line break."""
+    stat, spans = answer.stat, answer.spans
+    headers = {
+        "ETag": conditionals.quoted(stat.etag),
+        "Cache-Control": "no-cache",
+        "Last-Modified": dates.write(min(stat.modified_ns // 1_000_000_000, time.time())),
+    }
+    if answer.status == 304:
+        return headers, None
+    headers["Accept-Ranges"] = "bytes"
+    headers["Content-Disposition"] = _disposition(stat.name)
+    digest = _digest(stat, want_repr_digest)
+    if digest is not None:
+        headers["Repr-Digest"] = digest
+    elif answer.digest_in is not None:
+        headers["Retry-After"] = str(answer.digest_in)
+    if stat.block_digest is not None:
+        headers["Block-Digest"] = digests.write_block(bytes.fromhex(stat.block_digest))
+    kind = media_types.of(stat.name)
+    if spans is not None and len(spans) > 1:
+        multipart = Multipart(secrets.token_hex(16), spans, stat.size, kind)
+        headers["Content-Type"] = multipart.content_type
+        headers["Content-Length"] = str(multipart.content_length)
+        return headers, multipart
+    headers["Content-Type"] = kind
+    if spans is None:
+        headers["Content-Length"] = str(stat.size)
+    else:
+        headers["Content-Range"] = spans[0].content_range(stat.size)
+        headers["Content-Length"] = str(spans[0].length)
+    return headers, None
+
+
+def _digest(stat: FileStat, wanted: str | None) -> str | None:
+    if stat.sha256 is None:
+        return None
+    algorithm = digests.preferred(wanted, ("sha-256",))
+    return None if algorithm is None else digests.write(algorithm, bytes.fromhex(stat.sha256))
 
 
 @lru_cache(maxsize=4096)

@@ -201,11 +201,16 @@ class Engine:
             return msgspec.structs.replace(info, doc=f"{info.doc}\n\nOn this server: {error.detail}.")
         return info
 
+    def get_running(self, id: str) -> Process | None:
+        """A process that runs on this server as it stands, None for others."""
+        run = self.runner.get(id)
+        return None if run is None else self.runner.show(run.row)
+
     async def get(self, id: str) -> Process:
         """A process as it stands. Raises NO_SUCH_PROCESS."""
-        run = self.runner.get(id)
-        if run is not None:
-            return self.runner.show(run.row)
+        running = self.get_running(id)
+        if running is not None:
+            return running
         check_id(id)
         return self.runner.show(await self.journal.read(lambda connection: queries.get(connection, id)))
 

@@ -176,6 +176,11 @@ class BodyStream(IOStream):
         super().__init__(sock, **options)
         self.budget = budget
 
+    @property
+    def buffered(self) -> int:
+        """Return how many bytes have come and were not read, such as of a body that came with its head."""
+        return self._read_buffer_size
+
     def set_nodelay(self, value: bool) -> None:
         """Set TCP_NODELAY once: Tornado would set and reset it for every request, and small writes are rare here."""
         if value and not self._has_nodelay:

@@ -20,8 +20,9 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from tornado_app.files import metrics
-from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory, in_memory, lives_in_memory
+from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory
 from tornado_app.files.store.interface import FileReader, HasDescriptor
+from tornado_app.files.store.page_cache import in_memory, lives_in_memory
 
 PIECE = 1 << 20
 """Bytes that one download holds in memory at most."""

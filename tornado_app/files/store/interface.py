@@ -16,7 +16,8 @@ digest that becomes known later never changes the entity tag of the file.
 
 **Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` and `KeepsCrc32` of a reader;
 `Truncates`, `ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests`,
-`MarksDigests` and `HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on without them.
+`MarksDigests`, `OpensAtOnce` and `HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on
+without them.
 """
 
 from __future__ import annotations
@@ -445,6 +446,18 @@ class StoreDescription(Protocol):
 
     def open(self) -> FileStore:
         """Open the store for published files and staged bytes; it is not `start`ed. Blocks."""
+        ...
+
+
+@runtime_checkable
+class OpensAtOnce(Protocol):
+    """Optional power of a `FileStore`: open files on the event loop, when nothing of it waits for a disk."""
+
+    def open_at_once(self, name: str) -> FileReader | None:
+        """Open the file's version without waiting; its `read` raises `BlockingIOError` rather than wait.
+
+        None when it would wait, or where anything is out of the ordinary: `open` then says what. May raise as `open`.
+        """
         ...
 
 

@@ -316,6 +316,10 @@ class MemoryStore:
             raise _no_such_file(name)
         return file
 
+    def open_at_once(self, name: str) -> MemoryReader:
+        """See `OpensAtOnce`: nothing here waits for a disk."""
+        return self.open(name)
+
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
         """See `FileStore`."""
         with self.contents.lock:

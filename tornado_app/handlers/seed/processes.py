@@ -11,11 +11,11 @@ from msgspec import Meta
 
 from holdfast.wire import Process, ProcessId, ResumeRequest, StartRequest
 from tornado_app import problems
-from tornado_app.handlers.base import split_url
 from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.openapi.operation import NoQuery, operation
 from tornado_app.handlers.seed.base import SeedHandler
 from tornado_app.protocols.accept import prefers
+from tornado_app.server.guards import split_url
 
 
 class SeedStartQuery(msgspec.Struct):

@@ -92,6 +92,11 @@ class DigestIndex:
             self._remember(key, record)
         return record, None
 
+    def remembered(self, status: os.stat_result) -> DigestRecord | None:
+        """Return what `get` has returned for this version and keeps in memory. Raises `KeyError` if it does not."""
+        with self._lock:
+            return self._cache[version(status)]
+
     def begin_publication(self, status: os.stat_result, record: DigestRecord) -> None:
         """Hold the record of a file that is being given its name, which changes its ctime, until it has it."""
         with self._lock:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tornado_app import fault_points, problems
 from tornado_app.files import names
+from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import (
     ANYTHING,
     FileDigests,
@@ -28,6 +29,7 @@ from tornado_app.files.store.interface import (
 from tornado_app.files.store.local import atomic_file, digest_index, staged
 from tornado_app.files.store.local.blocks import block_data
 from tornado_app.files.store.local.blocks.block_data import LocalBlockData
+from tornado_app.files.store.local.cached_open import CachedOpener
 from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
@@ -87,6 +89,14 @@ class LocalReader:
             os.close(fd)
 
 
+class CachedReader(LocalReader):
+    """A file of the local store that was opened at once."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `OpensAtOnce`."""
+        return bytes(page_cache.read_from_memory(self._fd, offset, min(count, self.stat.size - offset)))
+
+
 def _named(stat: FileStat) -> tuple[str, int, int]:
     return stat.name, stat.size, stat.modified_ns
 
@@ -120,6 +130,7 @@ class LocalStore:
     def __init__(self, root: Path, *, durable: bool = False, marks_digests: bool = False) -> None:
         """`marks_digests`: mark files that are published without a SHA-256, see `MarksDigests`."""
         self._root = Root(root, durable=durable, marks_digests=marks_digests)
+        self._cached = CachedOpener(self._root.tree.fd)
         self._names = Listing(self._root.tree.fd)
         self._staging = StagingFolder(self._root.uploads, durable=durable)
         self._small = SmallFiles(self._root, self._staging)
@@ -161,6 +172,23 @@ class LocalStore:
         except BaseException:
             os.close(fd)
             raise
+
+    def open_at_once(self, name: str) -> LocalReader | None:
+        """See `OpensAtOnce`."""
+        if names.structural_flaw(name) is not None:
+            return None
+        fd = self._cached.open(name)
+        if fd is None:
+            return None
+        found = None
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode):
+                found = self._root.describe_at_once(name, status)
+        finally:
+            if found is None:
+                os.close(fd)
+        return None if found is None else CachedReader(fd, found, status)
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
         """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""

@@ -82,11 +82,14 @@ class Root:
             at_once = LISTED_AT_ONCE if listed else digest_index.AT_ONCE
             record = self._confirmed(name, status, before, fd, at_once)
             unconfirmed = before.etag if record is None and status.st_size > at_once else None
-        if record is None:
-            return FileStat(
-                name, status.st_size, status.st_mtime_ns, digest_index.etag(status), unconfirmed=unconfirmed
-            )
-        return FileStat(name, status.st_size, status.st_mtime_ns, *record)
+        return _stat(name, status, record, unconfirmed)
+
+    def describe_at_once(self, name: str, status: os.stat_result) -> FileStat | None:
+        """Return what `describe` does if its record is in memory, or that it has none; else None. Never blocks."""
+        try:
+            return _stat(name, status, self.digests.remembered(status))
+        except KeyError:
+            return None
 
     def _confirmed(
         self, name: str, status: os.stat_result, record: DigestRecord, fd: int | None, at_once: int
@@ -201,3 +204,9 @@ class Root:
                     os.rmdir(last, dir_fd=folder)
             except (OSError, problems.ProblemError):
                 return
+
+
+def _stat(name: str, status: os.stat_result, record: DigestRecord | None, unconfirmed: str | None = None) -> FileStat:
+    if record is None:
+        return FileStat(name, status.st_size, status.st_mtime_ns, digest_index.etag(status), unconfirmed=unconfirmed)
+    return FileStat(name, status.st_size, status.st_mtime_ns, *record)
