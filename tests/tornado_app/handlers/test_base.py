@@ -19,6 +19,8 @@ from tornado_app.problems import INTERNAL
 from tornado_app.server.security_headers import SECURITY_HEADERS
 from tornado_app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 GOOD = "/v1/work-types"
 
 

@@ -34,6 +34,8 @@ from tornado_app.protocols import dates
 from tornado_app.server import sendfile
 from tornado_app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 SMALL = bytes(range(256)) * 4
 BIG = random.Random(4).randbytes(20 * (1 << 20) + 3)  # more than two windows of sendfile
 

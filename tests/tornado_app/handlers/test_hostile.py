@@ -15,6 +15,8 @@ from tornado_app.app import App, routes
 from tornado_app.handlers.openapi.document import Contract, ContractEndpoint
 from tornado_app.server.long_bodies import MAX_BODY
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ENDPOINTS = Contract(routes(None)).endpoints  # type: ignore[arg-type]
 
 PARTS = [

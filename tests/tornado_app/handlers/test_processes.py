@@ -11,6 +11,8 @@ from holdfast.wire import BulkRequest, State
 from tornado_app.app import App
 from tornado_app.handlers.processes import FilterQuery, ListQuery
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def start(http: httpx.AsyncClient, id: str, **fields: Any) -> httpx.Response:
     return await http.post("/v1/processes?wait=30", json={"work_type": "manifest", "id": id, **fields})

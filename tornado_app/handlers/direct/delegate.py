@@ -42,7 +42,7 @@ _MAY_BE_VISITED = (endpoints.get_file,)
 
 _UNUSUAL = frozenset(
     (
-        *("Connection", "Content-Encoding", "Expect", "Transfer-Encoding", "X-Http-Method-Override"),
+        *("Content-Encoding", "Expect", "Transfer-Encoding", "X-Http-Method-Override"),
         *("Upload-Complete", "Upload-Draft-Interop-Version", "Want-Repr-Digest"),
     )
 )
@@ -66,7 +66,7 @@ class DirectAnswers(HTTPServerConnectionDelegate):
         """Return what answers a request; None if it is for the handlers. Nothing is changed by then."""
         method, target, version = start_line
         match = _PREFIX.match(target)
-        if match is None or version != "HTTP/1.1":
+        if match is None or version != "HTTP/1.1" or headers.get("Connection", "keep-alive").lower() != "keep-alive":
             return None
         prefix = match[1]
         endpoint = _ENDPOINTS.get((method, prefix))

@@ -27,6 +27,7 @@ SMALL_BODY = 64 << 10
 """Bytes of a body that is taken directly, if all of it came with the head."""
 
 _DIGITS = 6
+_TUS = {"Tus-Resumable": tus.VERSION}
 
 
 class Request(NamedTuple):
@@ -122,7 +123,10 @@ def use_upload(request: Request) -> Accepted | None:
         await _write(receiver.writer, body)
         return _of_upload(await protocol.appended())
 
-    return Accepted(head if request.method == "HEAD" else patch, protocol.problem)
+    def problem(error: ProblemError) -> ProblemError:
+        return protocol.problem(error).with_headers(_TUS)
+
+    return Accepted(head if request.method == "HEAD" else patch, problem)
 
 
 async def _write(writer: Writer | None, body: list[bytes]) -> None:
@@ -134,4 +138,4 @@ async def _write(writer: Writer | None, body: list[bytes]) -> None:
 
 
 def _of_upload(response: UploadResponse) -> Response:
-    return Response(response.status, {"Tus-Resumable": tus.VERSION, **response.headers}, response.body)
+    return Response(response.status, _TUS | dict(response.headers), response.body)

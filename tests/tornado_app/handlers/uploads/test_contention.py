@@ -15,6 +15,8 @@ from tornado_app.app import App
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 DRAFT = {"Upload-Complete": "?0"}
 
 

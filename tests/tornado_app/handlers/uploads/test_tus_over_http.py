@@ -23,6 +23,8 @@ from tornado_app import clocks
 from tornado_app.app import App
 from tornado_app.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
