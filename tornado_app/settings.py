@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from tornado_app import private
 from tornado_app.commands.command_line import CommandLine
 
 MIB = 1 << 20
+_LOCATION = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+")
 _SMALLEST_LOG = 64 << 10  # a line may have half of that
 
 SWITCH_INTERVAL = 0.0005
@@ -65,6 +67,9 @@ class Settings:
         (), "origin whose pages may call this server from a browser; may be repeated", metavar="ORIGIN"
     )
     trust_proxy: bool = _setting(False, "trust X-Forwarded-* headers; only behind a proxy of your own")
+    accel_redirect: str = _setting(
+        "", "internal location of the nginx in front that sends files (X-Accel-Redirect)", metavar="/PATH/"
+    )
     durable: bool = _setting(False, "also survive power cuts: fsync before every response that promises durability")
     allow_code: bool = _setting(False, "run code that clients send, and notebooks: every client may then run anything")
     log_size: int = _setting(16 * MIB, "bytes of log that are kept of one process; 0 is no limit")
@@ -209,6 +214,13 @@ def check(settings: Settings) -> None:
             "--trust-proxy needs a token, because every client of the proxy looks like the user who runs it: "
             "give --token-file (or HOLDFAST_TOKEN), and no --same-user"
         )
+    if settings.accel_redirect:
+        if not _LOCATION.fullmatch(settings.accel_redirect):
+            raise SettingsError(
+                f"--accel-redirect must be a location such as /published/, not {settings.accel_redirect[:80]!r}"
+            )
+        if not settings.trust_proxy or settings.store != "local":
+            raise SettingsError("--accel-redirect needs --trust-proxy, and files in --files-dir that nginx can read")
     if not token and settings.socket is None and not is_loopback(settings.address):
         raise SettingsError(
             f"without a token the server listens on loopback only, not on {settings.address}: "

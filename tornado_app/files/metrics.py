@@ -11,6 +11,7 @@ DOWNLOAD_COMPLETE = DOWNLOADS.labels("complete")
 DOWNLOAD_NOT_MODIFIED = DOWNLOADS.labels("not modified")
 DOWNLOAD_CUT = DOWNLOADS.labels("cut")
 DOWNLOAD_STALLED = DOWNLOADS.labels("stalled")
+DOWNLOAD_REDIRECTED = DOWNLOADS.labels("left to the proxy")
 DOWNLOAD_CHANGED = DOWNLOADS.labels("changed")
 DOWNLOAD_SECONDS = Histogram(
     "holdfast_download_seconds",

@@ -1,4 +1,4 @@
-"""What of a file is in memory, and reads that never wait for a disk."""
+"""Reads from the page cache, which never wait for a disk."""
 
 from __future__ import annotations
 

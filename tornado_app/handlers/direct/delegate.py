@@ -66,11 +66,13 @@ class DirectAnswers(HTTPServerConnectionDelegate):
         """Return what answers a request; None if it is for the handlers. Nothing is changed by then."""
         method, target, version = start_line
         match = _PREFIX.match(target)
-        if match is None or version != "HTTP/1.1" or headers.get("Connection", "keep-alive").lower() != "keep-alive":
+        if match is None or version != "HTTP/1.1":
             return None
         prefix = match[1]
         endpoint = _ENDPOINTS.get((method, prefix))
         if endpoint is None or "?" in target or not target.isascii() or not _UNUSUAL.isdisjoint(headers):
+            return None
+        if headers.get("Connection", "keep-alive").lower() not in ("keep-alive", "close"):
             return None
         if not isinstance(connection, HTTP1Connection) or not self._is_admitted(headers, connection, endpoint):
             return None
@@ -120,6 +122,7 @@ class DirectDelegate(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         self._began = time.time()
         self._start_line = cast(RequestStartLine, start_line)
+        self._closes = "Connection" in headers and headers["Connection"].lower() == "close"
         accepted = self._direct.accept(self._start_line, headers, self._connection)
         if accepted is None:
             self._handlers = self._direct.application.start_request(self._server_conn, self._connection)
@@ -164,6 +167,8 @@ class DirectDelegate(HTTPMessageDelegate):
             self._respond(made)
 
     def _respond(self, made: Response) -> None:
+        if self._closes:
+            made.headers = {**made.headers, "Connection": "close"}
         self._connection.write(made.head() + made.body)
         self._connection.finish()
         if self._accepted.completes_download:
