@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.archives.plan import ArchivePlan
-from tornado_app.files.store import powers
+from tornado_app.files.store import page_cache, powers
 from tornado_app.files.store.interface import FileReader, FileStore, HasDescriptor
 from tornado_app.protocols.archives.layout import Origin, Stretch
 from tornado_app.protocols.ranges import Multipart, Span
@@ -155,7 +155,7 @@ class ArchiveReader:
         if not by_copy and isinstance(reader, HasDescriptor):
             taken = min(count, BATCH)
             part = FilePart(reader.fileno(), first, taken)
-            if not readahead.in_memory(part.fd, first, taken):
+            if not page_cache.in_memory(part.fd, first, taken):
                 readahead.bring_into_memory(part.fd, first, taken)
         else:
             taken = min(count, room)
