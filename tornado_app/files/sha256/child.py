@@ -1,7 +1,7 @@
 """Program that computes SHA-256 digests in a process of its own; run by its path, with the standard library alone.
 
 A process, because a thread shares the interpreter's lock with the event loop: one of idle priority that holds the lock
-while other programs use the processor stops the loop for as long, more than a second on a busy machine.
+while other programs use the processor holds up the loop for as long.
 
 The channel is its standard input, a Unix socket. A request names a file by a number of the caller's; its first request
 carries the descriptor. Each request but one of no bytes gets a reply. At the end of the channel the program ends.
