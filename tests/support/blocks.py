@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 
-from holdfast import digests
+from holdfast import digests, wire
 from holdfast.digests import BLOCK, SIZE
+from tornado_app.files.service import FileService
+from tornado_app.files.uploads.upload import Upload
 
 Client = httpx.Client | httpx.AsyncClient
 
@@ -58,3 +60,41 @@ def there(answer: httpx.Response) -> list[int]:
     blocks = base64.b64decode(answer.json()["blocks"])
     found = [blocks[at : at + SIZE] for at in range(0, len(blocks), SIZE)]
     return [index for index, digest in enumerate(found) if digest != digests.ABSENT]
+
+
+# -- by the service
+
+
+async def send(service: FileService, upload: Upload, data: bytes, first: int, end: int) -> None:
+    """Send the blocks from `first` up to, not including, `end`."""
+    body = await service.block_uploads.receive(upload, first, None, lambda: None)
+    room = body.write(data[first * BLOCK : end * BLOCK])
+    if room is not None:
+        await room
+    await service.block_uploads.finish(upload, body)
+
+
+async def send_missing(service: FileService, upload: Upload, data: bytes) -> list[tuple[int, int]]:
+    """Send the missing blocks; return which they were."""
+    missing = (await service.block_uploads.state(upload)).missing
+    for first, end in missing:
+        await send(service, upload, data, first, end)
+    return missing
+
+
+async def publish(service: FileService, name: str, data: bytes) -> str:
+    """Upload a file by blocks and return its ETag."""
+    request = wire.BlockUploadRequest(name, len(data), overwrite=True)
+    upload = await service.block_uploads.create(request)
+    await send_missing(service, upload, data)
+    stat, _ = await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(data)))
+    return stat.etag
+
+
+async def read(service: FileService, name: str) -> bytes:
+    """Return the content of a file."""
+    reader = await service.run(service.store.open, name)
+    try:
+        return await service.run(reader.read, 0, 1 << 30)
+    finally:
+        await service.run(reader.close)

@@ -12,21 +12,20 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NoReturn
-from weakref import WeakKeyDictionary
 
 from holdfast import digests as block_digests
 from holdfast.digests import BLOCK, SIZE
 from holdfast.wire import BlockDigests, BlockUpload, BlockUploadEnd, BlockUploadRequest, FileInfo
 from tornado_app import problems
-from tornado_app.clocks import steady
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.blocks import BlockData, TakesBlocks
-from tornado_app.files.store.interface import FileReader, FileStat, FileStore
+from tornado_app.files.store.blocks import TakesBlocks
+from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.blocks import sources
 from tornado_app.files.uploads.blocks.body import BlockBody, BodyContext
+from tornado_app.files.uploads.blocks.entries import Entries, Entry
 from tornado_app.files.uploads.blocks.session import BlockSession
-from tornado_app.files.uploads.blocks.sources import Copier, Copy, KnownContent, MayRead
+from tornado_app.files.uploads.blocks.sources import KnownContent, MayRead
 from tornado_app.files.uploads.blocks.state import BlockMap, Runs
 from tornado_app.files.uploads.lease.interface import locked
 from tornado_app.files.uploads.service import Uploads
@@ -37,18 +36,7 @@ log = logging.getLogger("holdfast.files")
 MOST_BODIES = 64
 """Requests whose blocks are received at once; further ones wait at their headers, for each holds a block or two."""
 
-_COPIED_AT_ONCE = 256  # blocks
 _NAMED = 1000  # runs of missing blocks that a refusal names
-
-
-class _Entry:
-    """State of one upload, beside its record."""
-
-    def __init__(self, blocks: BlockMap) -> None:
-        self.blocks = blocks
-        self.session: BlockSession | None = None
-        self.copying: asyncio.Future[None] | None = None
-        self.known: KnownContent | None = None
 
 
 class BlockUploads:
@@ -57,11 +45,9 @@ class BlockUploads:
     def __init__(self, store: FileStore, uploads: Uploads, executor: BlockingExecutor) -> None:
         self._store = store
         self._uploads = uploads
-        self._executor = executor
+        self._entries = Entries(store, uploads, executor)
         self._context = BodyContext(executor, uploads.durable, uploads.limits.check_space)
         self._run = executor.run
-        self._entries: WeakKeyDictionary[Upload, _Entry] = WeakKeyDictionary()
-        self._loading: WeakKeyDictionary[Upload, asyncio.Task[_Entry]] = WeakKeyDictionary()
         self._slots = asyncio.Semaphore(MOST_BODIES)
 
     @property
@@ -73,7 +59,7 @@ class BlockUploads:
         """Find which blocks are there of the uploads that an earlier server left, and go on with their copies."""
         for upload in self._uploads:
             if upload.record.kind == "blocks" and upload.published is None and self.is_available:
-                self._uploads.spawn(self._load_quietly(upload))
+                self._uploads.spawn(self._entries.load_quietly(upload))
 
     # -- creation and look-up
 
@@ -97,12 +83,12 @@ class BlockUploads:
                 await self._run(base.close)
             raise
         if base is not None and request.blocks is not None:
-            await self._begin_copy(upload, entry, base, request.blocks)
+            await self._entries.begin_copy(upload, entry, base, request.blocks)
         elif request.blocks is not None:
             entry.known = await self._run(sources.find_content, self._store, request.blocks, request.size, may_read)
         return upload
 
-    async def _create(self, request: BlockUploadRequest, client: str) -> tuple[Upload, _Entry]:
+    async def _create(self, request: BlockUploadRequest, client: str) -> tuple[Upload, Entry]:
         only = request.etag or (None if request.overwrite else request.base)
         record = UploadRecord(
             "blocks",
@@ -115,13 +101,15 @@ class BlockUploads:
         )
         upload = await self._uploads.create(record, client=client)
         try:
-            await self._run(self._taking_blocks.prepare_blocks, upload.staged, request.blocks)
+            await self._run(self._prepare, upload, request.blocks)
         except BaseException:
             await self._uploads.cancel_quietly(upload)
             raise
-        entry = self._entries[upload] = _Entry(BlockMap(request.size))
-        upload.stored = 0
-        return upload, entry
+        return upload, self._entries.add(upload)
+
+    def _prepare(self, upload: Upload, blocks: bytes | None) -> None:
+        if isinstance(self._store, TakesBlocks):
+            self._store.prepare_blocks(upload.staged, blocks)
 
     def _check(self, request: BlockUploadRequest) -> None:
         if not self.is_available:
@@ -156,7 +144,7 @@ class BlockUploads:
         missing: Runs = []
         known = None
         if upload.published is None:
-            entry = await self._entry(upload)
+            entry = await self._entries.get(upload)
             known = entry.known
             missing = [] if known is not None else entry.blocks.to_send()
         return BlockUpload(
@@ -173,7 +161,7 @@ class BlockUploads:
     async def digests(self, upload: Upload) -> BlockDigests:
         """Return the digests of the blocks that are there. Raises CONFLICT when the upload is complete."""
         self._check_incomplete(upload)
-        entry = await self._entry(upload)
+        entry = await self._entries.get(upload)
         blocks = await self._run(self._read_digests, upload, entry.session)
         size = upload.record.length or 0
         digest = block_digests.of_blocks(blocks).hex() if entry.blocks.is_complete else None
@@ -182,7 +170,7 @@ class BlockUploads:
     def _read_digests(self, upload: Upload, session: BlockSession | None) -> bytes:
         if session is not None and session.is_open:
             return session.data.digests
-        data = self._open_data(upload)
+        data = self._entries.open_data(upload)
         try:
             return data.digests
         finally:
@@ -201,19 +189,19 @@ class BlockUploads:
             ProblemError: BAD_BODY for what can't be whole blocks, CONFLICT once the upload is complete, NO_SPACE,
                 LOCKED, NO_SUCH_UPLOAD, BROKEN.
         """
-        entry = await self._entry(upload)
+        entry = await self._entries.get(upload)
         self._check_range(entry.blocks, first, size)
         self._check_incomplete(upload)
         await self._run(self._uploads.limits.check_space, size or 0)
         await self._slots.acquire()
         try:
-            session = self._session(upload, entry)
+            session = self._entries.session(upload, entry)
             body = BlockBody(
                 self._context,
                 session,
                 entry.blocks,
                 first,
-                lambda count: self._on_written(upload, entry, count),
+                lambda count: self._entries.written(upload, entry, count),
                 on_release_requested,
             )
             await session.join(body)
@@ -243,22 +231,6 @@ class BlockUploads:
         if upload.published is not None:
             raise problems.CONFLICT(f"the upload {upload.id!r} is complete. Create another to change the file")
 
-    def _session(self, upload: Upload, entry: _Entry) -> BlockSession:
-        if entry.session is None or entry.session.is_over:
-            entry.session = BlockSession(
-                upload.id, self._uploads.leases, self._executor, lambda: self._open_data(upload)
-            )
-        return entry.session
-
-    def _open_data(self, upload: Upload) -> BlockData:
-        return self._taking_blocks.open_blocks(upload.staged, upload.record.length or 0)
-
-    @property
-    def _taking_blocks(self) -> TakesBlocks:
-        if not isinstance(self._store, TakesBlocks):
-            raise problems.NOT_FOUND("the file store of this server takes no blocks any more. Create another upload")
-        return self._store
-
     async def finish(self, upload: Upload, body: BlockBody) -> None:
         """Write the rest of a request whose body is whole.
 
@@ -285,12 +257,6 @@ class BlockUploads:
             self._uploads.events.of_progress(upload, is_pause=True)
             self._uploads.registry.recount(upload)
 
-    def _on_written(self, upload: Upload, entry: _Entry, count: int) -> None:
-        upload.stored = entry.blocks.stored
-        upload.idle_since, upload.moved_at = self._uploads.lifetimes.clock.now(), steady()
-        metrics.RECEIVED.inc(count)
-        self._uploads.events.of_progress(upload)
-
     # -- the end
 
     async def end(self, upload: Upload, request: BlockUploadEnd) -> tuple[FileStat, bool]:
@@ -300,7 +266,7 @@ class BlockUploads:
             ProblemError: CONFLICT while blocks are missing, DIGEST_MISMATCH for another digest or a wrong proof, and
                 what `Uploads.finish` raises; nothing is lost.
         """
-        entry = await self._entry(upload) if upload.published is None else None
+        entry = await self._entries.get(upload) if upload.published is None else None
         if entry is not None:
             if entry.copying is not None:
                 await asyncio.shield(entry.copying)
@@ -319,7 +285,7 @@ class BlockUploads:
                 return self._published(upload, request), True
         return self._published(upload, request), False
 
-    async def _prepare_end(self, upload: Upload, entry: _Entry, request: BlockUploadEnd) -> None:
+    async def _prepare_end(self, upload: Upload, entry: Entry, request: BlockUploadEnd) -> None:
         """Verify what is there, under the lease."""
         known, entry.known = entry.known, None
         if known is not None and not entry.blocks.is_complete:
@@ -339,7 +305,7 @@ class BlockUploads:
         upload.blocks = digests
 
     @staticmethod
-    def _raise_missing(entry: _Entry) -> NoReturn:
+    def _raise_missing(entry: Entry) -> NoReturn:
         missing = entry.blocks.not_there()
         count = sum(end - first for first, end in missing)
         raise problems.CONFLICT(
@@ -366,7 +332,7 @@ class BlockUploads:
         try:
             if not known.is_proved(reader, proof):
                 return
-            data = self._open_data(upload)
+            data = self._entries.open_data(upload)
             try:
                 data.adopt(reader)
             finally:
@@ -374,86 +340,3 @@ class BlockUploads:
             upload.staged.close()  # its bytes may be others now
         finally:
             reader.close()
-
-    # -- the base
-
-    async def _begin_copy(self, upload: Upload, entry: _Entry, base: FileReader, expected: bytes) -> None:
-        """Copy what the base has, in the background; `base` is closed then."""
-        try:
-            copies = await self._run(sources.plan_copies, self._store, base, expected)
-        except BaseException:
-            await self._run(base.close)
-            raise
-        entry.blocks.announce(sources.runs(copies))
-        entry.copying = asyncio.get_running_loop().create_future()
-        self._uploads.spawn(self._copy(upload, entry, base, copies))
-
-    async def _copy(self, upload: Upload, entry: _Entry, base: FileReader, copies: list[Copy]) -> None:
-        copier = Copier()
-        session = self._session(upload, entry)
-        try:
-            await session.join(copier)
-            try:
-                for copy in sources.split(copies, _COPIED_AT_ONCE):
-                    if copier.is_to_end or not await self._run(self._copy_some, session, base, copy):
-                        break
-                    for index in range(copy.index, copy.end):
-                        entry.blocks.add(index)
-                    self._on_written(upload, entry, 0)
-            finally:
-                await session.leave(copier)
-        except problems.ProblemError as error:
-            log.warning("upload %s can't take blocks from its base: %s", upload.id, error.detail)
-        except OSError:
-            log.exception("upload %s can't take blocks from its base", upload.id)
-        finally:
-            entry.blocks.forget_coming()
-            if entry.copying is not None:
-                entry.copying.set_result(None)
-                entry.copying = None
-            await self._run(base.close)
-
-    def _copy_some(self, session: BlockSession, base: FileReader, copy: Copy) -> bool:
-        session.check()
-        self._uploads.limits.check_space(0)
-        return session.data.copy(base, copy.start, copy.index, copy.digests)
-
-    # -- uploads that an earlier server left
-
-    async def _load_quietly(self, upload: Upload) -> None:
-        try:
-            await self._entry(upload)
-        except (problems.ProblemError, OSError):
-            log.exception("the blocks of upload %s can't be read", upload.id)
-
-    async def _entry(self, upload: Upload) -> _Entry:
-        entry = self._entries.get(upload)
-        if entry is not None:
-            return entry
-        task = self._loading.get(upload)
-        if task is None:
-            task = self._loading[upload] = asyncio.create_task(self._load(upload))
-            task.add_done_callback(lambda done: self._loading.pop(upload, None))
-        return await asyncio.shield(task)
-
-    async def _load(self, upload: Upload) -> _Entry:
-        digests, expected = await self._run(self._read_lists, upload)
-        entry = _Entry(BlockMap(upload.record.length or 0, digests))
-        upload.stored = entry.blocks.stored
-        if upload.record.base and expected is not None and not entry.blocks.is_complete:
-            name = upload.record.name or ""
-            try:
-                base = await self._run(sources.open_base, self._store, name, upload.record.base, sources.everything)
-            except problems.ProblemError:
-                pass  # it is another version now: what is missing has to be sent
-            else:
-                await self._begin_copy(upload, entry, base, expected)
-        self._entries[upload] = entry
-        return entry
-
-    def _read_lists(self, upload: Upload) -> tuple[bytes, bytes | None]:
-        data = self._open_data(upload)
-        try:
-            return data.digests, data.expected
-        finally:
-            data.close()

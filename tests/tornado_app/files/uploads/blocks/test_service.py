@@ -10,7 +10,7 @@ import pytest
 
 from holdfast import digests, wire
 from holdfast.digests import BLOCK
-from tests.support.blocks import content, listed, whole
+from tests.support.blocks import content, listed, publish, read, send_missing, whole
 from tests.support.files import file_service
 from tests.support.store_conformance import without_powers
 from tornado_app import problems
@@ -34,38 +34,6 @@ async def service(settings: Settings) -> AsyncIterator[FileService]:
     await service.open()
     yield service
     await service.close()
-
-
-async def send(service: FileService, upload: Upload, data: bytes, first: int, end: int) -> None:
-    body = await service.block_uploads.receive(upload, first, None, lambda: None)
-    room = body.write(data[first * BLOCK : end * BLOCK])
-    if room is not None:
-        await room
-    await service.block_uploads.finish(upload, body)
-
-
-async def send_missing(service: FileService, upload: Upload, data: bytes) -> list[tuple[int, int]]:
-    missing = (await service.block_uploads.state(upload)).missing
-    for first, end in missing:
-        await send(service, upload, data, first, end)
-    return missing
-
-
-async def publish(service: FileService, name: str, data: bytes) -> str:
-    """Upload a file by blocks and return its ETag."""
-    request = wire.BlockUploadRequest(name, len(data), overwrite=True)
-    upload = await service.block_uploads.create(request)
-    await send_missing(service, upload, data)
-    stat, _ = await service.block_uploads.end(upload, wire.BlockUploadEnd(whole(data)))
-    return stat.etag
-
-
-async def read(service: FileService, name: str) -> bytes:
-    reader = await service.run(service.store.open, name)
-    try:
-        return await service.run(reader.read, 0, 1 << 30)
-    finally:
-        await service.run(reader.close)
 
 
 @pytest.mark.parametrize(
@@ -201,51 +169,3 @@ async def test_a_store_without_the_power_refuses_the_creation(settings: Settings
         await service.block_uploads.create(wire.BlockUploadRequest("a", 5))
     assert refused.value.kind is problems.NOT_FOUND
     await service.close()
-
-
-class TestLocal:
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return dataclasses.replace(settings, store="local")
-
-    async def test_the_next_server_knows_what_is_missing_and_what_was_expected(self, settings: Settings) -> None:
-        first = file_service(settings)
-        await first.open()
-        upload = await first.block_uploads.create(wire.BlockUploadRequest("a", len(DATA), blocks=listed(DATA)))
-        await send(first, upload, DATA, 1, 3)
-        await first.close()
-        second = file_service(settings)
-        await second.open()
-        upload = second.block_uploads.get(upload.id)
-        assert (await second.block_uploads.state(upload)).missing == [(0, 1), (3, 6)]
-        assert upload.offset == 2 * BLOCK
-        with pytest.raises(problems.ProblemError) as refused:
-            await send(second, upload, content(len(DATA), seed=9), 0, 1)
-        assert (refused.value.kind, refused.value.members["blocks"]) == (problems.DIGEST_MISMATCH, [0])
-        await send_missing(second, upload, DATA)
-        await second.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA)))
-        await second.close()
-        third = file_service(settings)
-        await third.open()
-        upload = third.block_uploads.get(upload.id)
-        stat, is_new = await third.block_uploads.end(upload, wire.BlockUploadEnd(whole(DATA)))
-        assert (is_new, stat.block_digest) == (False, whole(DATA))
-        await third.close()
-
-    async def test_the_next_server_goes_on_with_copying_from_the_base(self, settings: Settings) -> None:
-        first = file_service(settings)
-        await first.open()
-        etag = await publish(first, "a", DATA)
-        request = wire.BlockUploadRequest("a", len(CHANGED), base=etag, blocks=listed(CHANGED))
-        upload = await first.block_uploads.create(request)
-        await first.uploads.wait_for_tasks()
-        await first.close()
-        folder = settings.files_dir / ".holdfast" / "uploads" / upload.id
-        (folder / "blocks").write_bytes(b"")  # as if it had died before the first copy
-        second = file_service(settings)
-        await second.open()
-        upload = second.block_uploads.get(upload.id)
-        assert await send_missing(second, upload, CHANGED) == [(1, 2), (4, 6)]
-        await second.block_uploads.end(upload, wire.BlockUploadEnd(whole(CHANGED)))
-        assert await read(second, "a") == CHANGED
-        await second.close()
