@@ -23,6 +23,8 @@ need npm npm
 need chromium-headless-shell chromium-headless-shell chromium chromium-browser
 need postgresql initdb # one with ICU; the tests start it themselves
 need systemd systemd-analyze
+need unzip unzip
+need libarchive-tools bsdtar
 # for the benchmarks
 need nginx-light nginx
 need wrk wrk
