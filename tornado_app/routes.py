@@ -8,11 +8,12 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher, PathMatches
 
-from tornado_app.handlers import archives, docs, health, index
+from tornado_app.handlers import docs, health, index
 from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
+from tornado_app.handlers.archives import handler as archive_handlers
 from tornado_app.handlers.base import AppServices, BaseHandler
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
@@ -29,8 +30,8 @@ def routes(services: AppServices) -> list[Route]:
         (r"/v1/files/?", file_handlers.FilesHandler),
         (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
         (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
-        (r"/v1/archives/(?P<name>.*)", archives.ArchivePutHandler),
-        (r"/v1/archives/(?P<name>.*)", archives.ArchiveHandler),
+        (r"/v1/archives/(?P<name>.*)", archive_handlers.ArchivePutHandler),
+        (r"/v1/archives/(?P<name>.*)", archive_handlers.ArchiveHandler),
         (r"/v1/links", link_handlers.LinksHandler),
         (r"/v1/uploads/?", upload_handlers.UploadsHandler),
         (rf"/v1/uploads/{ID}", upload_handlers.UploadHandler),

@@ -12,7 +12,7 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import StreamClosedError
 
 from tornado_app.files import metrics
-from tornado_app.files.archives.reading import ArchiveChangedError, ArchiveReader, Batch, FilePart, Part
+from tornado_app.files.archives.reading import ArchiveBatch, ArchiveChangedError, ArchiveReader, FilePart, Part
 from tornado_app.server import sendfile
 from tornado_app.server.sendfile import FileChangedError, RunBlocking, Transmission
 
@@ -36,8 +36,8 @@ class ArchiveTransmission(Transmission):
 
     async def send_all(self) -> None:
         """Send all that the reader gives. Raises as `Transmission.send`; before the end all members are verified."""
-        reading: asyncio.Future[Batch] = asyncio.ensure_future(self._run(self._archive.advance, None))
-        sent: Batch | None = None
+        reading: asyncio.Future[ArchiveBatch] = asyncio.ensure_future(self._run(self._archive.advance, None))
+        sent: ArchiveBatch | None = None
         try:
             while True:
                 batch = await reading

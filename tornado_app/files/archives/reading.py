@@ -43,7 +43,7 @@ Part = bytearray | FilePart
 
 
 @dataclass(slots=True)
-class Batch:
+class ArchiveBatch:
     """Parts of an archive, in order, and the files that can be closed once they were sent. `is_last`: none follows."""
 
     parts: list[Part] = field(default_factory=list)
@@ -80,11 +80,11 @@ class ArchiveReader:
         """End a long read soon, because the client has gone."""
         self._stopped.set()
 
-    def advance(self, sent: Batch | None) -> Batch:
+    def advance(self, sent: ArchiveBatch | None) -> ArchiveBatch:
         """Release a batch that was sent, and return the next one. Raises `ArchiveChangedError`."""
         if sent is not None:
             self.release(sent)
-        batch = Batch()
+        batch = ArchiveBatch()
         size = copied = files = 0
         while (piece := self._next()) is not None:
             if size >= BATCH or copied >= COPIED or files >= FILES:
@@ -104,7 +104,7 @@ class ArchiveReader:
         batch.is_last = True
         return batch
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: ArchiveBatch) -> None:
         """Close the files of a batch that was sent.
 
         Raises:
@@ -129,7 +129,7 @@ class ArchiveReader:
         piece, self._waiting = self._waiting, None
         return next(self._pieces, None) if piece is None else piece
 
-    def _part(self, piece: bytes | Stretch, room: int, batch: Batch) -> bytes | FilePart:
+    def _part(self, piece: bytes | Stretch, room: int, batch: ArchiveBatch) -> bytes | FilePart:
         if isinstance(piece, bytes):
             return piece
         origin, index, first, count = piece
@@ -145,7 +145,7 @@ class ArchiveReader:
             whole = self._plan.layout.end
         return whole[first : first + count]
 
-    def _content(self, piece: Stretch, room: int, batch: Batch) -> bytes | FilePart:
+    def _content(self, piece: Stretch, room: int, batch: ArchiveBatch) -> bytes | FilePart:
         _, index, first, count = piece
         if self._data is not None and self._data[0] == index:
             return self._data[1][first : first + count]
@@ -171,7 +171,7 @@ class ArchiveReader:
             self._leave(batch)
         return part
 
-    def _crc(self, index: int, batch: Batch) -> int:
+    def _crc(self, index: int, batch: ArchiveBatch) -> int:
         """Return the CRC-32 of a member. What is not known yet is read for it."""
         plan = self._plan
         if not plan.layout.format.NEEDS_CRC:
@@ -209,7 +209,7 @@ class ArchiveReader:
         powers.keep_crc32(reader, crc)
         return crc
 
-    def _reader(self, index: int, batch: Batch) -> FileReader:
+    def _reader(self, index: int, batch: ArchiveBatch) -> FileReader:
         """Return a member, open; the one before it is closed once its bytes were sent."""
         if self._current is not None and self._current[0] == index:
             return self._current[1]
@@ -224,7 +224,7 @@ class ArchiveReader:
         self._current = index, reader
         return reader
 
-    def _leave(self, batch: Batch) -> None:
+    def _leave(self, batch: ArchiveBatch) -> None:
         if self._current is not None:
             batch.finished.append(self._current[1])
             self._current = None

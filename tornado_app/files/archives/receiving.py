@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from holdfast.wire import ArchiveReceipt
 from tornado_app import problems
 from tornado_app.files import metrics
+from tornado_app.files.archives.received_file import ReceivedFile
 from tornado_app.files.archives.small_members import SMALL, SmallMembers
 from tornado_app.files.buffers import POOL
 from tornado_app.files.published_files import info
 from tornado_app.files.store.interface import ABSENT, ANYTHING, FileStat, PlacedFile, Precondition
-from tornado_app.files.uploads.publication import ReceivedFile
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small.requests import SmallUploads
-from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.protocols.archives.tar_reader import OtherFormatError, TarError, TarMember, TarReader
 
 MOST_REFUSED = 500
@@ -161,18 +159,13 @@ class TarReceiver:
             else:
                 self._small.begin(raw, name, self._expected(own))
             return
-        record = UploadRecord(
-            "put",
-            name,
-            time.time(),
-            length=member.size,
-            overwrite=not self._absent or own is not None,
-            only=None if own is None else [own],
-        )
+        expect = self._expected(own)
         try:
-            self._file = self._uploads.receive(record)
+            staged = self._uploads.stage(name, member.size, expect)
         except problems.ProblemError as error:
             self._refuse(raw, error)
+        else:
+            self._file = ReceivedFile(staged, name, expect, blocks=self._uploads.checks_blocks)
 
     def _expected(self, own: str | None) -> Precondition:
         """Return the condition for a member; `own` is the entity tag of what this archive has published as it."""

@@ -56,11 +56,11 @@ class Archives:
         Raises:
             ProblemError: NO_SUCH_FILE when there are none; PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE.
         """
-        return await self._answer("GET", folder, format, headers)
+        return await self._respond("GET", folder, format, headers)
 
     async def head(self, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
         """Return the answer to a HEAD: that of a GET without a Range. Raises as `get`."""
-        return await self._answer("HEAD", folder, format, headers)
+        return await self._respond("HEAD", folder, format, headers)
 
     def reader(self, answer: ArchiveAnswer, framing: Multipart | None, *, zero_copy: bool) -> ArchiveReader:
         """Return what reads the bytes of an answer to a GET; its methods block."""
@@ -87,7 +87,7 @@ class Archives:
             )
         return TarReceiver(self._uploads, self._small, self._run, folder, absent=unless is not None, describe=describe)
 
-    async def _answer(self, method: str, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
+    async def _respond(self, method: str, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
         made: ArchivePlan = await self._run(archive_plan.make, self._store, folder, format)
         plan = self._keep(made)
         stat, media_type = plan.stat, FORMATS[format].MEDIA_TYPE

@@ -8,7 +8,7 @@ import time
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.interface import FileDigests, FileStat, GrowsInView, Piece
+from tornado_app.files.store.interface import FileDigests, FileStat, GrowsInView
 from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.hashing import digest_of
 from tornado_app.files.uploads.upload import Upload
@@ -53,34 +53,6 @@ class Publication:
     async def discard(self, upload: Upload) -> None:
         """Remove the bytes of an upload, also those that are shown; a file that it became stays."""
         await self._executor.run(_discard, upload)
-
-
-class ReceivedFile:
-    """A file that a worker thread receives and publishes in one go: nobody else knows its upload. Blocks."""
-
-    def __init__(self, upload: Upload) -> None:
-        self._upload = upload
-
-    def write(self, data: Piece) -> None:
-        """Append bytes. Raises NO_SPACE."""
-        offset = self._upload.staged.offset
-        self._upload.staged.write([data])
-        if self._upload.digest is not None:
-            self._upload.digest.feed(offset, [data])
-
-    def publish(self) -> FileStat:
-        """Make it a file, and remove what was staged. Raises as `StagedData.publish`; nothing is kept then."""
-        try:
-            return _publish(self._upload)
-        finally:
-            self.discard()
-
-    def discard(self) -> None:
-        """Remove what was staged."""
-        try:
-            self._upload.staged.discard()
-        except (problems.ProblemError, OSError):  # the next server removes it
-            log.exception("what is left of upload %s could not be removed", self._upload.id)
 
 
 def _version(stat: FileStat) -> dict[str, str | None]:

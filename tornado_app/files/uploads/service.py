@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from holdfast import digests as block_digests
 from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.clocks import steady
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.store.interface import FileStat, FileStore, StagedData
+from tornado_app.files.store.interface import FileStat, FileStore, Precondition, StagedData
 from tornado_app.files.uploads.concatenation import Concatenation, ConcatenationPorts
 from tornado_app.files.uploads.digest_check import Check
 from tornado_app.files.uploads.events import UploadEvents
@@ -28,7 +30,7 @@ from tornado_app.files.uploads.expiry import Lifetimes
 from tornado_app.files.uploads.lease.interface import UploadLeases, never
 from tornado_app.files.uploads.lease.memory import MemoryLeases
 from tornado_app.files.uploads.limits import SizeLimits
-from tornado_app.files.uploads.publication import Publication, ReceivedFile
+from tornado_app.files.uploads.publication import Publication
 from tornado_app.files.uploads.registry import UploadRegistry, find_left
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer, WriterContext
@@ -53,6 +55,7 @@ class Uploads:
     ) -> None:
         """`leases` says who may write; by default this server alone."""
         self.durable = settings.durable
+        self.checks_blocks = settings.check_uploads and block_digests.AVAILABLE  # their digests are made
         self.digests = settings.digest_uploads  # the SHA-256 of each is made as it comes
         self.leases = MemoryLeases() if leases is None else leases
         self.events = UploadEvents(emit)
@@ -251,19 +254,21 @@ class Uploads:
 
     # -- inside another request
 
-    def receive(self, record: UploadRecord) -> ReceivedFile:
-        """Return a file that a worker thread receives in one go, inside another request. Blocks.
+    def stage(self, name: str, length: int, expect: Precondition) -> StagedData:
+        """Return staged bytes for a file that a worker thread receives in one go, inside another request. Blocks.
 
         Raises:
-            ProblemError: TOO_LARGE, BAD_NAME, FILE_EXISTS, NO_SPACE.
+            ProblemError: TOO_LARGE, BAD_NAME, FILE_EXISTS, PRECONDITION_FAILED, NO_SPACE.
         """
-        self.check_length(record.length)
-        id = secrets.token_hex(16)
-        staged = self.registry.create(id, record)
-        return ReceivedFile(Upload(id, record, staged, digest=self.digests, most=self.limits.most))
+        self.check_length(length)
+        only = None if expect.etags is None else sorted(expect.etags)
+        record = UploadRecord(
+            "put", name, time.time(), length=length, overwrite=not expect.absent, only=only, present=expect.present
+        )
+        return self.registry.create(secrets.token_hex(16), record)
 
     def announce(self, stat: FileStat, kind: str) -> None:
-        """Emit the event of a file that `receive` has led to, and count it."""
+        """Emit the event of a file that was published inside another request, and count it."""
         self._publication.announce(stat, kind)
 
     # -- the end of a request

@@ -1,4 +1,4 @@
-"""Where each byte of an archive comes from: computed from names, sizes and times alone, in a few bytes a member."""
+"""Layout of an archive: it follows from names, sizes and times alone, and takes a few bytes a member."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class TarReader:
         if not self._begun:
             _check_format(self._head)
         if self._member is not None:
-            raise TarError(f"the archive ends within {shown(self._member.name)}")
+            raise TarError(f"the archive ends within {in_words(self._member.name)}")
         if self._head or self._left or self._padding:
             raise TarError("the archive ends within a header" if self._begun else "the body is no tar archive")
         if not self._zero_blocks:
@@ -177,7 +177,7 @@ class TarReader:
         if any(key.startswith(b"GNU.sparse") for key in pax):
             name, refused = pax.get(b"GNU.sparse.name", name), "a sparse file"
         elif kind not in _FILES:
-            refused = _NOT_A_FILE.get(kind, f"of the unknown type {shown(kind)}")
+            refused = _NOT_A_FILE.get(kind, f"of the unknown type {in_words(kind)}")
             self._has_more_sparse = kind == b"S" and block[482] != 0
         member = TarMember(name, size, refused=refused)
         yield member
@@ -203,7 +203,7 @@ class TarReader:
                 self._pax.update(_read_records(records))
 
 
-def shown(name: bytes) -> str:
+def in_words(name: bytes) -> str:
     """Return a name of any bytes as text for people."""
     return repr(name.decode("utf-8", "backslashreplace")[:200])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tornado_app.files.archives import plan, reading
-from tornado_app.files.archives.reading import ArchiveChangedError, ArchiveReader, Batch, FilePart
+from tornado_app.files.archives.reading import ArchiveBatch, ArchiveChangedError, ArchiveReader, FilePart
 from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.store.memory import MemoryStore
@@ -43,7 +43,7 @@ def reader_of(store: FileStore, made: plan.ArchivePlan, first: int = 0, last: in
 
 def drain(reader: ArchiveReader) -> bytes:
     found = bytearray()
-    sent: Batch | None = None
+    sent: ArchiveBatch | None = None
     while True:
         batch = reader.advance(sent)
         for part in batch.parts:
