@@ -59,7 +59,11 @@ HEADERS: dict[str, tuple[JSON, str]] = {
     "Upload-Limit": (_TEXT, "What the server takes, as a structured field (IETF draft)."),
     "Upload-Metadata": (_TEXT, "`filename` and other keys, each with base64 of its value (tus, creation)."),
     "Upload-Offset": (_NUMBER, "Where the upload stands, or where the body belongs, in bytes."),
-    "Want-Repr-Digest": (_TEXT, "Which `Repr-Digest` to send (RFC 9530, section 4)."),
+    "Want-Repr-Digest": (
+        _TEXT,
+        "Which `Repr-Digest` to send (RFC 9530, section 4). For each point of preference for `sha-256` (1 to 10) the "
+        "answer waits 3 seconds at most until that digest is made.",
+    ),
 }
 """Every header that an operation names: its schema, and what it says."""
 
