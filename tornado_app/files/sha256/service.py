@@ -42,7 +42,8 @@ _BATCH = 256
 _TRIES = 5  # of a file that is changed again and again
 _AGAIN_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-_POLL_S = 60.0  # seconds after which files are found that were published without a word
+_POLL_S = 60.0  # seconds after which files are found that were published without a word, or could not be read before
+_FAILED_S = 3600.0
 _LINGER_S = 5.0  # seconds without work after which the child processes end
 
 
@@ -89,7 +90,7 @@ class Sha256Service:
         self._asked: dict[str, _Job] = {}
         self._current: _Job | None = None
         self._batch: deque[PendingDigest] = deque()
-        self._skipped: set[str] = set()
+        self._postponed: dict[str, float] = {}  # marks by key, and until when they are left alone
         self._wake = asyncio.Event()
         self._idle, self._eager = Hasher(run, idle=True), Hasher(run, idle=False)
         self._task: asyncio.Task[None] | None = None
@@ -214,7 +215,9 @@ class Sha256Service:
         if self._marks is None:
             return None
         if not self._batch:
-            self._batch.extend(await self._run(self._marks.pending_digests, _BATCH, frozenset(self._skipped)))
+            now = steady()
+            self._postponed = {key: until for key, until in self._postponed.items() if until > now}
+            self._batch.extend(await self._run(self._marks.pending_digests, _BATCH, frozenset(self._postponed)))
             self._count()
         if not self._batch:
             return None
@@ -312,6 +315,8 @@ class Sha256Service:
         if reader.stat.unconfirmed is not None:  # the store reads it first: digests are added to a version it knows
             await self._run(reader.close)
             job.not_before = steady() + _AGAIN_S
+            if job.name not in self._asked:
+                await self._give_up(job, _POLL_S)
             return None
         job.size, job.file = reader.stat.size, FileInHand(reader)
         return job.file
@@ -324,10 +329,10 @@ class Sha256Service:
         if job.tries >= _TRIES:
             await self._give_up(job)
 
-    async def _give_up(self, job: _Job) -> None:
-        """Leave a file without a digest until it is asked for, or the next server tries."""
+    async def _give_up(self, job: _Job, seconds: float = _FAILED_S) -> None:
+        """Leave a file without a digest for so long, unless somebody asks for it."""
         if job.pending is not None:
-            self._skipped.add(job.pending.key)
+            self._postponed[job.pending.key] = steady() + seconds
         await self._end(job, None)
 
     async def _end(self, job: _Job, stat: FileStat | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import errno
 import hashlib
 import os
 import signal
@@ -18,8 +20,8 @@ from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.sha256 import service as sha256_service
 from tornado_app.files.sha256.service import Sha256Service
-from tornado_app.files.store.interface import FileDigests, FileStat
-from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.interface import FileDigests, FileStat, PendingDigest
+from tornado_app.files.store.local.published import LocalReader, LocalStore
 from tornado_app.files.store.memory import MemoryContents, MemoryStore
 
 pytestmark = pytest.mark.slow  # most start a process
@@ -311,3 +313,44 @@ async def test_a_service_that_is_switched_off_makes_none(tmp_path: Path) -> None
     assert service.ask(stat, "client") is None
     await service.close()
     executor.close()
+
+
+async def test_a_file_that_can_not_be_read_is_left_alone_and_the_next_one_comes(
+    either: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    either.publish("a", DATA)
+    open_pending = type(either.store).open_pending
+
+    def broken(store: Store, pending: PendingDigest) -> object:
+        if pending.name == "a":
+            raise OSError(errno.EIO, "Input/output error")
+        return open_pending(store, pending)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(either.store), "open_pending", broken)
+    either.gate.allow(100)
+    await either.until(lambda: not either.gate.waiting)
+    either.publish("b", OTHER)
+    assert await either.until_digest("b") == sha256(OTHER)
+    assert either.store.pending_count == 1
+    future = either.service.ask(either.store.stat("a"), "client")  # who asks has it tried again
+    assert future is not None
+    await asyncio.wait_for(future, PATIENCE)
+    assert either.store.stat("a").sha256 == sha256(DATA)
+
+
+async def test_a_file_that_the_store_is_still_reading_makes_way(local: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new ctime makes the record of a large file unconfirmed, until the store has read the file."""
+    local.publish("a", DATA)
+    open_pending = LocalStore.open_pending
+
+    def unconfirmed(store: LocalStore, pending: PendingDigest) -> LocalReader | None:
+        reader = open_pending(store, pending)
+        if reader is not None and pending.name == "a":
+            reader.stat = dataclasses.replace(reader.stat, unconfirmed="tag")
+        return reader
+
+    monkeypatch.setattr(LocalStore, "open_pending", unconfirmed)
+    local.gate.allow(100)
+    local.publish("b", OTHER)
+    assert await local.until_digest("b") == sha256(OTHER)
+    assert local.store.stat("a").sha256 is None
