@@ -48,7 +48,7 @@ class BlockUploads:
         self._entries = Entries(store, uploads, executor)
         self._context = BodyContext(executor, uploads.durable, uploads.limits.check_space)
         self._run = executor.run
-        self._slots = asyncio.Semaphore(MOST_BODIES)
+        self.slots = asyncio.Semaphore(MOST_BODIES)  # for bodies
 
     @property
     def is_available(self) -> bool:
@@ -193,7 +193,7 @@ class BlockUploads:
         self._check_range(entry.blocks, first, size)
         self._check_incomplete(upload)
         await self._run(self._uploads.limits.check_space, size or 0)
-        await self._slots.acquire()
+        await self.slots.acquire()
         try:
             session = self._entries.session(upload, entry)
             body = BlockBody(
@@ -206,7 +206,7 @@ class BlockUploads:
             )
             await session.join(body)
         except BaseException:
-            self._slots.release()
+            self.slots.release()
             raise
         try:
             self._uploads.registry.check_usable(upload)
@@ -251,7 +251,7 @@ class BlockUploads:
             await self._leave(upload, body)
 
     async def _leave(self, upload: Upload, body: BlockBody) -> None:
-        self._slots.release()
+        self.slots.release()
         await body.session.leave(body)
         if not upload.removed:
             self._uploads.events.of_progress(upload, is_pause=True)

@@ -21,7 +21,7 @@ from tornado_app import fault_points, problems
 from tornado_app.files.store.interface import FileReader, HasDescriptor, Piece
 from tornado_app.files.store.local import atomic_file, directory
 from tornado_app.files.store.local.blocks import cloning
-from tornado_app.files.store.local.blocks.boot import BOOT
+from tornado_app.files.store.local.blocks.boot import BOOT, BOOT_FILE
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.staging_folder import StagingFolder
 
@@ -37,7 +37,7 @@ def prepare(staging: StagingFolder, id: str, expected: bytes | None) -> None:
         if expected is not None:
             atomic_file.write(folder, "expected", expected, durable=staging.durable)
         fault_points.point("blocks.prepared")
-        atomic_file.write(folder, "boot", BOOT, durable=staging.durable)
+        atomic_file.write(folder, BOOT_FILE, BOOT, durable=staging.durable)
 
 
 class LocalBlockData:
@@ -72,7 +72,7 @@ class LocalBlockData:
         status = os.fstat(self._data)
         adopted = atomic_file.read(folder, "adopted")
         is_same = adopted is None or adopted == _version(status)
-        if is_same and atomic_file.read(folder, "boot") == BOOT:
+        if is_same and atomic_file.read(folder, BOOT_FILE) == BOOT:
             return
         wanted = self._digests if is_same or self.expected is None else bytearray(self.expected)
         for index in range(len(wanted) // SIZE):
@@ -82,7 +82,7 @@ class LocalBlockData:
                 self._note(index, digest if found == digest else ABSENT)
         if not is_same:
             _note_adoption(folder, status if status.st_nlink > 1 else None)
-        atomic_file.write(folder, "boot", BOOT, durable=self._staging.durable)
+        atomic_file.write(folder, BOOT_FILE, BOOT, durable=self._staging.durable)
 
     def _length(self, index: int) -> int:
         return min(BLOCK, self._size - index * BLOCK)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+BOOT_FILE = "boot"
+"""Beside staged bytes: the boot in which the digests of their blocks were written."""
+
 
 def _boot() -> bytes:
     try:
