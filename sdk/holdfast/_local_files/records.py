@@ -245,12 +245,12 @@ class Ledger:
             found[entry.name] = entry
         return found
 
-    def add(self, entry: CompletedFile) -> None:
-        """Append a file."""
+    def add(self, *entries: CompletedFile) -> None:
+        """Append files."""
         if self._number is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             self._number = os.open(self._path, flags, 0o600)
-        os.write(self._number, b"\n" + msgspec.json.encode(entry) + b"\n")
+        os.write(self._number, b"".join(b"\n" + msgspec.json.encode(entry) + b"\n" for entry in entries))
 
     def close(self) -> None:
         """Close it; the lines stay."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Literal
@@ -21,6 +22,8 @@ from holdfast._transfers.archive import ArchiveDownload
 from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
+from holdfast._transfers.small.download import Landed, SmallDownloads
+from holdfast._transfers.small.upload import SmallUploads
 from holdfast._transfers.upload import UploadJob, checked_name
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
@@ -67,7 +70,11 @@ class _Folder(TransferJob[R], Generic[R]):
     @property
     def done(self) -> int:
         with self._lock:
-            return self._completed_bytes + sum(job.done for job in self._running.values())
+            return self._completed_bytes + sum(job.done for job in self._running.values()) + self._small_done()
+
+    def _small_done(self) -> int:
+        """Return the bytes of small files that are on their way together."""
+        return 0
 
     @property
     def total(self) -> int | None:
@@ -239,6 +246,24 @@ class UploadFolder(_Folder[SentFolder]):
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
         self._refused: dict[str, BadRequest] = {}
+        self._small = SmallUploads(
+            context,
+            path,
+            self._prefix,
+            overwrite=overwrite,
+            throttle=self.throttle,
+            on_progress=self._on_progress,
+            on_landed=self._on_landed,
+        )
+
+    def _small_done(self) -> int:
+        return self._small.done
+
+    def _on_landed(self, name: str, file: wire.FileInfo) -> None:
+        with self._lock:
+            self._sent.append(file)
+            self._completed_bytes += file.size
+            self._completed.add(name)
 
     def _set_options(self, record: ResumeRecord) -> None:
         record.overwrite, record.links = self._overwrite, self._links
@@ -259,6 +284,7 @@ class UploadFolder(_Folder[SentFolder]):
                 self._skip(name, size)
                 self._same.append(file.name)
                 self.on_progress()
+        yield from self._small.run({name: size for name, size in found.files.items() if name not in self._completed})
         yield from self._run_jobs([*found.files])
         if self._refused and not self._sent and not self._same:  # the prefix is refused, not some names
             raise next(iter(self._refused.values()))
@@ -318,6 +344,25 @@ class DownloadFolder(_Folder[list[Path]]):
         self._etags: dict[str, str] = {}
         self._downloaded: dict[str, Path] = {}
         self._ledger: Ledger | None = None
+        self._small = SmallDownloads(context, self._prefix, throttle=self.throttle, on_landed=self._on_landed)
+
+    def _small_done(self) -> int:
+        return self._small.done
+
+    def _on_landed(self, landed: Sequence[Landed]) -> None:
+        """Note small files that came together."""
+        entries = [
+            CompletedFile(file.name, file.etag, status.st_size, status.st_mtime_ns, status.st_ino)
+            for file, _, status in landed
+        ]
+        with self._lock:
+            for file, target, _ in landed:
+                self._downloaded[file.name] = target
+                self._completed_bytes += file.size
+                self._completed.add(file.name)
+            if self._ledger is not None:
+                self._ledger.add(*entries)
+        self._on_progress()
 
     def _set_options(self, record: ResumeRecord) -> None:
         record.overwrite, record.allow_dangerous = self._overwrite, self._allow_dangerous
@@ -345,6 +390,8 @@ class DownloadFolder(_Folder[list[Path]]):
         self._total = sum(file.size for file in files)
         self._etags = {file.name: file.etag for file in files}
         yield Do(partial(self._skip_completed, files))
+        targets = {file.name: self._target(file.name) for file in files if file.name not in self._completed}
+        yield from self._small.run(files, targets)
         yield from self._run_jobs([file.name for file in files])
         return [self._downloaded[file.name] for file in files]
 

@@ -1,0 +1,254 @@
+"""Small files of a folder, many in one request: cuts, crashes, refusals, and servers that can't do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+import holdfast
+from holdfast import errors
+from holdfast._local_files import small_files
+from tests.support.proxy import Fault, FaultyProxy
+from tests.support.servers import ServerProcess, wait_until
+
+pytestmark = pytest.mark.slow
+
+Faulty = Callable[..., FaultyProxy]
+
+
+class Counting(httpx.BaseTransport):
+    """Counts requests by method and kind of resource; without `archives` it answers as an earlier server would."""
+
+    def __init__(self, *, archives: bool = True) -> None:
+        self.requests: list[tuple[str, str]] = []
+        self._archives = archives
+        self._real = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        kind = request.url.path.split("/")[2]
+        self.requests.append((request.method, kind))
+        if kind == "archives" and not self._archives:
+            return httpx.Response(404, json={"type": "/problems/not-found", "title": "Not found", "status": 404})
+        return self._real.handle_request(request)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return filled(tmp_path / "mine", 100)
+
+
+def filled(root: Path, count: int) -> Path:
+    for number in range(count):
+        path = root / f"in{number % 3}" / f"f{number:04}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number * (number % 50))
+    (root / "ünï").write_text("x")
+    (root / ("n" * 120)).write_text("y")
+    (root / "large").write_bytes(bytes(600_000))
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_many_small_files_take_few_requests_both_ways(served: ServerProcess, folder: Path, tmp_path: Path) -> None:
+    transport, prefix = Counting(), uuid.uuid4().hex
+    with holdfast.Client(served.url, transport=transport) as client:
+        transfer = client.files.upload_folder(folder, prefix)
+        sent = transfer.wait(60)
+        assert [file.name for file in sent.sent] == sorted(f"{prefix}/{name}" for name in contents(folder))
+        assert transfer.progress.done == transfer.progress.total
+        assert len([one for one in transport.requests if one == ("PUT", "archives")]) == 1
+        assert ("PUT", "files") not in transport.requests
+        transport.requests.clear()
+        down = client.files.download_folder(prefix, tmp_path / "down")
+        paths = down.wait(60)
+        assert contents(tmp_path / "down") == contents(folder)
+        assert sorted(paths) == sorted(path for path in (tmp_path / "down").rglob("*") if path.is_file())
+        assert down.progress.done == down.progress.total
+        assert transport.requests.count(("GET", "archives")) == 1
+        assert transport.requests.count(("GET", "files")) <= 3  # the listing, and the large one
+        transport.requests.clear()
+        assert len(client.files.upload_folder(folder, prefix).wait(60).same) == len(sent.sent)
+        client.files.download_folder(prefix, tmp_path / "down").wait(60)
+        assert not [kind for _, kind in transport.requests if kind == "archives"]
+
+
+def test_a_server_without_archives_gets_each_by_itself(served: ServerProcess, folder: Path, tmp_path: Path) -> None:
+    prefix = uuid.uuid4().hex
+    with holdfast.Client(served.url, transport=Counting(archives=False)) as client:
+        assert len(client.files.upload_folder(folder, prefix).wait(60).sent) == 103
+        client.files.download_folder(prefix, tmp_path / "down").wait(60)
+    assert contents(tmp_path / "down") == contents(folder)
+
+
+def test_what_exists_and_differs_is_refused_by_name_and_the_others_are_there(
+    client: holdfast.Client, folder: Path, tmp_path: Path
+) -> None:
+    prefix = uuid.uuid4().hex
+    client.files.upload(b"another", f"{prefix}/in1/f0001.bin").wait(60)
+    with pytest.raises(errors.FileExists, match="f0001"):
+        client.files.upload_folder(folder, prefix).wait(60)
+    assert len([*client.files.list(f"{prefix}/")]) >= 100
+    assert client.files.read(f"{prefix}/in1/f0001.bin") == b"another"
+    client.files.upload_folder(folder, prefix, overwrite=True).wait(60)
+    target = tmp_path / "down"
+    (target / "in1").mkdir(parents=True)
+    (target / "in1/f0001.bin").write_text("mine")
+    with pytest.raises(errors.LocalExists, match="f0001"):
+        client.files.download_folder(prefix, target).wait(60)
+    assert (target / "in1/f0001.bin").read_text() == "mine"
+    client.files.download_folder(prefix, target, overwrite=True).wait(60)
+    assert contents(target) == contents(folder)
+
+
+def test_a_bad_name_does_not_harm_the_others(client: holdfast.Client, folder: Path) -> None:
+    (folder / "bad\x01name").write_text("x")
+    prefix = uuid.uuid4().hex
+    result = client.files.upload_folder(folder, prefix).wait(60)
+    assert result.left_out == ["bad\x01name"]
+    assert len(result.sent) == len(contents(folder)) - 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(when=b"PUT ", cut_up=60_000), Fault(when=b"PUT ", swallow_answer=True), Fault(when=b"PUT ", duplicate=True)],
+    ids=["cut", "answer lost", "twice"],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_request_that_goes_wrong_is_mended_without_sending_what_has_landed(
+    faulty: Faulty, folder: Path, fault: Fault, overwrite: bool
+) -> None:
+    prefix, proxy = uuid.uuid4().hex, faulty(fault)
+    with holdfast.Client(proxy.url) as client:
+        result = client.files.upload_folder(folder, prefix, overwrite=overwrite).wait(60)
+        names = [*result.same, *(file.name for file in result.sent)]
+        assert sorted(names) == sorted(f"{prefix}/{name}" for name in contents(folder))
+        there = {file.name: file.size for file in client.files.list(f"{prefix}/")}
+    assert there == {f"{prefix}/{name}": len(data) for name, data in contents(folder).items()}
+    assert proxy.happened
+    if fault.swallow_answer:
+        assert proxy.bytes_up < 900_000  # the tar went up once
+
+
+def test_a_download_goes_on_after_a_cut(faulty: Faulty, client: holdfast.Client, folder: Path, tmp_path: Path) -> None:
+    prefix = uuid.uuid4().hex
+    client.files.upload_folder(folder, prefix).wait(60)
+    proxy = faulty(
+        Fault(when=b"GET /v1/archives", cut_down=50_000), Fault(when=b"GET /v1/archives", cut_down=40_000, reset=False)
+    )
+    with holdfast.Client(proxy.url) as through:
+        through.files.download_folder(prefix, tmp_path / "down").wait(60)
+    assert proxy.happened == 2
+    assert contents(tmp_path / "down") == contents(folder)
+    assert proxy.bytes_down < 1_500_000  # the large file once within the archive, and once by itself
+
+
+def test_what_is_large_is_not_read_within_the_archive(faulty: Faulty, folder: Path, tmp_path: Path) -> None:
+    (folder / "in1/f0001.zip").write_bytes(os.urandom(6_000_000))
+    prefix, proxy = uuid.uuid4().hex, faulty()
+    with holdfast.Client(proxy.url) as client:
+        client.files.upload_folder(folder, prefix).wait(60)
+        before = proxy.bytes_down
+        client.files.download_folder(prefix, tmp_path / "down").wait(60)
+        assert proxy.bytes_down - before < 11_000_000
+    assert contents(tmp_path / "down") == contents(folder)
+
+
+def test_two_uploads_at_once_to_one_prefix_both_end(
+    client: holdfast.Client, served: ServerProcess, tmp_path: Path
+) -> None:
+    prefix = uuid.uuid4().hex
+    one, other = filled(tmp_path / "one", 600), filled(tmp_path / "other", 600)
+    with holdfast.Client(served.url) as second:
+        first, then = client.files.upload_folder(one, prefix), second.files.upload_folder(other, prefix)
+        for transfer in (first, then):
+            result = transfer.wait(120)
+            assert len(result.sent) + len(result.same) == len(contents(one))
+    assert len([*client.files.list(f"{prefix}/")]) == len(contents(one))
+
+
+CLIENT = """
+import sys, holdfast
+way, url, folder, prefix = sys.argv[1:]
+files = holdfast.Client(url).files
+if way == "up":
+    files.upload_folder(folder, prefix, limit=400_000).wait()
+else:
+    files.download_folder(prefix, folder, limit=400_000).wait()
+"""
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_killed_client_leaves_whole_files_and_the_next_brings_the_rest(
+    client: holdfast.Client, served: ServerProcess, tmp_path: Path, way: str
+) -> None:
+    root, prefix, down = filled(tmp_path / "data", 700), uuid.uuid4().hex, tmp_path / "down"
+    if way == "down":
+        client.files.upload_folder(root, prefix).wait(60)
+    command = [sys.executable, "-c", CLIENT, way, served.url, str(root if way == "up" else down), prefix]
+    process = subprocess.Popen(command)
+
+    def count() -> int:
+        if way == "up":
+            return len([*client.files.list(f"{prefix}/")])
+        return len(contents(down)) if down.exists() else 0
+
+    wait_until(lambda: count() > 50)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    before = count()
+    assert before < len(contents(root))
+    if way == "up":
+        result = client.files.upload_folder(root, prefix).wait(60)
+        assert len(result.same) >= before
+        assert len(result.sent) + len(result.same) == len(contents(root))
+    else:
+        whole = contents(root)
+        assert all(whole[name] == data for name, data in contents(down).items() if ".holdfast-" not in name)
+        inodes = {path: path.stat().st_ino for path in down.rglob("*.bin")}
+        client.files.download_folder(prefix, down).wait(60)
+        assert contents(down) == whole
+        assert {path: path.stat().st_ino for path in inodes} == inodes
+
+
+def test_a_server_killed_within_a_group_loses_no_file_that_was_answered(
+    spawn_server: Callable[..., ServerProcess], folder: Path
+) -> None:
+    server = spawn_server(HOLDFAST_FAULT="small.before-rename:40")
+    with holdfast.Client(server.url) as client:
+        transfer = client.files.upload_folder(folder, "p")
+        server.wait_for_death()
+        server.environment.pop("HOLDFAST_FAULT")
+        server.restart()
+        result = transfer.wait(60)
+        assert len(result.sent) == len(contents(folder))
+    assert contents(server.files_dir / "p") == contents(folder)
+    assert not [name for name in os.listdir(server.files_dir / ".holdfast/uploads") if name.startswith(".")]
+
+
+async def test_the_async_client_does_the_same(aclient: holdfast.AsyncClient, folder: Path, tmp_path: Path) -> None:
+    prefix = uuid.uuid4().hex
+    sent = await aclient.files.upload_folder(folder, prefix)
+    assert len(sent.sent) == len(contents(folder))
+    await aclient.files.download_folder(prefix, tmp_path / "down")
+    assert contents(tmp_path / "down") == contents(folder)
+
+
+def test_a_system_without_unnamed_files_downloads_each_by_itself(
+    client: holdfast.Client, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = uuid.uuid4().hex
+    client.files.upload_folder(folder, prefix).wait(60)
+    monkeypatch.setattr(small_files, "_UNNAMED", 0)
+    client.files.download_folder(prefix, tmp_path / "down").wait(60)
+    assert contents(tmp_path / "down") == contents(folder)
