@@ -38,7 +38,7 @@ def routes(services: AppServices) -> list[Route]:
         (r"/v1/block-uploads", block_handlers.BlockUploadsHandler),
         (rf"/v1/block-uploads/{ID}", block_handlers.BlockUploadHandler),
         (rf"/v1/block-uploads/{ID}/digests", block_handlers.BlockDigestsHandler),
-        (rf"/v1/block-uploads/{ID}/blocks/(?P<first>[0-9]+)", block_handlers.BlocksHandler),
+        (rf"/v1/block-uploads/{ID}/blocks/(?P<first>[^/]+)", block_handlers.BlocksHandler),
         (rf"/v1/block-uploads/{ID}/end", block_handlers.BlockUploadEndHandler),
         # the seed
         (rf"/{ID}/process/?", processes.SeedProcessHandler),

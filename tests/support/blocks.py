@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import functools
 import random
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from holdfast import digests, wire
 from holdfast.digests import BLOCK, SIZE
 from tornado_app.files.service import FileService
+from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.upload import Upload
 
 Client = httpx.Client | httpx.AsyncClient
@@ -65,7 +66,14 @@ def there(answer: httpx.Response) -> list[int]:
 # -- by the service
 
 
-async def send(service: FileService, upload: Upload, data: bytes, first: int, end: int) -> None:
+class HasBlockUploads(Protocol):
+    """A service or server."""
+
+    @property
+    def block_uploads(self) -> BlockUploads: ...
+
+
+async def send(service: HasBlockUploads, upload: Upload, data: bytes, first: int, end: int) -> None:
     """Send the blocks from `first` up to, not including, `end`."""
     body = await service.block_uploads.receive(upload, first, None, lambda: None)
     room = body.write(data[first * BLOCK : end * BLOCK])

@@ -151,8 +151,12 @@ class BlocksHandler(_BlockUploadHandler, StreamingHandler):
             await self.uploads.abandon(self._upload, self._body, self._cut_because)
 
     async def begin(self) -> None:
+        if self.request.method != "PUT":
+            return
         self.check_encoding()
         digits = self.path_kwargs["first"]
+        if not (digits.isascii() and digits.isdigit()):
+            raise problems.BAD_PARAMETERS(f"{digits[:100]!r} is no block. Count them from 0")
         first = int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
         self._upload = self.uploads.get(self.path_kwargs["id"])
         self._body = await self.uploads.receive(self._upload, first, self.body_size, self.on_release_requested)

@@ -112,6 +112,15 @@ async def test_what_can_not_be_whole_blocks_is_refused_at_the_headers(
     assert (await http.get(url)).json()["missing"] == [[0, 4]]
 
 
+async def test_only_numbers_are_blocks_and_only_put_sends_them(http: httpx.AsyncClient) -> None:
+    url = (await create(http, "a", DATA)).headers["Location"]
+    for first in ("x", "-1", "1.0", "%C2%B2", "+1"):
+        refused = await http.put(f"{url}/blocks/{first}", content=DATA[:BLOCK])
+        assert (refused.status_code, refused.json()["type"]) == (400, "/problems/bad-parameters")
+    assert (await http.post(f"{url}/blocks/0", content=DATA[:BLOCK])).status_code == 405
+    assert (await http.get(f"{url}/blocks/0")).status_code == 405
+
+
 async def test_of_a_body_of_unknown_length_whole_blocks_are_kept(http: httpx.AsyncClient) -> None:
     async def pieces(size: int):  # type: ignore[no-untyped-def]
         for at in range(0, size, 300_000):
@@ -202,7 +211,7 @@ async def test_it_is_listed_among_uploads_and_other_protocols_leave_it_alone(htt
     "wrong",
     [
         {"blocks": "AAAA"},
-        {"base": "x"},
+        {"name": ""},
         {"size": -1},
         {"name": "../x"},
         {"blocks": "no base64"},

@@ -100,9 +100,19 @@ class Entries:
         """Return the session to join."""
         if entry.session is None or entry.session.is_over:
             entry.session = BlockSession(
-                upload.id, self._uploads.leases, self._executor, lambda: self.open_data(upload)
+                upload.id,
+                self._uploads.leases,
+                self._executor,
+                lambda: self.open_data(upload),
+                lambda data: self._reload(upload, entry, data),
             )
         return entry.session
+
+    async def _reload(self, upload: Upload, entry: Entry, data: BlockData) -> None:
+        """Read again what another server may have changed."""
+        await self._uploads.registry.reload(upload)
+        entry.blocks.reset(data.digests)
+        upload.stored = entry.blocks.stored
 
     def open_data(self, upload: Upload) -> BlockData:
         """Open the bytes of an upload. Blocks. Raises NO_SUCH_UPLOAD."""

@@ -84,6 +84,8 @@ class BlockUploads:
             raise
         if base is not None and request.blocks is not None:
             await self._entries.begin_copy(upload, entry, base, request.blocks)
+        elif base is not None:
+            await self._run(base.close)  # without digests it is only a condition
         elif request.blocks is not None:
             entry.known = await self._run(sources.find_content, self._store, request.blocks, request.size, may_read)
         return upload
@@ -114,13 +116,13 @@ class BlockUploads:
     def _check(self, request: BlockUploadRequest) -> None:
         if not self.is_available:
             raise problems.NOT_FOUND("this server takes no uploads by blocks. Create an upload with POST /v1/uploads")
+        if not request.name:
+            raise problems.BAD_NAME("the name is empty. Give one", field="name")
         count = block_digests.count(request.size)
         if request.blocks is not None and len(request.blocks) != count * SIZE:
             raise problems.BAD_PARAMETERS(
                 f"blocks has {len(request.blocks)} bytes. Send {SIZE} for each of the {count} blocks of the upload"
             )
-        if request.base is not None and request.blocks is None:
-            raise problems.BAD_PARAMETERS("a base needs the digests of the blocks. Send blocks, too, or no base")
 
     def get(self, id: str) -> Upload:
         """Return an upload by blocks. Raises NO_SUCH_UPLOAD, GONE, BROKEN."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tornado_app.files.blocking_executor import BlockingExecutor
@@ -34,15 +34,21 @@ class BlockSession:
     is_internal = False
 
     def __init__(
-        self, id: str, leases: UploadLeases, executor: BlockingExecutor, open_data: Callable[[], BlockData]
+        self,
+        id: str,
+        leases: UploadLeases,
+        executor: BlockingExecutor,
+        open_data: Callable[[], BlockData],
+        reload: Callable[[BlockData], Awaitable[None]],
     ) -> None:
-        """`open_data` is called in a worker thread, under the lease."""
+        """`open_data` is called in a worker thread, under the lease; `reload` when another server has had it since."""
         self.is_over = False  # who comes now needs another session
         self.members: set[Member] = set()
         self._id = id
         self._leases = leases
         self._executor = executor
         self._open_data = open_data
+        self._reload = reload
         self._lease: Lease | None = None
         self._data: BlockData | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -86,6 +92,8 @@ class BlockSession:
     async def _open(self) -> None:
         self._lease = await self._leases.acquire(self._id, self)
         self._data = await self._executor.run(self._open_data)
+        if self._lease.from_other_server:
+            await self._reload(self._data)
 
     async def leave(self, member: Member) -> None:
         """End membership. May be called twice."""
