@@ -17,6 +17,7 @@ from holdfast.wire import Event
 from tests.support.servers import PATIENCE, ServerProcess, wait_until
 from tests.support.uploads import until
 from tornado_app.app import App
+from tornado_app.files.store.local.published import LocalStore
 from tornado_app.settings import Settings
 
 pytestmark = pytest.mark.slow  # the digests are made in a process
@@ -214,3 +215,24 @@ def test_a_request_that_waits_does_not_hold_up_the_end_of_a_server(
             assert "Repr-Digest" not in (await waiting).headers
 
     asyncio.run(main())
+
+
+def test_a_digest_comes_by_itself_once_transfers_are_quiet(
+    spawn_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "files", marks_digests=True)
+    staged = store.create("one", b"")
+    staged.write([DATA])
+    etag = staged.publish("a").etag
+    staged.discard()
+    store.close()
+    server = spawn_server("--reserve-space", "0")
+
+    def head() -> httpx.Headers:
+        return httpx.head(f"{server.url}/v1/files/a", timeout=PATIENCE).headers
+
+    wait_until(lambda: "Repr-Digest" in head())
+    assert (head()["Repr-Digest"], head()["ETag"]) == (REPR_DIGEST, f'"{etag}"')
+    found = httpx.get(f"{server.url}/metrics", timeout=PATIENCE).text
+    assert "holdfast_sha256_pending 0.0" in found
+    assert "holdfast_sha256_files_total 1.0" in found
