@@ -23,7 +23,7 @@ class ArchivePlan:
     """Members of an archive, in about fifty bytes each beside their names, and the CRC-32 of those that were read."""
 
     def __init__(self, folder: str, layout: Layout, tags: array[int], etag: str, modified_ns: int) -> None:
-        """`tags` has eight bytes of the digest of each member's entity tag."""
+        """`tags` has the hash of each member's entity tag, as this process makes it."""
         self.folder = folder
         self.layout = layout
         name = (folder.rpartition("/")[2] or "files") + layout.format.SUFFIX
@@ -38,7 +38,7 @@ class ArchivePlan:
 
     def is_current(self, index: int, stat: FileStat) -> bool:
         """Return whether a member is this version of its file."""
-        return stat.size == self.layout.member_size(index) and _tag(stat.etag) == self._tags[index]
+        return stat.size == self.layout.member_size(index) and hash(stat.etag) == self._tags[index]
 
     def crc(self, index: int) -> int | None:
         """Return the CRC-32 of a member if it is known."""
@@ -57,7 +57,7 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         ProblemError: NO_SUCH_FILE when there are none.
     """
     layout = Layout(FORMATS[format])
-    tags = array("Q")
+    tags = array("q")
     version = hashlib.blake2b(_VERSION + format.encode(), digest_size=16)
     newest = 0
     prefix = f"{folder}/" if folder else ""
@@ -65,7 +65,7 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         name, etag = stat.name[len(prefix) :].encode("utf-8"), stat.etag.encode("utf-8")
         modified = stat.modified_ns // 1_000_000_000
         layout.add(name, stat.size, modified)
-        tags.append(_tag(stat.etag))
+        tags.append(hash(stat.etag))
         version.update(_NUMBERS.pack(len(name), stat.size, modified, len(etag)) + name + etag)
         newest = max(newest, stat.modified_ns)
     if not len(layout):
@@ -85,7 +85,3 @@ def _members(store: FileStore, folder: str, prefix: str) -> Iterator[FileStat]:
         if len(page) < _PAGE:
             return
         after = page[-1].name
-
-
-def _tag(etag: str) -> int:
-    return int.from_bytes(hashlib.blake2b(etag.encode("utf-8"), digest_size=8).digest(), "little")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.archives.plan import ArchivePlan
-from tornado_app.files.store import page_cache, powers
-from tornado_app.files.store.interface import FileReader, FileStore, HasDescriptor
+from tornado_app.files.store import powers
+from tornado_app.files.store.interface import FileReader, FileStore, OpensAtOnce
 from tornado_app.protocols.archives.layout import Origin, Stretch
 from tornado_app.protocols.ranges import Multipart, Span
 
@@ -23,6 +23,8 @@ FILES = 64
 """Files that one batch has open at most."""
 SMALL = 32 << 10
 """Up to so many bytes of a file are copied: to send them by a call of their own costs more."""
+KEPT_FROM = 1 << 20
+"""Bytes of a file from which its CRC-32 is kept by the store: to read a smaller one again costs no more."""
 _PIECE = 1 << 20
 
 
@@ -67,6 +69,7 @@ class ArchiveReader:
         zero_copy: bool,
     ) -> None:
         self._store = store
+        self._open_at_once = store.open_at_once if isinstance(store, OpensAtOnce) else None
         self._plan = plan
         self._zero_copy = zero_copy
         self._pieces = _pieces(plan, spans, framing)
@@ -149,15 +152,16 @@ class ArchiveReader:
         _, index, first, count = piece
         if self._data is not None and self._data[0] == index:
             return self._data[1][first : first + count]
-        reader = self._reader(index, batch)
-        by_copy = not self._zero_copy or count <= SMALL or not isinstance(reader, HasDescriptor)
+        by_copy = not self._zero_copy or count <= SMALL
+        reader = self._reader(index, batch, to_send=not by_copy)
+        fileno = None if by_copy else getattr(reader, "fileno", None)  # isinstance with a protocol takes 5 us
         part: bytes | FilePart
-        if not by_copy and isinstance(reader, HasDescriptor):
+        if fileno is not None:
             taken = min(count, BATCH)
-            part = FilePart(reader.fileno(), first, taken)
-            if not page_cache.in_memory(part.fd, first, taken):
-                readahead.bring_into_memory(part.fd, first, taken)
+            part = FilePart(fileno(), first, taken)
+            readahead.bring_into_memory(part.fd, first, taken)
         else:
+            by_copy = True
             taken = min(count, room)
             part = reader.read(first, taken)
             if len(part) != taken:
@@ -194,7 +198,7 @@ class ArchiveReader:
         return crc
 
     def _crc_of(self, reader: FileReader, size: int) -> int:
-        kept = powers.kept_crc32(reader)
+        kept = powers.kept_crc32(reader) if size >= KEPT_FROM else None
         if kept is not None:
             return kept
         crc = offset = 0
@@ -206,16 +210,23 @@ class ArchiveReader:
             offset += len(data)
         if reader.changed():
             raise ArchiveChangedError
-        powers.keep_crc32(reader, crc)
+        if size >= KEPT_FROM:
+            powers.keep_crc32(reader, crc)
         return crc
 
-    def _reader(self, index: int, batch: ArchiveBatch) -> FileReader:
-        """Return a member, open; the one before it is closed once its bytes were sent."""
+    def _reader(self, index: int, batch: ArchiveBatch, *, to_send: bool = False) -> FileReader:
+        """Return a member, open; the one before it is closed once its bytes were sent.
+
+        `to_send`: its descriptor is needed alone, so that it may be opened in the quickest way.
+        """
         if self._current is not None and self._current[0] == index:
             return self._current[1]
         self._leave(batch)
         try:
-            reader = self._store.open(self._plan.name(index))
+            name = self._plan.name(index)
+            reader = self._open_at_once(name) if to_send and self._open_at_once is not None else None
+            if reader is None:
+                reader = self._store.open(name)
         except problems.ProblemError:
             raise ArchiveChangedError from None
         self._open.add(reader)

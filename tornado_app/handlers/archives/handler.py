@@ -124,6 +124,8 @@ class ArchiveHandler(NamedHandler):
     async def _send(self, answer: ArchiveAnswer, framing: Multipart | None) -> None:
         connection = cast(HTTPConnection, self.request.connection)
         files = self.services.files
+        if not self.lost:
+            self.flush()  # before: a connection knows only then how many bytes are to follow
         is_plain = sendfile.plain_stream(connection) is not None
         sending = self._sending = ArchiveTransmission(
             connection,
@@ -134,7 +136,6 @@ class ArchiveHandler(NamedHandler):
         try:
             if self.lost:
                 raise StreamClosedError
-            self.flush()
             await sending.send_all()
             metrics.DOWNLOAD_COMPLETE.inc()
             metrics.DOWNLOAD_SECONDS.observe(self.request.request_time())

@@ -134,6 +134,14 @@ class Layout:
             begin, end, size = self._starts[index], self._starts[index + 1], self._sizes[index]
             content_end = end - self.format.padding(size)
             borders = (begin, content_end - size, content_end, end)
+            if begin >= first and end <= last:  # most are sent whole
+                yield Stretch(Origin.HEAD, index, 0, content_end - size - begin)
+                if size:
+                    yield Stretch(Origin.CONTENT, index, 0, size)
+                if end > content_end:
+                    yield Stretch(Origin.PADDING, index, 0, end - content_end)
+                index += 1
+                continue
             for origin in (Origin.HEAD, Origin.CONTENT, Origin.PADDING):
                 if cut := _cut(borders[origin], borders[origin + 1], first, last):
                     yield Stretch(origin, index, *cut)

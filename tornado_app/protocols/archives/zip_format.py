@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SUFFIX = ".zip"
 MEDIA_TYPE = "application/zip"
@@ -33,7 +34,7 @@ _MAX_UT = 0x7FFFFFFF
 
 def head_size(name: bytes, size: int, modified: int) -> int:
     """Return the length of the local header of a member."""
-    return _LOCAL.size + len(name) + len(_local_extra(size, modified))
+    return _LOCAL.size + len(name) + (_SIZES64.size if size >= _MAX32 else 0) + _time_size(modified)
 
 
 def head(name: bytes, size: int, modified: int, crc: int) -> bytes:
@@ -52,7 +53,8 @@ def padding(size: int) -> int:
 
 def entry_size(name: bytes, size: int, modified: int, offset: int) -> int:
     """Return the length of the member's entry in the central directory."""
-    return _CENTRAL.size + len(name) + len(_central_extra(size, modified, offset))
+    numbers = (2 if size >= _MAX32 else 0) + (offset >= _MAX32)
+    return _CENTRAL.size + len(name) + (4 + 8 * numbers if numbers else 0) + _time_size(modified)
 
 
 def entry(name: bytes, size: int, modified: int, offset: int, crc: int) -> bytes:
@@ -97,10 +99,15 @@ def _central_extra(size: int, modified: int, offset: int) -> bytes:
     return wide + _unix_time(modified)
 
 
+def _time_size(modified: int) -> int:
+    return _TIME.size if 0 <= modified <= _MAX_UT else 0
+
+
 def _unix_time(modified: int) -> bytes:
     return _TIME.pack(0x5455, 5, 1, modified) if 0 <= modified <= _MAX_UT else b""
 
 
+@lru_cache(maxsize=4096)
 def _dos_time(modified: int) -> tuple[int, int]:
     """Return time and date in the format's own fields, in UTC, to two seconds."""
     at = datetime.fromtimestamp(max(_FIRST_TIME, min(modified, _LAST_TIME)), UTC)
