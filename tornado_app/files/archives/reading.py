@@ -75,6 +75,7 @@ class ArchiveReader:
         self._pieces = _pieces(plan, spans, framing)
         self._waiting: bytes | Stretch | None = None
         self._current: tuple[int, FileReader] | None = None
+        self._is_in_parts = False  # parts with the descriptor of `_current` may still wait to be sent
         self._data: tuple[int, bytes] | None = None  # the whole content of a small member, read for its CRC-32
         self._open: set[FileReader] = set()
         self._stopped = threading.Event()
@@ -159,6 +160,7 @@ class ArchiveReader:
         if fileno is not None:
             taken = min(count, BATCH)
             part = FilePart(fileno(), first, taken)
+            self._is_in_parts = True
             readahead.bring_into_memory(part.fd, first, taken)
         else:
             by_copy = True
@@ -168,11 +170,11 @@ class ArchiveReader:
                 raise ArchiveChangedError
         if taken < count:
             self._waiting = Stretch(Origin.CONTENT, index, first + taken, count - taken)
-        elif by_copy:
+        elif self._is_in_parts:
+            self._leave(batch)
+        else:
             self._current = None
             self._close(reader)
-        else:
-            self._leave(batch)
         return part
 
     def _crc(self, index: int, batch: ArchiveBatch) -> int:
@@ -232,7 +234,7 @@ class ArchiveReader:
         self._open.add(reader)
         if not self._plan.is_current(index, reader.stat):
             raise ArchiveChangedError
-        self._current = index, reader
+        self._current, self._is_in_parts = (index, reader), False
         return reader
 
     def _leave(self, batch: ArchiveBatch) -> None:

@@ -42,17 +42,19 @@ def reader_of(store: FileStore, made: plan.ArchivePlan, first: int = 0, last: in
 
 
 def drain(reader: ArchiveReader) -> bytes:
+    """Return all that a reader gives, each batch being sent while the next one is read."""
     found = bytearray()
     sent: ArchiveBatch | None = None
+    batch = reader.advance(None)
     while True:
-        batch = reader.advance(sent)
+        following = None if batch.is_last else reader.advance(sent)
         for part in batch.parts:
             found += os.pread(part.fd, part.count, part.offset) if isinstance(part, FilePart) else part
-        sent = batch
-        if batch.is_last:
+        if following is None:
             reader.check()
             reader.close()
             return bytes(found)
+        sent, batch = batch, following
 
 
 @pytest.mark.parametrize("zero_copy", [True, False])
@@ -80,6 +82,16 @@ def test_a_batch_holds_a_limited_number_of_bytes_and_files(store: FileStore, mon
     assert all(sum(isinstance(part, FilePart) for part in batch.parts) <= 3 for batch in batches)
     assert all(sum(len(p) for p in batch.parts if isinstance(p, bytearray)) <= 2 * reading.COPIED for batch in batches)
     reader.close()
+
+
+def test_a_file_is_open_until_its_last_part_was_sent(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where so little is left of it that it is copied, or where it was read for its CRC-32."""
+    monkeypatch.setattr(reading, "BATCH", 1 << 20)
+    write(store, "f/large", b"l" * ((2 << 20) + 7))
+    write(store, "f/next", b"n" * (2 << 20))
+    for format in ("tar", "zip"):
+        made = plan.make(store, "f", format)
+        assert drain(reader_of(store, made, zero_copy=True)) == drain(reader_of(store, made))
 
 
 def test_a_version_that_is_gone_ends_it(store: FileStore) -> None:

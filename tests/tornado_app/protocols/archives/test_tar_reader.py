@@ -164,6 +164,7 @@ def test_records_for_all_members_and_volume_labels_are_skipped() -> None:
         (header("x", 11, b"x") + padded(b"99 path=aa\n"), "pax record"),
         (header("x", 12, b"x") + padded(b"12 size=abc\n") + header("a"), "no number"),
     ],
+    ids=range(13),
 )
 def test_what_is_no_whole_tar_is_named(data: bytes, why: str) -> None:
     for step in (1 << 20, 100):
@@ -172,7 +173,9 @@ def test_what_is_no_whole_tar_is_named(data: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "found"), [(gzip.compress(tar_of({"a": b"x"})), "gzip"), (b"PK\3\4" + bytes(600), "zip")]
+    ("data", "found"),
+    [(gzip.compress(tar_of({"a": b"x"})), "gzip"), (b"PK\3\4" + bytes(600), "zip")],
+    ids=["gzip", "zip"],
 )
 def test_another_format_is_named(data: bytes, found: str) -> None:
     with pytest.raises(OtherFormatError) as caught:
