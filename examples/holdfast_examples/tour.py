@@ -107,7 +107,8 @@ class Tour:
         self.watch_transfer("up", transfer)
         status = transfer.wait()
         self.check("cuts", wire.cuts, 2)
-        self.check("SHA-256 on the server", status.sha256, sha256(self.source))
+        file = client.files.info(status.name, sha256=True)
+        self.check("SHA-256 on the server", file.sha256, sha256(self.source))
 
     def import_through_a_crash(self, client: Client, server: LocalServer) -> None:
         """Start, pause, kill the server, start it again, resume, and compare every column."""
