@@ -3,6 +3,7 @@
 | file | holds |
 | --- | --- |
 | `<inode>` | `v2 size mtime_ns ctime_ns etag sha256 block_digest`; `-` for a digest that is not known |
+| `<inode>.crc32` | see `digests/crc32_records.py` |
 | `<inode>.blocks` | the digests of all blocks, 32 bytes each; counts while their digest is the record's |
 
 Records of earlier versions, without `v2` and `block_digest`, have the SHA-256 as entity tag, some of them no ctime.
@@ -27,6 +28,8 @@ from typing import NamedTuple
 from holdfast import digests as block_digests
 from tornado_app.files.store.interface import FileDigests
 from tornado_app.files.store.local import atomic_file
+from tornado_app.files.store.local.digests import crc32_records
+from tornado_app.files.store.local.digests.crc32_records import Crc32Records
 
 log = logging.getLogger("holdfast.files")
 
@@ -65,6 +68,7 @@ class DigestIndex:
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
+        self.crcs = Crc32Records(folder)
         self._cache: OrderedDict[Version, DigestRecord | None] = OrderedDict()
         self._publishing: dict[int, tuple[int, int, DigestRecord]] = {}
         self._waiting: set[Version] = set()
@@ -225,8 +229,8 @@ class DigestIndex:
     def _drop(self, status: os.stat_result) -> None:
         with self._lock:
             self._cache.pop(version(status), None)
-        for name in (f"{status.st_ino:x}", f"{status.st_ino:x}{_BLOCKS}"):
-            atomic_file.remove(self._folder, name)
+        for suffix in ("", _BLOCKS, crc32_records.SUFFIX):
+            atomic_file.remove(self._folder, f"{status.st_ino:x}{suffix}")
 
     def _write(self, status: os.stat_result, ctime: int, record: DigestRecord) -> None:
         fields = ("v2", status.st_size, status.st_mtime_ns, ctime, *(field or "-" for field in record))

@@ -30,6 +30,7 @@ from tornado_app.files.store.local import atomic_file, digest_index, staged
 from tornado_app.files.store.local.blocks import block_data
 from tornado_app.files.store.local.blocks.block_data import LocalBlockData
 from tornado_app.files.store.local.cached_open import CachedOpener
+from tornado_app.files.store.local.digests.crc32_records import Crc32Records
 from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
@@ -48,8 +49,9 @@ _LONGEST_WAIT_S = 0.5
 class LocalReader:
     """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
 
-    def __init__(self, fd: int, found: FileStat, status: os.stat_result) -> None:
+    def __init__(self, fd: int, found: FileStat, status: os.stat_result, crcs: Crc32Records | None = None) -> None:
         self._fd = fd
+        self._crcs = crcs
         self._status = status
         self.stat = found
 
@@ -71,6 +73,15 @@ class LocalReader:
             offset += len(part)
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def kept_crc32(self) -> int | None:
+        """See `KeepsCrc32`."""
+        return None if self._crcs is None else self._crcs.get(self._status)
+
+    def keep_crc32(self, crc: int) -> None:
+        """See `KeepsCrc32`."""
+        if self._crcs is not None:
+            self._crcs.keep(self._status, crc)
 
     def changed(self) -> bool:
         """See `FileReader`. Only edits by hand do: the server never writes to a published file.
@@ -168,7 +179,7 @@ class LocalStore:
         """See `FileStore`; the reader has a descriptor."""
         fd, status = self._root.open(name)
         try:
-            return LocalReader(fd, self._root.describe(name, status, fd), status)
+            return LocalReader(fd, self._root.describe(name, status, fd), status, self._root.digests.crcs)
         except BaseException:
             os.close(fd)
             raise
