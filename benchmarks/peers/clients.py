@@ -163,10 +163,10 @@ def holdfast_folder_down(url: str, path: str, prefix: str) -> Callable[[], objec
 @client
 def holdfast_async_folder_up(url: str, path: str, prefix: str) -> Callable[[], object]:
     """The same with `await`."""
-    import holdfast
+    from holdfast import AsyncClient
 
     async def send() -> None:
-        async with holdfast.AsyncClient(url) as sdk:
+        async with AsyncClient(url) as sdk:
             await sdk.files.upload_folder(path, prefix)
 
     return lambda: asyncio.run(send())
@@ -175,10 +175,10 @@ def holdfast_async_folder_up(url: str, path: str, prefix: str) -> Callable[[], o
 @client
 def holdfast_async_folder_down(url: str, path: str, prefix: str) -> Callable[[], object]:
     """The same with `await`."""
-    import holdfast
+    from holdfast import AsyncClient
 
     async def fetch() -> None:
-        async with holdfast.AsyncClient(url) as sdk:
+        async with AsyncClient(url) as sdk:
             await sdk.files.download_folder(prefix, path)
 
     return lambda: asyncio.run(fetch())

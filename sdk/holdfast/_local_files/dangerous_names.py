@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from holdfast._local_files.part_file import is_private
@@ -39,14 +40,19 @@ def refuse(places: Iterable[tuple[str, Path]], folder: Path | None = None) -> No
         DangerousName: some targets are dangerous; the message names them.
     """
     homes = _homes(os.path.expanduser("~"), os.geteuid())
-    real = _Real()
-    inside = None if folder is None else real.path(folder)
+    inside = None if folder is None else Path(os.path.realpath(folder))
+    folders: dict[str, _Folder] = {}
     found: list[str] = []
     for name, target in places:
-        parent = real.path(target.parent)
-        named = _named(name, target)
-        leaves = inside is not None and not parent.is_relative_to(inside)
-        if leaves or is_private(target.name) or (named and _is_dangerous(parent / target.name, named, homes)):
+        parent, last = os.path.split(target)
+        place = folders.get(parent)
+        if place is None:
+            place = folders[parent] = _folder(parent, inside, homes)
+        if place.leaves or is_private(last):
+            found.append(f"{name!r} (to {target})")
+        elif place.is_harmless and not last.casefold().startswith(".git"):
+            continue
+        elif (named := _named(name, target)) and _is_dangerous(place.real / last, named, homes):
             found.append(f"{name!r} (to {target})")
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
@@ -56,16 +62,38 @@ def refuse(places: Iterable[tuple[str, Path]], folder: Path | None = None) -> No
         )
 
 
-class _Real:
-    """Real paths of folders, cached."""
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Folder of targets: where it really is, and whether any name in it is harmless but for those of git."""
 
-    def __init__(self) -> None:
-        self._known: dict[Path, Path] = {}
+    real: Path
+    leaves: bool
+    is_harmless: bool
 
-    def path(self, folder: Path) -> Path:
-        if folder not in self._known:
-            self._known[folder] = Path(os.path.realpath(folder))
-        return self._known[folder]
+
+def _folder(path: str, inside: Path | None, homes: Sequence[Path]) -> _Folder:
+    real = Path(os.path.realpath(path))
+    return _Folder(real, inside is not None and not real.is_relative_to(inside), _is_harmless(real, homes))
+
+
+def _is_harmless(folder: Path, homes: Sequence[Path]) -> bool:
+    """Return whether `_is_dangerous` is false for all names in a folder that do not begin with .git."""
+    if ".git" in folder.as_posix().casefold():
+        return False
+    for home in (*homes, *_other_homes(folder / "any")):
+        if folder == home:
+            return False
+        if folder.is_relative_to(home):
+            first = folder.relative_to(home).parts[0].casefold()
+            if first.startswith(".") or first in ("bin", "sbin", "library"):
+                return False
+    return True
+
+
+def _other_homes(path: Path) -> list[Path]:
+    """Return the home of another user that a path is in."""
+    parts = path.parts
+    return [Path(*parts[:3])] if len(parts) > 3 and parts[1].casefold() in ("home", "users") else []
 
 
 def _named(name: str, target: Path) -> int:
@@ -81,8 +109,7 @@ def _named(name: str, target: Path) -> int:
 def _is_dangerous(path: Path, named: int, homes: Sequence[Path]) -> bool:
     if _ANYWHERE.fullmatch(path.as_posix()):
         return True
-    others = [Path(*path.parts[:3])] if len(path.parts) > 3 and path.parts[1].casefold() in ("home", "users") else []
-    for home in (*homes, *others):
+    for home in (*homes, *_other_homes(path)):
         if path.is_relative_to(home) and path != home:
             below = path.relative_to(home)
             # A hidden folder in a home that comes with the name holds settings of some program.

@@ -23,13 +23,14 @@ def write_together(files: Sequence[tuple[Path, bytes]]) -> list[os.stat_result |
     if not _UNNAMED:
         return found
     with ExitStack() as opened:
-        folders: dict[Path, int] = {}
+        folders: dict[str, int] = {}
         written: list[tuple[int, int, int]] = []  # index, descriptor, folder
         for index, (target, data) in enumerate(files):
+            parent = os.path.dirname(target)
             try:
-                folder = folders.get(target.parent)
+                folder = folders.get(parent)
                 if folder is None:
-                    folder = folders[target.parent] = _open_folder(target.parent)
+                    folder = folders[parent] = _open_folder(parent)
                     opened.callback(os.close, folder)
                 number = os.open(".", _UNNAMED | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=folder)
                 opened.callback(os.close, number)
@@ -40,15 +41,20 @@ def write_together(files: Sequence[tuple[Path, bytes]]) -> list[os.stat_result |
         for index, number, folder in _synced(written):
             try:
                 # Given a descriptor of a folder, Python calls linkat(2), which follows the link to the open file.
-                os.link(f"/proc/self/fd/{number}", files[index][0].name, dst_dir_fd=folder, follow_symlinks=True)
+                os.link(
+                    f"/proc/self/fd/{number}",
+                    os.path.basename(files[index][0]),
+                    dst_dir_fd=folder,
+                    follow_symlinks=True,
+                )
                 found[index] = os.fstat(number)
             except OSError:
                 continue
     return found
 
 
-def _open_folder(path: Path) -> int:
-    path.mkdir(parents=True, exist_ok=True)
+def _open_folder(path: str) -> int:
+    os.makedirs(path, exist_ok=True)
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

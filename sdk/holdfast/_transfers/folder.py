@@ -7,7 +7,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Generic, Literal
 
 import msgspec
@@ -342,6 +342,7 @@ class DownloadFolder(_Folder[list[Path]]):
         self._overwrite = overwrite
         self._allow_dangerous = allow_dangerous
         self._etags: dict[str, str] = {}
+        self._targets: dict[str, Path] = {}
         self._downloaded: dict[str, Path] = {}
         self._ledger: Ledger | None = None
         self._small = SmallDownloads(context, self._prefix, throttle=self.throttle, on_landed=self._on_landed)
@@ -407,22 +408,27 @@ class DownloadFolder(_Folder[list[Path]]):
                 self._skip(file.name, file.size)
 
     def _target(self, name: str) -> Path:
-        parts = PurePosixPath(name.removeprefix(self._prefix)).parts
-        if not parts or ".." in parts or parts[0].startswith("/") or "\0" in name:
-            raise ProtocolError(f"the server lists {name!r}, which is not the name of a file in a folder")
-        return self._path.joinpath(*parts)
+        known = self._targets.get(name)
+        if known is None:
+            relative = name.removeprefix(self._prefix)
+            parts = [part for part in relative.split("/") if part not in ("", ".")]
+            if not parts or ".." in parts or relative.startswith("/") or "\0" in name:
+                raise ProtocolError(f"the server lists {name!r}, which is not the name of a file in a folder")
+            known = self._targets[name] = Path(self._path, *parts)
+        return known
 
     def _check(self, names: list[str]) -> None:
         """Check all targets before the first download: dangerous ones, and two names with the same target."""
         targets = {name: self._target(name) for name in names}
         if not self._allow_dangerous:
             dangerous_names.refuse(targets.items(), self._path)
-        taken: dict[Path, str] = {}
-        folders: dict[Path, str] = {}
+        taken: dict[tuple[str, str], str] = {}
+        folders: dict[str, str] = {}
         for name, target in targets.items():
-            if target.parent not in folders:
-                folders[target.parent] = os.path.realpath(target.parent)
-            place = Path(folders[target.parent], target.name)
+            folder, last = os.path.split(target)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            place = folders[folder], last
             if (other := taken.setdefault(place, name)) != name:
                 raise LocalExists(
                     f"{other!r} and {name!r} have the same target {target}. Download one of them by itself"

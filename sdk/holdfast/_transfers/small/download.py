@@ -94,11 +94,18 @@ class SmallDownloads:
         self, files: Sequence[wire.FileInfo], targets: Mapping[str, Path]
     ) -> dict[str, tuple[wire.FileInfo, Path]]:
         skip = len(self._prefix)
-        return {
-            file.name[skip:]: (file, target)
-            for file in files
-            if file.size <= SMALL and (target := targets.get(file.name)) is not None and not os.path.lexists(target)
-        }
+        there: dict[str, frozenset[str]] = {}
+        wanted: dict[str, tuple[wire.FileInfo, Path]] = {}
+        for file in files:
+            target = targets.get(file.name)
+            if target is None or file.size > SMALL:
+                continue
+            parent, last = os.path.split(target)
+            if parent not in there:
+                there[parent] = _names_in(parent)
+            if last not in there[parent]:
+                wanted[file.name[skip:]] = file, target
+        return wanted
 
     def _call(self, offset: int, etag: str) -> calls.Call[bytes]:
         name = calls.archive_name(self._prefix, "tar")
@@ -133,6 +140,13 @@ class SmallDownloads:
         pairs = zip(came, written, strict=True)
         self._came_bytes = 0
         self._on_landed([(file, target, status) for (file, target, _), status in pairs if status is not None])
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
 
 
 def _is_of(file: wire.FileInfo, content: bytes) -> bool:

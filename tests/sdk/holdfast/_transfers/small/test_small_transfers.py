@@ -39,6 +39,9 @@ class Counting(httpx.BaseTransport):
             return httpx.Response(404, json={"type": "/problems/not-found", "title": "Not found", "status": 404})
         return self._real.handle_request(request)
 
+    def close(self) -> None:
+        self._real.close()
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
