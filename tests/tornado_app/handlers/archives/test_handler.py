@@ -292,6 +292,29 @@ def test_other_programs_read_and_resume_the_archives(
     assert read_tree(tmp_path / "tar") == TREE
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["zip", "tar"])
+def test_memory_does_not_grow_with_the_folder(
+    spawn_server: Callable[..., ServerProcess], tmp_path: Path, format: str
+) -> None:
+    server = spawn_server()
+    write_tree(server.files_dir / "warm", {"a": bytes(40 << 20)})
+    for number in range(4):
+        path = server.files_dir / "large" / f"{number}"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(256 << 20)  # without blocks on the disk: 1 GiB in all
+
+    def most_memory() -> int:
+        status = Path(f"/proc/{server.pid}/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+    run("curl", "-sS", "-o", os.devnull, f"{server.url}/v1/archives/warm.{format}")
+    before = most_memory()
+    run("curl", "-sSf", "-o", os.devnull, f"{server.url}/v1/archives/large.{format}")
+    assert most_memory() - before < 24 << 20
+
+
 def run(*command: str) -> str:
     if shutil.which(command[0]) is None:
         pytest.fail(f"no {command[0]} here: tests/tools.sh installs it")
