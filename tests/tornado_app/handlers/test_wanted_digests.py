@@ -71,6 +71,15 @@ async def test_a_resumed_download_and_a_replacement_go_on_with_the_etag_from_bef
     assert (await http.put("/v1/files/a", content=b"new", headers={"If-Match": etag})).status_code == 200
 
 
+async def test_an_upload_keeps_its_etag_when_its_digest_arrives(http: httpx.AsyncClient) -> None:
+    etag = (await http.put("/v1/files/b", content=DATA)).headers["ETag"]
+    assert (await http.head("/v1/files/b", headers=WANTED)).headers["Repr-Digest"] == REPR_DIGEST
+    rest = await http.get("/v1/files/b", headers={"Range": "bytes=100-", "If-Range": etag})
+    assert (rest.status_code, rest.content, rest.headers["ETag"]) == (206, DATA[100:], etag)
+    listed = (await http.get("/v1/files")).json()["items"]
+    assert [(file["etag"], file["sha256"]) for file in listed] == [(etag.strip('"'), hashlib.sha256(DATA).hexdigest())]
+
+
 @pytest.mark.parametrize("headers", [{}, {"Want-Repr-Digest": "sha-256=0"}, {"Want-Repr-Digest": "sha-512=10"}])
 async def test_who_does_not_ask_does_not_wait_and_starts_nothing(
     http: httpx.AsyncClient, server: App, settings: Settings, headers: dict[str, str]
