@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 OURS = (f"{ROOT}/tornado_app/", f"{ROOT}/sdk/holdfast/")
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = 1 << 20
+QUIET_S = 0.05
+"""Seconds without a call after which a walk is taken to be at its end."""
 
 
 class Step(NamedTuple):
@@ -51,12 +53,19 @@ class Trace:
             self.steps.append(Step(threading.get_ident(), file, code.co_qualname))
 
     def start(self) -> None:
+        """Record from here on, once nothing is left to do for what came before."""
+        self._records, before = True, -1
+        while before != len(self.steps):
+            before = len(self.steps)
+            time.sleep(QUIET_S)
         self.steps.clear()
-        self._records = True
 
-    def stop(self) -> list[Step]:
+    def stop(self, last: str = "") -> list[Step]:
+        """Return the steps, up to the first call of the function `last` if it is given."""
         self._records = False
-        return list(self.steps)
+        steps = list(self.steps)
+        ends = (number for number, step in enumerate(steps, 1) if step.function == last)
+        return steps[: next(ends, None)]
 
     def await_call(self, function: str) -> None:
         """Wait until a function of this qualified name was called."""
@@ -113,7 +122,7 @@ class Walks:
         assert answer.status == 204, answer.read()
         connection.close()
         self.trace.await_call("BaseHandler.on_finish")
-        return self.trace.stop()
+        return self.trace.stop("BaseHandler.on_finish")
 
     def first_piece_of_text(self) -> list[Step]:
         """POST 7 bytes to the seed's upload."""
@@ -121,7 +130,7 @@ class Walks:
         self.trace.start()
         self._ask("POST", f"/upload/?file_name=text-{self._number}&bytes_read=0", b"1234567")
         self.trace.await_call("BaseHandler.on_finish")
-        return self.trace.stop()
+        return self.trace.stop("BaseHandler.on_finish")
 
     def process(self) -> list[Step]:
         """Start a process and let it come to its first checkpoint."""
@@ -131,7 +140,7 @@ class Walks:
         self.trace.start()
         self._ask("POST", "/v1/processes", json.dumps(body).encode(), {"Content-Type": "application/json"})
         self.trace.await_call("RunningAttempt.checkpoint")
-        return self.trace.stop()
+        return self.trace.stop("RunningAttempt.checkpoint")
 
     def process_with_a_pause(self) -> list[Step]:
         """Start, pause and resume a process, and wait for its result."""

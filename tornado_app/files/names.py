@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NoReturn
 
 from tornado_app import problems
 
@@ -42,7 +43,8 @@ def check(name: str) -> str:
     Raises:
         ProblemError: BAD_NAME, saying which rule it breaks.
     """
-    return _refuse(name, flaw(name))
+    reason = flaw(name)
+    return name if reason is None else _refuse(name, reason)
 
 
 def check_reachable(name: str) -> str:
@@ -50,9 +52,11 @@ def check_reachable(name: str) -> str:
 
     Files by such names may stand there from earlier versions or by hand; they can be read, listed and deleted.
     """
-    return _refuse(name, structural_flaw(name))
+    reason = structural_flaw(name)
+    return name if reason is None else _refuse(name, reason)
 
 
+@lru_cache(maxsize=1024)
 def flaw(name: str) -> str | None:
     """Return why a file can't be given `name`, or None when it can."""
     return structural_flaw(name) or (None if name.isascii() else _deception(name))
@@ -93,10 +97,8 @@ def is_reserved(segment: str) -> bool:
     return segment.startswith(".") and segment.casefold() == RESERVED
 
 
-def _refuse(name: str, reason: str | None) -> str:
-    if reason is not None:
-        raise problems.BAD_NAME(f"{name[:200]!r} is not a file name here: {reason}", field="file_name")
-    return name
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise problems.BAD_NAME(f"{name[:200]!r} is not a file name here: {reason}", field="file_name")
 
 
 def _deception(name: str) -> str | None:

@@ -74,7 +74,7 @@ class StreamingHandler(BodyHandler):
         self._end("newer request")
 
     def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
-        self.received_bytes()
+        self._last = asyncio.get_running_loop().time()
         if self.refused or (self.writer is None and self.form is None):
             return None
         try:

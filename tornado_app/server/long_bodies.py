@@ -23,7 +23,7 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
-from tornado.web import Application, RequestHandler, _HandlerDelegate
+from tornado.web import Application, RequestHandler, _HandlerDelegate, _has_stream_request_body
 
 from tornado_app import problems
 from tornado_app.files.buffers import POOL, SIZE
@@ -116,11 +116,11 @@ async def _linger(sock: socket.socket) -> None:
         sock.close()
 
 
-class _StreamedBodyDelegate(_HandlerDelegate):
-    """Passes a body to handlers that stream it; drops it for all others."""
+class _BodilessDelegate(_HandlerDelegate):
+    """Drops the body of a request whose handler does not stream it."""
 
-    def data_received(self, data: bytes) -> Awaitable[None] | None:
-        return super().data_received(data) if self.stream_request_body else None
+    def data_received(self, data: bytes) -> None:
+        """Drop a piece of the body."""
 
 
 class StreamingApplication(Application):
@@ -134,7 +134,9 @@ class StreamingApplication(Application):
         path_args: list[bytes] | None = None,
         path_kwargs: dict[str, bytes] | None = None,
     ) -> _HandlerDelegate:
-        return _StreamedBodyDelegate(self, request, target_class, target_kwargs, path_args, path_kwargs)
+        streams = _has_stream_request_body(target_class)
+        kind = _HandlerDelegate if streams else _BodilessDelegate
+        return kind(self, request, target_class, target_kwargs, path_args, path_kwargs)
 
 
 class ReadBudget:
@@ -202,8 +204,10 @@ class BodyStream(IOStream):
             return super()._find_read_pos()
         found = self._read_regex.search(self._read_buffer, max(0, self._searched - _END_OF_HEAD))
         self._searched = len(self._read_buffer)
-        self._check_max_bytes(self._read_regex, self._searched if found is None else found.end())
-        return None if found is None else found.end()
+        end = self._searched if found is None else found.end()
+        if self._read_max_bytes is not None and end > self._read_max_bytes:
+            self._check_max_bytes(self._read_regex, end)
+        return None if found is None else end
 
     def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
         # Tornado closes without a response if a head, or the line that begins a chunk, is too long.
@@ -234,13 +238,24 @@ class BodyStream(IOStream):
         size = min(num_bytes, self._read_size)
         buffer = POOL.take() if size > _FIRST_READ else None
         view = memoryview(buffer or bytearray(min(size, _FIRST_READ)))[:size]
-        # The annotation says bytearray; by the documentation any writable buffer will do.
-        count = await self.read_into(cast(bytearray, view), partial=True)
+        count = self._receive(view)
+        if not count:
+            # The annotation says bytearray; by the documentation any writable buffer will do.
+            count = await self.read_into(cast(bytearray, view), partial=True)
         if count == len(view):
             self._read_size = SIZE
         elif count < _FIRST_READ:
             self._read_size = _FIRST_READ
         return cast(bytes, view[:count])
+
+    def _receive(self, view: memoryview) -> int:
+        """Receive what is in the socket, past Tornado's buffer; 0 where that has to tell what comes next."""
+        if self._read_buffer_size or self.socket is None:
+            return 0
+        try:
+            return self.socket.recv_into(view)
+        except OSError:
+            return 0
 
 
 class BackoffListener(socket.socket):

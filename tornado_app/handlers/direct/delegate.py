@@ -74,6 +74,8 @@ class DirectAnswers(HTTPServerConnectionDelegate):
             return None
         if headers.get("Connection", "keep-alive").lower() not in ("keep-alive", "close"):
             return None
+        if len(headers.get("Content-Length", "")) > endpoints.DIGITS:
+            return None
         if not isinstance(connection, HTTP1Connection) or not self._is_admitted(headers, connection, endpoint):
             return None
         try:
@@ -126,14 +128,13 @@ class DirectDelegate(HTTPMessageDelegate):
         accepted = self._direct.accept(self._start_line, headers, self._connection)
         if accepted is None:
             self._handlers = self._direct.application.start_request(self._server_conn, self._connection)
+            self.data_received = self._handlers.data_received  # type: ignore[method-assign]  # each piece of a body
             return self._handlers.headers_received(start_line, headers)
         self._accepted = accepted
         self._body: list[bytes] = []
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        if self._handlers is not None:
-            return self._handlers.data_received(chunk)
         self._body.append(chunk)
         return None
 

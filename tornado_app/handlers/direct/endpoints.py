@@ -26,7 +26,7 @@ from tornado_app.server.response import Response
 SMALL_BODY = 64 << 10
 """Bytes of a body that is taken directly, if all of it came with the head."""
 
-_DIGITS = 6
+DIGITS = len(str(SMALL_BODY))
 _TUS = {"Tus-Resumable": tus.VERSION}
 
 
@@ -100,7 +100,7 @@ def use_upload(request: Request) -> Accepted | None:
             return None
     else:
         length = headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit() and len(length) < _DIGITS and isinstance(stream, BodyStream)):
+        if not (length.isascii() and length.isdigit() and len(length) <= DIGITS and isinstance(stream, BodyStream)):
             return None
         size = int(length)
         if size > min(SMALL_BODY, stream.buffered):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import TypeVar
 
 from tornado_app.handlers.base import BaseHandler
@@ -24,9 +25,18 @@ class SeedHandler(BaseHandler):
 
     def query_as(self, type: type[T]) -> T:
         """Return the query as a struct; an empty parameter counts as left out."""
-        given = self.query_texts().items()
-        return query.read(type, {name: [value for value in values if value] for name, values in given})
+        given = self.query_texts()
+        for values in given.values():
+            while "" in values:
+                values.remove("")
+        return query.read(type, given)
 
     def query_texts(self) -> dict[str, list[str]]:
         """Return every query argument, without the slash that the seed writes after the query."""
-        return {name: [value.removesuffix("/") for value in values] for name, values in super().query_texts().items()}
+        given = super().query_texts()
+        for values in given.values():
+            values[:] = map(_without_slash, values)
+        return given
+
+
+_without_slash = methodcaller("removesuffix", "/")

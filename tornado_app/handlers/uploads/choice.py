@@ -26,8 +26,9 @@ class Choice:
 
 def is_tus(method: str, headers: Mapping[str, str]) -> bool:
     """Return whether a request can only be tus 1.0.0; OPTIONS is answered for both protocols."""
-    kind = parameters.media_type(headers.get("Content-Type", ""))
-    if "Tus-Resumable" in headers or kind == tus.MEDIA_TYPE or method == "OPTIONS":
+    if "Tus-Resumable" in headers or method == "OPTIONS":
+        return True
+    if parameters.media_type(headers.get("Content-Type", "")) == tus.MEDIA_TYPE:
         return True
     return method == "POST" and any(name in headers for name in tus.CREATING)
 
