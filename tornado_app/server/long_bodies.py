@@ -45,6 +45,7 @@ _MIN_POOLED = 16 * 1024
 _END_OF_HEAD = len(b"\r\n\r\n")
 _FIRST_READ = 64 * 1024
 _LINGER_S = 5.0
+_HEAD_S = 3600.0
 _BUDGET_S = 0.004
 """Seconds of one iteration of the loop in which long bodies are read: nothing else waits much longer."""
 
@@ -173,10 +174,14 @@ class BodyStream(IOStream):
     _lingers = False
     _searched = 0
     _has_responded = False
+    _head_since: float | None = None
+    _head_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, sock: socket.socket, budget: ReadBudget, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, budget: ReadBudget, head_timeout: float, **options: Any) -> None:
+        """`head_timeout`: seconds in which a head has to come, from the end of the request before it."""
         super().__init__(sock, **options)
         self.budget = budget
+        self._head_timeout = head_timeout
 
     @property
     def buffered(self) -> int:
@@ -196,7 +201,20 @@ class BodyStream(IOStream):
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         self._searched = 0
         self._has_responded = False
+        self._head_since = time.monotonic()
+        if self._head_timer is None:
+            self._head_timer = asyncio.get_running_loop().call_later(self._head_timeout, self._check_head)
         return super().read_until_regex(regex, max_bytes)
+
+    def _check_head(self) -> None:
+        """Close an idle connection. One timer a connection, where Tornado makes one a request."""
+        left = self._head_timeout
+        if self._head_since is not None:
+            left += self._head_since - time.monotonic()
+        if left > 0:
+            self._head_timer = asyncio.get_running_loop().call_later(left, self._check_head)
+        else:
+            self.close()
 
     def _find_read_pos(self) -> int | None:
         # Tornado searches the whole head again whenever bytes of it arrive.
@@ -207,7 +225,10 @@ class BodyStream(IOStream):
         end = self._searched if found is None else found.end()
         if self._read_max_bytes is not None and end > self._read_max_bytes:
             self._check_max_bytes(self._read_regex, end)
-        return None if found is None else end
+        if found is None:
+            return None
+        self._head_since = None
+        return end
 
     def _check_max_bytes(self, delimiter: bytes | re.Pattern[bytes], size: int) -> None:
         # Tornado closes without a response if a head, or the line that begins a chunk, is too long.
@@ -221,6 +242,8 @@ class BodyStream(IOStream):
             raise
 
     def close_fd(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         if self._lingers and self.socket is not None:
             task = asyncio.get_running_loop().create_task(_linger(self.socket.dup()))
             _lingering.add(task)
@@ -238,7 +261,10 @@ class BodyStream(IOStream):
         size = min(num_bytes, self._read_size)
         buffer = POOL.take() if size > _FIRST_READ else None
         view = memoryview(buffer or bytearray(min(size, _FIRST_READ)))[:size]
-        count = self._receive(view)
+        count = 0
+        if not self._read_buffer_size and self.socket is not None:
+            with contextlib.suppress(OSError):  # past Tornado's buffer, which else tells what comes next
+                count = self.socket.recv_into(view)
         if not count:
             # The annotation says bytearray; by the documentation any writable buffer will do.
             count = await self.read_into(cast(bytearray, view), partial=True)
@@ -247,15 +273,6 @@ class BodyStream(IOStream):
         elif count < _FIRST_READ:
             self._read_size = _FIRST_READ
         return cast(bytes, view[:count])
-
-    def _receive(self, view: memoryview) -> int:
-        """Receive what is in the socket, past Tornado's buffer; 0 where that has to tell what comes next."""
-        if self._read_buffer_size or self.socket is None:
-            return 0
-        try:
-            return self.socket.recv_into(view)
-        except OSError:
-            return 0
 
 
 class BackoffListener(socket.socket):
@@ -287,11 +304,13 @@ class BackoffListener(socket.socket):
 
 
 class StreamingServer(HTTPServer):
-    """HTTP server on `BodyStream`s. TLS streams stay Tornado's own, because TLS copies their bytes anyway."""
+    """HTTP server on `BodyStream`s, for plain sockets; a proxy in front has TLS."""
 
     def initialize(self, *arguments: Any, **options: Any) -> None:
         super().initialize(*arguments, **options)
         self._budget = ReadBudget()
+        self._head_timeout = self.conn_params.header_timeout or _HEAD_S
+        self.conn_params.header_timeout = None  # `BodyStream` has a cheaper one
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections from these sockets, and own them."""
@@ -301,6 +320,10 @@ class StreamingServer(HTTPServer):
         if type(stream) is IOStream:
             # Every other read, such as of headers, clears a buffer of this size first.
             stream = BodyStream(
-                stream.socket, self._budget, max_buffer_size=self.max_buffer_size, read_chunk_size=_FIRST_READ
+                stream.socket,
+                self._budget,
+                self._head_timeout,
+                max_buffer_size=self.max_buffer_size,
+                read_chunk_size=_FIRST_READ,
             )
         super().handle_stream(stream, address)

@@ -34,14 +34,20 @@ WINDOW = 16 << 20
 """Bytes that are loaded into memory at most before sendfile gets them, so that the loop never waits for the disk."""
 
 UNSENT = 64 << 10
-"""About how many bytes wait in a socket beside those that are on their way.
+"""About how many bytes wait in a socket beside those that are on their way: a slow client needs no more memory."""
 
-What waits longer has left the processor's cache by the time it goes: more than this costs half as much again of the
-processor, and with TCP_CORK (nginx's tcp_nopush) on top more than twice as much.
+UNSENT_OF_FAST = 1 << 30
+"""The same for a client that reads `FAST` bytes a second: no limit but that of the system.
+
+To be woken for each 64 KiB costs up to twice as much of the server's processor as what nginx does, which fills the
+socket: what is there already is sent when the client acknowledges, at nobody's cost here. On loopback the client pays
+for that, and 64 KiB cost a tenth less of both together (0.44 s a GiB for 0.49; nginx 0.54).
 """
 
+FAST = 64 << 20
+
 UNSENT_OF_MANY = 512 << 10
-"""The same from `MANY` downloads at once on: they share the cache, so that being woken less often counts for more."""
+"""The same from `MANY` downloads at once on: what waits has left the processor's cache by the time it goes."""
 
 MANY = 8
 
@@ -141,13 +147,16 @@ class Transmission:
 
     async def _send_windows(self, sock: socket.socket, fd: int, offset: int, count: int, last: bool) -> tuple[int, int]:
         limit = WINDOW if self._is_ready else FIRST_WINDOW
+        unsent = UNSENT
         while count:
-            limit_unsent(sock, UNSENT if Transmission._under_way < MANY else UNSENT_OF_MANY)
+            limit_unsent(sock, unsent if Transmission._under_way < MANY else UNSENT_OF_MANY)
             window = min(count, limit)
             ends = last and window == count
             if ends or not (self._is_ready or in_memory(fd, offset, window)):
                 self._is_ready = await self._run(self._make_ready, fd, offset, window, ends)
+            began = self._loop.time()
             sent = await self._send_window(sock.fileno(), fd, offset, window)
+            unsent = UNSENT_OF_FAST if sent >= FAST * (self._loop.time() - began) else UNSENT
             account(self._connection, sent)
             metrics.SENT.inc(sent)
             offset += sent

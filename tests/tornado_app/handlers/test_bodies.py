@@ -22,7 +22,7 @@ from tornado_app.settings import Settings
 HUGE = 16 << 20
 LIMIT = 5000
 TAKE_BODIES = sorted(
-    (endpoint.method.upper(), endpoint.path.format(id="a", name="a", verb="pause", type="a", file="a"))
+    (endpoint.method.upper(), endpoint.path.format(id="a", name="a", verb="pause", type="a", file="a", first="0"))
     for endpoint in Contract(routes(None)).endpoints  # type: ignore[arg-type]
     if endpoint.operation.body
 )

@@ -17,6 +17,7 @@ import pytest
 from tests.support.uploads import Raw, until
 from tornado_app.files import metrics
 from tornado_app.handlers.files import FileHandler
+from tornado_app.server import sendfile
 from tornado_app.settings import Settings
 
 BIG = os.urandom(3 << 20)
@@ -76,3 +77,16 @@ async def test_without_a_descriptor_for_sendfile_pieces_go(
 
     monkeypatch.setattr(socket.socket, "dup", dup)
     assert (await http.get("/v1/files/big.bin")).content == BIG
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+async def test_a_socket_is_filled_only_for_a_client_that_reads_fast(
+    http: httpx.AsyncClient, files: Path, monkeypatch: pytest.MonkeyPatch, is_fast: bool
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(sendfile, "limit_unsent", lambda sock, most: limits.append(most))
+    monkeypatch.setattr(sendfile, "FAST", 0 if is_fast else 1 << 60)
+    monkeypatch.setattr(sendfile, "WINDOW", 1 << 20)
+    monkeypatch.setattr(sendfile, "FIRST_WINDOW", 1 << 20)
+    assert (await http.get("/v1/files/big.bin")).content == BIG
+    assert limits == [sendfile.UNSENT, *[sendfile.UNSENT_OF_FAST if is_fast else sendfile.UNSENT] * 2]

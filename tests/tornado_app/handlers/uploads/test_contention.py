@@ -104,14 +104,14 @@ class TestWhoAsks:
 
     async def test_of_a_put_under_way_leaves_it_alone(self, app: App, http: httpx.AsyncClient, base_url: str) -> None:
         put = Raw(base_url)
-        await put.send("PUT /v1/files/one", {"Content-Length": "6"}, b"abc")
+        await put.send("PUT /v1/files/one", {"Content-Length": "1000000"}, b"abc")  # a small one is no upload
 
         async def begun() -> list[dict[str, Any]]:
             return list((await http.get("/v1/uploads")).json()["items"])
 
         (item,) = await until(begun)
         assert (await http.head(f"/v1/uploads/{item['id']}")).status_code == 204
-        put.writer.write(b"def")
+        put.writer.write(bytes(999_997))
         assert (await put.head())[0] == 201
         put.close()
 
