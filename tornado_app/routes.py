@@ -15,6 +15,8 @@ from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers.archives import handler as archive_handlers
 from tornado_app.handlers.base import AppServices, BaseHandler
+from tornado_app.handlers.digests import files as file_digests
+from tornado_app.handlers.digests import uploads as upload_digests
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
 from tornado_app.handlers.uploads import blocks as block_handlers
@@ -40,6 +42,9 @@ def routes(services: AppServices) -> list[Route]:
         (rf"/v1/block-uploads/{ID}/digests", block_handlers.BlockDigestsHandler),
         (rf"/v1/block-uploads/{ID}/blocks/(?P<first>[^/]+)", block_handlers.BlocksHandler),
         (rf"/v1/block-uploads/{ID}/end", block_handlers.BlockUploadEndHandler),
+        (rf"/v1/uploads/{ID}/digests", upload_digests.UploadDigestsHandler),
+        (rf"/v1/uploads/{ID}/blocks/(?P<first>[0-9]+)", upload_digests.UploadBlocksHandler),
+        (r"/v1/digests/(?P<name>.+)", file_digests.FileDigestsHandler),
         # the seed
         (rf"/{ID}/process/?", processes.SeedProcessHandler),
         (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.SeedVerbHandler),

@@ -214,19 +214,21 @@ class PublishedFiles:
         *,
         length: int | None,
         digests: Mapping[str, bytes],
+        block_digest: Mapping[str, bytes],
         on_release_requested: Callable[[], None],
         client: str = "",
     ) -> PutRequest:
         """Begin to create or replace a file: write its bytes to the writer, then call `finish_put`.
 
-        `digests` are those that the bytes should have, by hashlib name; `length` is None while it is not known;
-        `client` as in `Uploads.create`.
+        `digests` are those that the bytes should have, by hashlib name, and `block_digest` by its algorithm; `length`
+        is None while it is not known; `client` as in `Uploads.create`.
 
         Raises:
             ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, and what `Uploads.create` raises.
         """
         current, expect = await self._uploads.run(self._expect_for_put, name, headers)
-        known, checked = self._split_digests(digests)
+        checked = dict(digests)
+        sha256 = checked.pop("sha256", None)  # made of the whole upload, which this request is
         record = UploadRecord(
             "put",
             name,
@@ -235,19 +237,11 @@ class PublishedFiles:
             overwrite=not expect.absent,
             only=None if expect.etags is None else sorted(expect.etags),
             present=expect.present,
-            digests=known,
+            digests={**block_digest} if sha256 is None else {**block_digest, "sha-256": sha256},
         )
         upload = await self._uploads.create(record, client=client)
         writer = await self._uploads.write(upload, 0, on_release_requested, DigestCheck(checked) if checked else None)
         return PutRequest(writer, replaces=current is not None)
-
-    def _split_digests(self, digests: Mapping[str, bytes]) -> tuple[dict[str, bytes], dict[str, bytes]]:
-        """Return the digest that is made of every upload anyway, and those that are to be made of this request."""
-        if not self._uploads.digests:
-            return {}, dict(digests)
-        checked = dict(digests)
-        sha256 = checked.pop("sha256", None)
-        return {} if sha256 is None else {"sha-256": sha256}, checked
 
     async def finish_put(self, put: PutRequest) -> FileInfo:
         """Publish the bytes in one step. Raises what `Uploads.finish` raises; nothing is kept then."""

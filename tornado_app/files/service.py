@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
 from tornado_app.files.archives.service import Archives
+from tornado_app.files.block_digests import PublishedDigests
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import PublishedFiles
 from tornado_app.files.seed import SeedFiles
@@ -76,6 +77,7 @@ class FileService:
         self.small = SmallUploads(
             self.settings, self.store, self.executor, uploads.registry, uploads.limits, uploads.events
         )
+        self.digests = PublishedDigests(self.store, self.executor)
         self.published = PublishedFiles(self.store, uploads, self.sha256, self.small)
         self.sha256.open()
         self.archives = Archives(self.store, uploads, self.small, self.run)

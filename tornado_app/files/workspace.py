@@ -15,12 +15,11 @@ from holdfast.work import WorkError
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store import powers
+from tornado_app.files.store.hashing import RunningDigest, digest_of
 from tornado_app.files.store.interface import (
-    FileDigests,
     FileReader,
     FileStore,
     HasDescription,
-    ReadsStagedData,
     StagedData,
     StoreDescription,
 )
@@ -155,7 +154,7 @@ class WorkFile:
         self._unchecked = 0  # bytes that may be written before the next check
         self._name = name
         self._staged = staged
-        self._sha256 = hashlib.sha256() if staged.offset == 0 else None
+        self._digest = _digest(staged)
 
     def __del__(self) -> None:
         # Work that is stopped may drop it without closing it, as any file object.
@@ -173,8 +172,9 @@ class WorkFile:
         if size == 0 and not powers.can_truncate(self._staged, 0):
             self._staged.discard()
             self._staged = self._store.create(self._staged.id, self._staged.info)
+            self._digest = _digest(self._staged)
         powers.truncate(self._staged, size)
-        self._sha256 = hashlib.sha256() if size == 0 else None
+        self._digest.cut(size)
 
     def reserve(self, size: int) -> None:
         """See `StagedFile`."""
@@ -192,38 +192,27 @@ class WorkFile:
         if self._unchecked < 0:
             self.reserve(len(data))
         self._unpublish(self.tell())
+        offset = self.tell()
         self._staged.write([data])
-        if self._sha256 is not None:
-            self._sha256.update(data)
+        self._digest.feed(offset, [data])
         return len(data)
 
     def sha256(self) -> str:
         """See `StagedFile`."""
         if self._staged.published is not None:
             return self._staged.published.sha256 or ""
-        if self._sha256 is None:
-            self._sha256 = self._digest()
-        return self._sha256.hexdigest()
+        sha256 = self._digest.result().sha256
+        return digest_of(self._staged, "sha-256").hex() if sha256 is None else sha256  # it says why it can't be read
 
     def publish(self) -> str:
         """See `StagedFile`."""
         if self._staged.published is not None:
             return self._staged.published.sha256 or ""
-        is_known = self._sha256 is not None or isinstance(self._staged, ReadsStagedData)
-        digests = FileDigests(self.sha256() if is_known else None)
-        return self._staged.publish(self._name, digests).sha256 or ""
+        return self._staged.publish(self._name, self._digest.result()).sha256 or ""
 
     def discard(self) -> None:
         """See `StagedFile`."""
         self._staged.discard()
-
-    def _digest(self) -> hashlib._Hash:
-        sha256 = hashlib.sha256()
-        offset = 0
-        while piece := powers.read(self._staged, offset, PIECE):
-            sha256.update(piece)
-            offset += len(piece)
-        return sha256
 
     def _unpublish(self, size: int) -> None:
         """Stage the first `size` bytes of the published file again, to append to them."""
@@ -238,12 +227,16 @@ class WorkFile:
                 raise ValueError(f"{published.name!r} has been replaced since it was published: start anew")
             self._staged.discard()
             self._staged = self._store.create(self._staged.id, self._staged.info)
-            self._sha256 = None
+            self._digest = _digest(self._staged)
             while reader is not None and self._staged.offset < size:
                 self._staged.write([reader.read(self._staged.offset, min(PIECE, size - self._staged.offset))])
         finally:
             if reader is not None:
                 reader.close()
+
+
+def _digest(staged: StagedData) -> RunningDigest:
+    return RunningDigest(staged, blocks=True, sha256=True)
 
 
 class _RawFile(io.RawIOBase):

@@ -15,12 +15,12 @@ from tornado.httputil import HTTPConnection
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
-from holdfast import digests as block_digests
 from holdfast.wire import FileInfo, FileName, FilePage
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.published_files import FileAnswer, PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
+from tornado_app.files.uploads.digest_check import given_block_digest
 from tornado_app.files.uploads.small.requests import SMALL as SMALL_UPLOAD
 from tornado_app.files.uploads.small.requests import SmallUpload
 from tornado_app.handlers.base import BaseHandler
@@ -44,6 +44,7 @@ _EXPOSED = (
     "Retry-After",
 )
 _ACCEPTED = (
+    "Block-Digest",
     "Content-Digest",
     "Content-Type",
     "If-Match",
@@ -67,7 +68,7 @@ _HEADERS = (
     "Repr-Digest",
 )
 _PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-_DIGESTS = ("Content-Digest", "Repr-Digest")
+_DIGESTS = ("Block-Digest", "Content-Digest", "Repr-Digest")
 
 
 class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -304,7 +305,7 @@ class FilePutHandler(StreamingHandler, NamedHandler):
                 self.path_kwargs["name"],
                 length=size,
                 digests=self._given_digests(),
-                block_digest=self._given_block_digest(),
+                block_digest=given_block_digest(self.request.headers.get("Block-Digest")).get(digests.BLOCK_ALGORITHM),
                 client=self.client,
             )
             return
@@ -313,6 +314,7 @@ class FilePutHandler(StreamingHandler, NamedHandler):
             self.request.headers,
             length=self.body_size if form is None else None,
             digests=self._given_digests(),
+            block_digest=given_block_digest(self.request.headers.get("Block-Digest")),
             on_release_requested=self.on_release_requested,
             client=self.client,
         )
@@ -367,16 +369,6 @@ class FilePutHandler(StreamingHandler, NamedHandler):
                 if found.setdefault(digests.HASHLIB[algorithm], digest) != digest:
                     raise problems.DIGEST_MISMATCH(f"Content-Digest and Repr-Digest have two values for {algorithm}")
         return found
-
-    def _given_block_digest(self) -> bytes | None:
-        """Return the block digest that the file should have. Raises BAD_REQUEST."""
-        value = self.request.headers.get("Block-Digest")
-        given = {} if value is None else digests.read_block(value)
-        if given is None:
-            raise problems.BAD_REQUEST(
-                f"Block-Digest can't be read. It looks like blake3-1m=:BASE64:, not {(value or '')[:100]!r}"
-            )
-        return given.get(block_digests.ALGORITHM)
 
     @operation(
         "put_file",

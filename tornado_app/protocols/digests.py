@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from holdfast.digests import ALGORITHM as BLOCK_ALGORITHM
-from holdfast.digests import SIZE as _BLOCK_SIZE
+from holdfast import digests as block_digests
 from tornado_app.protocols import structured_fields
+
+BLOCK_ALGORITHM = block_digests.ALGORITHM
+"""The name of the block digest in Block-Digest."""
 
 LENGTHS: Mapping[str, int] = {"sha-256": 32, "sha-512": 64}
 """The active algorithms of the registry (section 7.2) and the octets of their digests."""
@@ -43,7 +45,7 @@ def write_block(digest: bytes) -> str:
 
 def read_block(field: str) -> dict[str, bytes] | None:
     """The digest in a Block-Digest field, by its algorithm. None when the field is ill-formed; see `read`."""
-    return _read(field, {BLOCK_ALGORITHM: _BLOCK_SIZE})
+    return _read(field, {BLOCK_ALGORITHM: block_digests.SIZE})
 
 
 def _read(field: str, lengths: Mapping[str, int]) -> dict[str, bytes] | None:

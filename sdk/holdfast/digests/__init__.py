@@ -103,6 +103,12 @@ class BlockHasher:
             self._filled, self.position = 0, len(self.digests) // SIZE * BLOCK
         return self.position
 
+    def copy(self) -> BlockHasher:
+        """Return one that goes on from here by itself."""
+        other = BlockHasher(self.digests)
+        other.position, other._block, other._filled = self.position, self._block.copy(), self._filled
+        return other
+
     def blocks(self) -> bytes:
         """Return the digests of all blocks so far; the last one may be incomplete."""
         return bytes(self.digests) + (self._block.digest() if self._filled else b"")

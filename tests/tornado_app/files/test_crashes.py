@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast.digests import of_file
+from tests.support.block_digests import block_field, blocks_of, etag_of
 from tests.support.servers import ServerProcess, wait_until
 from tests.support.uploads import OCTETS, PARTIAL, TUS, metadata, shown
 from tests.tornado_app.files import test_block_crashes
@@ -24,7 +24,7 @@ Spawn = Callable[..., ServerProcess]
 DATA = os.urandom(3_000_000)
 SMALL = os.urandom(200)
 OLD = b"the old content"
-PUBLISHING = ["publish.before-rename", "publish.after-rename", "publish.before-record"]
+PUBLISHING = ["publish.blocks-complete", "publish.before-rename", "publish.after-rename", "publish.before-record"]
 DIGEST_POINTS = ["sha256.step", "digest.recorded"]
 SMALL_FILES = ["small.written", "small.synced", "small.before-rename", "small.placed", "small.before-record"]
 CREATING = ["create.before-info", "create.before-rename", "create.made"]
@@ -100,6 +100,15 @@ def over_tus_replacing(client: Client) -> None:
 def over_tus_with_checksums(client: Client) -> None:
     url = client.create(len(DATA), **metadata(filename="a"))
     client.fill(url, DATA, 2_900_000, checksums=True)
+    client.must("DELETE", url, headers=TUS)
+
+
+def over_tus_with_a_wrong_checksum_on_the_way(client: Client) -> None:
+    url = client.create(len(DATA), **metadata(filename="a"))
+    wrong = {**OCTETS, "Upload-Offset": "0", "Upload-Checksum": "sha1 " + base64.b64encode(bytes(20)).decode()}
+    answer = client.send("PATCH", url, headers=wrong, content=bytes(2_900_000))
+    assert answer is None or answer.status_code == 460
+    client.fill(url, DATA, 2_900_000)
     client.must("DELETE", url, headers=TUS)
 
 
@@ -181,14 +190,22 @@ def given_up_first(client: Client) -> None:
 
 
 SCENARIOS: dict[Callable[[Client], None], list[str]] = {
-    over_tus: [*CREATING, "append.written", "append.written:3", *PUBLISHING],
+    over_tus: [*CREATING, "append.written", "append.written:3", "append.digested", *PUBLISHING],
     over_tus_replacing: [*PUBLISHING],
     over_tus_with_checksums: ["append.begun", "append.written", "append.before-commit"],
+    over_tus_with_a_wrong_checksum_on_the_way: ["append.digested", "truncate.blocks-cut"],
     over_tus_in_parts: ["join.copied", "join.copied:3", *PUBLISHING],
     over_the_draft: ["create.made", "append.written", *PUBLISHING],
-    over_the_seed: ["expose.before-rename", "append.written", "append.written:2", *PUBLISHING, "discard.renamed"],
+    over_the_seed: [
+        "expose.before-rename",
+        "append.written",
+        "append.written:2",
+        "append.digested:2",
+        *PUBLISHING,
+        "discard.renamed",
+    ],
     over_the_seed_with_its_size: ["create.before-rename", *PUBLISHING, "discard.renamed"],
-    over_put: ["create.made", "append.written", *PUBLISHING],
+    over_put: ["create.made", "append.written", "append.digested", *PUBLISHING],
     over_small_puts: SMALL_FILES,
     over_a_small_put_that_replaces_nothing: SMALL_FILES,
     given_up_first: ["discard.renamed"],
@@ -222,8 +239,11 @@ def test_a_server_killed_at_this_point_loses_nothing(
     assert shown(server.files_dir) == {"a": data}
     told = httpx.get(f"{server.url}/v1/files/a")
     assert told.content == data
-    tag = of_file(data).hex()[:32] if data is SMALL else hashlib.sha256(data).hexdigest()
-    assert told.headers["ETag"] == f'"{tag}"'
+    assert told.headers["Block-Digest"] == block_field(data)["Block-Digest"]
+    assert told.headers["ETag"] == etag_of(data)
+    inode = (server.files_dir / "a").stat().st_ino
+    if data is DATA:
+        assert (server.files_dir / f".holdfast/digests/{inode:x}.blocks").read_bytes() == blocks_of(DATA)
     left = httpx.get(f"{server.url}/v1/uploads").json()["items"]
     assert len(left) <= 1  # one whose creation was never answered would expire
     for upload in left:

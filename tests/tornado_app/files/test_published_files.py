@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.block_digests import block_digest, etag_of
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.servers import ServerProcess, wait_until
 from tornado_app.app import App
@@ -46,10 +47,12 @@ async def test_a_put_makes_a_file(http: httpx.AsyncClient, files: Path) -> None:
     answer = await http.put(URL, content=CONTENT)
     assert answer.status_code == 201
     assert answer.headers["Location"] == URL
-    sha256 = hashlib.sha256(CONTENT).hexdigest()
-    assert answer.headers["ETag"] == f'"{sha256}"'
+    assert answer.headers["ETag"] == etag_of(CONTENT)
     file = answer.json()
-    assert (file["name"], file["size"], file["sha256"]) == ("deep/er/a.bin", len(CONTENT), sha256)
+    assert (file["name"], file["size"], file["block_digest"]) == (
+        *("deep/er/a.bin", len(CONTENT)),
+        block_digest(CONTENT),
+    )
     assert (files / "deep/er/a.bin").read_bytes() == CONTENT
     assert (await http.get(URL)).content == CONTENT
     assert staged(files) == []

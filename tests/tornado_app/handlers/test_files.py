@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from holdfast.digests import of_file
+from tests.support.block_digests import etag_of
 from tests.support.servers import ServerProcess, wait_until
 from tests.support.uploads import TUS, metadata, until
 from tornado_app.app import App
@@ -397,14 +397,16 @@ async def test_the_digest_is_told_when_it_is_known_and_wanted(http: httpx.AsyncC
     assert "Repr-Digest" not in (await get(http, "sent.bin", Want_Repr_Digest="sha-256=0")).headers
 
 
-async def test_a_file_that_the_server_wrote_has_an_etag_of_its_digest(http: httpx.AsyncClient, files: Path) -> None:
+async def test_a_file_that_the_server_wrote_has_an_etag_of_its_block_digest(
+    http: httpx.AsyncClient, files: Path
+) -> None:
     await http.put("/v1/files/sent.bin", content=SMALL)
-    sha256 = hashlib.sha256(SMALL).hexdigest()
-    assert (await get(http, "sent.bin")).headers["ETag"] == f'"{of_file(SMALL).hex()[:32]}"'
+    assert (await get(http, "sent.bin")).headers["ETag"] == etag_of(SMALL)
     (files / "sent.bin").write_bytes(SMALL[::-1])  # by hand, in place: the digest is not its own any more
     answer = await get(http, "sent.bin")
-    assert sha256 not in answer.headers["ETag"]
+    assert answer.headers["ETag"] != etag_of(SMALL)
     assert "Repr-Digest" not in answer.headers
+    assert "Block-Digest" not in answer.headers
 
 
 # -- while the file changes

@@ -15,9 +15,9 @@ A store that keeps everything in its own process has `is_persistent` False and p
 digest that becomes known later never changes the entity tag of the file.
 
 **Optional powers** are protocols of their own, found by `isinstance`: `HasDescriptor` and `KeepsCrc32` of a reader;
-`Truncates`, `ReadsStagedData`, `JoinsParts` and `GrowsInView` of staged bytes; `ListsFolders`, `KeepsDigests`,
-`MarksDigests`, `OpensAtOnce` and `HasDescription` of a store. `tornado_app.files.store.powers` says how callers go on
-without them.
+`Truncates`, `ReplacesBytes`, `ReadsStagedData`, `JoinsParts`, `GrowsInView` and `KeepsBlockDigests` of staged bytes;
+`ListsFolders`, `KeepsDigests`, `MarksDigests`, `OpensAtOnce` and `HasDescription` of a store.
+`tornado_app.files.store.powers` says how callers go on without them.
 """
 
 from __future__ import annotations
@@ -254,6 +254,18 @@ class Truncates(Protocol):
 
 
 @runtime_checkable
+class ReplacesBytes(Protocol):
+    """Optional power of a `StagedData`: replace bytes that are there, outside of a transaction."""
+
+    def replace(self, offset: int, data: Piece) -> None:
+        """Replace the bytes from `offset`, which starts a block; the digests of their blocks are absent then.
+
+        Raises `ValueError` for bytes past the end.
+        """
+        ...
+
+
+@runtime_checkable
 class ReadsStagedData(Protocol):
     """Optional power of a `StagedData`: read the bytes before they are published."""
 
@@ -281,6 +293,23 @@ class GrowsInView(Protocol):
 
     def withdraw(self, name: str) -> None:
         """Remove `name` if it still shows these bytes."""
+        ...
+
+
+@runtime_checkable
+class KeepsBlockDigests(Protocol):
+    """Optional power of a `StagedData`: keep the digests of its whole blocks, so that none is read again.
+
+    Whoever writes the bytes keeps their digests, after the bytes. What cuts bytes off takes the digests of their blocks
+    away. A crash may lose digests; after one that may have lost bytes none is returned.
+    """
+
+    def keep_block_digests(self, first: int, digests: bytes) -> None:
+        """Keep the digests of the blocks from the index `first`, one after another."""
+        ...
+
+    def kept_block_digests(self) -> bytes:
+        """Return the digests of all blocks, `holdfast.digests.ABSENT` for those that were never kept."""
         ...
 
 

@@ -16,6 +16,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from holdfast.digests import BLOCK, SIZE
+from holdfast.digests import count as count_blocks
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import (
@@ -158,7 +160,7 @@ class MemoryReader:
 
 
 class MemoryStagedData:
-    """`StagedData`, `Truncates`, `ReadsStagedData` and `GrowsInView` in memory."""
+    """`StagedData` with all its optional powers but `JoinsParts`, in memory."""
 
     def __init__(self, contents: MemoryContents, id: str, upload: _Upload) -> None:
         self.id = id
@@ -220,11 +222,35 @@ class MemoryStagedData:
             raise ValueError(f"can't cut {self.offset} bytes to {size}")
         with self._contents.lock:
             del self._upload.content.data[size:]
+            del self._upload.digests[size // BLOCK * SIZE :]
+            self._upload.content.touch()
+
+    def replace(self, offset: int, data: Piece) -> None:
+        """See `ReplacesBytes`."""
+        end = offset + len(data)
+        if end > self.offset:
+            raise ValueError(f"can't replace bytes up to {end} of {self.offset}")
+        with self._contents.lock:
+            first = offset // BLOCK * SIZE
+            last = min(len(self._upload.digests), count_blocks(end) * SIZE)
+            if first < last:
+                self._upload.digests[first:last] = bytes(last - first)
+            self._upload.content.data[offset:end] = data
             self._upload.content.touch()
 
     def read(self, offset: int, count: int) -> bytes:
         """See `ReadsStagedData`."""
         return bytes(self._upload.content.data[offset : offset + count])
+
+    def keep_block_digests(self, first: int, digests: bytes) -> None:
+        """See `KeepsBlockDigests`."""
+        kept, start = self._upload.digests, first * SIZE
+        kept += bytes(max(0, start - len(kept)))
+        kept[start : start + len(digests)] = digests
+
+    def kept_block_digests(self) -> bytes:
+        """See `KeepsBlockDigests`."""
+        return bytes(self._upload.digests)
 
     def sync(self) -> None:
         """Return at once: nothing here survives a power cut."""
@@ -276,6 +302,7 @@ def roll_back(upload: _Upload) -> None:
     """Take back the bytes of an open transaction, if there is one. The caller holds the lock of the contents."""
     if upload.begun is not None:
         del upload.content.data[upload.begun :]
+        del upload.digests[upload.begun // BLOCK * SIZE :]
         upload.begun = None
         upload.content.touch()
 

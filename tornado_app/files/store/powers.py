@@ -13,9 +13,11 @@ from tornado_app.files.store.interface import (
     JoinsParts,
     KeepsCrc32,
     ListsFolders,
+    Piece,
     PlacedFile,
     PublishesSmallFiles,
     ReadsStagedData,
+    ReplacesBytes,
     SmallFile,
     StagedData,
     Truncates,
@@ -62,6 +64,16 @@ def truncate(staged: StagedData, size: int) -> None:
             "start again from the first byte"
         )
     staged.truncate(size)
+
+
+def replace(staged: StagedData, offset: int, data: Piece) -> None:
+    """Replace staged bytes. Raises BROKEN where the store can't."""
+    if not isinstance(staged, ReplacesBytes):
+        raise problems.BROKEN(
+            "bytes that were sent can't be replaced, because this server's file store can't do that. "
+            "Delete the upload and create another"
+        )
+    staged.replace(offset, data)
 
 
 def read(staged: StagedData, offset: int, count: int) -> bytes:

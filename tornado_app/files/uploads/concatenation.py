@@ -161,6 +161,5 @@ class Concatenation:
         staged = whole.staged
         self._ports.limits.check_space(sum(part.offset for part in parts))
         powers.truncate(staged, 0)  # an earlier server may have joined something before it died
-        if whole.digest is not None:
-            whole.digest.cut(0)
+        whole.digest.cut(0)
         powers.join(staged, [part.staged for part in parts])

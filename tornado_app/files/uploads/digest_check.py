@@ -1,4 +1,4 @@
-"""Digests that a sender gives for the bytes of one request, checked as the bytes arrive."""
+"""Digests that a sender gives: for the bytes of one request, checked as they arrive, and for the whole file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from typing import Protocol
 
+from holdfast.digests import AVAILABLE
 from tornado_app import problems
 from tornado_app.files.store.interface import Piece
 from tornado_app.problems import Kind
+from tornado_app.protocols import digests
+
+
+def given_block_digest(field: str | None) -> dict[str, bytes]:
+    """Return the digest in a Block-Digest field by its algorithm; none where BLAKE3 is missing. Raises BAD_REQUEST."""
+    found = {} if field is None else digests.read_block(field)
+    if found is None:
+        raise problems.BAD_REQUEST(
+            f"Block-Digest can't be read: {(field or '')[:100]!r}. Write it as {digests.BLOCK_ALGORITHM}=:BASE64:"
+        )
+    return found if AVAILABLE else {}
 
 
 class Check(Protocol):

@@ -8,10 +8,11 @@ import time
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
+from tornado_app.files.store.hashing import digest_of
 from tornado_app.files.store.interface import FileDigests, FileStat, GrowsInView
 from tornado_app.files.uploads.events import UploadEvents
-from tornado_app.files.uploads.hashing import digest_of
 from tornado_app.files.uploads.upload import Upload
+from tornado_app.protocols.digests import BLOCK_ALGORITHM
 
 log = logging.getLogger("holdfast.files")
 
@@ -63,17 +64,33 @@ def _publish(upload: Upload) -> FileStat:
     name = upload.record.name
     if name is None:
         raise ValueError(f"{upload.id} is a part and never becomes a file")
-    sha256 = upload.digest.result() if upload.digest is not None else None
+    found = upload.digest.result()
+    made = {"sha-256": found.sha256, BLOCK_ALGORITHM: found.block_digest}
     for algorithm, digest in upload.record.digests.items():
-        known = bytes.fromhex(sha256) if sha256 and algorithm == "sha-256" else digest_of(upload.staged, algorithm)
+        known = bytes.fromhex(made.get(algorithm) or "") or digest_of(upload.staged, algorithm)
         if known != digest:
             metrics.DIGEST_FAILURES.inc()
+            if algorithm == BLOCK_ALGORITHM:
+                raise _wrong_blocks(upload, known, digest)
             again = "Send it again" if upload.record.is_one_request else "Cancel the upload and create another"
             raise problems.CHECKSUM_MISMATCH(
                 f"the {algorithm} of the whole upload is {known.hex()}, not {digest.hex()}. "
                 f"{again}: nothing was published"
             )
-    return upload.staged.publish(name, FileDigests(sha256, upload.blocks), upload.record.precondition)
+    if upload.blocks is not None:
+        found = FileDigests(found.sha256, upload.blocks)
+    return upload.staged.publish(name, found, upload.record.precondition)
+
+
+def _wrong_blocks(upload: Upload, known: bytes, digest: bytes) -> problems.ProblemError:
+    again = (
+        "Send it again"
+        if upload.record.is_one_request
+        else f"Compare GET /v1/uploads/{upload.id}/digests, and replace the blocks that differ"
+    )
+    return problems.DIGEST_MISMATCH(
+        f"the block digest of the whole upload is {known.hex()}, not {digest.hex()}. {again}: nothing was published"
+    )
 
 
 def _discard(upload: Upload) -> None:

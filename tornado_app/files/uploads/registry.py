@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -189,13 +189,29 @@ class UploadRegistry:
 
     async def set_length(self, upload: Upload, length: int) -> None:
         """Record the length of an upload. Raises INCONSISTENT_LENGTH for one that it can't have, TOO_LARGE."""
-        if upload.record.length == length:
-            return
-        if upload.record.length is not None or length < upload.offset:
-            known = f"{upload.record.length}" if upload.record.length is not None else f"at least {upload.offset}"
-            raise problems.INCONSISTENT_LENGTH(f"the length can't be {length}: it is {known}", bytes_read=upload.offset)
-        self._limits.check_length(length)
-        await self.update_record(upload, length=length)
+        await self.describe_whole(upload, length)
+
+    async def describe_whole(
+        self, upload: Upload, length: int | None = None, digests: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Record the length of an upload and digests that its sender says that the whole will have.
+
+        None: not said. Raises INCONSISTENT_LENGTH for a length that it can't have, TOO_LARGE.
+        """
+        changes: dict[str, Any] = {}
+        if length is not None and upload.record.length != length:
+            if upload.record.length is not None or length < upload.offset:
+                known = f"{upload.record.length}" if upload.record.length is not None else f"at least {upload.offset}"
+                raise problems.INCONSISTENT_LENGTH(
+                    f"the length can't be {length}: it is {known}", bytes_read=upload.offset
+                )
+            self._limits.check_length(length)
+            changes["length"] = length
+        given = {**upload.record.digests, **(digests or {})}
+        if given != upload.record.digests:
+            changes["digests"] = given
+        if changes:
+            await self.update_record(upload, **changes)
 
     async def mark_broken(self, upload: Upload, why: str, error: BaseException | None = None) -> None:
         """Allow nothing but deleting an upload from here on: its bytes are not what they are taken for."""

@@ -22,7 +22,9 @@ from tornado_app import problems
 from tornado_app.clocks import steady
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
+from tornado_app.files.store.hashing import DigestChoice
 from tornado_app.files.store.interface import FileStat, FileStore, Precondition, StagedData
+from tornado_app.files.uploads.block_replacement import BlockReplacement
 from tornado_app.files.uploads.concatenation import Concatenation, ConcatenationPorts
 from tornado_app.files.uploads.digest_check import Check
 from tornado_app.files.uploads.events import UploadEvents
@@ -55,8 +57,8 @@ class Uploads:
     ) -> None:
         """`leases` says who may write; by default this server alone."""
         self.durable = settings.durable
-        self.checks_blocks = settings.check_uploads and block_digests.AVAILABLE  # their digests are made
-        self.digests = settings.digest_uploads  # the SHA-256 of each is made as it comes
+        self._digests = _digests(settings)
+        self.checks_blocks = self._digests.blocks  # their digests are made
         self.leases = MemoryLeases() if leases is None else leases
         self.events = UploadEvents(emit)
         self.limits = SizeLimits(settings, store)
@@ -65,8 +67,10 @@ class Uploads:
         self.concatenation = Concatenation(
             ConcatenationPorts(registry, self.limits, self.lifetimes, executor, self.acquire, self.publish, self.spawn)
         )
+        self.blocks = BlockReplacement(self.acquire, self.leases, executor)
         self.get, self.find = registry.get, registry.find
-        self.set_length, self.update_record = registry.set_length, registry.update_record
+        self.set_length, self.describe_whole = registry.set_length, registry.describe_whole
+        self.update_record = registry.update_record
         self.check_length, self.expires = self.limits.check_length, self.lifetimes.expires
         self._store = store
         self._executor = executor
@@ -150,8 +154,8 @@ class Uploads:
         return upload
 
     def _add(self, id: str, record: UploadRecord, staged: StagedData, client: str = "") -> Upload:
-        in_order = record.kind != "blocks"
-        upload = Upload(id, record, staged, digest=self.digests and in_order, most=self.limits.most, client=client)
+        digests = DigestChoice(blocks=False, sha256="none") if record.kind == "blocks" else self._digests
+        upload = Upload(id, record, staged, digests=digests, most=self.limits.most, client=client)
         self.lifetimes.begin(upload)
         self.registry.add(upload)
         return upload
@@ -425,3 +429,11 @@ class Uploads:
             await self.run(upload.staged.close)
         finally:
             writer.release()
+
+
+def _digests(settings: Settings) -> DigestChoice:
+    """Return which digests the settings ask for. Where BLAKE3 is missing SHA-256 takes its place."""
+    blocks = settings.check_uploads and block_digests.AVAILABLE
+    if not settings.digest_uploads:
+        return DigestChoice(blocks, "none")
+    return DigestChoice(blocks, "all" if settings.check_uploads and not blocks else "small")

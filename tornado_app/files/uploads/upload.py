@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from holdfast.wire import UploadInfo
+from tornado_app.files.store.hashing import DigestChoice
 from tornado_app.files.store.interface import ABSENT, FileStat, Precondition, StagedData
-from tornado_app.files.uploads.hashing import RunningDigest
 
 Kind = Literal["seed", "tus", "draft", "plain", "put", "blocks"]
 
@@ -18,12 +18,12 @@ class UploadRecord(msgspec.Struct, omit_defaults=True):
     """The record of an upload, kept beside its bytes.
 
     `name` is None for a part of another upload (tus), which never becomes a file by itself. `length` is None while it
-    is not known. `in_view`: the file is shown under its name as it grows. `digests`, by algorithm (RFC 9530), are what
-    the sender says that the whole will have. `metadata` and `concat` are as they were sent (tus); `parts` are the ids
-    that `concat` names. `joined` is when a part became part of a file, by the clock of uploads. `only` and `present`:
-    the upload may replace a file with one of these entity tags, or any file, but not create one. `base` is the entity
-    tag of the version that it takes blocks from. `broken` says why nothing can be appended any more; "" while something
-    can.
+    is not known. `in_view`: the file is shown under its name as it grows. `digests`, by their names in Repr-Digest and
+    Block-Digest, are what the sender says that the whole will have. `metadata` and `concat` are as they were sent
+    (tus); `parts` are the ids that `concat` names. `joined` is when a part became part of a file, by the clock of
+    uploads. `only` and `present`: the upload may replace a file with one of these entity tags, or any file, but not
+    create one. `base` is the entity tag of the version that it takes blocks from. `broken` says why nothing can be
+    appended any more; "" while something can.
     """
 
     kind: Kind
@@ -64,13 +64,21 @@ class Upload:
     """One upload, as the event loop knows it."""
 
     def __init__(
-        self, id: str, record: UploadRecord, staged: StagedData, *, digest: bool, most: int | None, client: str = ""
+        self,
+        id: str,
+        record: UploadRecord,
+        staged: StagedData,
+        *,
+        digests: DigestChoice,
+        most: int | None,
+        client: str = "",
     ) -> None:
         self.id = id
         self.client = client
         self.record = record
         self.staged = staged
-        self.digest = RunningDigest(staged) if digest else None
+        self._digests = digests
+        self.digest = digests.of(staged, record.digests)
         self.removed = False
         self.stored: int | None = None  # of an upload by blocks: how many bytes are there, anywhere
         self.blocks: bytes | None = None  # the digests of its blocks, once it ends
@@ -83,8 +91,7 @@ class Upload:
         """Replace what was known of an upload that another server has written to."""
         self.record = record
         self.staged = staged
-        if self.digest is not None:
-            self.digest = RunningDigest(staged)
+        self.digest = self._digests.of(staged, record.digests)
 
     @property
     def offset(self) -> int:

@@ -99,8 +99,7 @@ class Writer:
                 raise
         self._received_at = self.lease.acquired_at
         self._base = self.received = self.upload.staged.offset
-        if self.upload.digest is not None:
-            self.upload.digest.mark()
+        self.upload.digest.mark()
 
     def release(self) -> None:
         """Let the next request write. May be called twice."""
@@ -326,8 +325,7 @@ class Writer:
         upload = self.upload
         start = upload.staged.offset
         upload.staged.write(pieces)
-        if upload.digest is not None:
-            upload.digest.feed(start, pieces)
+        upload.digest.feed(start, pieces)
         POOL.give(pieces)
 
     def _commit(self, pieces: list[Piece]) -> None:
@@ -364,5 +362,4 @@ class Writer:
             upload.staged.rollback()
         else:
             powers.truncate(upload.staged, self._base)
-        if upload.digest is not None:
-            upload.digest.cut(self._base)
+        upload.digest.cut(self._base)

@@ -33,7 +33,7 @@ _NUMBER = {"type": "integer", "minimum": 0}
 
 HEADERS: dict[str, tuple[JSON, str]] = {
     "Accept-Ranges": (_TEXT, "`bytes`: parts can be asked for."),
-    "Block-Digest": (_TEXT, "Block digest of the whole, `blake3-1m=:BASE64:` (docs/resumable-downloads.md)."),
+    "Block-Digest": (_TEXT, "Block digest of the whole, `blake3-1m=:BASE64:`; of an upload it is verified at its end."),
     "Content-Digest": (_TEXT, "Digest of the body (RFC 9530), sha-256 or sha-512; checked before anything is kept."),
     "Content-Disposition": (_TEXT, "The name under which to save it (RFC 6266)."),
     "Content-Length": (_NUMBER, "Bytes in the body."),
@@ -59,6 +59,7 @@ HEADERS: dict[str, tuple[JSON, str]] = {
     "Upload-Limit": (_TEXT, "What the server takes, as a structured field (IETF draft)."),
     "Upload-Metadata": (_TEXT, "`filename` and other keys, each with base64 of its value (tus, creation)."),
     "Upload-Offset": (_NUMBER, "Where the upload stands, or where the body belongs, in bytes."),
+    "Want-Block-Digest": (_TEXT, "`blake3-1m=10`: uploads are verified by `Block-Digest`."),
     "Want-Repr-Digest": (
         _TEXT,
         "Which `Repr-Digest` to send (RFC 9530, section 4). For each point of preference for `sha-256` (1 to 10) the "

@@ -24,7 +24,7 @@ from tornado_app.handlers.uploads.messages import (
 )
 from tornado_app.handlers.uploads.protocol import UploadProtocol
 from tornado_app.problems import ProblemError
-from tornado_app.protocols import resumable_uploads, tus
+from tornado_app.protocols import digests, resumable_uploads, tus
 
 if TYPE_CHECKING:
     from tornado_app.handlers.base import AppServices
@@ -35,9 +35,13 @@ UploadId = Annotated[str, Meta(description="The last part of the upload's `Locat
 
 _ANSWERED = (
     *("Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Concat", "Upload-Expires"),
-    *("Upload-Complete", "Upload-Limit", "Tus-Resumable"),
+    *("Upload-Complete", "Upload-Limit", "Tus-Resumable", "Want-Block-Digest"),
 )
-_DIGESTS = ("Content-Digest", "Repr-Digest")
+_FILE = ("ETag", "Last-Modified", "Block-Digest", "Repr-Digest")
+_DIGESTS = ("Block-Digest", "Content-Digest", "Repr-Digest")
+
+
+_WANTING = ("HEAD", "OPTIONS", "PATCH", "POST")
 
 
 class UploadsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,12 +58,13 @@ class _UploadsHandler(StreamingHandler):
         *("Location", "Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
         *("Upload-Complete", "Upload-Concat", "Upload-Defer-Length", "Upload-Expires", "Upload-Length", "Upload-Limit"),
         *("Upload-Metadata", "Upload-Offset", "Content-Type", "ETag", "Accept-Patch", "Repr-Digest", "Retry-After"),
+        *("Block-Digest", "Last-Modified", "Want-Block-Digest"),
     )
     ACCEPTED = (
         *("Content-Type", "Content-Digest", "Content-Disposition", "Repr-Digest", "Want-Repr-Digest", "Tus-Resumable"),
         *("Upload-Checksum", "Upload-Complete", "Upload-Concat", "Upload-Defer-Length", "Upload-Draft-Interop-Version"),
         *("Upload-Length", "Upload-Metadata", "Upload-Offset", "X-HTTP-Method-Override", "X-Requested-With"),
-        "X-Request-ID",
+        *("Block-Digest", "X-Request-ID"),
     )
 
     def initialize(self, services: AppServices) -> None:
@@ -69,6 +74,8 @@ class _UploadsHandler(StreamingHandler):
         request.method = chosen.method
         self._replaces_head = chosen.replaces_head
         self.protocol = self._speak(chosen.protocol)
+        if services.files.uploads.checks_blocks and request.method in _WANTING:
+            self.set_header("Want-Block-Digest", digests.WANT_BLOCK)
 
     def _speak(self, protocol: type[P]) -> P:
         settings, request = self.services.settings, self.request
@@ -152,7 +159,7 @@ class UploadsHandler(_UploadsHandler):
 
     @operation(
         "create_upload",
-        {201: Content(type=FileInfo, headers=("Location", *_ANSWERED, "ETag", "Repr-Digest"))},
+        {201: Content(type=FileInfo, headers=("Location", *_ANSWERED, *_FILE))},
         problems.BAD_NAME,
         problems.INCONSISTENT_LENGTH,
         problems.DIGEST_MISMATCH,
@@ -203,8 +210,8 @@ class UploadHandler(_UploadsHandler):
     @operation(
         "append",
         {
-            201: Content(type=FileInfo, headers=("Location", *_ANSWERED, "ETag", "Repr-Digest")),
-            204: Content("", headers=_ANSWERED),
+            201: Content(type=FileInfo, headers=("Location", *_ANSWERED, *_FILE)),
+            204: Content("", headers=(*_ANSWERED, *_FILE)),
         },
         problems.INCONSISTENT_LENGTH,
         problems.DIGEST_MISMATCH,
@@ -224,7 +231,7 @@ class UploadHandler(_UploadsHandler):
         problems.NO_SPACE,
         headers=(
             *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Checksum", "Upload-Complete"),
-            "Content-Digest",
+            *("Block-Digest", "Content-Digest"),
         ),
         body=(Content(tus.MEDIA_TYPE), Content(resumable_uploads.MEDIA_TYPE)),
     )

@@ -74,11 +74,11 @@ class ResumableUpload(UploadProtocol):
             writer.check = self.content_check()
             if upload.complete:
                 self._check_replay()
+                self.check_published(upload)
                 self._is_replay = True
             else:
                 length = self._length(fields.offset, upload.record.length)
-                if length is not None:
-                    await self.uploads.set_length(upload, length)
+                await self.uploads.describe_whole(upload, length, self.block_digest())
         except BaseException:
             writer.release()
             raise

@@ -12,13 +12,13 @@ import msgspec
 from tornado_app import problems
 from tornado_app.files.published_files import info
 from tornado_app.files.store.interface import FileStat
-from tornado_app.files.uploads.digest_check import DigestCheck
+from tornado_app.files.uploads.digest_check import DigestCheck, given_block_digest
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.uploads.messages import Receiver, UploadRequest, UploadResponse
 from tornado_app.problems import ProblemError
-from tornado_app.protocols import conditionals, content_disposition, digests
+from tornado_app.protocols import conditionals, content_disposition, dates, digests
 
 
 class UploadProtocol(ABC):
@@ -100,7 +100,7 @@ class UploadProtocol(ABC):
             name or "",
             time.time(),
             overwrite=self.request.overwrite,
-            digests=self.digests("Repr-Digest"),
+            digests=self.digests("Repr-Digest") | self.block_digest(),
             **fields,
         )
 
@@ -114,6 +114,19 @@ class UploadProtocol(ABC):
             )
         return found
 
+    def block_digest(self) -> dict[str, bytes]:
+        """Return the block digest of the whole file that the request gives, by its algorithm. Raises BAD_REQUEST."""
+        return given_block_digest(self.headers.get("Block-Digest"))
+
+    def check_published(self, upload: Upload) -> None:
+        """Refuse a request that repeats the last one of an upload with another digest. Raises DIGEST_MISMATCH."""
+        known = None if upload.published is None else upload.published.block_digest
+        for digest in self.block_digest().values():
+            if known is not None and digest.hex() != known:
+                raise problems.DIGEST_MISMATCH(
+                    f"the upload was published with the block digest {known}, not {digest.hex()}. Upload the file again"
+                )
+
     def content_check(self) -> DigestCheck | None:
         """Return a check of the body by Content-Digest, if the request has one. Raises BAD_REQUEST."""
         found = self.digests("Content-Digest")
@@ -121,9 +134,19 @@ class UploadProtocol(ABC):
 
     def file_response(self, stat: FileStat, headers: Mapping[str, str] | None = None) -> UploadResponse:
         """Return a 201 with the published file as JSON; its headers follow `headers`."""
-        headers = {**(headers or {}), "Location": self.request.location_of_file(stat.name)}
-        headers["ETag"] = conditionals.quoted(stat.etag)
-        if stat.sha256 is not None:
-            headers["Repr-Digest"] = digests.write("sha-256", bytes.fromhex(stat.sha256))
+        headers = {**(headers or {}), "Location": self.request.location_of_file(stat.name), **file_headers(stat)}
         headers["Content-Type"] = "application/json"
         return UploadResponse(201, headers, msgspec.json.encode(info(stat)))
+
+
+def file_headers(stat: FileStat) -> dict[str, str]:
+    """Return the headers of a response that publishes a file: those which a HEAD of the file would have."""
+    headers = {
+        "ETag": conditionals.quoted(stat.etag),
+        "Last-Modified": dates.write(min(stat.modified_ns // 1_000_000_000, time.time())),
+    }
+    if stat.sha256 is not None:
+        headers["Repr-Digest"] = digests.write("sha-256", bytes.fromhex(stat.sha256))
+    if stat.block_digest is not None:
+        headers["Block-Digest"] = digests.write_block(bytes.fromhex(stat.block_digest))
+    return headers

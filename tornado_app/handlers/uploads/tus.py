@@ -12,7 +12,7 @@ from tornado_app.files.store.interface import Piece
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.uploads.messages import Receiver, UploadResponse
-from tornado_app.handlers.uploads.protocol import UploadProtocol
+from tornado_app.handlers.uploads.protocol import UploadProtocol, file_headers
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import dates, tus
 
@@ -94,7 +94,7 @@ class Tus(UploadProtocol):
         elif upload.record.parts and not upload.complete:
             await self.uploads.concatenation.begin(upload)
         headers["Location"] = self.request.location_of(upload)
-        return UploadResponse(201, headers | self._expires(upload))
+        return UploadResponse(201, headers | self._file(upload) | self._expires(upload))
 
     async def begin_append(self, id: str) -> Receiver:
         self._check_version()
@@ -111,8 +111,10 @@ class Tus(UploadProtocol):
             writer.check = self._check()
             length = self._count("Upload-Length") if "Upload-Length" in self.headers else None
             self.check_fits(offset, upload.record.length if length is None else length)
-            if length is not None:
-                await self.uploads.set_length(upload, length)
+            if upload.complete:
+                self.check_published(upload)
+            else:
+                await self.uploads.describe_whole(upload, length, self.block_digest())
         except BaseException:
             writer.release()
             raise
@@ -121,7 +123,7 @@ class Tus(UploadProtocol):
 
     async def appended(self) -> UploadResponse:
         upload = await self.uploads.finish(cast(Writer, self.writer))
-        return UploadResponse(204, {"Upload-Offset": str(upload.offset)} | self._expires(upload))
+        return UploadResponse(204, {"Upload-Offset": str(upload.offset)} | self._file(upload) | self._expires(upload))
 
     async def head(self, id: str) -> UploadResponse:
         self._check_version()
@@ -159,6 +161,11 @@ class Tus(UploadProtocol):
         if record.concat:
             headers["Upload-Concat"] = record.concat
         return headers | self._expires(upload)
+
+    @staticmethod
+    def _file(upload: Upload) -> dict[str, str]:
+        """Return the headers of the file that the upload became, if it did."""
+        return {} if upload.published is None else file_headers(upload.published)
 
     def _expires(self, upload: Upload) -> dict[str, str]:
         """Return Upload-Expires; a complete upload has none, for it does not go on."""
@@ -235,7 +242,7 @@ class Tus(UploadProtocol):
             time.time(),
             length=length,
             overwrite=self.request.overwrite or self._text(found, "overwrite") == "true",
-            digests=self._digests(found),
+            digests=self._digests(found) | self.block_digest(),
             metadata=field,
             concat=concat or "",
             parts=parts or [],

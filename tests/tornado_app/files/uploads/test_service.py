@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.block_digests import block_digest
 from tests.support.files import file_service
 from tests.support.servers import PATIENCE
 from tests.support.sqlite_leases import SqliteLeases
@@ -77,11 +78,13 @@ class TestStart:
         assert (uploads_dir / "spoilt/data").read_bytes() == b"bytes"
         await service.close()
 
-    async def test_the_digest_is_made_again_from_what_is_there(self, settings: Settings) -> None:
+    @pytest.mark.parametrize("given", [False, True])
+    async def test_the_digest_is_made_again_from_what_is_there(self, settings: Settings, given: bool) -> None:
         data = os.urandom(10_000_000)
+        digests = {"sha-256": hashlib.sha256(data).digest()} if given else {}
         service = file_service(settings)
         await service.open()
-        upload = await service.uploads.create(record("a", length=len(data)))
+        upload = await service.uploads.create(record("a", length=len(data), digests=digests))
         writer = await service.uploads.write(upload, 0)
         writer.write(data[:9_000_000])
         await service.uploads.finish(writer)
@@ -94,7 +97,8 @@ class TestStart:
             writer.write(data[offset : min(offset + 400_000, len(data))])
             await service.uploads.finish(writer)
         assert upload.published is not None
-        assert upload.published.sha256 == hashlib.sha256(data).hexdigest()
+        assert upload.published.sha256 == (hashlib.sha256(data).hexdigest() if given else None)
+        assert upload.published.block_digest == block_digest(data)
         await service.close()
 
 

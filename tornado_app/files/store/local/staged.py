@@ -4,7 +4,7 @@
 | --- | --- |
 | `info` | the record of the service; replaced whole |
 | `data` | the bytes; its size is the offset |
-| `blocks` | the digests of the blocks of `data`, 32 bytes each |
+| `blocks`, `boot` | the digests of the blocks of `data`; see `staged_blocks` |
 | `trial` | the offset that a crash goes back to while a transaction is open |
 | `published` | what `data` was about to become; if `data` is gone it has become that |
 
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from holdfast import digests as block_digests
+from holdfast.digests import SIZE
 from tornado_app import fault_points, problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import (
@@ -38,11 +38,11 @@ from tornado_app.files.store.local import atomic_file, digest_index, directory
 from tornado_app.files.store.local.blocks import cloning
 from tornado_app.files.store.local.digest_index import DigestRecord
 from tornado_app.files.store.local.root import Root
+from tornado_app.files.store.local.staged_blocks import BLOCKS, StagedBlocks, cut_in
 from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
 
 log = logging.getLogger("holdfast.files")
 
-_BLOCKS = "blocks"
 _PIECES = 64
 
 
@@ -134,7 +134,9 @@ def _recover(root: Root, folder: int, data: int) -> FileStat | None:
     trial = atomic_file.read(folder, "trial")
     if trial is not None:
         if data >= 0:
-            os.ftruncate(data, min(int(trial), os.fstat(data).st_size))
+            size = min(int(trial), os.fstat(data).st_size)
+            cut_in(folder, size)
+            os.ftruncate(data, size)
         atomic_file.remove(folder, "trial")
     note = atomic_file.read(folder, "published")
     if note is None:
@@ -158,7 +160,8 @@ def _published_before(root: Root, folder: int, published: _Published) -> FileSta
     if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
         return published.stat()
     if published.record is not None:
-        root.digests.take_blocks(status, folder, _BLOCKS)
+        if published.block_digest is not None:
+            root.digests.take_blocks(status, folder, BLOCKS)
         root.digests.record_unconfirmed(status, published.record)
     if root.pending is not None:
         record, before = root.digests.get(status, keep=False)
@@ -168,7 +171,7 @@ def _published_before(root: Root, folder: int, published: _Published) -> FileSta
 
 
 class LocalStagedData:
-    """`StagedData` with all its optional powers, on a local disk. It holds one descriptor at most: the bytes'."""
+    """`StagedData` with all its optional powers, on a local disk. It holds two descriptors at most."""
 
     def __init__(
         self, root: Root, staging: StagingFolder, id: str, data: int, info: bytes, published: FileStat | None
@@ -176,6 +179,7 @@ class LocalStagedData:
         self._root = root
         self._staging = staging
         self._fd = data
+        self._blocks = StagedBlocks(staging, id)
         self._begun: int | None = None
         self.id = id
         self.info = info
@@ -241,14 +245,43 @@ class LocalStagedData:
         """See `Truncates`."""
         if size > self.offset:
             raise ValueError(f"can't cut {self.offset} bytes to {size}")
+        self._blocks.cut(size)
+        fault_points.point("truncate.blocks-cut")
         os.ftruncate(self._data, size)
         self.offset = size
         if self._staging.durable:
             os.fsync(self._data)  # the size: no power cut brings back what was refused
 
+    def replace(self, offset: int, data: Piece) -> None:
+        """See `ReplacesBytes`. The digests go first, so that none is ever of bytes that were replaced."""
+        if offset + len(data) > self.offset:
+            raise ValueError(f"can't replace bytes up to {offset + len(data)} of {self.offset}")
+        self._blocks.drop(offset, len(data))
+        fault_points.point("replace.before-bytes")
+        with _disk_errors_as_problems():
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._data, view, offset)
+                offset += written
+                view = view[written:]
+        fault_points.point("replace.written")
+
     def read(self, offset: int, count: int) -> bytes:
         """See `ReadsStagedData`."""
         return os.pread(self._data, count, offset)
+
+    def keep_block_digests(self, first: int, digests: bytes) -> None:
+        """See `KeepsBlockDigests`. Without room on the disk the blocks are read again after a restart."""
+        try:
+            self._blocks.write(first, digests)
+        except OSError as error:
+            if not directory.is_full(error):
+                raise
+        fault_points.point("append.digested")
+
+    def kept_block_digests(self) -> bytes:
+        """See `KeepsBlockDigests`."""
+        return self._blocks.read(self.offset)
 
     def sync(self) -> None:
         """See `StagedData`."""
@@ -274,8 +307,9 @@ class LocalStagedData:
                 digests.block_digest,
             )
             with self._staging.open(self.id) as own:
-                if digests.blocks is not None and len(digests.blocks) > block_digests.SIZE:
-                    atomic_file.write(own, _BLOCKS, digests.blocks)
+                if digests.blocks is not None and len(digests.blocks) > SIZE:
+                    self._blocks.complete(own, digests.blocks)
+                    fault_points.point("publish.blocks-complete")
                 atomic_file.write(own, "published", msgspec.json.encode(note), durable=True)
                 if note.record is not None:
                     self._root.digests.begin_publication(status, note.record)
@@ -289,7 +323,8 @@ class LocalStagedData:
                     atomic_file.remove(own, "data")
                     status = os.fstat(self._data)
                     if note.record is not None:
-                        self._root.digests.take_blocks(status, own, _BLOCKS)
+                        if note.block_digest is not None and len(digests.blocks or b"") > SIZE:
+                            self._root.digests.take_blocks(status, own, BLOCKS)
                         fault_points.point("publish.before-record")
                         self._root.digests.record(status, note.record)
                         self._root.contents.add(note.block_digest, name, note.size)
@@ -393,6 +428,7 @@ class LocalStagedData:
 
     def close(self) -> None:
         """See `StagedData`."""
+        self._blocks.close()
         data, self._fd = self._fd, -1
         if data >= 0:
             os.close(data)

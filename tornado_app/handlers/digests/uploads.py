@@ -1,0 +1,87 @@
+"""`/v1/uploads/{id}/digests` and `/v1/uploads/{id}/blocks/{first}`: wrong blocks of an upload, found and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated
+
+from msgspec import Meta
+from tornado.web import stream_request_body
+
+from holdfast.digests import BLOCK
+from holdfast.wire import BlockDigests
+from tornado_app import problems
+from tornado_app.files.uploads.block_replacement import MOST
+from tornado_app.handlers.base import AppServices, BaseHandler
+from tornado_app.handlers.bodies import BodyHandler
+from tornado_app.handlers.openapi.operation import Content, operation
+from tornado_app.handlers.uploads.handler import UploadId
+
+
+class UploadDigestsHandler(BaseHandler):
+    """`/v1/uploads/{id}/digests`."""
+
+    @operation(
+        "upload_digests",
+        BlockDigests,
+        problems.NO_SUCH_UPLOAD,
+        problems.CONFLICT,
+        problems.GONE,
+        problems.BROKEN,
+        problems.LOCKED,
+        problems.UNAVAILABLE,
+    )
+    async def get(self, id: UploadId) -> None:
+        """Return the digests of the blocks that have come. An older request that writes to the upload is ended."""
+        uploads = self.services.files.uploads
+        self.respond(await uploads.blocks.digests(uploads.get(id), lambda: self.lost))
+
+
+@stream_request_body
+class UploadBlocksHandler(BodyHandler):
+    """`/v1/uploads/{id}/blocks/{first}`."""
+
+    def initialize(self, services: AppServices) -> None:
+        super().initialize(services)
+        self._body = bytearray()
+
+    async def begin(self) -> None:
+        self._check_size(self.body_size or 0)
+
+    def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
+        if self.refused:
+            return None
+        try:
+            self._check_size(len(self._body) + len(chunk))
+        except problems.ProblemError as error:
+            self._body.clear()
+            return self._refuse(error)
+        self._body += chunk
+        return None
+
+    @staticmethod
+    def _check_size(size: int) -> None:
+        if size > MOST * BLOCK:
+            raise problems.TOO_LARGE(f"the body has more than {MOST} blocks of {BLOCK} bytes. Send fewer at once")
+
+    @operation(
+        "replace_blocks",
+        None,
+        problems.NO_SUCH_UPLOAD,
+        problems.CONFLICT,
+        problems.GONE,
+        problems.BROKEN,
+        problems.TOO_LARGE,
+        problems.LOCKED,
+        problems.NO_SPACE,
+        body=(Content("application/octet-stream"),),
+    )
+    async def put(self, id: UploadId, first: Annotated[str, Meta(description="Index of the first block.")]) -> None:
+        """Replace blocks that have come, in place: whole ones, and the last one up to where the upload stands."""
+        if self.refused:
+            return
+        uploads = self.services.files.uploads
+        index = int(first) if len(first) <= 12 else 10**12  # more blocks than any upload has
+        await uploads.blocks.replace(uploads.get(id), index, memoryview(self._body), lambda: self.lost)
+        self.set_status(204)
+        self.clear_header("Content-Type")
