@@ -16,6 +16,7 @@ from holdfast._endpoints.block_uploads import (
     put_blocks,
 )
 from holdfast._endpoints.call import Call
+from holdfast._endpoints.digests import file_digests, replace_blocks, upload_digests
 from holdfast._endpoints.files import (
     FileHead,
     content_range,
@@ -95,6 +96,7 @@ __all__ = [
     "delete_file",
     "delete_upload",
     "end_block_upload",
+    "file_digests",
     "file_head",
     "forget_process",
     "get_archive",
@@ -121,6 +123,7 @@ __all__ = [
     "put_blocks",
     "put_file",
     "ready",
+    "replace_blocks",
     "resume_process",
     "resume_processes",
     "revoke_links",
@@ -135,6 +138,7 @@ __all__ = [
     "sign_link",
     "start_process",
     "tus_metadata",
+    "upload_digests",
     "upload_head",
     "upload_options",
 ]

@@ -272,6 +272,14 @@ class AsyncFiles:
         """
         return await self._core.run(plans.info(name, self._core.retries, sha256=sha256))
 
+    async def digests(self, name: str, *, etag: str | None = None) -> wire.BlockDigests:
+        """Return the digests of all blocks of a file, which the server makes if need be; see `holdfast.digests`.
+
+        Raises:
+            PreconditionFailed: `etag` is given, and the file is no longer that version.
+        """
+        return await self._core.request(calls.file_digests(name, etag=etag))
+
     async def read(self, name: str, begin: int = 0, end: int | None = None, *, etag: str | None = None) -> bytes:
         """Return the bytes of a file from `begin` up to, not including, `end`; b"" if `end` is not after `begin`.
 

@@ -77,8 +77,7 @@ class Upload:
         self.client = client
         self.record = record
         self.staged = staged
-        self._digests = digests
-        self.digest = digests.of(staged, record.digests)
+        self._digests, self.digest = digests, digests.of(staged, record.digests)
         self.removed = False
         self.stored: int | None = None  # of an upload by blocks: how many bytes are there, anywhere
         self.blocks: bytes | None = None  # the digests of its blocks, once it ends
