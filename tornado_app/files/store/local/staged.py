@@ -4,7 +4,7 @@
 | --- | --- |
 | `info` | the record of the service; replaced whole |
 | `data` | the bytes; its size is the offset |
-| `blocks`, `boot` | the digests of the blocks of `data`; see `staged_blocks` |
+| `blocks`, `boot` | the digests of the blocks of `data`; see `blocks/staged_blocks.py` |
 | `trial` | the offset that a crash goes back to while a transaction is open |
 | `published` | what `data` was about to become; if `data` is gone it has become that |
 
@@ -36,9 +36,9 @@ from tornado_app.files.store.interface import (
 )
 from tornado_app.files.store.local import atomic_file, digest_index, directory
 from tornado_app.files.store.local.blocks import cloning
+from tornado_app.files.store.local.blocks.staged_blocks import BLOCKS, StagedBlocks, cut_in
 from tornado_app.files.store.local.digest_index import DigestRecord
 from tornado_app.files.store.local.root import Root
-from tornado_app.files.store.local.staged_blocks import BLOCKS, StagedBlocks, cut_in
 from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
 
 log = logging.getLogger("holdfast.files")

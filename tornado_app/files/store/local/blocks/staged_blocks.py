@@ -7,28 +7,17 @@ in, and those of another boot count for nothing.
 
 from __future__ import annotations
 
-import functools
 import os
-from pathlib import Path
 
 from holdfast.digests import ABSENT, BLOCK, SIZE, count
 from tornado_app.files.store.local import atomic_file
+from tornado_app.files.store.local.blocks.boot import BOOT
 from tornado_app.files.store.local.staging_folder import StagingFolder
 
 BLOCKS = "blocks"
-BOOT = "boot"
+_BOOT = "boot"
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@functools.cache
-def boot_id() -> bytes:
-    """Return what identifies the boot of this machine; b"" where the system does not say."""
-    try:
-        return _BOOT_ID.read_bytes().strip()
-    except OSError:
-        return b""
 
 
 class StagedBlocks:
@@ -42,7 +31,7 @@ class StagedBlocks:
     def read(self, size: int) -> bytes:
         """Return the digests of the whole blocks among the first `size` bytes."""
         with self._staging.open(self._id) as folder:
-            if not boot_id() or atomic_file.read(folder, BOOT) != boot_id():
+            if atomic_file.read(folder, _BOOT) != BOOT:
                 return b""
             return (atomic_file.read(folder, BLOCKS) or b"")[: size // BLOCK * SIZE]
 
@@ -50,9 +39,9 @@ class StagedBlocks:
         """Write the digests of the blocks from the index `first`. Raises `OSError`."""
         if self._fd < 0:
             with self._staging.open(self._id) as folder:
-                if atomic_file.read(folder, BOOT) != boot_id():
+                if atomic_file.read(folder, _BOOT) != BOOT:
                     atomic_file.remove(folder, BLOCKS)
-                    atomic_file.write(folder, BOOT, boot_id())
+                    atomic_file.write(folder, _BOOT, BOOT)
                 self._fd = os.open(BLOCKS, _FLAGS, 0o600, dir_fd=folder)
         os.pwrite(self._fd, digests, first * SIZE)
 
