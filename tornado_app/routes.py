@@ -43,7 +43,7 @@ def routes(services: AppServices) -> list[Route]:
         (rf"/v1/block-uploads/{ID}/blocks/(?P<first>[^/]+)", block_handlers.BlocksHandler),
         (rf"/v1/block-uploads/{ID}/end", block_handlers.BlockUploadEndHandler),
         (rf"/v1/uploads/{ID}/digests", upload_digests.UploadDigestsHandler),
-        (rf"/v1/uploads/{ID}/blocks/(?P<first>[0-9]+)", upload_digests.UploadBlocksHandler),
+        (rf"/v1/uploads/{ID}/blocks/(?P<first>[^/]+)", upload_digests.UploadBlocksHandler),
         (r"/v1/digests/(?P<name>.+)", file_digests.FileDigestsHandler),
         # the seed
         (rf"/{ID}/process/?", processes.SeedProcessHandler),

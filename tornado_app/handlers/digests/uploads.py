@@ -80,6 +80,8 @@ class UploadBlocksHandler(BodyHandler):
         """Replace blocks that have come, in place: whole ones, and the last one up to where the upload stands."""
         if self.refused:
             return
+        if not (first.isascii() and first.isdigit()):
+            raise problems.BAD_PARAMETERS(f"{first[:100]!r} is no block. Count them from 0")
         uploads = self.services.files.uploads
         index = int(first) if len(first) <= 12 else 10**12  # more blocks than any upload has
         await uploads.blocks.replace(uploads.get(id), index, memoryview(self._body), lambda: self.lost)

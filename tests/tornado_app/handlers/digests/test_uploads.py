@@ -129,6 +129,12 @@ async def test_only_whole_blocks_that_came_can_be_replaced(http: httpx.AsyncClie
     assert (await digests(http, url))["digest"] == block_digest(DATA[: MIB + 500])
 
 
+@pytest.mark.parametrize("first", ["x", "-1", "%C2%B9", "1.5"])
+async def test_what_is_no_index_is_refused(http: httpx.AsyncClient, first: str) -> None:
+    answer = await http.put(f"{await create(http)}/blocks/{first}", content=bytes(MIB))
+    assert (answer.status_code, "is no block" in answer.json()["detail"]) == (400, True)
+
+
 async def test_too_many_blocks_at_once_are_refused(http: httpx.AsyncClient) -> None:
     url = await create(http)
     assert (await http.put(f"{url}/blocks/0", content=bytes(8 * MIB + 1))).status_code == 413
