@@ -26,6 +26,8 @@ SMALL = os.urandom(200)
 OLD = b"the old content"
 PUBLISHING = ["publish.blocks-complete", "publish.before-rename", "publish.after-rename", "publish.before-record"]
 DIGEST_POINTS = ["sha256.step", "digest.recorded"]
+REPLACEMENT = ["replace.before-bytes", "replace.written"]
+"""Tried in `tests/tornado_app/handlers/digests/test_uploads.py`."""
 SMALL_FILES = ["small.written", "small.synced", "small.before-rename", "small.placed", "small.before-record"]
 CREATING = ["create.before-info", "create.before-rename", "create.made"]
 
@@ -220,7 +222,7 @@ def test_every_named_point_is_tried() -> None:
         for point in re.findall(r'fault_points\.point\("([^"]+)"\)', path.read_text())
     }
     scenarios = [*SCENARIOS.values(), *test_block_crashes.SCENARIOS.values()]
-    tried = [*DIGEST_POINTS, *(point for points in scenarios for point in points)]
+    tried = [*DIGEST_POINTS, *REPLACEMENT, *(point for points in scenarios for point in points)]
     assert named == {point.partition(":")[0] for point in tried}
 
 

@@ -71,6 +71,7 @@ class UploadBlocksHandler(BodyHandler):
         problems.CONFLICT,
         problems.GONE,
         problems.BROKEN,
+        problems.BAD_PARAMETERS,
         problems.TOO_LARGE,
         problems.LOCKED,
         problems.NO_SPACE,

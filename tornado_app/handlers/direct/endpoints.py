@@ -17,6 +17,7 @@ from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.base import AppServices
 from tornado_app.handlers.files import describe
 from tornado_app.handlers.uploads.messages import UploadRequest, UploadResponse
+from tornado_app.handlers.uploads.protocol import wanted_digest
 from tornado_app.handlers.uploads.tus import Tus
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import tus
@@ -116,15 +117,18 @@ def use_upload(request: Request) -> Accepted | None:
     protocol = Tus(message, uploads, request.services.settings.max_upload_size)
 
     async def head(_: list[bytes]) -> Response:
-        return _of_upload(await protocol.head(request.rest))
+        return of_upload(await protocol.head(request.rest))
 
     async def patch(body: list[bytes]) -> Response:
         receiver = await protocol.begin_append(request.rest)
         await _write(receiver.writer, body)
-        return _of_upload(await protocol.appended())
+        return of_upload(await protocol.appended())
+
+    def of_upload(response: UploadResponse) -> Response:
+        return Response(response.status, _TUS | wanted_digest(uploads) | dict(response.headers), response.body)
 
     def problem(error: ProblemError) -> ProblemError:
-        return protocol.problem(error).with_headers(_TUS)
+        return protocol.problem(error).with_headers(_TUS | wanted_digest(uploads))
 
     return Accepted(head if request.method == "HEAD" else patch, problem)
 
@@ -135,7 +139,3 @@ async def _write(writer: Writer | None, body: list[bytes]) -> None:
             room = writer.write(piece)
             if room is not None:
                 await room
-
-
-def _of_upload(response: UploadResponse) -> Response:
-    return Response(response.status, _TUS | dict(response.headers), response.body)

@@ -22,9 +22,9 @@ from tornado_app.handlers.uploads.messages import (
     UploadResponse,
     forwarded_prefix,
 )
-from tornado_app.handlers.uploads.protocol import UploadProtocol
+from tornado_app.handlers.uploads.protocol import UploadProtocol, wanted_digest
 from tornado_app.problems import ProblemError
-from tornado_app.protocols import digests, resumable_uploads, tus
+from tornado_app.protocols import resumable_uploads, tus
 
 if TYPE_CHECKING:
     from tornado_app.handlers.base import AppServices
@@ -74,8 +74,7 @@ class _UploadsHandler(StreamingHandler):
         request.method = chosen.method
         self._replaces_head = chosen.replaces_head
         self.protocol = self._speak(chosen.protocol)
-        if services.files.uploads.checks_blocks and request.method in _WANTING:
-            self.set_header("Want-Block-Digest", digests.WANT_BLOCK)
+        self._ask_for_digest()
 
     def _speak(self, protocol: type[P]) -> P:
         settings, request = self.services.settings, self.request
@@ -102,7 +101,12 @@ class _UploadsHandler(StreamingHandler):
     def compute_etag(self) -> None:
         """Return none: an upload has no entity tag."""
 
+    def _ask_for_digest(self) -> None:
+        if self.request.method in _WANTING:
+            self._headers.update(wanted_digest(self.services.files.uploads))
+
     def render_problem(self, problem: ProblemError) -> bytes:
+        self._ask_for_digest()  # again: Tornado clears all headers before an error
         body = super().render_problem(self.protocol.problem(problem))
         return b"" if self._replaces_head else body  # Tornado sends none, and the connection would wait for it
 

@@ -139,6 +139,11 @@ class UploadProtocol(ABC):
         return UploadResponse(201, headers, msgspec.json.encode(info(stat)))
 
 
+def wanted_digest(uploads: Uploads) -> dict[str, str]:
+    """Return the header that asks for the block digest of uploads, if this server verifies them by it."""
+    return {"Want-Block-Digest": digests.WANT_BLOCK} if uploads.checks_blocks else {}
+
+
 def file_headers(stat: FileStat) -> dict[str, str]:
     """Return the headers of a response that publishes a file: those which a HEAD of the file would have."""
     headers = {
