@@ -1,4 +1,4 @@
-"""Small files of a folder, many in one request: cuts, crashes, refusals, and servers that can't do it."""
+"""Upload of small files, many in one request: cuts, crashes, refusals, and servers that can't do it."""
 
 from __future__ import annotations
 
@@ -10,57 +10,22 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 import holdfast
 from holdfast import errors
-from holdfast._local_files import small_files
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.servers import ServerProcess, wait_until
+from tests.support.small_folders import CLIENT, Counting, contents, filled
 
 pytestmark = pytest.mark.slow
 
 Faulty = Callable[..., FaultyProxy]
 
 
-class Counting(httpx.BaseTransport):
-    """Counts requests by method and kind of resource; without `archives` it answers as an earlier server would."""
-
-    def __init__(self, *, archives: bool = True) -> None:
-        self.requests: list[tuple[str, str]] = []
-        self._archives = archives
-        self._real = httpx.HTTPTransport()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        kind = request.url.path.split("/")[2]
-        self.requests.append((request.method, kind))
-        if kind == "archives" and not self._archives:
-            return httpx.Response(404, json={"type": "/problems/not-found", "title": "Not found", "status": 404})
-        return self._real.handle_request(request)
-
-    def close(self) -> None:
-        self._real.close()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return filled(tmp_path / "mine", 100)
-
-
-def filled(root: Path, count: int) -> Path:
-    for number in range(count):
-        path = root / f"in{number % 3}" / f"f{number:04}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%d" % number * (number % 50))
-    (root / "ünï").write_text("x")
-    (root / ("n" * 120)).write_text("y")
-    (root / "large").write_bytes(bytes(600_000))
-    return root
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_many_small_files_take_few_requests_both_ways(served: ServerProcess, folder: Path, tmp_path: Path) -> None:
@@ -143,30 +108,6 @@ def test_a_request_that_goes_wrong_is_mended_without_sending_what_has_landed(
         assert proxy.bytes_up < 900_000  # the tar went up once
 
 
-def test_a_download_goes_on_after_a_cut(faulty: Faulty, client: holdfast.Client, folder: Path, tmp_path: Path) -> None:
-    prefix = uuid.uuid4().hex
-    client.files.upload_folder(folder, prefix).wait(60)
-    proxy = faulty(
-        Fault(when=b"GET /v1/archives", cut_down=50_000), Fault(when=b"GET /v1/archives", cut_down=40_000, reset=False)
-    )
-    with holdfast.Client(proxy.url) as through:
-        through.files.download_folder(prefix, tmp_path / "down").wait(60)
-    assert proxy.happened == 2
-    assert contents(tmp_path / "down") == contents(folder)
-    assert proxy.bytes_down < 1_500_000  # the large file once within the archive, and once by itself
-
-
-def test_what_is_large_is_not_read_within_the_archive(faulty: Faulty, folder: Path, tmp_path: Path) -> None:
-    (folder / "in1/f0001.zip").write_bytes(os.urandom(6_000_000))
-    prefix, proxy = uuid.uuid4().hex, faulty()
-    with holdfast.Client(proxy.url) as client:
-        client.files.upload_folder(folder, prefix).wait(60)
-        before = proxy.bytes_down
-        client.files.download_folder(prefix, tmp_path / "down").wait(60)
-        assert proxy.bytes_down - before < 11_000_000
-    assert contents(tmp_path / "down") == contents(folder)
-
-
 def test_two_uploads_at_once_to_one_prefix_both_end(
     client: holdfast.Client, served: ServerProcess, tmp_path: Path
 ) -> None:
@@ -178,50 +119,6 @@ def test_two_uploads_at_once_to_one_prefix_both_end(
             result = transfer.wait(120)
             assert len(result.sent) + len(result.same) == len(contents(one))
     assert len([*client.files.list(f"{prefix}/")]) == len(contents(one))
-
-
-CLIENT = """
-import sys, holdfast
-way, url, folder, prefix = sys.argv[1:]
-files = holdfast.Client(url).files
-if way == "up":
-    files.upload_folder(folder, prefix, limit=400_000).wait()
-else:
-    files.download_folder(prefix, folder, limit=400_000).wait()
-"""
-
-
-@pytest.mark.parametrize("way", ["up", "down"])
-def test_a_killed_client_leaves_whole_files_and_the_next_brings_the_rest(
-    client: holdfast.Client, served: ServerProcess, tmp_path: Path, way: str
-) -> None:
-    root, prefix, down = filled(tmp_path / "data", 700), uuid.uuid4().hex, tmp_path / "down"
-    if way == "down":
-        client.files.upload_folder(root, prefix).wait(60)
-    command = [sys.executable, "-c", CLIENT, way, served.url, str(root if way == "up" else down), prefix]
-    process = subprocess.Popen(command)
-
-    def count() -> int:
-        if way == "up":
-            return len([*client.files.list(f"{prefix}/")])
-        return len(contents(down)) if down.exists() else 0
-
-    wait_until(lambda: count() > 50)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
-    before = count()
-    assert before < len(contents(root))
-    if way == "up":
-        result = client.files.upload_folder(root, prefix).wait(60)
-        assert len(result.same) >= before
-        assert len(result.sent) + len(result.same) == len(contents(root))
-    else:
-        whole = contents(root)
-        assert all(whole[name] == data for name, data in contents(down).items() if ".holdfast-" not in name)
-        inodes = {path: path.stat().st_ino for path in down.rglob("*.bin")}
-        client.files.download_folder(prefix, down).wait(60)
-        assert contents(down) == whole
-        assert {path: path.stat().st_ino for path in inodes} == inodes
 
 
 def test_a_server_killed_within_a_group_loses_no_file_that_was_answered(
@@ -247,11 +144,16 @@ async def test_the_async_client_does_the_same(aclient: holdfast.AsyncClient, fol
     assert contents(tmp_path / "down") == contents(folder)
 
 
-def test_a_system_without_unnamed_files_downloads_each_by_itself(
-    client: holdfast.Client, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_client_leaves_whole_files_and_the_next_sends_the_rest(
+    client: holdfast.Client, served: ServerProcess, tmp_path: Path
 ) -> None:
-    prefix = uuid.uuid4().hex
-    client.files.upload_folder(folder, prefix).wait(60)
-    monkeypatch.setattr(small_files, "_UNNAMED", 0)
-    client.files.download_folder(prefix, tmp_path / "down").wait(60)
-    assert contents(tmp_path / "down") == contents(folder)
+    root, prefix = filled(tmp_path / "data", 700), uuid.uuid4().hex
+    process = subprocess.Popen([sys.executable, "-c", CLIENT, "up", served.url, str(root), prefix])
+    wait_until(lambda: len([*client.files.list(f"{prefix}/")]) > 50)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    before = len([*client.files.list(f"{prefix}/")])
+    assert before < len(contents(root))
+    result = client.files.upload_folder(root, prefix).wait(60)
+    assert len(result.same) >= before
+    assert len(result.sent) + len(result.same) == len(contents(root))
