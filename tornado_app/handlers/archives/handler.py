@@ -35,7 +35,7 @@ ArchiveName = Annotated[
 ]
 _HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Length", "ETag", "Last-Modified")
 _PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-_ZIP, _TAR = "application/zip", "application/x-tar"
+_TAR = "application/x-tar"
 
 
 class ArchiveHandler(NamedHandler):
@@ -57,8 +57,8 @@ class ArchiveHandler(NamedHandler):
     @operation(
         "get_archive",
         {
-            200: Content(_ZIP, headers=_HEADERS),
-            206: Content(_ZIP, headers=(*_HEADERS, "Content-Range")),
+            200: Content("*/*", headers=_HEADERS),
+            206: Content("*/*", headers=(*_HEADERS, "Content-Range")),
             304: None,
         },
         problems.NO_SUCH_FILE,
@@ -84,7 +84,7 @@ class ArchiveHandler(NamedHandler):
 
     @operation(
         "head_archive",
-        {200: Content(_ZIP, headers=_HEADERS), 304: None},
+        {200: Content("*/*", headers=_HEADERS), 304: None},
         problems.NO_SUCH_FILE,
         problems.NOT_FOUND,
         problems.PRECONDITION_FAILED,

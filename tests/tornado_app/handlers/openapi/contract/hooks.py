@@ -41,6 +41,6 @@ def map_body(context: Any, body: Any) -> Any:
     return _known(body, ("id", "file_name"))  # a name in a body is bad on purpose where it is bad
 
 
-@REQUESTS_TRANSPORT.serializer("application/offset+octet-stream", "application/partial-upload")
+@REQUESTS_TRANSPORT.serializer("application/offset+octet-stream", "application/partial-upload", "application/x-tar")
 def as_bytes(context: Any, value: Any) -> dict[str, Any]:
     return {"data": value if isinstance(value, bytes) else str(value).encode(errors="replace")}
