@@ -10,7 +10,6 @@ are not part of it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import resource
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PIECE = 1 << 20
-TICK = 0.001
+TICK = 0.005
 CLIENTS: dict[str, Callable[..., Callable[[], object]]] = {}
 
 
@@ -50,12 +49,12 @@ def holdfast_down(url: str, path: str, **options: Any) -> Callable[[], object]:
 @client
 def holdfast_async_down(url: str, path: str, **options: Any) -> Callable[[], object]:
     """The same with `await`, while another task measures the lag of the loop."""
-    import holdfast
+    from holdfast import AsyncClient
 
     base_url, name = _sdk(url)
 
     async def fetch() -> dict[str, float]:
-        async with holdfast.AsyncClient(base_url) as sdk, _measured_loop() as lag:
+        async with AsyncClient(base_url) as sdk, _measured_loop() as lag:
             await sdk.files.download(name, path, overwrite=True, restart=True, **options)
         return lag
 
@@ -65,12 +64,12 @@ def holdfast_async_down(url: str, path: str, **options: Any) -> Callable[[], obj
 @client
 def holdfast_async_up(url: str, path: str, **options: Any) -> Callable[[], object]:
     """`await client.files.upload`, likewise."""
-    import holdfast
+    from holdfast import AsyncClient
 
     base_url, name = _sdk(url)
 
     async def send() -> dict[str, float]:
-        async with holdfast.AsyncClient(base_url) as sdk, _measured_loop() as lag:
+        async with AsyncClient(base_url) as sdk, _measured_loop() as lag:
             await sdk.files.upload(path, name, overwrite=True, restart=True, **options)
         return lag
 
@@ -99,37 +98,34 @@ async def _measured_loop() -> AsyncIterator[dict[str, float]]:
 
 
 @client
-def httpx_down(url: str, path: str, digest: bool = False) -> Callable[[], object]:
+def httpx_down(url: str, path: str) -> Callable[[], object]:
     """Download as people write it with httpx."""
     import httpx
 
     def fetch() -> None:
         with httpx.Client() as session, session.stream("GET", url) as response:
-            _write(response.raise_for_status().iter_raw(), path, digest)
+            _write(response.raise_for_status().iter_raw(), path)
 
     return fetch
 
 
 @client
-def requests_down(url: str, path: str, digest: bool = False) -> Callable[[], object]:
+def requests_down(url: str, path: str) -> Callable[[], object]:
     """Download as people write it with requests."""
     import requests  # type: ignore[import-untyped, unused-ignore]  # of the extra bench
 
     def fetch() -> None:
         with requests.get(url, stream=True) as response:
             response.raise_for_status()
-            _write(response.iter_content(PIECE), path, digest)
+            _write(response.iter_content(PIECE), path)
 
     return fetch
 
 
-def _write(pieces: Any, path: str, digest: bool) -> None:
-    found = hashlib.sha256()
+def _write(pieces: Any, path: str) -> None:
     with Path(path).open("wb") as file:
         for piece in pieces:
             file.write(piece)
-            if digest:
-                found.update(piece)
 
 
 @client

@@ -309,7 +309,7 @@ class DangerousName(TransferError):
 
 
 class DigestMismatch(TransferError):
-    """All bytes were transferred, but their SHA-256 is not the expected one."""
+    """All bytes were transferred, but their digest is not the expected one."""
 
 
 class TransferBusy(TransferError):

@@ -89,7 +89,7 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
     # -- listings
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """Return `name`, `size` and `type`, for a file also `modified`, `etag`, `sha256` and `content_type`."""
+        """Return `name`, `size` and `type`, for a file also `modified`, `etag`, digests and `content_type`."""
         name = self._strip_protocol(path)
         if not name:
             return _folder("")
@@ -314,6 +314,7 @@ def _file(file: wire.FileInfo) -> dict[str, Any]:
         "modified": file.modified,
         "etag": file.etag,
         "sha256": file.sha256,
+        "block_digest": file.block_digest,
         "content_type": file.content_type,
     }
 

@@ -1,4 +1,4 @@
-"""A TCP proxy with faults on demand: it cuts, stalls, slows down, delays, sends a request twice, swallows an answer.
+"""A TCP proxy with faults on demand: it cuts, stalls, slows down, delays, flips a bit, repeats, swallows an answer.
 
 It runs on a thread of its own, so that any kind of client can go through it:
 
@@ -42,6 +42,9 @@ class Fault:
     delay: float = 0.0
     swallow_answer: bool = False
     """The server gets the whole request; in place of its final answer (not of a 1xx) the client gets a cut."""
+    flip_up: int | None = None
+    """The byte after so many has its lowest bit flipped, as by a broken switch or memory. The connection goes on."""
+    flip_down: int | None = None
     duplicate: bool = False
     """The request reaches the server a second time, on another connection, before the first answer is passed on."""
     reset: bool = True
@@ -269,7 +272,7 @@ class _Connection:
             if stall is not None and done >= stall and not self.proxy._released.is_set():
                 self.proxy._count(happened=1)
                 await self.proxy._released.wait()
-            await self.loop.sock_sendall(to, piece[:take])
+            await self.loop.sock_sendall(to, self._flipped(piece[:take], done, way))
             setattr(self, way, done + take)
             self.proxy._count(**{way: take})
             piece = piece[take:]
@@ -277,6 +280,15 @@ class _Connection:
                 await asyncio.sleep(take / rate)
         if cut is not None and getattr(self, way) >= cut:
             raise _CutError
+
+    def _flipped(self, piece: bytes, done: int, way: str) -> bytes:
+        """The piece, with a bit flipped if that is the fault; `done` bytes have passed before it."""
+        flip: int | None = getattr(self.fault, f"flip_{way}")
+        if flip is None or not done <= flip < done + len(piece):
+            return piece
+        self.proxy._count(happened=1)
+        at = flip - done
+        return piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
 
     async def _send_again(self, request: bytes) -> None:
         """What a retry somewhere on the way does: the same bytes once more; nobody reads the answer to its end."""

@@ -121,6 +121,20 @@ def test_a_request_is_cut_after_so_many_bytes(origin: Origin) -> None:
         assert 190_000 < len(bodies(origin, 1)[0]) < 200_000
 
 
+@pytest.mark.parametrize("at", [1000, 70_000, len(CONTENT) // 2])
+def test_a_bit_flips_each_way_and_the_connection_goes_on(origin: Origin, at: int) -> None:
+    faults = (Fault(when=b"PATCH ", flip_up=at), Fault(when=b"GET ", flip_down=at))
+    with FaultyProxy(origin.server_port, *faults) as proxy, httpx.Client() as client:
+        client.patch(proxy.url, content=CONTENT)
+        found = client.get(proxy.url).content
+        assert client.get(proxy.url).content == CONTENT
+        assert proxy.happened == 2
+    for arrived in (origin.bodies[0], found):
+        [wrong] = [index for index, (a, b) in enumerate(zip(arrived, CONTENT, strict=True)) if a != b]
+        assert at - 1000 < wrong <= at  # the headers count, too
+        assert arrived[wrong] ^ CONTENT[wrong] == 1
+
+
 def test_a_fault_waits_for_the_request_it_is_meant_for(origin: Origin) -> None:
     with (
         FaultyProxy(origin.server_port, Fault(when=b"PATCH ", swallow_answer=True)) as proxy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,24 +10,28 @@ from typing import Literal
 
 from holdfast import wire
 from holdfast._endpoints.call import CallResponse, Parts, Source, endpoint, read_nothing
+from holdfast._endpoints.digest_fields import block_digest_field, block_digest_of, sha256_of
 from holdfast.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
 class FileHead:
-    """Headers of a file: `size` in bytes, `etag` without quotes, `sha256` as hex, or None if it is not known."""
+    """Headers of a file: `size` in bytes, `etag` without quotes, digests as hex, or None if they are not known."""
 
     size: int
     etag: str | None
     sha256: str | None
     content_type: str
     modified: datetime | None
+    block_digest: str | None = None
 
     def info(self, name: str) -> wire.FileInfo:
         """Return the same as listings do. Raises `ProtocolError` if a header is missing."""
         if self.etag is None or self.modified is None:
             raise ProtocolError(f"the response lacks a strong ETag or a Last-Modified for {name!r}")
-        return wire.FileInfo(name, self.size, self.modified, self.etag, self.content_type, self.sha256)
+        return wire.FileInfo(
+            name, self.size, self.modified, self.etag, self.content_type, self.sha256, self.block_digest
+        )
 
 
 @endpoint("GET", "/v1/files", wire.FilePage)
@@ -50,18 +53,24 @@ def file_head(answer: CallResponse) -> FileHead:
         _, _, whole = content_range(answer)
     if whole is None or not whole.isdigit():
         raise ProtocolError("the response does not tell the size of the file")
-    etag = answer.headers.get("etag")
-    strong = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
     return FileHead(
         int(whole),
-        etag[1:-1] if etag is not None and strong else None,
-        _sha256(answer.headers.get("repr-digest", "")),
+        etag_of(answer),
+        sha256_of(answer.headers),
         answer.headers.get("content-type", "application/octet-stream"),
-        _date(answer.headers.get("last-modified")),
+        date_of(answer.headers.get("last-modified")),
+        block_digest_of(answer.headers),
     )
 
 
-def _date(text: str | None) -> datetime | None:
+def etag_of(answer: CallResponse) -> str | None:
+    """Return the entity tag without quotes; None if there is no strong one."""
+    etag = answer.headers.get("etag", "")
+    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else None
+
+
+def date_of(text: str | None) -> datetime | None:
+    """Return the time of a `Last-Modified`; None if it is missing or ill-formed."""
     try:
         return None if text is None else parsedate_to_datetime(text)
     except ValueError:
@@ -74,12 +83,6 @@ def content_range(answer: CallResponse) -> tuple[int, int, str]:
     if match is None:
         raise ProtocolError(f"a 206 without a usable Content-Range: {answer.headers.get('content-range')!r}")
     return int(match[1]), int(match[2]) + 1, match[3]
-
-
-def _sha256(repr_digest: str) -> str | None:
-    """Return the SHA-256 of a Repr-Digest field (RFC 9530, section 3) as hex."""
-    match = re.search(r"(?:^|[\s,])sha-256=:([A-Za-z0-9+/]{43}=):", repr_digest)
-    return base64.b64decode(match[1]).hex() if match else None
 
 
 def _whole_body(answer: CallResponse) -> bytes:
@@ -106,14 +109,25 @@ def head_file(name: str, *, sha256: bool = False) -> Parts:
 
 
 @endpoint("PUT", "/v1/files/{name}", wire.FileInfo)
-def put_file(name: str, data: bytes | Source, *, etag: str | None = None, absent: bool = False) -> Parts:
-    """Publish a file; with `absent`, only if it does not exist; with `etag`, only if it is that version."""
+def put_file(
+    name: str,
+    data: bytes | Source,
+    *,
+    etag: str | None = None,
+    absent: bool = False,
+    block_digest: bytes | None = None,
+) -> Parts:
+    """Publish a file; with `absent`, only if it does not exist; with `etag`, only if it is that version.
+
+    The server verifies the `block_digest` (see `holdfast.digests`) first, if there is one.
+    """
     return Parts(
         path={"name": name},
         headers={
             "Content-Type": "application/octet-stream",
             "If-Match": None if etag is None else f'"{etag}"',
             "If-None-Match": "*" if absent else None,
+            "Block-Digest": block_digest_field(block_digest),
         },
         content=data,
     )

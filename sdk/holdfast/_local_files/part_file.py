@@ -11,7 +11,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from holdfast._local_files.records import PartMark
+from holdfast._local_files.records import PartMark, PartState, boot_id
+from holdfast._local_files.sources import LocalSource
 from holdfast.errors import LocalExists, TransferBusy, TransferError
 
 PRIVATE = re.compile(r"\.holdfast-[0-9a-f]{32}\.part")
@@ -154,6 +155,20 @@ class PartFile:
         """Read written bytes into a buffer; return how many."""
         return os.preadv(self.number, [buffer], offset)
 
+    def state(self, *, closing: bool) -> PartState:
+        """Return its state; unless this run is `closing` it, bytes are still written to it."""
+        status = os.fstat(self.number)
+        return PartState(boot_id(), status.st_mtime_ns if closing else 0, status.st_size)
+
+    def has_state(self, state: PartState | None) -> bool:
+        """Return whether what was known of its blocks still holds: nobody else has written to it, no power was lost."""
+        if state is None or not state.boot or state.boot != boot_id():
+            return False
+        status = os.fstat(self.number)
+        # A process that was killed has written bytes since, but not to the blocks that it had recorded.
+        same = (status.st_mtime_ns, status.st_size) == (state.modified_ns, state.size)
+        return same or (not state.modified_ns and status.st_size >= state.size)
+
     def publish(self, size: int, *, overwrite: bool) -> Path:
         """Rename it to its target, durably and atomically.
 
@@ -202,6 +217,23 @@ class PartFile:
         planned = mark.inode == 0 and stat.S_ISREG(status.st_mode) and status.st_uid == mark.owner
         if planned or _is_marked(status, mark):
             path.unlink(missing_ok=True)
+
+
+class PartSource(LocalSource):
+    """Content of a part file, to be read back."""
+
+    def __init__(self, part: PartFile, size: int) -> None:
+        self.size = size
+        self._part = part
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._part.number, size, offset)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        count = self._part.read_into(offset, buffer)
+        if not count and len(buffer):
+            raise TransferError(f"{self._part.path} ends at byte {offset}: it was cut off. Start the download again")
+        return count
 
 
 def _hold(number: int, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -37,6 +38,14 @@ class PartMark(msgspec.Struct, frozen=True):
     owner: int
 
 
+class PartState(msgspec.Struct, frozen=True):
+    """State of a part file when digests of its blocks were saved. `modified_ns` is 0 while it is still written to."""
+
+    boot: str
+    modified_ns: int
+    size: int
+
+
 class CompletedFile(msgspec.Struct, frozen=True):
     """File that a folder's download has completed: its version, and its status on disk right after that."""
 
@@ -59,6 +68,9 @@ class CompletedFile(msgspec.Struct, frozen=True):
 class ResumeRecord(msgspec.Struct):
     """A transfer that has begun. It contains no secret: no token, no credentials in the URL.
 
+    `digest` is the block digest of the whole. The digests of the blocks that were received are in a file beside the
+    record (`RecordFile.save_digests`); they are as of the `state` of the part file.
+
     The record of a `folder` has the prefix of its names as `name` (`./` for none) and the local folder as `path`. The
     records of its files have its key as `within`. With `archive` the name is that of an archive of a folder.
     """
@@ -76,8 +88,10 @@ class ResumeRecord(msgspec.Struct):
     sha256: str = ""
     done: list[tuple[int, int]] = []
     part: PartMark | None = None
+    state: PartState | None = None
     allow_dangerous: bool = False
     parts: list[PartUpload] = []
+    digest: str = ""
     folder: bool = False
     links: str = ""
     within: str = ""
@@ -124,12 +138,22 @@ def records_dir() -> Path:
     return state_dir() / "transfers"
 
 
+@functools.cache
+def boot_id() -> str:
+    """Return what tells one start of the machine from another; "" if it can't be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 class RecordFile:
     """One record on disk, locked by one transfer at a time."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / f"{key}.json"
         self._lock_path = folder / f"{key}.lock"
+        self._digests_path = folder / f"{key}.blocks"
         self._lock: int | None = None
 
     def take(self) -> ResumeRecord | None:
@@ -166,9 +190,26 @@ class RecordFile:
             file.write(_encode(record))
         fresh.replace(self.path)
 
+    def save_digests(self, blocks: bytes | bytearray, offset: int = 0) -> None:
+        """Write digests of blocks, one after another, at `offset`. A killed process may leave fewer."""
+        number = os.open(self._digests_path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(number, blocks, offset)
+        finally:
+            os.close(number)
+
+    def read_digests(self) -> bytes:
+        """Return the digests that were saved; b"" if there are none."""
+        try:
+            with open(os.open(self._digests_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
+
     def remove(self) -> None:
         """Delete the record, after the end of the transfer."""
         self.path.unlink(missing_ok=True)
+        self._digests_path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Release the lock."""

@@ -67,6 +67,11 @@ class FileSource(LocalSource):
         self.modified_ns, self.size = status.st_mtime_ns, status.st_size
         return self
 
+    def has_changed(self) -> bool:
+        """Return whether the file at the path is another one than at `stat`. Raises `OSError`."""
+        status = self.path.stat()
+        return self.size is not None and (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns)
+
     def read(self, offset: int, size: int) -> bytes:
         """Raises `LocalChanged` if the file has changed."""
         return os.pread(self._unchanged(), size, offset)

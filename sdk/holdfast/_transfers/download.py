@@ -1,51 +1,41 @@
-"""Download of a file: by one or several connections, of one version only, renamed after its digest is verified."""
+"""Download of a file: by one or several connections, of one version only, renamed after its digest is verified.
+
+The bytes are verified by blocks as they arrive, and wrong blocks are fetched again. SHA-256 takes their place where one
+side has no block digests.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from holdfast import calls, plans
+from holdfast import calls, digests, plans
+from holdfast._endpoints.call import Call
 from holdfast._local_files import dangerous_names, records
+from holdfast._local_files.local_digests import PassingBlocks
 from holdfast._local_files.part_file import PartFile, exists
 from holdfast._local_files.records import RecordFile, ResumeRecord
-from holdfast._local_files.sources import HashWorker, sha256_of
+from holdfast._local_files.sources import HashWorker
 from holdfast._local_files.target import Target, size_of_target
+from holdfast._transfers.fetch import Body, Fetch, Writer, changed
 from holdfast._transfers.job import TransferContext, TransferJob
-from holdfast._transfers.pace import MOST_AT_ONCE, Growth, Throttle
-from holdfast._transfers.segments import Segment, Segments
+from holdfast._transfers.pace import Throttle
+from holdfast._transfers.segments import Segments
+from holdfast._transfers.verification import TRIES, BlockCheck, feed, is_same
 from holdfast.errors import (
     APIError,
-    ConnectionBroken,
     DigestMismatch,
     PreconditionFailed,
     ProtocolError,
-    RangeNotSatisfiable,
-    RemoteChanged,
     TransportError,
 )
-from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream, Together, ensured
+from holdfast.plans import Backoff, Do, Open, Plan, Stream, ensured
 
-MIN_SEGMENT = 4 << 20  # bytes; a shorter segment does not pay for a connection of its own
 SAVE_INTERVAL = 1.0  # seconds between writes of the record; a killed process loses no more progress
-PIECE = 1 << 20
-
-
-@dataclass(slots=True)
-class _Body:
-    """Open response, and the offset of its next byte in the file."""
-
-    stream: Stream
-    at: int
-
-
-class _RangeIgnoredError(Exception):
-    """The response has other bytes than were requested."""
 
 
 class DownloadJob(TransferJob[Path]):
@@ -81,11 +71,11 @@ class DownloadJob(TransferJob[Path]):
         self._connections = segments
         self._within = within
         self._segments: Segments | None = None
-        self._hasher: HashWorker | None = None
+        self._check: BlockCheck | None = None
+        self._hasher: HashWorker | None = None  # where there is no check by blocks
         self._saved = 0.0
         self._saving = threading.Lock()
         self._ranges = True  # false once a proxy on the way has ignored Range
-        self._active = 0
         self._ended = False
 
     @property
@@ -121,6 +111,8 @@ class DownloadJob(TransferJob[Path]):
         if saved is not None and saved.size is not None and not self._restart and self._is_resumable(saved):
             self._record = self._with_options(saved)
             self._start_segments(saved.size, saved.done)
+            if self._check is not None and self._part.has_state(saved.state):
+                self._check.restore(self._file.read_digests(), saved.done)
             self._saved = time.monotonic()
         else:
             self._reset()
@@ -138,7 +130,7 @@ class DownloadJob(TransferJob[Path]):
         if saved.part is not None:
             return self._part.take_up(saved.part) and self._part.holds(saved.done)
         # Of an earlier version of Holdfast. Its bytes are used only if a digest will verify them at the end.
-        saved.part = self._part.adopt(saved.done) if saved.sha256 else None
+        saved.part = self._part.adopt(saved.done) if _is_known(saved) else None
         return saved.part is not None
 
     def close(self) -> None:
@@ -153,7 +145,7 @@ class DownloadJob(TransferJob[Path]):
             elif not self._part.is_open:  # it has not begun, or was removed
                 pass
             elif self._segments is not None and self._record.etag:
-                self._save(self._segments)
+                self.save(self._segments, closing=True)
             else:
                 self._remove()
         finally:
@@ -208,15 +200,22 @@ class DownloadJob(TransferJob[Path]):
         self._saved = time.monotonic()
 
     def _start_segments(self, size: int, done: list[tuple[int, int]]) -> None:
-        self._segments = Segments(size, done)
-        self._hasher = HashWorker(self._part.read_into)
+        self._segments, self._check, self._hasher = Segments(size, done), None, None
+        if self._record.digest and digests.AVAILABLE:
+            self._check = BlockCheck(self._part, size)
+        elif _is_known(self._record):
+            self._hasher = HashWorker(self._part.read_into)
 
-    def _save(self, segments: Segments) -> None:
+    def save(self, segments: Segments, *, closing: bool = False) -> None:
+        """Save what a later run needs."""
         with self._saving:
-            if not self._record.sha256:
+            if not _is_known(self._record):
                 # Without a digest nothing would detect that bytes were lost in a power failure: write them first.
                 self._part.sync()
             self._record.done = segments.done
+            if self._check is not None:
+                self._record.state = self._part.state(closing=closing)
+                self._check.save(self._file)
             self._file.save(self._record)
             self._saved = time.monotonic()
 
@@ -228,15 +227,25 @@ class DownloadJob(TransferJob[Path]):
         restart, self._restart = self._restart, False  # only once: a resumed run continues
         if not (restart and self._overwrite) and (yield from self._target_is_current()):
             return self.target
-        body: _Body | None = None
+        body: Body | None = None
         if self._segments is None:
             body = yield from self._open_first()
         if self._segments is None:
             raise ProtocolError("the response does not tell the size of the file")
-        yield from self._fetch_all(self._segments, body)
+        yield from self._fetch(self._segments, body)
+        if self._check is not None:
+            yield from self._verify_blocks(self._check)
+        elif self._hasher is not None:
+            yield from self._verify_sha256(self._hasher, self._segments.size)
         return (yield from self._finish(self._segments))
 
-    def _get(self, **options: Any) -> calls.Call[bytes]:
+    def _fetch(self, segments: Segments, body: Body | None = None) -> Plan[None]:
+        fetch = Fetch(self, self.name, self._record.etag, self._get, self._context.retries, self._connections)
+        fetch.ranges = self._ranges
+        yield from fetch.run(segments, body)
+        self._ranges = fetch.ranges
+
+    def _get(self, **options: Any) -> Call[bytes]:
         """Return the call for the whole, or the range and version that the options give."""
         return calls.get_file(self.name, **options)
 
@@ -250,8 +259,7 @@ class DownloadJob(TransferJob[Path]):
         if there is None:
             return False
         head: calls.FileHead = yield from self._head()
-        same_size = there == head.size
-        if same_size and head.sha256 is not None and (yield Do(partial(sha256_of, self.target))) == head.sha256:
+        if there == head.size and (yield from is_same(self.target, self.name, head, self._context.retries)):
             self._segments, self._ended = Segments(head.size, [(0, head.size)]), True
             yield Do(self._remove)
             return True
@@ -259,7 +267,7 @@ class DownloadJob(TransferJob[Path]):
             return False
         raise exists(self.target)
 
-    def _open_first(self) -> Plan[_Body]:
+    def _open_first(self) -> Plan[Body]:
         """Send the first request of a new download. Its response tells the size and the version of the file."""
         backoff = Backoff(self._context.retries)
         while True:
@@ -270,124 +278,71 @@ class DownloadJob(TransferJob[Path]):
                 wait = backoff.after(error, repeatable=True)
             yield wait
         head = calls.file_head(stream.answer)
-        self._record.size, self._record.etag, self._record.sha256 = head.size, head.etag or "", head.sha256 or ""
+        self._record.size, self._record.etag = head.size, head.etag or ""
+        self._record.sha256, self._record.digest = head.sha256 or "", head.block_digest or ""
         yield Do(partial(self._make_part, head.size))
         self._start_segments(head.size, [])
-        return _Body(stream, 0)
+        return Body(stream, 0)
 
-    def _fetch_all(self, segments: Segments, body: _Body | None) -> Plan[None]:
-        left = segments.size - segments.count
-        if not left:
-            return
-        # Without an entity tag, versions can't be told apart: one response has to bring the whole file.
-        most = 1 if not self._record.etag or left < 2 * MIN_SEGMENT else self._connections or MOST_AT_ONCE
-        growth = Growth(most, at_once=self._connections is not None)
-        workers = 1
+    # -- what a fetch writes to
 
-        def more() -> list[Plan[None]]:
-            nonlocal workers
-            add = growth.more(workers, segments.count, segments.size - segments.count) if self._ranges else 0
-            workers += add
-            return [self._worker(segments, None) for _ in range(add)]
+    def writer(self) -> Writer:
+        """Return the function by which one worker writes bytes, and hashes them as they pass."""
+        if self._check is None:
+            return self._part.write
+        return partial(self._write, self._check.passing())
 
-        yield Together([self._worker(segments, body), *more()], more)
-        while (
-            segments.count < segments.size
-        ):  # segments that a worker freed because ranges do not work, after all others had ended
-            yield from self._worker(segments, None)
+    def _write(self, passing: PassingBlocks, at: int, data: bytes | memoryview) -> None:
+        self._part.write(at, data)
+        feed(passing, at, data)
 
-    def _worker(self, segments: Segments, body: _Body | None) -> Plan[None]:
-        """Fetch one segment after another until none is left."""
-        with self._saving:
-            self._active += 1
+    def progressed(self, segments: Segments) -> bool:
+        """Report progress. Return whether it is time to save."""
+        self.on_progress()
+        if self._hasher is not None:
+            self._hasher.advance(segments.frontier)
+        return bool(self._record.etag) and time.monotonic() - self._saved > SAVE_INTERVAL
+
+    def _verify_blocks(self, check: BlockCheck) -> Plan[None]:
+        """Compare the digests of the blocks, and fetch wrong ones again. Raises `DigestMismatch`; right ones stay."""
+        tries = 0
+        while wrong := (yield from self._wrong_blocks(check)):
+            self._segments = Segments(check.size, check.forget(wrong))
+            if tries == TRIES:
+                raise DigestMismatch(
+                    f"{len(wrong)} of the blocks of {self.name!r} came wrong, and again {TRIES} times. "
+                    "Check the network and the disk, then resume the download: the other blocks are kept"
+                )
+            tries += 1
+            yield from self._fetch(self._segments)
+
+    def _wrong_blocks(self, check: BlockCheck) -> Plan[list[int]]:
+        record = self._record
         try:
-            while (segment := segments.take(MIN_SEGMENT if self._ranges else segments.size + 1)) is not None:
-                try:
-                    body = yield from self._fetch_segment(segments, segment, body)
-                except _RangeIgnoredError:
-                    self._ranges, body = False, None
-                    segments.give_back(segment)
-                    if self._active > 1:  # one stream is enough, and another worker has one
-                        return
-                finally:
-                    segments.release(segment)
-        finally:
-            with self._saving:
-                self._active -= 1
+            wrong = yield from check.compare(self.name, record.etag, record.digest, self._context.retries)
+        except PreconditionFailed as error:
+            raise changed(self.name) from error
+        if wrong is None:
+            yield from self._refuse("is not what the server has")
+        return wrong or []
 
-    def _fetch_segment(self, segments: Segments, segment: Segment, body: _Body | None) -> Plan[_Body | None]:
-        """Fetch one segment; return the response if it continues after the segment."""
-        backoff = Backoff(self._context.retries)
-        while segments.room(segment):
-            try:
-                if body is None or body.at > segment.at:
-                    body = yield from self._open(segments, segment)
-                yield from self._write_body(segments, segment, body, backoff)
-            except (PreconditionFailed, RangeNotSatisfiable) as error:
-                raise self._changed() from error
-            except (TransportError, APIError) as error:
-                if not self._record.etag and segment.at:
-                    raise
-                wait = backoff.after(error, repeatable=True)
-                body = None
-                yield wait
-        if body is not None and self._ranges:
-            yield Close(body.stream)
-            body = None
-        return body
+    def _verify_sha256(self, hasher: HashWorker, size: int) -> Plan[None]:
+        """Compare the SHA-256, if the server can tell it. Raises `DigestMismatch`."""
+        if not self._record.sha256:  # it has a block digest, which this side can't compute
+            file = yield from plans.info(self.name, self._context.retries, sha256=True)
+            self._record.sha256 = (file.sha256 or "") if file.etag == self._record.etag else ""
+        if self._record.sha256:
+            found = yield Do(partial(hasher.finish, size))
+            if found != self._record.sha256:
+                yield from self._refuse(f"has SHA-256 {found}, not the one that the server names")
 
-    def _open(self, segments: Segments, segment: Segment) -> Plan[_Body]:
-        """Open a response that begins at the segment, or at the start of the file if ranges do not work.
-
-        Raises:
-            RemoteChanged: the response is of another version.
-        """
-        begin, end = segment.at, segment.at + segments.room(segment)
-        whole = not self._ranges or (begin == 0 and end == segments.size)
-        call = self._get(begin=None if whole else begin, end=None if whole else end, etag=self._record.etag or None)
-        stream: Stream = yield Open(call)
-        head = calls.file_head(stream.answer)
-        if (head.size, head.etag or "") != (segments.size, self._record.etag):
-            raise self._changed()
-        start = 0 if stream.answer.status != 206 else calls.content_range(stream.answer)[0]
-        if whole and start:
-            raise ProtocolError(f"asked for the whole file, and got bytes from {start} on")
-        if not whole and (start != begin or stream.answer.status != 206):
-            yield Close(stream)
-            raise _RangeIgnoredError
-        return _Body(stream, start)
-
-    def _write_body(self, segments: Segments, segment: Segment, body: _Body, backoff: Backoff) -> Plan[None]:
-        """Write bytes of the response until the segment is done."""
-        while (room := segments.room(segment)) and (skip := segment.at - body.at) >= 0:
-            data: bytes | memoryview = yield Read(body.stream, self.throttle.piece(min(PIECE, skip or room)))
-            if not data:
-                raise ConnectionBroken(f"the response ended {room + skip} bytes early")
-            count = len(data)
-            body.at += count
-            data = data[skip : skip + segments.room(segment)]
-            if data:
-                yield Do(partial(self._part.write, segment.at, data))
-                segments.advance(segment, len(data))
-                backoff.reset()
-                self.on_progress()
-                if self._hasher is not None and self._record.sha256:
-                    self._hasher.advance(segments.frontier)
-                if self._record.etag and time.monotonic() - self._saved > SAVE_INTERVAL:
-                    yield Do(partial(self._save, segments))
-            if wait := self.throttle.delay(count):
-                yield Sleep(wait)
+    def _refuse(self, reason: str) -> Plan[NoReturn]:
+        """Remove what came, and raise `DigestMismatch`."""
+        self._reset()
+        yield Do(self._remove)
+        raise DigestMismatch(f"the download of {self.name!r} {reason}. It was removed. Download it again")
 
     def _finish(self, segments: Segments) -> Plan[Path]:
-        if self._record.sha256 and self._hasher is not None:
-            found = yield Do(partial(self._hasher.finish, segments.size))
-            if found != self._record.sha256:
-                self._reset()
-                yield Do(self._remove)
-                raise DigestMismatch(
-                    f"the download of {self.name!r} has SHA-256 {found}, not the one that the server names. "
-                    "It was removed. Download it again"
-                )
         if not self._overwrite and (yield from self._target_is_current()):  # it may have been created meanwhile
             return self.target
         yield Do(partial(self._publish, segments.size))
@@ -397,11 +352,10 @@ class DownloadJob(TransferJob[Path]):
         self._part.publish(size, overwrite=self._overwrite)
         self._ended = True
 
-    def _changed(self) -> RemoteChanged:
-        return RemoteChanged(
-            f"{self.name!r} has changed on the server since its download began. "
-            "Pass restart=True to fetch it as it is now"
-        )
+
+def _is_known(record: ResumeRecord) -> bool:
+    """Return whether a digest will verify the bytes at the end."""
+    return bool(record.digest or record.sha256)
 
 
 def _of_what(record: ResumeRecord) -> tuple[str, str, bool]:

@@ -15,7 +15,7 @@ import msgspec
 from holdfast import calls, wire
 from holdfast._local_files import dangerous_names, records
 from holdfast._local_files.records import CompletedFile, Ledger, RecordFile, ResumeRecord
-from holdfast._local_files.sources import FileSource, sha256_of
+from holdfast._local_files.sources import FileSource
 from holdfast._local_files.target import Target
 from holdfast._local_files.walk import NO_NAME, Links, checked_links, walk
 from holdfast._transfers.archive import ArchiveDownload
@@ -25,6 +25,7 @@ from holdfast._transfers.pace import Throttle
 from holdfast._transfers.small.download import Landed, SmallDownloads
 from holdfast._transfers.small.upload import SmallUploads
 from holdfast._transfers.upload import UploadJob, checked_name
+from holdfast._transfers.verification import is_same
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
 
@@ -279,8 +280,9 @@ class UploadFolder(_Folder[SentFolder]):
         self._total = sum(size for name, size in found.files.items() if name not in self._refused)  # by an earlier run
         for name, size in found.files.items():
             file = there.get(self._prefix + name)
-            same = name not in self._completed and file is not None and file.sha256 is not None and file.size == size
-            if same and file is not None and (yield Do(partial(sha256_of, self._path / name))) == file.sha256:
+            if name in self._completed or file is None or file.size != size:
+                continue
+            if (yield from is_same(self._path / name, file.name, file, self._context.retries)):
                 self._skip(name, size)
                 self._same.append(file.name)
                 self.on_progress()

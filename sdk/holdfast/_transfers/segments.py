@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+ALIGN = 1 << 20  # bytes; a range that is halved there has no block that two workers share
 Range = tuple[int, int]  # from the first byte up to, not including, the second number
 
 
@@ -53,7 +54,9 @@ class Segments:
             longest = max(self._segments, key=lambda segment: segment.left, default=None)
             if longest is None or longest.left < 2 * least:
                 return None
-            half = Segment(longest.at + longest.left // 2, longest.end)
+            middle = longest.at + longest.left // 2
+            aligned = middle // ALIGN * ALIGN
+            half = Segment(aligned if aligned - longest.at >= least else middle, longest.end)
             half.taken = True
             longest.end = half.begin
             self._segments.insert(self._segments.index(longest) + 1, half)

@@ -8,6 +8,7 @@ import time
 
 import click
 
+from holdfast import digests
 from holdfast._sync.client import Client
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.reader import Reading
@@ -31,17 +32,26 @@ def write_to_stdout(context: Context, client: Client, name: str, limit: float | 
     reading, throttle = Reading(name, core.patience), Throttle(limit)
     core.run(reading.open())
     info = client.files.info(name)
-    sha256 = info.sha256 if info.etag == reading.etag else None
-    digest = hashlib.sha256()
+    known = info.etag == reading.etag
+    by_blocks = digests.BlockHasher() if known and info.block_digest is not None and digests.AVAILABLE else None
+    sha256 = hashlib.sha256() if known and info.sha256 is not None and by_blocks is None else None
     while data := core.run(reading.read(throttle.piece(PIECE))):
         sys.stdout.buffer.write(data)
-        digest.update(data)
+        if by_blocks is not None:
+            by_blocks.feed([data])
+        elif sha256 is not None:
+            sha256.update(data)
         if wait := throttle.delay(len(data)):
             time.sleep(wait)
     sys.stdout.buffer.flush()
-    if sha256 is not None and digest.hexdigest() != sha256:
-        found = digest.hexdigest()
-        raise DigestMismatch(f"the bytes written of {name!r} have SHA-256 {found}, not {sha256}. Run the command again")
+    if by_blocks is not None and by_blocks.result().hex() != info.block_digest:
+        raise _wrong(name, "block digest", by_blocks.result().hex(), info.block_digest)
+    if sha256 is not None and sha256.hexdigest() != info.sha256:
+        raise _wrong(name, "SHA-256", sha256.hexdigest(), info.sha256)
+
+
+def _wrong(name: str, what: str, found: str, expected: str | None) -> DigestMismatch:
+    return DigestMismatch(f"the bytes written of {name!r} have {what} {found}, not {expected}. Run the command again")
 
 
 @click.command()

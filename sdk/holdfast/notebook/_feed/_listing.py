@@ -61,9 +61,8 @@ class ServerListing:
                 if file is not None and file.etag == data.get("etag"):
                     self.files[event.id] = msgspec.structs.replace(file, sha256=data.get("sha256"))
             else:
-                self.files[event.id] = wire.FileInfo(
-                    event.id, data.get("size", 0), event.time, data.get("etag", ""), "", data.get("sha256")
-                )
+                version = data.get("etag", ""), "", data.get("sha256"), data.get("block_digest")
+                self.files[event.id] = wire.FileInfo(event.id, data.get("size", 0), event.time, *version)
         elif data.get("what") in _FINAL_EVENTS:
             self.uploads.pop(event.id, None)
             self.speeds.pop(event.id, None)

@@ -293,3 +293,40 @@ def test_a_part_that_is_not_open_says_so(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small_is_told_before_it_is_full(tmp_path: Path) -> None:
     with pytest.raises(errors.TransferError, match="bytes free, and 1000000000000000000 are needed"):
         PartFile(tmp_path / "x").check_space(10**18)
+
+
+def test_what_was_known_of_a_part_holds_while_no_other_has_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = PartFile(tmp_path / "x")
+    mark = part.create()
+    part.write(0, b"12345")
+    unclosed, closed = part.state(closing=False), part.state(closing=True)
+    part.close()
+    assert part.take_up(mark)
+    assert part.has_state(unclosed)
+    assert part.has_state(closed)
+    assert not part.has_state(None)
+    part.write(0, b"other")
+    os.utime(part.path, ns=(0, 0))
+    assert part.has_state(unclosed), "a process that was killed has written on after its last record"
+    assert not part.has_state(closed)
+    os.truncate(part.path, 1)
+    assert not part.has_state(unclosed)
+    os.truncate(part.path, 5)
+    monkeypatch.setattr(part_file, "boot_id", lambda: "another")
+    assert not part.has_state(unclosed), "the machine was started again: bytes may not have reached the disk"
+    part.close()
+
+
+def test_a_part_is_read_back_and_one_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "x")
+    part.create()
+    part.write(0, b"12345")
+    source, buffer = part_file.PartSource(part, 10), bytearray(8)
+    assert source.read(1, 3) == b"234"
+    assert source.read_into(2, memoryview(buffer)) == 3
+    assert buffer[:3] == b"345"
+    with pytest.raises(errors.TransferError, match=r"cut off\. Start the download again"):
+        source.read_into(5, memoryview(buffer))
+    part.close()

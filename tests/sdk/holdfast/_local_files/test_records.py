@@ -133,3 +133,18 @@ def test_a_ledger_keeps_whole_lines(tmp_path: Path) -> None:
     assert again.read() == {"p/a": later}
     again.remove()
     assert not os.path.exists(tmp_path / "key.came")
+
+
+def test_digests_are_kept_beside_the_record_and_go_with_it(tmp_path: Path) -> None:
+    file = saved(tmp_path, records.new("download", URL, "name", "/here/a"))
+    assert file.read_digests() == b""
+    file.save_digests(b"a" * 32)
+    file.save_digests(b"c" * 32, 64)
+    assert file.read_digests() == b"a" * 32 + bytes(32) + b"c" * 32
+    file.remove()
+    assert file.read_digests() == b""
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".blocks"]
+
+
+def test_the_start_of_the_machine_is_known() -> None:
+    assert records.boot_id() == records.boot_id() != ""

@@ -348,27 +348,6 @@ def test_a_record_that_can_not_be_true_is_none(
     assert (tmp_path / file.name).read_bytes() == file.data
 
 
-def test_wrong_bytes_are_noticed_and_removed(
-    client: holdfast.Client, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = publish(2 * MIB)
-    write = holdfast._local_files.part_file.PartFile.write  # type: ignore[attr-defined]
-
-    def flip(self: object, offset: int, data: bytes) -> None:
-        write(self, offset, bytes([data[0] ^ 1]) + bytes(data[1:]) if offset else data)
-
-    monkeypatch.setattr("holdfast._local_files.part_file.PartFile.write", flip)
-    transfer = client.files.download(file.name, tmp_path)
-    with pytest.raises(errors.DigestMismatch, match="SHA-256"):
-        transfer.wait(30)
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    monkeypatch.undo()
-    os.environ["HOLDFAST_STATE_DIR"] = str(tmp_path / "state")
-    transfer.resume()
-    transfer.wait(30)
-    assert (tmp_path / file.name).read_bytes() == file.data
-
-
 def test_a_rate_limit_holds(client: holdfast.Client, publish: Publish, tmp_path: Path) -> None:
     file = publish(2 * MIB)
     start = time.monotonic()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast._transfers.segments import Segments, merged
+from holdfast._transfers.segments import ALIGN, Segments, merged
 
 
 def test_a_fresh_file_is_one_segment_and_is_halved_for_a_second_worker() -> None:
@@ -112,3 +112,13 @@ def test_merged_ranges_cover_the_same_bytes(ranges: list[tuple[int, int]]) -> No
     result = merged(ordered)
     assert {at for begin, end in result for at in range(begin, end)} == covered
     assert all(a[1] < b[0] for a, b in itertools.pairwise(result))
+
+
+def test_a_long_range_is_halved_between_blocks() -> None:
+    segments = Segments(20 * ALIGN + 5)
+    first = segments.take(ALIGN)
+    assert first is not None
+    segments.advance(first, 1000)
+    second = segments.take(ALIGN)
+    assert second is not None
+    assert (first.end, second.begin) == (10 * ALIGN, 10 * ALIGN)
