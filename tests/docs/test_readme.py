@@ -54,7 +54,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 COMMANDS = list(commands())
 SERVES = ("python -m tornado_app", "holdfast serve")
-RUN = ("curl ", "aria2c ", "wget ", "head ", "tail ", "split ", "python -c ", "holdfast ")
+RUN = ("curl ", "aria2c ", "wget ", "head ", "tail ", "split ", "tar ", "python -c ", "holdfast ")
 
 
 def is_run(command: str) -> bool:
