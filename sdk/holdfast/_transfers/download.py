@@ -21,7 +21,7 @@ from holdfast._local_files.part_file import PartFile, exists
 from holdfast._local_files.records import RecordFile, ResumeRecord
 from holdfast._local_files.sources import HashWorker
 from holdfast._local_files.target import Target, size_of_target
-from holdfast._transfers.fetch import Body, Fetch, Writer, changed
+from holdfast._transfers.fetch import Body, SegmentFetch, Writer, changed
 from holdfast._transfers.job import TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.segments import Segments
@@ -240,7 +240,7 @@ class DownloadJob(TransferJob[Path]):
         return (yield from self._finish(self._segments))
 
     def _fetch(self, segments: Segments, body: Body | None = None) -> Plan[None]:
-        fetch = Fetch(self, self.name, self._record.etag, self._get, self._context.retries, self._connections)
+        fetch = SegmentFetch(self, self.name, self._record.etag, self._get, self._context.retries, self._connections)
         fetch.ranges = self._ranges
         yield from fetch.run(segments, body)
         self._ranges = fetch.ranges

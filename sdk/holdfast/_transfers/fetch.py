@@ -66,7 +66,7 @@ def changed(name: str) -> RemoteChanged:
     )
 
 
-class Fetch:
+class SegmentFetch:
     """Fetches the bytes of one version of a file. `ranges` is false once a proxy on the way has ignored Range."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Fetch:
         self._active = 0
 
     def run(self, segments: Segments, body: Body | None = None) -> Plan[None]:
-        """Fetch all segments. `body` is a response that is open already."""
+        """SegmentFetch all segments. `body` is a response that is open already."""
         left = segments.size - segments.count
         if not left:
             return
@@ -112,7 +112,7 @@ class Fetch:
             yield from self._worker(segments, None)
 
     def _worker(self, segments: Segments, body: Body | None) -> Plan[None]:
-        """Fetch one segment after another until none is left."""
+        """SegmentFetch one segment after another until none is left."""
         with self._lock:
             self._active += 1
         try:
@@ -131,7 +131,7 @@ class Fetch:
                 self._active -= 1
 
     def _fetch_segment(self, segments: Segments, segment: Segment, body: Body | None) -> Plan[Body | None]:
-        """Fetch one segment; return the response if it continues after the segment."""
+        """SegmentFetch one segment; return the response if it continues after the segment."""
         backoff = Backoff(self._retries)
         write = self._local.writer()
         while segments.room(segment):

@@ -10,7 +10,7 @@ import pytest
 
 from holdfast import calls, errors
 from holdfast._http import Connection, SyncDriver
-from holdfast._transfers.fetch import Fetch, Writer
+from holdfast._transfers.fetch import SegmentFetch, Writer
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.segments import Segments
 from holdfast.plans import Retries
@@ -91,8 +91,8 @@ def driver(server: Server) -> Iterator[SyncDriver]:
     found.close()
 
 
-def fetch(local: Local, etag: str = "1", connections: int | None = 1) -> Fetch:
-    return Fetch(local, "x", etag, lambda **options: calls.get_file("x", **options), RETRIES, connections)
+def fetch(local: Local, etag: str = "1", connections: int | None = 1) -> SegmentFetch:
+    return SegmentFetch(local, "x", etag, lambda **options: calls.get_file("x", **options), RETRIES, connections)
 
 
 def test_only_what_is_missing_is_fetched(driver: SyncDriver, server: Server) -> None:
