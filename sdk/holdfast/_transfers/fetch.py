@@ -90,7 +90,7 @@ class SegmentFetch:
         self._active = 0
 
     def run(self, segments: Segments, body: Body | None = None) -> Plan[None]:
-        """SegmentFetch all segments. `body` is a response that is open already."""
+        """Fetch all segments. `body` is a response that is open already."""
         left = segments.size - segments.count
         if not left:
             return
@@ -112,7 +112,7 @@ class SegmentFetch:
             yield from self._worker(segments, None)
 
     def _worker(self, segments: Segments, body: Body | None) -> Plan[None]:
-        """SegmentFetch one segment after another until none is left."""
+        """Fetch one segment after another until none is left."""
         with self._lock:
             self._active += 1
         try:
@@ -131,7 +131,7 @@ class SegmentFetch:
                 self._active -= 1
 
     def _fetch_segment(self, segments: Segments, segment: Segment, body: Body | None) -> Plan[Body | None]:
-        """SegmentFetch one segment; return the response if it continues after the segment."""
+        """Fetch one segment; return the response if it continues after the segment."""
         backoff = Backoff(self._retries)
         write = self._local.writer()
         while segments.room(segment):
