@@ -431,6 +431,7 @@ async def test_a_tar_that_ends_early_leaves_what_was_whole(http: httpx.AsyncClie
     assert (without_end.status_code, without_end.json()["files"]) == (400, 2)
 
 
+@pytest.mark.slow
 async def test_a_cut_leaves_what_was_whole(server: App, settings: Settings) -> None:
     data = tar_of({"a": b"1", "b": bytes(100_000)})
     head = f"PUT /v1/archives/in HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode()
