@@ -45,6 +45,7 @@ def routes(services: AppServices) -> list[Route]:
         (rf"/v1/uploads/{ID}/digests", upload_digests.UploadDigestsHandler),
         (rf"/v1/uploads/{ID}/blocks/(?P<first>[^/]+)", upload_digests.UploadBlocksHandler),
         (r"/v1/digests/(?P<name>.+)", file_digests.FileDigestsHandler),
+        (r"/v1/known-content", block_handlers.KnownContentHandler),
         # the seed
         (rf"/{ID}/process/?", processes.SeedProcessHandler),
         (rf"/{ID}/process/(?P<verb>pause|cancel)/?", processes.SeedVerbHandler),

@@ -130,12 +130,18 @@ def _write(pieces: Any, path: str) -> None:
 
 @client
 def holdfast_up(url: str, path: str, **options: Any) -> Callable[[], object]:
-    """`client.files.upload`."""
+    """`client.files.upload`, and the bytes that it has sent."""
     import holdfast
 
     base_url, name = _sdk(url)
     sdk = holdfast.Client(base_url)
-    return lambda: sdk.files.upload(path, name, overwrite=True, restart=True, **options).wait()
+
+    def send() -> dict[str, float]:
+        transfer = sdk.files.upload(path, name, overwrite=True, restart=True, **options)
+        transfer.wait()
+        return {"sent": transfer.sent}
+
+    return send
 
 
 @client

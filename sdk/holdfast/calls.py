@@ -13,6 +13,7 @@ from holdfast._endpoints.block_uploads import (
     delete_block_upload,
     end_block_upload,
     get_block_upload,
+    known_content,
     put_blocks,
 )
 from holdfast._endpoints.call import Call
@@ -108,6 +109,7 @@ __all__ = [
     "head_file",
     "kill_process",
     "kill_processes",
+    "known_content",
     "list_files",
     "list_processes",
     "list_uploads",

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast import calls, wire
+from holdfast import calls, digests, wire
 from holdfast._endpoints.call import Call, CallResponse
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast._plans.effects import (
@@ -37,7 +37,9 @@ from holdfast._plans.effects import (
 from holdfast._plans.retries import NOT_CARRIED_OUT, PERMANENT, PERSISTENT, Backoff, Retries, may_repeat
 from holdfast.errors import (
     APIError,
+    BadRequest,
     ConnectionBroken,
+    DigestMismatch,
     HoldfastError,
     IllegalState,
     NotFound,
@@ -90,6 +92,7 @@ STUBBORN = PERSISTENT
 REFUSED_FOR_NOW = NOT_CARRIED_OUT
 NEVER = PERMANENT
 
+MOST_CHANGED = 4  # times that content may arrive changed
 LONG_POLL = 30.0  # seconds that one request waits; well under the idle limits of common proxies (60 s)
 
 
@@ -182,23 +185,42 @@ def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries
 
     Raises:
         TypeError: `data` is text, or otherwise not bytes.
+        DigestMismatch: the bytes arrived changed, several times.
     """
     data = data if isinstance(data, bytes) else bytes(memoryview(data))
+    digest: bytes | None = (yield Do(partial(digests.of_file, data))) if digests.AVAILABLE else None
     backoff = Backoff(retries)
+    changed = 0
     while True:
         try:
-            file: wire.FileInfo = yield calls.put_file(name, data, etag=etag, absent=absent)
+            file: wire.FileInfo = yield calls.put_file(name, data, etag=etag, absent=absent, block_digest=digest)
             return file
         except PreconditionFailed:
             if not backoff.failures:
                 raise
-            file = yield from info(name, retries, sha256=True)
-            if file.sha256 != (yield Do(lambda: hashlib.sha256(data).hexdigest())):
+            file = yield from info(name, retries, sha256=digest is None)
+            if not (yield Do(partial(_is_of, file, data, digest))):
                 raise
             return file
+        except BadRequest as error:
+            if not error.type.endswith("/digest-mismatch"):
+                raise
+            changed += 1
+            if changed == MOST_CHANGED:
+                raise DigestMismatch(
+                    f"{name!r} arrived changed {changed} times. Check the network and the disks, and send it again"
+                ) from None
+            wait = Sleep(0.0, error)
         except (TransportError, APIError) as error:
             wait = backoff.after(error, repeatable=True)
         yield wait
+
+
+def _is_of(file: wire.FileInfo, data: bytes, digest: bytes | None) -> bool:
+    """Return whether a published file has this content. Blocks."""
+    if digest is not None and file.block_digest is not None:
+        return file.block_digest == digest.hex()
+    return file.sha256 is not None and file.sha256 == hashlib.sha256(data).hexdigest()
 
 
 # -- processes

@@ -24,6 +24,7 @@ __all__ = [
     "BlockUploadRequest",
     "BulkAnswer",
     "BulkRequest",
+    "ContentHint",
     "DownloadPiece",
     "ErrorInfo",
     "Event",
@@ -408,6 +409,15 @@ class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
     proof: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class ContentHint(msgspec.Struct, frozen=True):
+    """Whether the server may have the content of a file: one that the caller may read has this size and first block.
+
+    A sender for which it is true computes the digests of all blocks before it creates an upload by blocks with them.
+    """
+
+    known: bool
 
 
 class LinkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

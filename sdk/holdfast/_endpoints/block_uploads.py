@@ -54,3 +54,9 @@ def end_block_upload(id: str, digest: str, *, proof: str | None = None) -> Parts
 def delete_block_upload(id: str) -> Parts:
     """Delete an upload. A published file stays."""
     return Parts(path={"id": id})
+
+
+@endpoint("GET", "/v1/known-content", wire.ContentHint)
+def known_content(size: int, first: str) -> Parts:
+    """Ask whether the server may have a file of this size, whose first block has the digest `first`, in hex."""
+    return Parts(query={"size": size, "first": first})

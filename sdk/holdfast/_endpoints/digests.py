@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast import wire
-from holdfast._endpoints.call import Parts, endpoint, read_nothing
+from holdfast._endpoints.call import Parts, Source, endpoint, read_nothing
 
 
 @endpoint("GET", "/v1/digests/{name}", wire.BlockDigests)
@@ -19,7 +19,7 @@ def upload_digests(id: str) -> Parts:
 
 
 @endpoint("PUT", "/v1/uploads/{id}/blocks/{first}", type(None), read=read_nothing)
-def replace_blocks(id: str, first: int, data: bytes) -> Parts:
+def replace_blocks(id: str, first: int, data: bytes | Source) -> Parts:
     """Replace whole blocks of an upload that have come wrong, at most 8, from the index `first`."""
     return Parts(
         path={"id": id, "first": str(first)}, headers={"Content-Type": "application/octet-stream"}, content=data

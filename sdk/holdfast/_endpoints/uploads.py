@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from datetime import datetime
 
 from holdfast import wire
 from holdfast._endpoints.call import CallResponse, Parts, Source, endpoint, read_nothing
+from holdfast._endpoints.digest_fields import block_digest_field, block_digest_of, wants_blocks
+from holdfast._endpoints.files import date_of, etag_of
 from holdfast.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
 class UploadHead:
-    """Headers of an upload. `length` is None while it is deferred; `location` is set by its creation."""
+    """Headers of an upload. `length` is None while it is deferred; `location` is set by its creation.
+
+    `wants_blocks`: the server verifies uploads by block digests. `etag`, `modified` and `block_digest` are those of the
+    published file, once the upload is complete.
+    """
 
     offset: int
     length: int | None
     location: str = ""
+    wants_blocks: bool = False
+    etag: str | None = None
+    modified: datetime | None = None
+    block_digest: str | None = None
 
     @property
     def id(self) -> str:
@@ -33,7 +44,15 @@ def _upload_head(answer: CallResponse) -> UploadHead:
     if not offset.isdigit():
         raise ProtocolError("the response has no Upload-Offset. Check that the URL is that of a Holdfast server")
     known = int(length) if length is not None and length.isdigit() else None
-    return UploadHead(int(offset), known, answer.headers.get("location", ""))
+    return UploadHead(
+        int(offset),
+        known,
+        answer.headers.get("location", ""),
+        wants_blocks(answer.headers),
+        etag_of(answer),
+        date_of(answer.headers.get("last-modified")),
+        block_digest_of(answer.headers),
+    )
 
 
 def tus_metadata(**values: str | None) -> str:
@@ -44,10 +63,14 @@ def tus_metadata(**values: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """Options of uploads: tus extensions, and `max_size` in bytes, or None for no limit."""
+    """Options of uploads: tus extensions, and `max_size` in bytes, or None for no limit.
+
+    `wants_blocks`: the server verifies uploads by block digests.
+    """
 
     extensions: frozenset[str]
     max_size: int | None
+    wants_blocks: bool = False
 
 
 UploadLimits = UploadOptions
@@ -57,7 +80,8 @@ UploadLimits = UploadOptions
 def _upload_options(answer: CallResponse) -> UploadOptions:
     extensions = answer.headers.get("tus-extension", "")
     largest = answer.headers.get("tus-max-size", "")
-    return UploadOptions(frozenset(extensions.split(",")), int(largest) if largest.isdigit() else None)
+    most = int(largest) if largest.isdigit() else None
+    return UploadOptions(frozenset(extensions.split(",")), most, wants_blocks(answer.headers))
 
 
 @endpoint("OPTIONS", "/v1/uploads", UploadOptions, read=_upload_options)
@@ -88,17 +112,19 @@ def upload_head(id: str) -> Parts:
 
 
 @endpoint("PATCH", "/v1/uploads/{id}", UploadHead, read=_upload_head)
-def append(id: str, offset: int, data: bytes | Source, *, length: int | None = None) -> Parts:
+def append(
+    id: str, offset: int, data: bytes | Source, *, length: int | None = None, block_digest: bytes | None = None
+) -> Parts:
     """Append `data` at `offset`; `length` sets the total length, once, if that was deferred.
+
+    The server verifies the `block_digest` of the whole file (see `holdfast.digests`) before it publishes the file.
 
     Not repeatable: if the response is lost, read the offset first.
     """
     headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
-    return Parts(
-        path={"id": id},
-        headers=headers | ({} if length is None else {"Upload-Length": str(length)}),
-        content=data,
-    )
+    total = None if length is None else str(length)
+    more = {"Upload-Length": total, "Block-Digest": block_digest_field(block_digest)}
+    return Parts(path={"id": id}, headers=headers | more, content=data)
 
 
 @endpoint("DELETE", "/v1/uploads/{id}", type(None), read=read_nothing)

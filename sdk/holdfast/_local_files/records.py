@@ -68,8 +68,9 @@ class CompletedFile(msgspec.Struct, frozen=True):
 class ResumeRecord(msgspec.Struct):
     """A transfer that has begun. It contains no secret: no token, no credentials in the URL.
 
-    `digest` is the block digest of the whole. The digests of the blocks that were received are in a file beside the
-    record (`RecordFile.save_digests`); they are as of the `state` of the part file.
+    `digest` is the block digest of the whole, if it is known. `parts` are uploads by tus, `blocks` is the id of one by
+    blocks. The digests of the blocks that were sent or received are in a file beside the record
+    (`RecordFile.save_digests`); those of a download are as of the `state` of the part file.
 
     The record of a `folder` has the prefix of its names as `name` (`./` for none) and the local folder as `path`. The
     records of its files have its key as `within`. With `archive` the name is that of an archive of a folder.
@@ -91,7 +92,9 @@ class ResumeRecord(msgspec.Struct):
     state: PartState | None = None
     allow_dangerous: bool = False
     parts: list[PartUpload] = []
+    blocks: str = ""
     digest: str = ""
+    delta: bool = False
     folder: bool = False
     links: str = ""
     within: str = ""

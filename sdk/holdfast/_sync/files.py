@@ -23,7 +23,7 @@ from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder,
 from holdfast._transfers.handles import Transfer
 from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.reader import Reading, RemoteFile, RemoteReader
-from holdfast._transfers.upload import UploadJob
+from holdfast._transfers.upload.job import UploadJob
 
 if TYPE_CHECKING:
     from holdfast.notebook._upload_box import UploadBox
@@ -46,6 +46,7 @@ class Files:
         *,
         overwrite: bool = False,
         restart: bool = False,
+        delta: bool = False,
         segments: int | None = None,
         limit: float | None = None,
     ) -> Transfer[wire.FileInfo]:
@@ -61,6 +62,9 @@ class Files:
             name: name of the file on the server; by default the last part of the path.
             overwrite: replace another file of that name. Without it, that raises `FileExists`.
             restart: begin at byte 0 and ignore what an earlier transfer left.
+            delta: replace the published version, and send only the blocks (of 1 MiB) that differ from it; `sent` of the
+                transfer says how many bytes these were. If the file is replaced by others meanwhile, it raises
+                `RemoteChanged`. If there is no such file, all is sent.
             segments: number of connections; by default it is measured how many make the transfer faster.
             limit: maximum rate, in bytes per second.
 
@@ -77,6 +81,7 @@ class Files:
                 name or name_of(content),
                 overwrite=overwrite,
                 restart=restart,
+                delta=delta,
                 segments=segments,
                 limit=limit,
             ),
@@ -134,6 +139,7 @@ class Files:
         *,
         overwrite: bool = False,
         restart: bool = False,
+        delta: bool = False,
         links: Links = "inside",
         limit: float | None = None,
     ) -> Transfer[SentFolder]:
@@ -150,6 +156,7 @@ class Files:
             prefix,
             overwrite=overwrite,
             restart=restart,
+            delta=delta,
             links=links,
             limit=limit,
         )

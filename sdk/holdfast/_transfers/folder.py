@@ -24,7 +24,7 @@ from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.small.download import Landed, SmallDownloads
 from holdfast._transfers.small.upload import SmallUploads
-from holdfast._transfers.upload import UploadJob, checked_name
+from holdfast._transfers.upload.job import UploadJob, checked_name
 from holdfast._transfers.verification import is_same
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
 from holdfast.plans import Do, Plan, Together, ensured, request
@@ -59,6 +59,7 @@ class _Folder(TransferJob[R], Generic[R]):
         self._begun: set[str] = set()
         self._total: int | None = None
         self._completed_bytes = 0
+        self._completed_sent = 0
         self._completed: set[str] = set()
         self._running: dict[str, TransferJob[Any]] = {}
         self._jobs: dict[str, TransferJob[Any]] = {}  # of files that are not complete
@@ -80,6 +81,11 @@ class _Folder(TransferJob[R], Generic[R]):
     @property
     def total(self) -> int | None:
         return self._total
+
+    @property
+    def sent(self) -> int:
+        with self._lock:
+            return self._completed_sent + sum(job.sent for job in self._jobs.values())
 
     # -- the records: one of the folder, to which those of its files refer
 
@@ -201,6 +207,7 @@ class _Folder(TransferJob[R], Generic[R]):
             self._on_completed(name, result)
             del self._running[name], self._jobs[name]
             self._completed_bytes += job.done
+            self._completed_sent += job.sent
             self._completed.add(name)
 
     def _skip(self, name: str, size: int) -> None:
@@ -237,12 +244,14 @@ class UploadFolder(_Folder[SentFolder]):
         *,
         overwrite: bool,
         restart: bool,
+        delta: bool,
         links: str,
         limit: float | None,
     ) -> None:
         path = Path(os.path.abspath(folder))
         super().__init__(context, prefix or path.name, path, checked_name(prefix), restart=restart, limit=limit)
         self._overwrite = overwrite
+        self._delta = delta
         self._links: Links = checked_links(links)
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
@@ -267,7 +276,7 @@ class UploadFolder(_Folder[SentFolder]):
             self._completed.add(name)
 
     def _set_options(self, record: ResumeRecord) -> None:
-        record.overwrite, record.links = self._overwrite, self._links
+        record.overwrite, record.delta, record.links = self._overwrite, self._delta, self._links
 
     def begin(self) -> None:
         if not self._path.is_dir():
@@ -317,6 +326,7 @@ class UploadFolder(_Folder[SentFolder]):
             self._prefix + name,
             overwrite=self._overwrite,
             restart=restart,
+            delta=self._delta,
             within=self._record.key,
         )
 
@@ -464,9 +474,18 @@ def job_of(record: ResumeRecord, context: TransferContext) -> TransferJob[Any]:
         if record.folder:
             links = record.links or "inside"
             return UploadFolder(
-                context, path, record.prefix, overwrite=overwrite, restart=False, links=links, limit=None
+                context,
+                path,
+                record.prefix,
+                overwrite=overwrite,
+                restart=False,
+                delta=record.delta,
+                links=links,
+                limit=None,
             )
-        return UploadJob(context, FileSource(path), record.name, overwrite=overwrite, within=record.within)
+        return UploadJob(
+            context, FileSource(path), record.name, overwrite=overwrite, delta=record.delta, within=record.within
+        )
     allowed = record.allow_dangerous
     if record.folder:
         return DownloadFolder(

@@ -101,6 +101,11 @@ class TransferView(Generic[R]):
         return TransferProgress(done, total, rate, left)
 
     @property
+    def sent(self) -> int:
+        """Bytes of content that an upload has sent: fewer than its size where the server had some, as for a delta."""
+        return self._job.sent
+
+    @property
     def limit(self) -> float | None:
         """Maximum rate in bytes per second. It can be changed while the transfer runs."""
         return self._job.throttle.rate

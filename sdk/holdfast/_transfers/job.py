@@ -49,6 +49,11 @@ class TransferJob(ABC, Generic[R]):
     def total(self) -> int | None:
         """Bytes in total; None while that is not known."""
 
+    @property
+    def sent(self) -> int:
+        """Bytes of content that were sent; an upload may find others on the server, or send some twice."""
+        return 0
+
     def check_local(self) -> None:
         """Check the local file, so that errors are raised before the transfer begins. Blocks. `begin` does it too."""
 

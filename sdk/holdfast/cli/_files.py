@@ -78,6 +78,11 @@ limit = click.option("--limit", type=Size(), help="Most bytes a second, such as 
 )
 @overwrite
 @restart
+@click.option(
+    "--delta",
+    is_flag=True,
+    help="Replace the published version, and send only the blocks that differ from it.",
+)
 @segments
 @limit
 @command
@@ -88,6 +93,7 @@ def upload(
     links: Links,
     overwrite: bool,
     restart: bool,
+    delta: bool,
     segments: int | None,
     limit: float | None,
 ) -> None:
@@ -101,6 +107,8 @@ def upload(
             if (path == "-" or is_of_this_process(path)) and (not to or to.endswith("/") or len(paths) > 1):
                 what = "standard input" if path == "-" else path
                 raise click.UsageError(f"{what} needs a name: --to NAME. Upload it alone")
+            if delta and (path == "-" or stream is not None):
+                raise click.UsageError(f"{path} is a stream, which can't be compared. Upload it without --delta")
             if stream is not None:
                 name = (to if to and not to.endswith("/") else to + Path(path).name).removeprefix("/")
                 pieces = stream.pieces()
@@ -115,13 +123,15 @@ def upload(
                     prefix,
                     overwrite=overwrite,
                     restart=restart,
+                    delta=delta,
                     links=links,
                     limit=limit,
                 )
             else:
                 name = to if to and len(paths) == 1 and not to.endswith("/") else to.rstrip("/") + "/" + Path(path).name
-                options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "segments": segments}
-                begin = partial(client.files.upload, path, name.removeprefix("/"), limit=limit, **options)
+                options: dict[str, Any] = {"overwrite": overwrite, "restart": restart, "delta": delta}
+                options |= {"segments": segments, "limit": limit}
+                begin = partial(client.files.upload, path, name.removeprefix("/"), **options)
             stop_reading = stream.interrupt if stream is not None else None
             print_result(
                 context,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import click
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -113,7 +114,7 @@ def run_transfer(
                         break
                     except WaitTimeout:
                         continue
-            context.note(f"{transfer.name}  {transfer.kind} done")
+            context.note(f"{transfer.name}  {transfer.kind} done{_what_was_sent(transfer)}")
             if isinstance(result, SentFolder) and result.reasons:
                 context.note(f"{transfer.name}  {in_one_line(result.reasons.items())}")
             return result
@@ -132,6 +133,14 @@ def run_transfer(
                 raise
             _ask_to_continue(context, transfer)
             transfer.resume()
+
+
+def _what_was_sent(transfer: Transfer[Any]) -> str:
+    """Return how much of an upload was sent, if the server had the rest."""
+    done = transfer.progress.done
+    if transfer.kind != "upload" or transfer.sent >= done:
+        return ""
+    return f", sent {decimal(transfer.sent)} of {decimal(done)}"
 
 
 @contextmanager

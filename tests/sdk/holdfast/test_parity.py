@@ -95,7 +95,7 @@ def called(path: Path) -> set[str]:
 def test_both_faces_reach_every_endpoint() -> None:
     sync = called(SDK / "_sync" / "client.py") | called(SDK / "_sync" / "files.py")
     other = called(SDK / "_async" / "client.py") | called(SDK / "_async" / "files.py")
-    shared = [SDK / "plans.py", *SDK.glob("_transfers/*.py"), *SDK.glob("_client/*.py")]
+    shared = [SDK / "plans.py", *SDK.glob("_transfers/**/*.py"), *SDK.glob("_client/*.py")]
     both = set().union(*map(called, shared)) | (sync & other)
     assert set(ENDPOINTS) - both == set()
 

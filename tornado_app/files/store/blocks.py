@@ -10,6 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from tornado_app.files.store.interface import FileReader, Piece, StagedData
 
+HINTED = 64 << 20
+"""Bytes of the smallest file that `FindsContent.find_similar` finds."""
+
 
 class BlockData(Protocol):
     """The staged bytes of one upload, open for blocks. Every method may be called by several threads at once.
@@ -78,4 +81,8 @@ class FindsContent(Protocol):
 
     def find_content(self, block_digest: str) -> str | None:
         """Return the name of a file that has this block digest (hex), of one MiB at least; None for none."""
+        ...
+
+    def find_similar(self, size: int, first: bytes) -> str | None:
+        """Return the name of a file of this size whose first block has this digest; None for none that is known."""
         ...

@@ -20,6 +20,7 @@ from holdfast.digests import BLOCK, SIZE
 from holdfast.digests import count as count_blocks
 from tornado_app import problems
 from tornado_app.files import names
+from tornado_app.files.store.blocks import HINTED
 from tornado_app.files.store.interface import (
     ANYTHING,
     UNKNOWN,
@@ -438,6 +439,15 @@ class MemoryStore:
             return next(
                 (stat.name for stat in stats if stat.block_digest == block_digest and stat.size >= 1 << 20), None
             )
+
+    def find_similar(self, size: int, first: bytes) -> str | None:
+        """See `FindsContent`."""
+        with self.contents.lock:
+            published = [(file.stat, file.blocks) for file in self.contents.files.values()]
+        for stat, blocks in published:
+            if stat is not None and stat.size == size >= HINTED and blocks is not None and blocks.startswith(first):
+                return stat.name
+        return None
 
     # -- staged bytes
 

@@ -7,10 +7,11 @@ from collections.abc import Awaitable
 from typing import Annotated
 from urllib.parse import quote
 
+import msgspec
 from msgspec import Meta
 from tornado.web import stream_request_body
 
-from holdfast.wire import BlockDigests, BlockUpload, BlockUploadEnd, BlockUploadRequest, FileInfo
+from holdfast.wire import BlockDigests, BlockUpload, BlockUploadEnd, BlockUploadRequest, ContentHint, FileInfo
 from tornado_app import problems
 from tornado_app.files.published_files import info
 from tornado_app.files.uploads.blocks.body import BlockBody
@@ -80,6 +81,25 @@ class BlockUploadsHandler(_BlockUploadHandler, JsonHandler):
         upload = await self.uploads.create(body, client=self.client)
         self.set_header("Location", f"{self.path_prefix}/v1/block-uploads/{upload.id}")
         self.respond(await self.state(upload), 201)
+
+
+class ContentQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What is cheap to know of a file that may be here already."""
+
+    size: Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="Bytes of the file.")]
+    first: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="Digest of its first block, as hex.")]
+
+
+class KnownContentHandler(_BlockUploadHandler):
+    """`/v1/known-content`."""
+
+    @operation("known_content", ContentHint)
+    async def get(self, query: ContentQuery) -> None:
+        """Say whether a file with this size and first block is here, so that it pays to compute the digests of all.
+
+        It may still be another file: an upload by blocks that is created with all digests finds out.
+        """
+        self.respond(ContentHint(await self.uploads.may_have(query.size, bytes.fromhex(query.first))))
 
 
 class BlockUploadHandler(_BlockUploadHandler):

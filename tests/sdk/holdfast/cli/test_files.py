@@ -45,6 +45,18 @@ def test_files_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> None:
     shell("upload", str(file), "--limit", "much", code=Exit.USAGE)
 
 
+def test_a_delta_sends_what_changed_and_says_how_much(shell: Shell, served: ServerProcess, file: Path) -> None:
+    shell("upload", str(file))
+    data = bytearray(file.read_bytes())
+    data[MIB + 5] ^= 1
+    file.write_bytes(data)
+    shell("upload", str(file), "--delta")
+    assert "upload done, sent 1.0 MB of 3.1 MB" in shell.err
+    assert (served.files_dir / file.name).read_bytes() == data
+    shell("upload", "-", "--to", "x", "--delta", code=Exit.USAGE)
+    assert "without --delta" in shell.err
+
+
 def test_folders_go_up_and_down(shell: Shell, file: Path, tmp_path: Path) -> None:
     folder = tmp_path / uuid.uuid4().hex
     (folder / "in").mkdir(parents=True)

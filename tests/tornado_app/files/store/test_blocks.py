@@ -12,7 +12,7 @@ from holdfast.digests import ABSENT, BLOCK, SIZE
 from tests.support.blocks import content as made
 from tests.support.blocks import listed, whole
 from tests.support.store_conformance import STORES, content
-from tornado_app.files.store.blocks import BlockData, FindsContent, TakesBlocks
+from tornado_app.files.store.blocks import HINTED, BlockData, FindsContent, TakesBlocks
 from tornado_app.files.store.interface import FileDigests, FileStore, StagedData
 
 DATA = made(3 * BLOCK + 999)
@@ -168,3 +168,16 @@ class TestTakesBlocks:
         assert isinstance(store, FindsContent)
         publish(store, "a", b"small")
         assert store.find_content(whole(b"small")) is None
+
+    @pytest.mark.slow
+    def test_a_big_file_is_found_by_its_size_and_first_block(self, store: FileStore) -> None:
+        big = bytes(HINTED + 5)
+        assert isinstance(store, FindsContent)
+        publish(store, "a", big)
+        publish(store, "b", DATA)
+        assert store.find_similar(len(big), digest(big, 0)) == "a"
+        assert store.find_similar(len(big), digest(DATA, 0)) is None
+        assert store.find_similar(len(big) + 1, digest(big, 0)) is None
+        assert store.find_similar(len(DATA), digest(DATA, 0)) is None
+        store.delete("a")
+        assert store.find_similar(len(big), digest(big, 0)) is None

@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from holdfast.digests import BLOCK
+from holdfast.digests import BLOCK, count, of_block
 from tests.support.blocks import content, create, end, listed, put, there, whole
 from tests.support.uploads import TUS, Raw, shown, until
+from tornado_app.files.store.blocks import HINTED
 from tornado_app.settings import Settings
 
 DATA = content(3 * BLOCK + 12345)
@@ -222,3 +223,21 @@ async def test_a_creation_that_does_not_fit_makes_nothing(http: httpx.AsyncClien
     refused = await http.post("/v1/block-uploads", json={"name": "a", "size": 5, **wrong})
     assert refused.status_code == 400
     assert (await http.get("/v1/uploads")).json()["items"] == []
+
+
+@pytest.mark.slow
+async def test_a_sender_asks_whether_it_pays_to_compute_all_digests(http: httpx.AsyncClient) -> None:
+    big = bytes(HINTED)
+    url = (await create(http, "a", big)).headers["Location"]
+    await put(http, url, big, 0, count(len(big)))
+    assert (await end(http, url, big)).status_code == 201
+
+    async def known(size: int, first: str) -> object:
+        return (await http.get("/v1/known-content", params={"size": size, "first": first})).json()
+
+    assert await known(len(big), of_block(big[:BLOCK]).hex()) == {"known": True}
+    assert await known(len(big), of_block(b"other").hex()) == {"known": False}
+    assert await known(len(big) + 1, of_block(big[:BLOCK]).hex()) == {"known": False}
+    for size, first in ((-1, "00" * 32), (5, "x")):
+        answer = await http.get("/v1/known-content", params={"size": size, "first": first})
+        assert answer.status_code == 400

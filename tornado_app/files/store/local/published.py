@@ -338,6 +338,22 @@ class LocalStore:
         self._root.contents.remove(block_digest, name)
         return None
 
+    def find_similar(self, size: int, first: bytes) -> str | None:
+        """See `FindsContent`."""
+        name = self._root.contents.find_size(size)
+        if name is None:
+            return None
+        try:
+            reader = self.open(name)
+        except problems.ProblemError:
+            self._root.contents.remove_size(size)
+            return None
+        try:
+            blocks = self.block_digests(reader) if reader.stat.size == size else None
+        finally:
+            reader.close()
+        return name if blocks is not None and blocks.startswith(first) else None
+
     # -- staged bytes
 
     def publish_small(self, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:

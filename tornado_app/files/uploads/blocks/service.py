@@ -61,6 +61,10 @@ class BlockUploads:
             if upload.record.kind == "blocks" and upload.published is None and self.is_available:
                 self._uploads.spawn(self._entries.load_quietly(upload))
 
+    async def may_have(self, size: int, first: bytes, *, may_read: MayRead = sources.everything) -> bool:
+        """Return whether it is likely that the content of a file of this size and this first block is known."""
+        return self.is_available and await self._run(sources.may_have, self._store, size, first, may_read)
+
     # -- creation and look-up
 
     async def create(

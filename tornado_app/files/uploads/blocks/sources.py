@@ -183,3 +183,9 @@ def find_content(store: FileStore, blocks: bytes, size: int, may_read: MayRead) 
         return None
     count = block_digests.count(size)
     return KnownContent(name, digest, sorted(random.SystemRandom().sample(range(count), min(PROOF, count))))
+
+
+def may_have(store: FileStore, size: int, first: bytes, may_read: MayRead) -> bool:
+    """Return whether a file that the sender may read has this size and this first block. Blocks."""
+    name = store.find_similar(size, first) if isinstance(store, FindsContent) else None
+    return name is not None and may_read(name)
