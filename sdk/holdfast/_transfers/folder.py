@@ -85,7 +85,7 @@ class _Folder(TransferJob[R], Generic[R]):
     @property
     def sent(self) -> int:
         with self._lock:
-            return self._completed_sent + sum(job.sent for job in self._jobs.values())
+            return self._completed_sent + sum(job.sent for job in self._jobs.values()) + self._small_done()
 
     # -- the records: one of the folder, to which those of its files refer
 
@@ -273,6 +273,7 @@ class UploadFolder(_Folder[SentFolder]):
         with self._lock:
             self._sent.append(file)
             self._completed_bytes += file.size
+            self._completed_sent += file.size
             self._completed.add(name)
 
     def _set_options(self, record: ResumeRecord) -> None:
@@ -372,6 +373,7 @@ class DownloadFolder(_Folder[list[Path]]):
             for file, target, _ in landed:
                 self._downloaded[file.name] = target
                 self._completed_bytes += file.size
+                self._completed_sent += file.size
                 self._completed.add(file.name)
             if self._ledger is not None:
                 self._ledger.add(*entries)

@@ -34,7 +34,7 @@ def test_many_small_files_take_few_requests_both_ways(served: ServerProcess, fol
         transfer = client.files.upload_folder(folder, prefix)
         sent = transfer.wait(60)
         assert [file.name for file in sent.sent] == sorted(f"{prefix}/{name}" for name in contents(folder))
-        assert transfer.progress.done == transfer.progress.total
+        assert transfer.sent == transfer.progress.done == transfer.progress.total
         assert len([one for one in transport.requests if one == ("PUT", "archives")]) == 1
         assert ("PUT", "files") not in transport.requests
         transport.requests.clear()
