@@ -412,7 +412,7 @@ class BlockUploadEnd(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ContentHint(msgspec.Struct, frozen=True):
-    """Whether the server may have the content of a file: one that the caller may read has this size and first block.
+    """Answer about known content: `maybe` some file that the caller may read has this size and first block.
 
     A sender for which it is true computes the digests of all blocks before it creates an upload by blocks with them.
     """

@@ -166,7 +166,7 @@ def test_where_the_page_can_not_reach_the_server_files_go_through_the_kernel(
     box.get_by_role("status").get_by_text("files go through the kernel, at most 3.5 MB each").wait_for()
     box.locator(".failed").get_by_text("this file has 4 MB, and at most 3.5 MB go through the kernel").wait_for()
     with holdfast.Client(server.url) as client:
-        assert client.files.info("raw/small.bin").sha256 == sha256(small)
+        assert client.files.info("raw/small.bin", sha256=True).sha256 == sha256(small)
         assert [file.name for file in client.files.list()] == ["raw/small.bin"]
     wait_until(lambda: notebook.value("[file.name for file in box.files]") == "['raw/small.bin']")
 

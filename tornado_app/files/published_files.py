@@ -26,7 +26,7 @@ from tornado_app.files.store.interface import (
 )
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.small.requests import SmallUpload, SmallUploads
+from tornado_app.files.uploads.small_files.requests import SmallUpload, SmallUploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.protocols import conditionals, digests, media_types, ranges

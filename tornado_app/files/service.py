@@ -18,7 +18,7 @@ from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.expiry import Expiry
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.small.requests import SmallUploads
+from tornado_app.files.uploads.small_files.requests import SmallUploads
 from tornado_app.files.workspace import Workspace
 from tornado_app.settings import Settings, SettingsError
 

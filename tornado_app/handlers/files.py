@@ -21,8 +21,8 @@ from tornado_app.files import metrics
 from tornado_app.files.published_files import FileAnswer, PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
 from tornado_app.files.uploads.digest_check import given_block_digest
-from tornado_app.files.uploads.small.requests import SMALL as SMALL_UPLOAD
-from tornado_app.files.uploads.small.requests import SmallUpload
+from tornado_app.files.uploads.small_files.requests import SMALL as SMALL_UPLOAD
+from tornado_app.files.uploads.small_files.requests import SmallUpload
 from tornado_app.handlers.base import BaseHandler
 from tornado_app.handlers.forms import file_field
 from tornado_app.handlers.openapi.operation import Content, operation

@@ -42,7 +42,7 @@ class _RangeIgnoredError(Exception):
 
 
 class FetchTarget(Protocol):
-    """What a fetch writes to. Several threads use it."""
+    """Destination of a fetch. Several threads use it."""
 
     throttle: Throttle
 

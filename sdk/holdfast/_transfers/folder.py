@@ -22,8 +22,8 @@ from holdfast._transfers.archive import ArchiveDownload
 from holdfast._transfers.download import DownloadJob
 from holdfast._transfers.job import R, TransferContext, TransferJob
 from holdfast._transfers.pace import Throttle
-from holdfast._transfers.small.download import Landed, SmallDownloads
-from holdfast._transfers.small.upload import SmallUploads
+from holdfast._transfers.small_files.download import Landed, SmallFileDownloads
+from holdfast._transfers.small_files.upload import SmallFileUploads
 from holdfast._transfers.upload.job import UploadJob, checked_name
 from holdfast._transfers.verification import is_same
 from holdfast.errors import BadRequest, LocalExists, NotFound, ProtocolError
@@ -256,7 +256,7 @@ class UploadFolder(_Folder[SentFolder]):
         self._sent: list[wire.FileInfo] = []
         self._same: list[str] = []
         self._refused: dict[str, BadRequest] = {}
-        self._small = SmallUploads(
+        self._small = SmallFileUploads(
             context,
             path,
             self._prefix,
@@ -358,7 +358,7 @@ class DownloadFolder(_Folder[list[Path]]):
         self._targets: dict[str, Path] = {}
         self._downloaded: dict[str, Path] = {}
         self._ledger: Ledger | None = None
-        self._small = SmallDownloads(context, self._prefix, throttle=self.throttle, on_landed=self._on_landed)
+        self._small = SmallFileDownloads(context, self._prefix, throttle=self.throttle, on_landed=self._on_landed)
 
     def _small_done(self) -> int:
         return self._small.done

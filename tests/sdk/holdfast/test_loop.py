@@ -273,6 +273,7 @@ async def move_files(client: holdfast.AsyncClient, folder: Path, tmp_path: Path)
     [info async for info in client.files.list(name)]
     [one async for one in client.files.list_folder(name.partition("/")[0])]
     await client.files.info(name)
+    await client.files.digests(name)
     await client.files.read(name, 0, 10)
     await client.files.download_link(name)
     await client.files.revoke_links()
@@ -296,6 +297,8 @@ async def move_folders(client: holdfast.AsyncClient, folder: Path, tmp_path: Pat
     await client.files.download_folder(prefix, tmp_path / "folder")
     await client.files.download_folder(prefix, tmp_path / "folder")
     await client.files.download_folder(prefix, tmp_path / "folder", overwrite=True, restart=True)
+    await client.files.download_archive(prefix, tmp_path / "folder.tar", format="tar")
+    await client.files.upload_archive(tmp_path / "folder.tar", f"{prefix}/again")
 
 
 async def use_the_seed(client: holdfast.AsyncClient) -> None:

@@ -139,7 +139,7 @@ class Watched:
 async def test_a_head_that_comes_byte_by_byte_is_looked_through_once(end: bytes) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = BodyStream(ours, ReadBudget())
+    stream = BodyStream(ours, ReadBudget(), 60.0)
     head = b"GET / HTTP/1.1" + b"\r\nA: b" * 200 + end
     with theirs:
         for text in (head, head[:50] + end):  # a second head is not searched from where the first one ended

@@ -13,7 +13,7 @@ import pytest
 from holdfast.digests import of_file
 from tests.support.uploads import Raw, until
 from tornado_app.app import App
-from tornado_app.files.uploads.small.requests import SMALL
+from tornado_app.files.uploads.small_files.requests import SMALL
 from tornado_app.settings import Settings
 
 

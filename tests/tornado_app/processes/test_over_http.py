@@ -159,7 +159,7 @@ async def test_each_verb_in_each_state(
         assert answer.status_code == 200, answer.text
         assert answer.json()["id"] == "p"
     elif status == 404:
-        assert problem(answer, 404, "no-such-process", "'p'", "start it first")["id"] == "p"
+        assert problem(answer, 404, "no-such-process", "'p'", "Start it first")["id"] == "p"
     elif (state, verb) == ("running", "kill"):
         problem(answer, 409, "illegal-state", "place=process")
     else:
@@ -381,10 +381,10 @@ async def test_the_seeds_verbs(engine: Engine, http: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("state", "verb", "words"),
     [
-        ("succeeded", "pause", "it has ended"),
-        ("succeeded", "cancel", "it has ended"),
-        ("paused", "pause", "possible now: resume, cancel"),
-        ("running", "resume", "possible now: pause, cancel, kill"),
+        ("succeeded", "pause", "It has ended"),
+        ("succeeded", "cancel", "It has ended"),
+        ("paused", "pause", "Possible now: resume, cancel"),
+        ("running", "resume", "Possible now: pause, cancel, kill"),
     ],
 )
 async def test_what_does_not_fit_is_a_400_at_the_seeds_face(
@@ -400,7 +400,7 @@ async def test_what_does_not_fit_is_a_400_at_the_seeds_face(
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
 async def test_the_seeds_verbs_on_what_was_never_started_are_a_404(http: httpx.AsyncClient, verb: str) -> None:
-    problem(await http.post(f"/p/process/{verb}/"), 404, "no-such-process", "start it first")
+    problem(await http.post(f"/p/process/{verb}/"), 404, "no-such-process", "Start it first")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_refusal_says_what_is_possible(state: State) -> None:
         step(state, Cause.CLAIM if state is not State.QUEUED else Cause.RESUME)
     assert state in refusal.value.detail
     assert ", ".join(possible) in refusal.value.detail
-    assert ("it has ended" in refusal.value.detail) == (not possible)
+    assert ("It has ended" in refusal.value.detail) == (not possible)
 
 
 @pytest.mark.parametrize("state", State)

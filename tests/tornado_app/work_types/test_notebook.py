@@ -159,7 +159,7 @@ def test_parameters_reach_every_cell_after_them() -> None:
 def test_a_cell_that_raises_fails_it_and_is_in_the_executed_notebook() -> None:
     data = made("1", "1 / 0", "2")
     workshop, said = run_here(data)
-    assert said == "cell 2 raised ZeroDivisionError: division by zero; see n-p.ipynb"
+    assert said == "cell 2 raised ZeroDivisionError: division by zero. See n-p.ipynb"
     assert read(workshop.files.read("n-p.ipynb")) == [("1", ["1"]), ("1 / 0", ["ZeroDivisionError"]), ("2", [])]
     assert "ZeroDivisionError" in workshop.log[-1]
     assert "\x1b" not in workshop.log[-1]
@@ -173,14 +173,14 @@ def test_a_cell_that_raises_fails_it_and_is_in_the_executed_notebook() -> None:
 def test_a_kernel_that_dies_fails_it_with_its_last_words() -> None:
     workshop, said = run_here(made("import os; os.write(2, b'oh no\\n'); os._exit(3)"))
     assert said.startswith("the kernel died in cell 1. The last it wrote:\n")
-    assert "oh no; see n-p.ipynb" in said
+    assert "oh no. See n-p.ipynb" in said
     assert "oh no" in workshop.log
 
 
 @pytest.mark.slow
 def test_a_cell_that_takes_too_long_fails_it() -> None:
     _, said = run_here(made("import time; time.sleep(1000)"), cell_timeout_s=1)
-    assert said == "cell 1 took longer than 1 s; see n-p.ipynb"
+    assert said == "cell 1 took longer than 1 s. See n-p.ipynb"
 
 
 @pytest.mark.parametrize(

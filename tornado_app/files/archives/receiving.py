@@ -15,7 +15,7 @@ from tornado_app.files.buffers import POOL
 from tornado_app.files.published_files import info
 from tornado_app.files.store.interface import ABSENT, ANYTHING, FileStat, PlacedFile, Precondition
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.small.requests import SmallUploads
+from tornado_app.files.uploads.small_files.requests import SmallUploads
 from tornado_app.protocols.archives.tar_reader import OtherFormatError, TarError, TarMember, TarReader
 
 MOST_REFUSED = 500

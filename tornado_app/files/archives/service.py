@@ -15,7 +15,7 @@ from tornado_app.files.archives.reading import ArchiveReader
 from tornado_app.files.archives.receiving import TarReceiver
 from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.service import Uploads
-from tornado_app.files.uploads.small.requests import SmallUploads
+from tornado_app.files.uploads.small_files.requests import SmallUploads
 from tornado_app.protocols.archives.layout import FORMATS
 from tornado_app.protocols.ranges import Multipart, Span
 

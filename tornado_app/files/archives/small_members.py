@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tornado_app.files.store.interface import PlacedFile, Precondition
-from tornado_app.files.uploads.small.requests import SmallUploads
+from tornado_app.files.uploads.small_files.requests import SmallUploads
 
 SMALL = 256 << 10
 """Bytes of the largest member that is kept in memory until it is whole."""

@@ -88,7 +88,7 @@ class RunningDigest:
 
 @dataclass(frozen=True, slots=True)
 class DigestChoice:
-    """Which digests are made of uploads as they arrive, apart from those that a sender has given.
+    """Digests that are made of uploads as they arrive, apart from those that a sender has given.
 
     `blocks`: block digests. `sha256`: the SHA-256 of every upload, or of small ones alone.
     """

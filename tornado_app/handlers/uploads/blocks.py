@@ -84,7 +84,7 @@ class BlockUploadsHandler(_BlockUploadHandler, JsonHandler):
 
 
 class ContentQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """What is cheap to know of a file that may be here already."""
+    """Size and first block of a file that may be here already."""
 
     size: Annotated[int, Meta(ge=0, le=(1 << 63) - 1, description="Bytes of the file.")]
     first: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="Digest of its first block, as hex.")]

@@ -192,10 +192,10 @@ def test_the_bar_says_that_the_digest_is_made(
     name = uuid.uuid4().hex
     client.files.write(name, bytes(1 << 20))
     (tmp_path / "sitecustomize.py").write_text(
-        "import time, holdfast._local_files.sources as sources\n"
-        "finish = sources.HashWorker.finish\n"
-        "def slow(self, size):\n    time.sleep(1.5)\n    return finish(self, size)\n"
-        "sources.HashWorker.finish = slow\n"
+        "import time, holdfast._local_files.local_digests as local\n"
+        "step = local.LocalDigests.step\n"
+        "def slow(self):\n    time.sleep(1.5)\n    return step(self)\n"
+        "local.LocalDigests.step = slow\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     said = "\n".join(on_terminal("--url", served.url, "download", name, "--to", "there", columns=120))

@@ -70,5 +70,5 @@ def test_what_can_not_be_done_in_bulk_is_told_of_each(shell: Shell) -> None:
         shell("start", "steps", "to=1", "-w", "--label", f"group={group}", "--json").split('"id":"')[1].split('"')[0]
     ]
     shell("cancel", *ids, code=Exit.REFUSED)
-    assert "it has ended" in shell.err
+    assert "It has ended" in shell.err
     assert shell.lines("resume", "--label", f"group={group}") == []

@@ -37,7 +37,7 @@ class Entry:
         self.known: KnownContent | None = None
 
 
-class Entries:
+class BlockEntries:
     """The state of every upload by blocks. Lives on the event loop."""
 
     def __init__(self, store: FileStore, uploads: Uploads, executor: BlockingExecutor) -> None:

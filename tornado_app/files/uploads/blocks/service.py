@@ -23,7 +23,7 @@ from tornado_app.files.store.blocks import TakesBlocks
 from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.blocks import sources
 from tornado_app.files.uploads.blocks.body import BlockBody, BodyContext
-from tornado_app.files.uploads.blocks.entries import Entries, Entry
+from tornado_app.files.uploads.blocks.entries import BlockEntries, Entry
 from tornado_app.files.uploads.blocks.session import BlockSession
 from tornado_app.files.uploads.blocks.sources import KnownContent, MayRead
 from tornado_app.files.uploads.blocks.state import BlockMap, Runs
@@ -45,7 +45,7 @@ class BlockUploads:
     def __init__(self, store: FileStore, uploads: Uploads, executor: BlockingExecutor) -> None:
         self._store = store
         self._uploads = uploads
-        self._entries = Entries(store, uploads, executor)
+        self._entries = BlockEntries(store, uploads, executor)
         self._context = BodyContext(executor, uploads.durable, uploads.limits.check_space)
         self._run = executor.run
         self.slots = asyncio.Semaphore(MOST_BODIES)  # for bodies

@@ -18,7 +18,7 @@ from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.limits import SizeLimits
 from tornado_app.files.uploads.registry import UploadRegistry
-from tornado_app.files.uploads.small.groups import PublicationGroups
+from tornado_app.files.uploads.small_files.groups import PublicationGroups
 from tornado_app.settings import Settings
 
 SMALL = 64 << 10

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast._transfers.small import tar
+from holdfast._transfers.small_files import tar
 
 NAMES = [
     "a",

@@ -12,7 +12,7 @@ from holdfast import calls, digests, wire
 from holdfast._local_files.small_files import write_together
 from holdfast._transfers.job import TransferContext
 from holdfast._transfers.pace import Throttle
-from holdfast._transfers.small.tar import TarParser, UnreadableTarError
+from holdfast._transfers.small_files.tar import TarParser, UnreadableTarError
 from holdfast.errors import APIError, ConnectionBroken, PreconditionFailed, TransportError
 from holdfast.plans import Backoff, Close, Do, Open, Plan, Read, Sleep, Stream
 
@@ -30,7 +30,7 @@ _UNSUPPORTED = (400, 404, 405, 413, 416, 501)  # by an earlier server, or a prox
 Landed = tuple[wire.FileInfo, Path, os.stat_result]
 
 
-class SmallDownloads:
+class SmallFileDownloads:
     """Fetches small files below a prefix. `on_landed` gets those that are complete; it blocks."""
 
     def __init__(

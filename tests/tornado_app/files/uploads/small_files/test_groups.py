@@ -12,8 +12,8 @@ from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import PlacedFile, SmallFile
 from tornado_app.files.store.memory import MemoryStore
-from tornado_app.files.uploads.small import groups
-from tornado_app.files.uploads.small.groups import PublicationGroups
+from tornado_app.files.uploads.small_files import groups
+from tornado_app.files.uploads.small_files.groups import PublicationGroups
 
 
 class Recorded(MemoryStore):

@@ -13,7 +13,7 @@ from pathlib import Path
 from holdfast import calls, digests, wire
 from holdfast._transfers.job import TransferContext
 from holdfast._transfers.pace import Throttle
-from holdfast._transfers.small import tar
+from holdfast._transfers.small_files import tar
 from holdfast.errors import APIError, DigestMismatch, TransportError
 from holdfast.plans import Backoff, Do, Plan, Together, request
 
@@ -58,7 +58,7 @@ class Bundle:
                 time.sleep(wait)
 
 
-class SmallUploads:
+class SmallFileUploads:
     """Sends small files below `path`. `on_landed` gets the name and the published file of each; it blocks."""
 
     def __init__(
