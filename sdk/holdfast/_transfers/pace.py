@@ -39,7 +39,7 @@ class Throttle:
 
     def piece(self, size: int) -> int:
         """Return the number of bytes to transfer at once, at most `size`, so that waits stay short."""
-        return size if not self.rate else max(1024, min(size, int(self.rate / 8)))
+        return size if not self.rate else min(size, max(1024, int(self.rate / 8)))
 
 
 class Rate:

@@ -27,6 +27,7 @@ def test_a_throttle_asks_to_wait_as_long_as_the_bytes_should_take() -> None:
     assert Throttle(None).delay(10**9) == 0
     assert Throttle(80_000).piece(MIB) == 10_000
     assert Throttle(1).piece(MIB) == 1024
+    assert Throttle(1).piece(5) == 5  # never more than the body has left
     assert Throttle().piece(MIB) == MIB
 
 

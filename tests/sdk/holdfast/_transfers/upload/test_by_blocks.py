@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import holdfast
 from holdfast import digests, errors
 from tests.support.proxy import Fault, FaultyProxy
-from tests.support.servers import ServerProcess
+from tests.support.servers import ServerProcess, wait_until
 
 MIB = 1 << 20
 
@@ -42,6 +43,18 @@ def touch(path: Path) -> None:
     """Give a file another time, whatever the clock says."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+
+
+def wait_for_blocks(served: ServerProcess, path: Path, size: int) -> None:
+    """Return when the server has some blocks of an upload: a connection that is shut down loses what was on its way."""
+
+    def has_some() -> bool:
+        uploads = httpx.get(f"{served.url}/v1/uploads?limit=1000").json()["items"]
+        [id] = [up["id"] for up in uploads if up["name"] == path.name]
+        missing = httpx.get(f"{served.url}/v1/block-uploads/{id}").json()["missing"]
+        return sum(end - first for first, end in missing) < size // MIB
+
+    wait_until(has_some)
 
 
 def published(served: ServerProcess, path: Path) -> bytes:
@@ -92,6 +105,7 @@ def test_it_is_paused_and_goes_on_with_what_is_missing(served: ServerProcess, ma
     with holdfast.Client(proxy.url) as through:
         transfer = through.files.upload(path, segments=2)
         proxy.wait_for(lambda p: p.happened == 2)
+        wait_for_blocks(served, path, 24 * MIB)
         transfer.pause()
         assert [record.name for record in through.transfers.pending()] == [path.name]
         touch(path)
