@@ -56,6 +56,7 @@ class SmallFileDownloads:
 
     def run(self, files: Sequence[wire.FileInfo], targets: Mapping[str, Path]) -> Plan[None]:
         """Fetch those of the files in `targets` that are small and new here, if they are many. `files` are all."""
+        self._came, self._came_bytes = [], 0  # what a pause has kept from being written may be of another version now
         self._wanted = yield Do(partial(self._select, files, targets))
         small = sum(1 for file in files if file.size <= SMALL)
         if len(self._wanted) < max(FEWEST, small * _FULL_SHARE):

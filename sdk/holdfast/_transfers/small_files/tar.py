@@ -35,6 +35,9 @@ class UnreadableTarError(ValueError):
     """The bytes are no tar archive as a Holdfast server makes it."""
 
 
+_MOST_RECORDS = 1 << 20  # bytes of pax records, which are kept in memory
+
+
 class TarParser:
     """Parser of the pax archives that a server makes: `feed` it from the start, or from the start of a member.
 
@@ -102,6 +105,8 @@ class TarParser:
             name = (self._long_name or _name(head)).decode() if kind == b"0" else ""
         except ValueError as error:
             raise UnreadableTarError(f"the server sends a tar with a header that can't be read: {error}") from None
+        if kind == b"x" and size > _MOST_RECORDS:
+            raise UnreadableTarError(f"the server sends a tar with {size} bytes of pax records")
         return name, size, kind
 
 
@@ -114,7 +119,9 @@ def _path(records: bytes) -> bytes:
     """Return the path in pax records; raise for a size, which only files have that are not small."""
     found, at = b"", 0
     while at < len(records):
-        length, _, _ = records[at:].partition(b" ")
+        length, _, _ = records[at : at + 20].partition(b" ")
+        if not length.isdigit() or not len(length) < int(length) <= len(records) - at:
+            raise UnreadableTarError("the server sends a tar with pax records that can't be read")
         record = records[at : at + int(length)]
         key, _, value = record[len(length) + 1 : -1].partition(b"=")
         if key == b"path":

@@ -14,8 +14,8 @@ from holdfast import calls, digests, wire
 from holdfast._transfers.job import TransferContext
 from holdfast._transfers.pace import Throttle
 from holdfast._transfers.small_files import tar
-from holdfast.errors import APIError, DigestMismatch, TransportError
-from holdfast.plans import Backoff, Do, Plan, Together, request
+from holdfast.errors import APIError, NotFound, PreconditionFailed, TransportError
+from holdfast.plans import Backoff, Do, Plan, Together, forget, request
 
 SMALL = 256 << 10
 """Bytes of the largest file that is sent with others."""
@@ -91,8 +91,10 @@ class SmallFileUploads:
 
     def run(self, files: Mapping[str, int]) -> Plan[None]:
         """Send those of the files, given with their sizes, that are small, if they are many."""
-        small = {name: size for name, size in files.items() if size <= SMALL}
-        if len(small) < FEWEST:
+        small = {name: size for name, size in files.items() if size <= SMALL and _is_utf8(name)}
+        folder = self._prefix.strip("/")
+        is_plain = self._prefix == (f"{folder}/" if folder else "")  # else the server says, of each, what is wrong
+        if len(small) < FEWEST or not is_plain:
             return
         groups = _groups(small)
 
@@ -121,7 +123,9 @@ class SmallFileUploads:
                     yield backoff.after(error, repeatable=True)
                     bundle = yield from self._without_landed(bundle)
                 else:
-                    yield Do(partial(self._land, bundle, receipt.landed), always=True)
+                    damaged: list[wire.FileInfo] = yield Do(partial(self._land, bundle, receipt.landed), always=True)
+                    for file in damaged:  # sent again by itself, with a digest that the server verifies first
+                        yield from self._remove(file)
                     return
         finally:
             self._end(bundle)
@@ -155,20 +159,27 @@ class SmallFileUploads:
             if bundle in self._running:
                 self._running.remove(bundle)
 
-    def _land(self, bundle: Bundle, landed: Sequence[wire.FileInfo]) -> None:
-        """Verify what was published, and note it."""
+    def _remove(self, file: wire.FileInfo) -> Plan[None]:
+        try:
+            yield from forget(calls.delete_file(file.name, etag=file.etag), self._retries)
+        except (NotFound, PreconditionFailed):
+            pass  # somebody else has removed or replaced it
+
+    def _land(self, bundle: Bundle, landed: Sequence[wire.FileInfo]) -> list[wire.FileInfo]:
+        """Verify what was published, and note it. Return what has another content than was sent."""
         self._end(bundle)
+        damaged: list[wire.FileInfo] = []
         for file in landed:
             name = file.name.removeprefix(self._prefix)
             data = bundle.files.get(name)
             if data is None:
                 continue
             if _has(file, data) is False:
-                raise DigestMismatch(
-                    f"{file.name!r} was published with another digest than it was sent. Upload it again"
-                )
-            self._on_landed(name, file)
+                damaged.append(file)
+            else:
+                self._on_landed(name, file)
         self._on_progress()
+        return damaged
 
     def _without_landed(self, bundle: Bundle) -> Plan[Bundle]:
         """Return a bundle without the files that the server has by now: its answer was lost."""
@@ -192,6 +203,14 @@ class SmallFileUploads:
             if _has(file, left[name]):
                 del left[name]
                 self._on_landed(name, file)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # the upload of the file by itself says so
+        return False
+    return True
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:

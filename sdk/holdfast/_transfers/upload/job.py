@@ -212,15 +212,18 @@ class UploadJob(TransferJob[wire.FileInfo]):
             return None
         if not hint.known:
             return None
-        yield from state.hash_blocks()
+        state.record.digest = (yield from state.digest()).hex()
         upload = UploadByBlocks(state)
         yield from upload.create(blocks=state.digests.blocks())
         return upload
 
     def _by_blocks(self) -> Plan[UploadByBlocks | None]:
         """Return the upload by blocks of the record, or a new one if several connections are worth it."""
-        upload = UploadByBlocks(self._state)
-        if self._state.record.blocks and (yield from upload.locate()):
+        state, upload = self._state, UploadByBlocks(self._state)
+        promised = state.record.digest if state.record.blocks and state.is_doubtful else ""
+        if promised and (yield from state.digest()).hex() != promised:
+            raise state.changed()  # the server was told the digest of each block: it takes no other in its place
+        if state.record.blocks and (yield from upload.locate()):
             return upload
         if not digests.AVAILABLE or self._state.record.parts or not (yield from self._is_parallel()):
             return None
@@ -292,7 +295,7 @@ class UploadJob(TransferJob[wire.FileInfo]):
                 if found[0].digest == digest:
                     state.report_all(state.size)
                     return (yield from plans.info(self.name, self._context.retries))
-                state.record.digest = digest
+                state.record.digest, state.record.delta = digest, True
                 yield from upload.create(etag=found[0].etag, base=found[0].etag, blocks=blocks)
             return (yield from upload.run())
         except NoBlockUploadsError:
@@ -315,6 +318,9 @@ class UploadJob(TransferJob[wire.FileInfo]):
         return False
 
     def _published_blocks(self, found: list[wire.BlockDigests]) -> Plan[None]:
+        options = yield from request(calls.upload_options(), self._context.retries)
+        if not options.wants_blocks:
+            return  # a server without block digests
         try:
             found.append((yield from request(calls.file_digests(self.name), self._context.retries)))
         except NotFound:

@@ -142,7 +142,9 @@ class UploadState:
             return None
         saved, head = self.file.take(), self.source.head_digest()
         now = (self.source.size, self.source.modified_ns, head)
-        if saved is not None and not (restart or saved.overwrite != self.overwrite):
+        # An upload of changes replaces the published file: a plain one must not end it.
+        was_delta = saved is not None and saved.delta and bool(saved.blocks) and not self.delta
+        if saved is not None and not (restart or was_delta or saved.overwrite != self.overwrite):
             if saved.size == self.source.size:
                 self.record, self.record.within = saved, self._within
                 self.earlier = self.earlier or self.file.read_digests()

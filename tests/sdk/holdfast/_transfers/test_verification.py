@@ -125,8 +125,8 @@ def test_bits_in_several_segments_cost_as_many_blocks(
         through.files.download(file.name, tmp_path, segments=2).wait(30)
     assert (tmp_path / file.name).read_bytes() == file.data
     assert proxy.happened == 2
-    # An answer that is given up for a second connection leaves bytes on the way.
-    assert proxy.bytes_down < len(file.data) + 2 * BLOCK + 8 * MIB
+    # An answer that is given up for a second connection leaves bytes on the way: buffers of many MiB, but not a file.
+    assert proxy.bytes_down < 2 * len(file.data)
 
 
 @pytest.mark.slow

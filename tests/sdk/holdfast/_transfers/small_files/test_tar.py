@@ -83,3 +83,18 @@ def test_what_is_not_wanted_is_skipped_without_being_kept() -> None:
 def test_another_format_is_refused(data: bytes) -> None:
     with pytest.raises(tar.UnreadableTarError):
         [*tar.TarParser(lambda name, size: True).feed(data)]
+
+
+@pytest.mark.parametrize("records", [b"0 path=x\n", b"-5 path=x\n", b"999 path=x\n", b"x path=y\n", b"path"])
+def test_pax_records_that_can_not_be_read_end_it(records: bytes) -> None:
+    header = bytearray(tar.head("x" * 200, 3)[:512])  # of the pax records
+    header[124:136] = b"%011o\0" % len(records)
+    with pytest.raises(tar.UnreadableTarError, match="pax records"):
+        list(tar.TarParser(lambda name, size: True).feed(bytes(header) + records.ljust(512, b"\0")))
+
+
+def test_pax_records_are_not_collected_without_end() -> None:
+    header = bytearray(tar.head("x" * 200, 3)[:512])
+    header[124:136] = b"%011o\0" % (8 << 20)
+    with pytest.raises(tar.UnreadableTarError, match="8388608 bytes of pax records"):
+        list(tar.TarParser(lambda name, size: True).feed(bytes(header)))

@@ -59,6 +59,15 @@ def test_a_server_without_archives_gets_each_by_itself(served: ServerProcess, fo
     assert contents(tmp_path / "down") == contents(folder)
 
 
+def test_a_prefix_that_no_name_can_have_is_refused_and_nothing_lands(client: holdfast.Client, folder: Path) -> None:
+    prefix = uuid.uuid4().hex
+    for wrong in (f"/{prefix}", "/", f"{prefix}//"):
+        before = {file.name for file in client.files.list()}
+        with pytest.raises(errors.BadRequest):
+            client.files.upload_folder(folder, wrong, overwrite=True).wait(60)
+        assert {file.name for file in client.files.list()} == before
+
+
 def test_what_exists_and_differs_is_refused_by_name_and_the_others_are_there(
     client: holdfast.Client, folder: Path, tmp_path: Path
 ) -> None:

@@ -239,6 +239,24 @@ def test_an_interrupted_delta_goes_on_in_another_process(
     assert published(served, path) == path.read_bytes()
 
 
+def test_a_plain_upload_does_not_end_an_interrupted_delta(served: ServerProcess, make: Make, faulty: Faulty) -> None:
+    path = make(16 * MIB)
+    with holdfast.Client(served.url) as client:
+        client.files.upload(path).wait(60)
+    before = path.read_bytes()
+    change(path, *range(5, 16 * MIB, MIB))
+    proxy = faulty(Fault(when=b"PUT ", stall_up=100_000))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.upload(path, delta=True, segments=1)
+        proxy.wait_for(lambda p: p.happened == 1)
+        transfer.pause()
+        with pytest.raises(errors.FileExists):
+            through.files.upload(path).wait(60)
+        assert published(served, path) == before
+        through.files.upload(path, delta=True).wait(60)
+    assert published(served, path) == path.read_bytes()
+
+
 def test_a_stream_has_no_delta(client: holdfast.Client) -> None:
     with pytest.raises(errors.TransferError, match="without delta"):
         client.files.upload(iter([b"x"]), uuid.uuid4().hex, delta=True).wait(60)
