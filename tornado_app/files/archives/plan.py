@@ -22,13 +22,19 @@ _NUMBERS = struct.Struct("<HQqH")
 class ArchivePlan:
     """Members of an archive, in about fifty bytes each beside their names, and the CRC-32 of those that were read."""
 
-    def __init__(self, folder: str, layout: Layout, tags: array[int], etag: str, modified_ns: int) -> None:
-        """`tags` has the hash of each member's entity tag, as this process makes it."""
+    def __init__(
+        self, folder: str, layout: Layout, tags: array[int], earlier: dict[int, int], etag: str, modified_ns: int
+    ) -> None:
+        """`tags` has the hash of each member's entity tag, as this process makes it.
+
+        `earlier` has those of members that the store reads to find out whether they still are what they were.
+        """
         self.folder = folder
         self.layout = layout
         name = (folder.rpartition("/")[2] or "files") + layout.format.SUFFIX
         self.stat = FileStat(name, layout.size, modified_ns, etag, None)
         self._tags = tags
+        self._earlier = earlier
         self._crcs = array("q", [_UNKNOWN]) * (len(layout) if layout.format.NEEDS_CRC else 0)
 
     def name(self, index: int) -> str:
@@ -38,7 +44,9 @@ class ArchivePlan:
 
     def is_current(self, index: int, stat: FileStat) -> bool:
         """Return whether a member is this version of its file."""
-        return stat.size == self.layout.member_size(index) and hash(stat.etag) == self._tags[index]
+        tag = hash(stat.etag)
+        is_same = tag == self._tags[index] or tag == self._earlier.get(index)
+        return is_same and stat.size == self.layout.member_size(index)
 
     def crc(self, index: int) -> int | None:
         """Return the CRC-32 of a member if it is known."""
@@ -57,7 +65,7 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         ProblemError: NO_SUCH_FILE when there are none.
     """
     layout = Layout(FORMATS[format])
-    tags = array("q")
+    tags, earlier = array("q"), dict[int, int]()
     version = hashlib.blake2b(_VERSION + format.encode(), digest_size=16)
     newest = 0
     prefix = f"{folder}/" if folder else ""
@@ -65,6 +73,8 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         name, etag = stat.name[len(prefix) :].encode("utf-8"), stat.etag.encode("utf-8")
         modified = stat.modified_ns // 1_000_000_000
         layout.add(name, stat.size, modified)
+        if stat.unconfirmed is not None:
+            earlier[len(tags)] = hash(stat.unconfirmed)
         tags.append(hash(stat.etag))
         version.update(_NUMBERS.pack(len(name), stat.size, modified, len(etag)) + name + etag)
         newest = max(newest, stat.modified_ns)
@@ -72,7 +82,7 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         where = f"below {folder[:200]!r}" if folder else "on this server"
         raise problems.NO_SUCH_FILE(f"there is no file {where}. GET /v1/files?delimiter=/ lists files and folders")
     layout.seal()
-    return ArchivePlan(folder, layout, tags, version.hexdigest(), newest)
+    return ArchivePlan(folder, layout, tags, earlier, version.hexdigest(), newest)
 
 
 def _members(store: FileStore, folder: str, prefix: str) -> Iterator[FileStat]:

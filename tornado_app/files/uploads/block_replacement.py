@@ -101,5 +101,9 @@ def _digests(upload: Upload) -> FileDigests:
 
 
 def _replace(upload: Upload, offset: int, data: Piece) -> None:
-    powers.replace(upload.staged, offset, data)
+    try:
+        powers.replace(upload.staged, offset, data)
+    except BaseException:
+        upload.digest.cut(offset)  # a part of it may have been written: what is there is read again
+        raise
     upload.digest.replace(offset, data)

@@ -201,6 +201,8 @@ class TarReader:
                 self._long_name = records.partition(b"\0")[0]
             else:
                 self._pax.update(_read_records(records))
+                if sum(map(len, self._pax.values())) + sum(map(len, self._pax)) > MOST_RECORDS:
+                    raise TarError(f"a member has more than {MOST_RECORDS} bytes of records; {MOST_RECORDS} are read")
 
 
 def in_words(name: bytes) -> str:

@@ -221,3 +221,13 @@ def test_memory_does_not_grow_with_the_members() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_records_of_many_headers_before_one_member_are_not_collected_without_end() -> None:
+    archive = b""
+    for number in range(200):
+        content = b"%03d=" % number + b"x" * 10_000 + b"\n"
+        record = b"%d " % (len(content) + 6) + content
+        archive += header(size=len(record), kind=tarfile.XHDTYPE) + record + bytes(-len(record) % 512)
+    with pytest.raises(TarError, match="bytes of records"):
+        list(TarReader().feed(archive))

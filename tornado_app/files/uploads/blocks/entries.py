@@ -118,7 +118,9 @@ class BlockEntries:
         """Open the bytes of an upload. Blocks. Raises NO_SUCH_UPLOAD."""
         if not isinstance(self._store, TakesBlocks):
             raise problems.NOT_FOUND("the file store of this server takes no blocks any more. Create another upload")
-        return self._store.open_blocks(upload.staged, upload.record.length or 0)
+        data = self._store.open_blocks(upload.staged, upload.record.length or 0)
+        upload.staged.close()  # opening may have put another file in the place of its bytes
+        return data
 
     def written(self, upload: Upload, entry: Entry, count: int) -> None:
         """Count bytes that came, and emit progress."""

@@ -86,12 +86,16 @@ class BlockUploads:
             if base is not None:
                 await self._run(base.close)
             raise
-        if base is not None and request.blocks is not None:
-            await self._entries.begin_copy(upload, entry, base, request.blocks)
-        elif base is not None:
-            await self._run(base.close)  # without digests it is only a condition
-        elif request.blocks is not None:
-            entry.known = await self._run(sources.find_content, self._store, request.blocks, request.size, may_read)
+        try:
+            if base is not None and request.blocks is not None:
+                await self._entries.begin_copy(upload, entry, base, request.blocks)
+            elif base is not None:
+                await self._run(base.close)  # without digests it is only a condition
+            elif request.blocks is not None:
+                entry.known = await self._run(sources.find_content, self._store, request.blocks, request.size, may_read)
+        except BaseException:
+            await self._uploads.cancel_quietly(upload)  # nobody will know its id
+            raise
         return upload
 
     async def _create(self, request: BlockUploadRequest, client: str) -> tuple[Upload, Entry]:
@@ -210,7 +214,11 @@ class BlockUploads:
                 lambda count: self._entries.written(upload, entry, count),
                 on_release_requested,
             )
-            await session.join(body)
+            try:
+                await session.join(body)
+            except BaseException:
+                self._context.active -= 1  # it has counted itself, and never begins
+                raise
         except BaseException:
             self.slots.release()
             raise
@@ -343,6 +351,6 @@ class BlockUploads:
                 data.adopt(reader)
             finally:
                 data.close()
-            upload.staged.close()  # its bytes may be others now
+                upload.staged.close()  # its bytes may be others now
         finally:
             reader.close()

@@ -29,6 +29,7 @@ _LOCKS = 64
 _AT_ONCE = _LOCKS  # blocks that one copy has locked: neighbours, so each has another lock
 _PIECES = 64
 _LINK = ".linked"
+_OWN = ".own"
 
 
 def prepare(staging: StagingFolder, id: str, expected: bytes | None) -> None:
@@ -47,6 +48,7 @@ class LocalBlockData:
         self._root, self._staging, self._id, self._size = root, staging, id, size
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._data = self._list = -1
+        self._is_adopted = False  # `data` is, or was, a published file, too: nothing is written into it
         try:
             with _disk_errors_as_problems(), staging.open(id) as folder:
                 self._data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -56,6 +58,8 @@ class LocalBlockData:
                 length = block_digests.count(size) * SIZE
                 self._digests = bytearray(_read(self._list, length).ljust(length, b"\0"))
                 self._trust(folder)
+                if ABSENT in self._each():
+                    self._detach()
         except BaseException:
             self.close()
             raise
@@ -71,6 +75,7 @@ class LocalBlockData:
         """Verify by reading what may not be what it was: after another boot, or in a file that is published, too."""
         status = os.fstat(self._data)
         adopted = atomic_file.read(folder, "adopted")
+        self._is_adopted = adopted is not None or status.st_nlink > 1
         is_same = adopted is None or adopted == _version(status)
         if is_same and atomic_file.read(folder, BOOT_FILE) == BOOT:
             return
@@ -83,6 +88,31 @@ class LocalBlockData:
         if not is_same:
             _note_adoption(folder, status if status.st_nlink > 1 else None)
         atomic_file.write(folder, BOOT_FILE, BOOT, durable=self._staging.durable)
+
+    def _each(self) -> Iterator[bytes]:
+        return (bytes(self._digest(index)) for index in range(len(self._digests) // SIZE))
+
+    def _detach(self) -> None:
+        """Put an empty file in the place of `data` that is a published file, too: its blocks are missing then.
+
+        Whoever reads the published file must never see what is sent here. The blocks are forgotten before the file
+        changes, so that a crash in between does not trust them.
+        """
+        if not self._is_adopted:
+            return
+        self._note(0, bytes(len(self._digests)))
+        with self._staging.open(self._id) as own:
+            atomic_file.remove(own, _OWN)
+            options = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fresh = os.open(_OWN, options, 0o666, dir_fd=own)
+            try:
+                os.rename(_OWN, "data", src_dir_fd=own, dst_dir_fd=own)
+            except BaseException:
+                os.close(fresh)
+                raise
+            os.close(self._data)
+            self._data, self._is_adopted = fresh, False
+            atomic_file.remove(own, "adopted")
 
     def _length(self, index: int) -> int:
         return min(BLOCK, self._size - index * BLOCK)
@@ -106,6 +136,9 @@ class LocalBlockData:
 
     def write(self, index: int, pieces: Sequence[Piece], digest: bytes) -> bool:
         """See `BlockData`."""
+        if self._is_adopted and self._digest(index) != digest:
+            with self._locked(0, _LOCKS), _disk_errors_as_problems():
+                self._detach()
         with self._locked(index), _disk_errors_as_problems():
             if self._digest(index) == digest:
                 return False
@@ -160,14 +193,20 @@ class LocalBlockData:
         """See `BlockData`. The file system shares the bytes if it can, else `data` becomes a link to the file."""
         if self.expected is None or not isinstance(source, HasDescriptor) or source.stat.size != self._size:
             return False
+        is_adopted = False
         with self._locked(0, _LOCKS), _disk_errors_as_problems():
-            if not cloning.clone(source.fileno(), self._data) and not self._link(source.stat.name, source.fileno()):
-                return False
-            fault_points.point("blocks.adopted")
-            if source.changed():
-                return False
-            self._note(0, self.expected)
-        return True
+            try:
+                if cloning.clone(source.fileno(), self._data) or self._link(source.stat.name, source.fileno()):
+                    fault_points.point("blocks.adopted")
+                    is_adopted = not source.changed()
+                    if is_adopted:
+                        self._note(0, self.expected)
+            except BaseException:
+                self._detach()
+                raise
+            if not is_adopted:
+                self._detach()
+        return is_adopted
 
     def _link(self, name: str, descriptor: int) -> bool:
         """Make `data` a link to a published file; returns False if its name no longer shows it, or it can't be.
@@ -187,7 +226,7 @@ class LocalBlockData:
                     return False
                 linked = os.open("data", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own)
             os.close(self._data)
-            self._data = linked
+            self._data, self._is_adopted = linked, True
             index.record(os.fstat(linked), known)
         finally:
             index.end_publication(status)

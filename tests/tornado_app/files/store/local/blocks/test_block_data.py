@@ -11,6 +11,7 @@ import pytest
 from holdfast.digests import ABSENT, BLOCK, SIZE
 from tests.support.blocks import content, listed
 from tests.support.store_conformance import put
+from tornado_app.files.store.local.blocks import cloning
 from tornado_app.files.store.local.blocks.block_data import LocalBlockData
 from tornado_app.files.store.local.published import LocalStore
 
@@ -95,3 +96,41 @@ def test_what_is_not_written_takes_no_space(store: LocalStore, folder: Path) -> 
     status = (folder / "data").stat()
     assert status.st_size == size
     assert status.st_blocks * 512 <= 2 * BLOCK
+
+
+# -- published content under another name
+
+
+@pytest.mark.parametrize("when", ["linked", "edited", "changed meanwhile"])
+def test_what_is_sent_after_an_adoption_never_reaches_the_published_file(
+    store: LocalStore, folder: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a", DATA)
+    monkeypatch.setattr(cloning, "clone", lambda source, target: False)  # as on ext4
+    staged = store.create("up", b"")
+    store.prepare_blocks(staged, listed(DATA))
+    opened, reader = store.open_blocks(staged, len(DATA)), store.open("a")
+    if when == "changed meanwhile":
+        monkeypatch.setattr(reader, "changed", lambda: True)
+    assert opened.adopt(reader) is (when != "changed meanwhile")
+    reader.close()
+    opened.close()
+    path = folder.parents[2] / "a"
+    if when == "linked":  # killed before the digests were noted
+        (folder / "blocks").write_bytes(b"")
+    elif when == "edited":
+        with path.open("r+b") as file:
+            file.write(b"by hand")
+    before, tag = path.read_bytes(), store.stat("a").etag
+    again = store.open_blocks(store.load("up"), len(DATA))
+    try:
+        assert ABSENT in again.digests
+        for index in range(4):
+            again.write(index, [DATA[index * BLOCK : (index + 1) * BLOCK]], listed(DATA)[index * SIZE :][:SIZE])
+        assert again.digests == listed(DATA)
+    finally:
+        again.close()
+    assert path.read_bytes() == before
+    if when != "edited":  # a file without a digest has its ctime in its tag, and a link less changes that
+        assert store.stat("a").etag == tag
+    assert (folder / "data").read_bytes() == DATA
