@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import base64
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import holdfast
@@ -47,13 +47,20 @@ def test_a_later_listing_is_believed() -> None:
 
 @pytest.mark.slow
 async def test_parts_that_were_joined_are_no_uploads_any_more(
-    client: holdfast.AsyncClient, messages: list[Message], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: holdfast.AsyncClient, messages: list[Message]
 ) -> None:
-    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
     panel = Dashboard(client, ["uploads", "files"])
-    upload = client.files.upload(os.urandom(9_000_000), "big.bin", segments=3, limit=9_000_000)
-    await shows(lambda: "part of a file" in text_of(panel))
-    await upload
+    tus = {"Tus-Resumable": "1.0.0"}
+    async with httpx.AsyncClient(base_url=client.base_url, headers=tus) as http:
+        create = {"Upload-Length": "1000", "Upload-Concat": "partial"}
+        parts = [(await http.post("/v1/uploads", headers=create)).headers["Location"] for _ in range(2)]
+        await shows(lambda: "part of a file" in text_of(panel))
+        append = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+        for part in parts:
+            await http.patch(part, headers=append, content=b"x" * 1000)
+        name = f"filename {base64.b64encode(b'big.bin').decode()}"
+        join = {"Upload-Concat": f"final;{' '.join(parts)}", "Upload-Metadata": name}
+        (await http.post("/v1/uploads", headers=join)).raise_for_status()
     await shows(lambda: "big.bin" in text_of(panel) and "no upload is going on" in text_of(panel))
     panel.close()
 
