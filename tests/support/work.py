@@ -612,15 +612,16 @@ async def _exits(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
 
 
 async def _clings(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
+    own = asyncio.get_running_loop()
     while True:
         try:
             await asyncio.sleep(0.001)
             yield Progress(checkpoint=1)
         except GeneratorExit:
             with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop()
-                continue
-            return  # no loop runs any more: the test is over
+                if asyncio.get_running_loop() is own:
+                    continue
+            return  # its loop does not run any more: the test is over, and another one may run
 
 
 _ASYNC = {f.__name__[1:]: f for f in (_greedy, _deaf, _waits, _raises, _exits, _clings)}
