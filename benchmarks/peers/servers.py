@@ -88,7 +88,7 @@ def copyparty(folder: Path) -> Server:
     port = free_port()
     served = folder / "copyparty"
     served.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "copyparty", "-q", "-j1", "--no-crt", "-i", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "copyparty", "-q", "-j1", "--wram", "--no-crt", "-i", "127.0.0.1", "-p", str(port)]
     # Its configuration belongs below this folder, too.
     environment = {"XDG_CONFIG_HOME": str(folder / "copyparty-config")}
     return Server("copyparty", [*command, "-v", f"{served}::A"], port, folder, environment)
