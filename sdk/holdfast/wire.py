@@ -99,7 +99,7 @@ LIVE = frozenset(State) - ENDED
 
 
 Verb = Literal["pause", "resume", "cancel", "kill"]
-"""What a person may ask of a process: `POST /v1/processes/{id}/{verb}`."""
+"""Verb that a person may send to a process: `POST /v1/processes/{id}/{verb}`."""
 
 
 class ProgressInfo(msgspec.Struct, frozen=True):

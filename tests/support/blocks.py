@@ -1,4 +1,4 @@
-"""What the tests of uploads by blocks share: content, its digests, and requests by hand."""
+"""Shared by the tests of uploads by blocks: content, its digests, and requests by hand."""
 
 from __future__ import annotations
 

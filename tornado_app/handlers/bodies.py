@@ -118,10 +118,8 @@ class BodyHandler(BaseHandler):
 
 
 @stream_request_body
-class JsonHandler(BodyHandler):
-    """Takes a JSON body of at most `--max-json-body` bytes, or of `MOST` where that is more."""
-
-    MOST: ClassVar[int] = 0
+class CollectedBodyHandler(BodyHandler):
+    """Keeps a body of a limited size in memory."""
 
     def initialize(self, services: AppServices) -> None:
         super().initialize(services)
@@ -140,6 +138,16 @@ class JsonHandler(BodyHandler):
             return self._refuse(error)
         self._body += chunk
         return None
+
+    def _check_size(self, size: int) -> None:
+        """Raise TOO_LARGE for a body of more bytes than are taken."""
+        raise NotImplementedError
+
+
+class JsonHandler(CollectedBodyHandler):
+    """Takes a JSON body of at most `--max-json-body` bytes, or of `MOST` where that is more."""
+
+    MOST: ClassVar[int] = 0
 
     def _check_size(self, size: int) -> None:
         most = max(self.MOST, self.services.settings.max_json_body)

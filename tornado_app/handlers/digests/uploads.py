@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Annotated
 
 from msgspec import Meta
-from tornado.web import stream_request_body
 
 from holdfast.digests import BLOCK
 from holdfast.wire import BlockDigests
 from tornado_app import problems
 from tornado_app.files.uploads.block_replacement import MOST
-from tornado_app.handlers.base import AppServices, BaseHandler
-from tornado_app.handlers.bodies import BodyHandler
+from tornado_app.handlers.base import BaseHandler
+from tornado_app.handlers.bodies import CollectedBodyHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.uploads.handler import UploadId
 
@@ -37,30 +35,10 @@ class UploadDigestsHandler(BaseHandler):
         self.respond(await uploads.blocks.digests(uploads.get(id), lambda: self.lost))
 
 
-@stream_request_body
-class UploadBlocksHandler(BodyHandler):
+class UploadBlocksHandler(CollectedBodyHandler):
     """`/v1/uploads/{id}/blocks/{first}`."""
 
-    def initialize(self, services: AppServices) -> None:
-        super().initialize(services)
-        self._body = bytearray()
-
-    async def begin(self) -> None:
-        self._check_size(self.body_size or 0)
-
-    def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
-        if self.refused:
-            return None
-        try:
-            self._check_size(len(self._body) + len(chunk))
-        except problems.ProblemError as error:
-            self._body.clear()
-            return self._refuse(error)
-        self._body += chunk
-        return None
-
-    @staticmethod
-    def _check_size(size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if size > MOST * BLOCK:
             raise problems.TOO_LARGE(f"the body has more than {MOST} blocks of {BLOCK} bytes. Send fewer at once")
 

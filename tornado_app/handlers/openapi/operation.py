@@ -23,7 +23,7 @@ ACCESS_PROBLEMS = (
     *(problems.BAD_REQUEST, problems.UNAUTHORIZED, problems.CROSS_SITE, problems.MISDIRECTED),
     *(problems.INTERNAL, problems.UNAVAILABLE),
 )
-"""What any operation may answer with: to bad HTTP, in `BaseHandler.prepare`, for a bug, and when files are many."""
+"""Problems that any operation may answer with: to bad HTTP, in `prepare`, for a bug, and when files are many."""
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):

@@ -100,7 +100,7 @@ _UNOWNED = (
     processes.c.state.in_([state.value for state in ATTEMPTING]),
     or_(processes.c.owner.is_(None), processes.c.owner.not_in(select(servers.c.id))),
 )
-"""What is attempted, and has no living owner."""
+"""Condition of processes that are attempted, and have no living owner."""
 
 
 class Takeover:

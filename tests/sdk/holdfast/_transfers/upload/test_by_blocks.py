@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast import digests, errors
+from tests.support.edits import change, touch
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.servers import ServerProcess, wait_until
 
@@ -26,23 +26,6 @@ pytestmark = pytest.mark.slow
 
 Faulty = Callable[..., FaultyProxy]
 Make = Callable[[int], Path]
-
-
-def change(path: Path, *offsets: int) -> None:
-    """Change a byte at each offset; the time of the file changes, too."""
-    with path.open("r+b") as file:
-        for offset in offsets:
-            file.seek(offset)
-            [byte] = file.read(1)
-            file.seek(offset)
-            file.write(bytes([byte ^ 0xFF]))
-    touch(path)
-
-
-def touch(path: Path) -> None:
-    """Give a file another time, whatever the clock says."""
-    status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
 
 def wait_for_blocks(served: ServerProcess, path: Path, size: int) -> None:

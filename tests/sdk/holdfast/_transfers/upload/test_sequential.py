@@ -15,6 +15,7 @@ import pytest
 import holdfast
 from holdfast import digests, errors
 from holdfast._local_files.sources import FileSource
+from tests.support.edits import change, touch
 from tests.support.proxy import Fault, FaultyProxy
 from tests.support.servers import ServerProcess, wait_until
 
@@ -24,23 +25,6 @@ pytestmark = pytest.mark.slow
 
 Faulty = Callable[..., FaultyProxy]
 Make = Callable[[int], Path]
-
-
-def change(path: Path, *offsets: int) -> None:
-    """Change a byte at each offset; the time of the file changes, too."""
-    with path.open("r+b") as file:
-        for offset in offsets:
-            file.seek(offset)
-            [byte] = file.read(1)
-            file.seek(offset)
-            file.write(bytes([byte ^ 0xFF]))
-    touch(path)
-
-
-def touch(path: Path) -> None:
-    """Give a file another time, whatever the clock says."""
-    status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
 
 def stopped(proxy: FaultyProxy, client: holdfast.Client, path: Path, at: int, **options: bool) -> holdfast.Transfer:
