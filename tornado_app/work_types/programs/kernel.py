@@ -97,8 +97,12 @@ class Kernel:
         while not ready.done() and self.program.exit_code is None:
             await asyncio.wait([ready], timeout=0.1)
             self.program.poll()
-        if not ready.done():
-            ready.cancel()
+        if ready.done() and ready.exception() is None:
+            return
+        ready.cancel()
+        if self.program.exit_code is not None:
+            while self.program.output >= 0:  # it may have died before the loop has read its last lines
+                self._drain(lambda line: None)
             raise WorkError(f"the kernel died before it was ready{self.last_words()}")
         try:
             ready.result()

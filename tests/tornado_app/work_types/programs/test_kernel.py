@@ -88,8 +88,8 @@ async def test_a_kernel_that_dies_before_it_is_ready_fails_with_the_end_of_its_o
         with pytest.raises(WorkError, match="the kernel died before it was ready") as failure:
             await kernel.connect(lambda line: None)
         assert str(failure.value).endswith("The last it wrote:\noh no")
-        await kernel.disconnect()
     finally:
+        await kernel.disconnect()
         kernel.close()
 
 
