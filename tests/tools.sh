@@ -46,7 +46,7 @@ fi
 
 packages=tests/integration/node_modules
 if command -v npm >/dev/null && [ ! "$packages/.installed" -nt tests/integration/package.json ]; then
-    echo "holdfast: installing tus-js-client for the tests"
+    echo "holdfast: installing tus-js-client and configurable-http-proxy for the tests"
     if (cd tests/integration && npm install --no-package-lock --no-audit --no-fund --loglevel=error); then
         touch "$packages/.installed"
     else
