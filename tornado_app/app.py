@@ -18,7 +18,7 @@ from tornado_app.files.service import FileService
 from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local import reserved_folder
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.store.memory import MemoryStore
+from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.direct.delegate import DirectAnswers
 from tornado_app.handlers.openapi.document import Contract

@@ -24,21 +24,24 @@ from tornado_app.files.store.interface import (
     FileDigests,
     FileReader,
     FileStore,
+    PlacedFile,
+    Precondition,
+    SmallFile,
+    StagedData,
+)
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.memory.contents import MemoryContents
+from tornado_app.files.store.memory.store import MemoryStore
+from tornado_app.files.store.optional_powers import (
     GrowsInView,
     HasDescription,
     HasDescriptor,
     JoinsParts,
     KeepsDigests,
     MarksDigests,
-    PlacedFile,
-    Precondition,
     ReadsStagedData,
-    SmallFile,
-    StagedData,
     Truncates,
 )
-from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.store.memory import MemoryContents, MemoryStore
 
 OpenStore = Callable[[], FileStore]
 """Opens one more store on the same place, as after a crash of the server that had it open."""

@@ -11,7 +11,8 @@ from holdfast.wire import BlockDigests
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.published_files import SMALL, status_of
-from tornado_app.files.store.interface import FileDigests, FileReader, FileStore, KeepsDigests
+from tornado_app.files.store.interface import FileDigests, FileReader, FileStore
+from tornado_app.files.store.optional_powers import KeepsDigests
 from tornado_app.files.uploads.block_replacement import check_available
 
 

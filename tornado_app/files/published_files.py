@@ -15,15 +15,8 @@ from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import (
-    ABSENT,
-    ANYTHING,
-    FileReader,
-    FileStat,
-    FileStore,
-    OpensAtOnce,
-    Precondition,
-)
+from tornado_app.files.store.interface import ABSENT, ANYTHING, FileReader, FileStat, FileStore, Precondition
+from tornado_app.files.store.optional_powers import OpensAtOnce
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small_files.requests import SmallUpload, SmallUploads

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tornado_app.files.store.interface import FileReader, HasDescriptor
+from tornado_app.files.store.interface import FileReader
+from tornado_app.files.store.optional_powers import HasDescriptor
 from tornado_app.files.store.page_cache import lives_in_memory
 
 FIRST_WINDOW = 1 << 20

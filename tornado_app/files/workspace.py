@@ -16,13 +16,8 @@ from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store import powers
 from tornado_app.files.store.hashing import RunningDigest, digest_of
-from tornado_app.files.store.interface import (
-    FileReader,
-    FileStore,
-    HasDescription,
-    StagedData,
-    StoreDescription,
-)
+from tornado_app.files.store.interface import FileReader, FileStore, StagedData
+from tornado_app.files.store.optional_powers import HasDescription, StoreDescription
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -21,7 +21,8 @@ from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from tornado_app.files import metrics
 from tornado_app.files.readahead import FIRST_WINDOW, bring_into_memory
-from tornado_app.files.store.interface import FileReader, HasDescriptor
+from tornado_app.files.store.interface import FileReader
+from tornado_app.files.store.optional_powers import HasDescriptor
 from tornado_app.files.store.page_cache import in_memory, lives_in_memory
 
 PIECE = 1 << 20

@@ -18,7 +18,7 @@ from tests.support.block_digests import block_digest, etag_of
 from tests.support.processes import reaches
 from tests.support.uploads import OCTETS, PARTIAL, TUS, metadata
 from tornado_app.app import App
-from tornado_app.files.store.memory import MemoryStore
+from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.settings import Settings, SettingsError, read
 
 BIG = bytes(range(256)) * 12_000

@@ -11,7 +11,8 @@ from tornado_app import problems
 from tornado_app.files import readahead
 from tornado_app.files.archives.plan import ArchivePlan
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import FileReader, FileStore, OpensAtOnce
+from tornado_app.files.store.interface import FileReader, FileStore
+from tornado_app.files.store.optional_powers import OpensAtOnce
 from tornado_app.protocols.archives.layout import Origin, Stretch
 from tornado_app.protocols.ranges import Multipart, Span
 

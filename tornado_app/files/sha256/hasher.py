@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from tornado_app.files.sha256 import child
-from tornado_app.files.store.interface import FileReader, HasDescriptor
+from tornado_app.files.store.interface import FileReader
+from tornado_app.files.store.optional_powers import HasDescriptor
 
 STEP = 16 << 20
 """Bytes that are hashed between two decisions about what comes next: 40 ms on a processor without SHA instructions."""

@@ -20,16 +20,8 @@ from tornado_app.clocks import steady
 from tornado_app.files import metrics
 from tornado_app.files.sha256.hasher import STEP, FileInHand, Hasher, HasherFailedError, RunInThread
 from tornado_app.files.sha256.pacing import Pacing, TrafficPacing
-from tornado_app.files.store.interface import (
-    UNKNOWN,
-    FileDigests,
-    FileReader,
-    FileStat,
-    FileStore,
-    KeepsDigests,
-    MarksDigests,
-    PendingDigest,
-)
+from tornado_app.files.store.interface import UNKNOWN, FileDigests, FileReader, FileStat, FileStore
+from tornado_app.files.store.optional_powers import KeepsDigests, MarksDigests, PendingDigest
 
 log = logging.getLogger("holdfast.files")
 

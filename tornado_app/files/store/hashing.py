@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 from holdfast import digests as block_digests
 from holdfast.digests import SIZE, BlockHasher
 from tornado_app.files.store import powers
-from tornado_app.files.store.interface import FileDigests, KeepsBlockDigests, Piece, ReadsStagedData, StagedData
+from tornado_app.files.store.interface import FileDigests, Piece, StagedData
+from tornado_app.files.store.optional_powers import KeepsBlockDigests, ReadsStagedData
 from tornado_app.protocols.digests import BLOCK_ALGORITHM, HASHLIB
 
 SMALL = 64 << 10

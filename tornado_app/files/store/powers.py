@@ -6,20 +6,14 @@ import secrets
 from collections.abc import Sequence
 
 from tornado_app import problems
-from tornado_app.files.store.interface import (
-    FileReader,
-    FileStat,
-    FileStore,
+from tornado_app.files.store.interface import FileReader, FileStat, FileStore, Piece, PlacedFile, SmallFile, StagedData
+from tornado_app.files.store.optional_powers import (
     JoinsParts,
     KeepsCrc32,
     ListsFolders,
-    Piece,
-    PlacedFile,
     PublishesSmallFiles,
     ReadsStagedData,
     ReplacesBytes,
-    SmallFile,
-    StagedData,
     Truncates,
 )
 

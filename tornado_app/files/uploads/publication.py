@@ -9,7 +9,8 @@ from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.hashing import digest_of
-from tornado_app.files.store.interface import FileDigests, FileStat, GrowsInView
+from tornado_app.files.store.interface import FileDigests, FileStat
+from tornado_app.files.store.optional_powers import GrowsInView
 from tornado_app.files.uploads.events import UploadEvents
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.protocols.digests import BLOCK_ALGORITHM

@@ -19,7 +19,7 @@ from tornado_app.files.archives import plan, reading
 from tornado_app.files.archives.reading import ArchiveBatch, ArchiveChangedError, ArchiveReader, FilePart
 from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local.published import LocalStore
-from tornado_app.files.store.memory import MemoryStore
+from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.protocols.ranges import Span
 
 FILES = {"d/a": b"a" * 10, "d/b": b"b" * (reading.SMALL + 1), "d/sub/c": b"", "e/x": b"x"}

@@ -15,7 +15,7 @@ from tests.support.servers import PATIENCE, wait_until
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.sha256.hasher import FileInHand, Hasher, HasherFailedError
 from tornado_app.files.store.interface import FileStat
-from tornado_app.files.store.local.published import LocalReader
+from tornado_app.files.store.local.reader import LocalReader
 
 pytestmark = pytest.mark.slow  # each starts a process
 

@@ -20,9 +20,12 @@ from tornado_app.files import metrics
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.sha256 import service as sha256_service
 from tornado_app.files.sha256.service import Sha256Service
-from tornado_app.files.store.interface import FileDigests, FileStat, PendingDigest
-from tornado_app.files.store.local.published import LocalReader, LocalStore
-from tornado_app.files.store.memory import MemoryContents, MemoryStore
+from tornado_app.files.store.interface import FileDigests, FileStat
+from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.local.reader import LocalReader
+from tornado_app.files.store.memory.contents import MemoryContents
+from tornado_app.files.store.memory.store import MemoryStore
+from tornado_app.files.store.optional_powers import PendingDigest
 
 pytestmark = pytest.mark.slow  # most start a process
 

@@ -14,9 +14,10 @@ import pytest
 from tests.support.block_digests import block_digest, blocks_of
 from tests.support.store_conformance import STORES
 from tornado_app.files.store.hashing import SMALL, DigestChoice, RunningDigest, digest_of
-from tornado_app.files.store.interface import FileDigests, FileStore, KeepsBlockDigests, ReadsStagedData, StagedData
+from tornado_app.files.store.interface import FileDigests, FileStore, StagedData
 from tornado_app.files.store.local.blocks import staged_blocks
-from tornado_app.files.store.local.staged import LocalStagedData
+from tornado_app.files.store.local.staged.data import LocalStagedData
+from tornado_app.files.store.optional_powers import KeepsBlockDigests, ReadsStagedData
 
 MIB = 1_048_576
 DATA = random.Random(1).randbytes(3 * MIB + 12_345)

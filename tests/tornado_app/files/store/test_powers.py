@@ -14,7 +14,7 @@ from tornado_app import problems
 from tornado_app.files.service import FileService
 from tornado_app.files.store import powers
 from tornado_app.files.store.interface import FileStat
-from tornado_app.files.store.memory import MemoryStore
+from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.workspace import Workspace
 from tornado_app.settings import Settings

@@ -19,7 +19,7 @@ from tests.support.uploads import OCTETS, TUS, metadata, shown
 from tornado_app import problems
 from tornado_app.app import App
 from tornado_app.files.service import FileService
-from tornado_app.files.store.local.staged import LocalStagedData
+from tornado_app.files.store.local.staged.data import LocalStagedData
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.settings import Settings

@@ -16,7 +16,7 @@ from tests.support.files import file_service
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.service import FileService
-from tornado_app.files.store.local.staged import LocalStagedData
+from tornado_app.files.store.local.staged.data import LocalStagedData
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import QUEUED

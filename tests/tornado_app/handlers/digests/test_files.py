@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.block_digests import block_digest, blocks_of, etag_of
-from tornado_app.files.store.local.published import LocalReader
+from tornado_app.files.store.local.reader import LocalReader
 from tornado_app.settings import Settings
 
 MIB = 1_048_576

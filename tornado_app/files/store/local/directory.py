@@ -190,3 +190,19 @@ def no_space() -> problems.ProblemError:
     return problems.NO_SPACE(
         "the disk of the files directory is full. Make room, then go on from where the upload stands"
     )
+
+
+@contextmanager
+def disk_errors_as_problems() -> Iterator[None]:
+    """Raise NO_SPACE in place of an `OSError` that means a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise no_space() from error
+        raise
+
+
+def as_problem(error: OSError) -> BaseException:
+    """Return NO_SPACE for a full disk, the error itself for any other."""
+    return no_space() if is_full(error) else error

@@ -15,7 +15,8 @@ from holdfast.digests import BLOCK, SIZE, BlockHasher
 from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.store.blocks import FindsContent
-from tornado_app.files.store.interface import FileDigests, FileReader, FileStore, KeepsDigests
+from tornado_app.files.store.interface import FileDigests, FileReader, FileStore
+from tornado_app.files.store.optional_powers import KeepsDigests
 from tornado_app.files.uploads.blocks.state import Runs
 
 PROOF = 64

@@ -11,7 +11,7 @@ import pytest
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
 from tornado_app.files.store.interface import PlacedFile, SmallFile
-from tornado_app.files.store.memory import MemoryStore
+from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.files.uploads.small_files import groups
 from tornado_app.files.uploads.small_files.groups import PublicationGroups
 

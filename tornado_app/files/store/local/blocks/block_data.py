@@ -18,12 +18,13 @@ from contextlib import ExitStack, contextmanager
 from holdfast import digests as block_digests
 from holdfast.digests import ABSENT, BLOCK, SIZE
 from tornado_app import fault_points, problems
-from tornado_app.files.store.interface import FileReader, HasDescriptor, Piece
+from tornado_app.files.store.interface import FileReader, Piece
 from tornado_app.files.store.local import atomic_file, directory
 from tornado_app.files.store.local.blocks import cloning
 from tornado_app.files.store.local.blocks.boot import BOOT, BOOT_FILE
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.staging_folder import StagingFolder
+from tornado_app.files.store.optional_powers import HasDescriptor
 
 _LOCKS = 64
 _AT_ONCE = _LOCKS  # blocks that one copy has locked: neighbours, so each has another lock
@@ -34,7 +35,7 @@ _OWN = ".own"
 
 def prepare(staging: StagingFolder, id: str, expected: bytes | None) -> None:
     """Write what stands beside `data` before the first block. Raises NO_SUCH_UPLOAD, NO_SPACE."""
-    with _disk_errors_as_problems(), staging.open(id) as folder:
+    with directory.disk_errors_as_problems(), staging.open(id) as folder:
         if expected is not None:
             atomic_file.write(folder, "expected", expected, durable=staging.durable)
         fault_points.point("blocks.prepared")
@@ -50,7 +51,7 @@ class LocalBlockData:
         self._data = self._list = -1
         self._is_adopted = False  # `data` is, or was, a published file, too: nothing is written into it
         try:
-            with _disk_errors_as_problems(), staging.open(id) as folder:
+            with directory.disk_errors_as_problems(), staging.open(id) as folder:
                 self._data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
                 options = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._list = os.open("blocks", options, 0o600, dir_fd=folder)
@@ -137,9 +138,9 @@ class LocalBlockData:
     def write(self, index: int, pieces: Sequence[Piece], digest: bytes) -> bool:
         """See `BlockData`."""
         if self._is_adopted and self._digest(index) != digest:
-            with self._locked(0, _LOCKS), _disk_errors_as_problems():
+            with self._locked(0, _LOCKS), directory.disk_errors_as_problems():
                 self._detach()
-        with self._locked(index), _disk_errors_as_problems():
+        with self._locked(index), directory.disk_errors_as_problems():
             if self._digest(index) == digest:
                 return False
             if self._digest(index) != ABSENT:
@@ -159,7 +160,7 @@ class LocalBlockData:
         """See `BlockData`."""
         for first in range(0, len(digests) // SIZE, _AT_ONCE):
             part = digests[first * SIZE : (first + _AT_ONCE) * SIZE]
-            with self._locked(index + first, len(part) // SIZE), _disk_errors_as_problems():
+            with self._locked(index + first, len(part) // SIZE), directory.disk_errors_as_problems():
                 for at, count in self._missing(index + first, len(part) // SIZE):
                     self._copy(source, start + at - index, at, count)
                 fault_points.point("blocks.copied")
@@ -194,7 +195,7 @@ class LocalBlockData:
         if self.expected is None or not isinstance(source, HasDescriptor) or source.stat.size != self._size:
             return False
         is_adopted = False
-        with self._locked(0, _LOCKS), _disk_errors_as_problems():
+        with self._locked(0, _LOCKS), directory.disk_errors_as_problems():
             try:
                 if cloning.clone(source.fileno(), self._data) or self._link(source.stat.name, source.fileno()):
                     fault_points.point("blocks.adopted")
@@ -293,14 +294,3 @@ def _write(fd: int, pieces: Sequence[Piece], offset: int) -> None:
             written -= len(left.pop(0))
         if written:  # the disk had room for a part
             left[0] = left[0][written:]
-
-
-@contextmanager
-def _disk_errors_as_problems() -> Iterator[None]:
-    """Raise NO_SPACE in place of an `OSError` that means a full disk, NO_SUCH_UPLOAD where the bytes are gone."""
-    try:
-        yield
-    except OSError as error:
-        if directory.is_full(error):
-            raise directory.no_space() from error
-        raise

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Collection
 from itertools import islice
 
-from tornado_app.files.store.interface import PendingDigest
 from tornado_app.files.store.local import atomic_file
+from tornado_app.files.store.optional_powers import PendingDigest
 
 log = logging.getLogger("holdfast.files")
 

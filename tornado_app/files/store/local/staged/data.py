@@ -1,23 +1,11 @@
-"""Staged bytes on a local disk: `uploads/<id>/` with `info`, `data`, and marks that make a crash harmless.
-
-| file | says |
-| --- | --- |
-| `info` | the record of the service; replaced whole |
-| `data` | the bytes; its size is the offset |
-| `blocks`, `boot` | the digests of the blocks of `data`; see `blocks/staged_blocks.py` |
-| `trial` | the offset that a crash goes back to while a transaction is open |
-| `published` | what `data` was about to become; if `data` is gone it has become that |
-
-A directory appears under its id by a rename once it is whole, and goes by a rename before it is emptied.
-"""
+"""Staged bytes of one upload, open for appending and publication."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 
@@ -36,138 +24,14 @@ from tornado_app.files.store.interface import (
 )
 from tornado_app.files.store.local import atomic_file, digest_index, directory
 from tornado_app.files.store.local.blocks import cloning
-from tornado_app.files.store.local.blocks.staged_blocks import BLOCKS, StagedBlocks, cut_in
-from tornado_app.files.store.local.digest_index import DigestRecord
+from tornado_app.files.store.local.blocks.staged_blocks import BLOCKS, StagedBlocks
 from tornado_app.files.store.local.root import Root
-from tornado_app.files.store.local.staging_folder import StagingFolder, check_id, no_such_upload
+from tornado_app.files.store.local.staged.publication_record import PublicationRecord
+from tornado_app.files.store.local.staging_folder import StagingFolder
 
 log = logging.getLogger("holdfast.files")
 
 _PIECES = 64
-
-
-class _Published(msgspec.Struct):
-    """Record beside bytes that are being published: which inode becomes which file."""
-
-    name: str
-    size: int
-    modified_ns: int
-    etag: str
-    sha256: str | None
-    inode: int = 0  # earlier versions did not record it
-    block_digest: str | None = None
-
-    @property
-    def record(self) -> DigestRecord | None:
-        """Return the record of its digests; None where none is known."""
-        if self.sha256 is None and self.block_digest is None:
-            return None
-        return DigestRecord(self.etag, self.sha256, self.block_digest)
-
-    def stat(self, status: os.stat_result | None = None) -> FileStat:
-        """Return the file; `status` is its status now, on which its ETag depends where no digest is known."""
-        etag = self.etag if self.record is not None or status is None else digest_index.etag(status)
-        return FileStat(self.name, self.size, self.modified_ns, etag, self.sha256, self.block_digest)
-
-
-def create(root: Root, staging: StagingFolder, id: str, info: bytes) -> LocalStagedData:
-    """Make `uploads/<id>`, whole or not at all. Raises CONFLICT, NO_SPACE."""
-    check_id(id)
-    temporary = f".new-{id}"
-    try:
-        os.mkdir(temporary, 0o700, dir_fd=staging.fd)
-    except FileExistsError:
-        raise problems.CONFLICT(f"the upload {id!r} is being created by another request") from None
-    except OSError as error:
-        raise as_problem(error) from error
-    data = -1
-    try:
-        with staging.open(temporary) as folder:
-            fault_points.point("create.before-info")
-            # 0o666 and the umask: this inode becomes the published file.
-            data = os.open("data", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
-            atomic_file.write(folder, "info", info, durable=staging.durable)
-        fault_points.point("create.before-rename")
-        os.rename(temporary, id, src_dir_fd=staging.fd, dst_dir_fd=staging.fd)
-        if staging.durable:
-            os.fsync(staging.fd)
-    except OSError as error:
-        if data >= 0:
-            os.close(data)
-        staging.remove(temporary)
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-            raise problems.CONFLICT(f"there is an upload {id!r} already") from None
-        raise as_problem(error) from error
-    fault_points.point("create.made")
-    return LocalStagedData(root, staging, id, data, info, None)
-
-
-def load(root: Root, staging: StagingFolder, id: str) -> LocalStagedData:
-    """Open `uploads/<id>` and roll back what a crash left half done. Raises NO_SUCH_UPLOAD."""
-    check_id(id)
-    with staging.open(id) as folder:
-        info = atomic_file.read(folder, "info")
-        if info is None:
-            raise no_such_upload(id)
-        try:
-            data = os.open("data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        except FileNotFoundError:
-            data = -1
-        try:
-            published = _recover(root, folder, data)
-            if published is None and data < 0:
-                raise no_such_upload(id)
-            if published is not None and data >= 0:
-                os.close(data)
-                data = -1
-            if data >= 0 and staging.durable:
-                os.fsync(data)  # its size is the offset that clients get, and may be in memory only
-            return LocalStagedData(root, staging, id, data, info, published)
-        except BaseException:
-            if data >= 0:
-                os.close(data)
-            raise
-
-
-def _recover(root: Root, folder: int, data: int) -> FileStat | None:
-    """Finish or roll back what a dead server was doing; return the file that the bytes became, if they did."""
-    trial = atomic_file.read(folder, "trial")
-    if trial is not None:
-        if data >= 0:
-            size = min(int(trial), os.fstat(data).st_size)
-            cut_in(folder, size)
-            os.ftruncate(data, size)
-        atomic_file.remove(folder, "trial")
-    note = atomic_file.read(folder, "published")
-    if note is None:
-        return None
-    published = msgspec.json.decode(note, type=_Published)
-    if data >= 0 and not root.shows(published.name, data):
-        atomic_file.remove(folder, "published")  # it died before the rename
-        return None
-    atomic_file.remove(folder, "data")
-    return _published_before(root, folder, published)
-
-
-def _published_before(root: Root, folder: int, published: _Published) -> FileStat:
-    """Return the file that bytes became before a crash; its digests may not have been recorded any more."""
-    try:
-        with root.tree.parent(published.name) as (parent, last):
-            status = os.stat(last, dir_fd=parent, follow_symlinks=False)
-    except (problems.ProblemError, FileNotFoundError):
-        return published.stat()
-    same = (published.inode, published.size, published.modified_ns)
-    if (status.st_ino, status.st_size, status.st_mtime_ns) != same:
-        return published.stat()
-    if published.record is not None:
-        if published.block_digest is not None:
-            root.digests.take_blocks(status, folder, BLOCKS)
-        root.digests.record_unconfirmed(status, published.record)
-    if root.pending is not None:
-        record, before = root.digests.get(status, keep=False)
-        if (record or before or published).sha256 is None:
-            root.pending.add(status, published.name)
-    return published.stat(status)
 
 
 class LocalStagedData:
@@ -199,13 +63,13 @@ class LocalStagedData:
 
     def set_info(self, info: bytes) -> None:
         """See `StagedData`."""
-        with self._staging.open(self.id) as folder, _disk_errors_as_problems():
+        with self._staging.open(self.id) as folder, directory.disk_errors_as_problems():
             atomic_file.write(folder, "info", info, durable=self._staging.durable)
         self.info = info
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
-        with _disk_errors_as_problems():
+        with directory.disk_errors_as_problems():
             left = [piece for piece in pieces if piece]
             at = 0
             while at < len(left):
@@ -220,7 +84,7 @@ class LocalStagedData:
 
     def begin(self) -> None:
         """See `StagedData`."""
-        with self._staging.open(self.id) as folder, _disk_errors_as_problems():
+        with self._staging.open(self.id) as folder, directory.disk_errors_as_problems():
             atomic_file.write(folder, "trial", str(self.offset).encode(), durable=self._staging.durable)
         self._begun = self.offset
         fault_points.point("append.begun")
@@ -258,7 +122,7 @@ class LocalStagedData:
             raise ValueError(f"can't replace bytes up to {offset + len(data)} of {self.offset}")
         self._blocks.drop(offset, len(data))
         fault_points.point("replace.before-bytes")
-        with _disk_errors_as_problems():
+        with directory.disk_errors_as_problems():
             view = memoryview(data)
             while view:
                 written = os.pwrite(self._data, view, offset)
@@ -290,14 +154,14 @@ class LocalStagedData:
     def publish(self, name: str, digests: FileDigests = UNKNOWN, expect: Precondition = ANYTHING) -> FileStat:
         """See `StagedData`. The file and its digests show together; they are recorded with the last ctime."""
         names.check(name)
-        with _disk_errors_as_problems():
+        with directory.disk_errors_as_problems():
             os.fsync(self._data)
             status = os.fstat(self._data)
             etag, sha256 = digest_tag(digests.sha256, digests.block_digest), digests.sha256
             known = self._root.digests.get(status, keep=False)[0] if status.st_nlink > 1 else None
             if known is not None:  # the same file has another name, with this version and perhaps further digests
                 etag, sha256 = known.etag, known.sha256 or sha256
-            note = _Published(
+            note = PublicationRecord(
                 name,
                 status.st_size,
                 status.st_mtime_ns,
@@ -367,7 +231,7 @@ class LocalStagedData:
         """See `GrowsInView`: a second link to the same inode."""
         if self._root.shows(name, self._data):
             return
-        with _disk_errors_as_problems(), self._staging.open(self.id) as own:
+        with directory.disk_errors_as_problems(), self._staging.open(self.id) as own:
             atomic_file.remove(own, "view")
             os.link("data", "view", src_dir_fd=own, dst_dir_fd=own)
             with self._root.target(name) as (folder, last):
@@ -391,7 +255,7 @@ class LocalStagedData:
         """See `JoinsParts`: the file system copies, by reference where it can."""
         start = self.offset
         try:
-            with _disk_errors_as_problems():
+            with directory.disk_errors_as_problems():
                 for part in parts:
                     if not isinstance(part, LocalStagedData):
                         raise TypeError(f"{part!r} is of another store")
@@ -432,17 +296,3 @@ class LocalStagedData:
         data, self._fd = self._fd, -1
         if data >= 0:
             os.close(data)
-
-
-@contextmanager
-def _disk_errors_as_problems() -> Iterator[None]:
-    """Raise NO_SPACE in place of an `OSError` that means a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise as_problem(error) from error
-
-
-def as_problem(error: OSError) -> BaseException:
-    """Return NO_SPACE for a full disk, the error itself for any other."""
-    return directory.no_space() if directory.is_full(error) else error

@@ -1,0 +1,80 @@
+"""Published files of the local store, open for reading."""
+
+from __future__ import annotations
+
+import os
+
+from tornado_app.files.store import page_cache
+from tornado_app.files.store.interface import FileStat
+from tornado_app.files.store.local import digest_index
+from tornado_app.files.store.local.digests.crc32_records import Crc32Records
+
+
+class LocalReader:
+    """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
+
+    def __init__(self, fd: int, found: FileStat, status: os.stat_result, crcs: Crc32Records | None = None) -> None:
+        self._fd = fd
+        self._crcs = crcs
+        self._status = status
+        self.stat = found
+
+    def fileno(self) -> int:
+        """See `HasDescriptor`."""
+        return self._fd
+
+    @property
+    def status(self) -> os.stat_result:
+        """Return the status of the file when it was opened."""
+        return self._status
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `FileReader`. No bytes past the size that it had when it was opened."""
+        count = min(count, self.stat.size - offset)
+        parts: list[bytes] = []
+        while count > 0 and (part := os.pread(self._fd, count, offset)):
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def kept_crc32(self) -> int | None:
+        """See `KeepsCrc32`."""
+        return None if self._crcs is None else self._crcs.get(self._status)
+
+    def keep_crc32(self, crc: int) -> None:
+        """See `KeepsCrc32`."""
+        if self._crcs is not None:
+            self._crcs.keep(self._status, crc)
+
+    def changed(self) -> bool:
+        """See `FileReader`. Only edits by hand do: the server never writes to a published file.
+
+        A new mode, owner or link explains a new ctime: the server itself removes links when it replaces a file.
+        """
+        now, before = os.fstat(self._fd), self._status
+        if digest_index.version(now) == digest_index.version(before):
+            return False
+        return _content(now) != _content(before) or _nature(now) == _nature(before)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class CachedReader(LocalReader):
+    """A file of the local store that was opened at once."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `OpensAtOnce`."""
+        return bytes(page_cache.read_from_memory(self._fd, offset, min(count, self.stat.size - offset)))
+
+
+def _content(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _nature(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink
