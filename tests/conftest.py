@@ -14,6 +14,7 @@ import inspect
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -43,6 +44,7 @@ hypothesis.settings.load_profile("holdfast")
 def pytest_configure(config: pytest.Config) -> None:
     trust_one_certificate()
     read_entry_points_once()
+    keep_state_out_of_the_home(config)
     give_signals_their_defaults()
     quarter_second.register(config)
 
@@ -66,6 +68,13 @@ def read_entry_points_once() -> None:
         return read(**dict(arguments))
 
     metadata.entry_points = lambda **arguments: remembered(tuple(sys.path), tuple(arguments.items()))  # type: ignore[assignment]
+
+
+def keep_state_out_of_the_home(config: pytest.Config) -> None:
+    """Give the SDK and the servers of this run a state folder of their own: each server writes a note into it."""
+    folder = tempfile.TemporaryDirectory(prefix="holdfast-state-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["HOLDFAST_STATE_DIR"] = folder.name
 
 
 def give_signals_their_defaults() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from holdfast._environment.known_servers import ServerNote
 from tornado_app import private
 from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
@@ -34,8 +35,9 @@ from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
 from tornado_app.processes.work_context import WorkContext, WorkSettings, WorkspaceSource
 from tornado_app.routes import matcher, routes
-from tornado_app.server import listening
+from tornado_app.server import listening, notes
 from tornado_app.server.access import Access
+from tornado_app.server.identity import KEY_FILE, ServerIdentity
 from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, StreamingApplication, StreamingServer
 from tornado_app.settings import MIB, Settings, SettingsError
 
@@ -53,6 +55,7 @@ class App:
         self.services = services
         self._lock = lock
         self._server: HTTPServer | None = None
+        self._note: ServerNote | None = None
         self.port = 0
 
     @classmethod
@@ -62,7 +65,7 @@ class App:
             reserved_folder.check_places(settings)
         lock = DirectoryLock(settings.data_dir)
         try:
-            access, links = _open_access(settings)
+            access, links, identity_key = _open_access(settings)
             try:
                 registry = Registry.load(settings)
                 work_context.check_databases(settings)
@@ -81,7 +84,8 @@ class App:
             lock.release()
             raise
         files.on_event = engine.broker.publish
-        return cls(settings, AppServices(settings, access, links, engine, files), lock)
+        identity = ServerIdentity(identity_key, engine.lease.id)
+        return cls(settings, AppServices(settings, access, links, engine, files, identity), lock)
 
     def application(self) -> Application:
         """The Tornado application."""
@@ -109,8 +113,8 @@ class App:
         self._server.read_chunk_size = 16 << 10  # enough for a head; long bodies have buffers of their own
         if self.settings.socket is None:
             self.port = sockets[0].getsockname()[1]
-            self.services.access.announce(self.port)
         self._server.add_sockets(sockets)
+        self._note = notes.write(self.settings, self.services.access, self.services.identity.instance, self.url)
         return self.port
 
     @property
@@ -120,6 +124,9 @@ class App:
 
     async def close(self) -> None:
         """Stop taking requests, let running work reach a checkpoint, finish requests in flight, release resources."""
+        if self._note is not None:
+            self._note.close()
+            self._note = None
         if self._server is not None:
             self._server.stop()
             if self.settings.socket is not None:
@@ -177,14 +184,14 @@ def open_store(settings: Settings) -> FileStore:
     return store
 
 
-def _open_access(settings: Settings) -> tuple[Access, Links]:
-    """Make the data directory private, and return the rules of access. Raises `SettingsError`."""
+def _open_access(settings: Settings) -> tuple[Access, Links, str]:
+    """Make the data directory private; return the rules of access and its identity key. Raises `SettingsError`."""
     data_dir = settings.data_dir
     try:
         for name in ("journal.sqlite", *(() if "default" in settings.database else ("default.sqlite",))):
             private.create(data_dir / name)  # SQLite would make it readable to everybody, and its logs like it
         private.make_files(data_dir, leave=settings.files_dir)
-        return Access.open(settings), Links(data_dir, settings.link_life)
+        return Access.open(settings), Links(data_dir, settings.link_life), private.secret(data_dir / KEY_FILE)
     except (OSError, private.NotPrivateError) as error:
         raise SettingsError(f"--data-dir {data_dir} can't be used: {error}") from error
 

@@ -8,7 +8,6 @@ from typing import Any
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher, PathMatches
 
-from tornado_app.handlers import docs, health, index
 from tornado_app.handlers import events as event_handlers
 from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import links as link_handlers
@@ -19,6 +18,7 @@ from tornado_app.handlers.digests import files as file_digests
 from tornado_app.handlers.digests import uploads as upload_digests
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
+from tornado_app.handlers.server import docs, health, identity, index
 from tornado_app.handlers.uploads import blocks as block_handlers
 from tornado_app.handlers.uploads import handler as upload_handlers
 
@@ -66,6 +66,8 @@ def routes(services: AppServices) -> list[Route]:
         (rf"/v1/processes/{ID}/log", process_handlers.LogHandler),
         (rf"/v1/processes/{ID}/events", event_handlers.ProcessEventsHandler),
         (r"/v1/events", event_handlers.EventsHandler),
+        # the server
+        (r"/v1/identity", identity.IdentityHandler),
         # the contract
         (r"/", index.IndexHandler),
         (r"/openapi\.json", docs.OpenApiHandler),

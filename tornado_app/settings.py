@@ -209,10 +209,12 @@ def check(settings: Settings) -> None:
     _check_work(settings)
     _check_callers(settings)
     token = _checked_token(settings)
-    if settings.trust_proxy and (not token or settings.same_user):
+    admits_by_socket = settings.socket is not None and settings.same_user
+    if settings.trust_proxy and not admits_by_socket and (not token or settings.same_user):
         raise SettingsError(
             "--trust-proxy needs a token, because every client of the proxy looks like the user who runs it: "
-            "give --token-file (or HOLDFAST_TOKEN), and no --same-user"
+            "give --token-file (or HOLDFAST_TOKEN) and no --same-user. A proxy of your own that checks who its clients "
+            "are may have a --socket with --same-user"
         )
     if settings.accel_redirect:
         if not _LOCATION.fullmatch(settings.accel_redirect):

@@ -59,7 +59,7 @@ from holdfast._endpoints.seed import (
     seed_upload_cancel,
     seed_upload_status,
 )
-from holdfast._endpoints.server import live, metrics, openapi, ready
+from holdfast._endpoints.server import identity, live, metrics, openapi, ready
 from holdfast._endpoints.uploads import (
     TUS,
     UploadHead,
@@ -107,6 +107,7 @@ __all__ = [
     "get_upload",
     "head_archive",
     "head_file",
+    "identity",
     "kill_process",
     "kill_processes",
     "known_content",

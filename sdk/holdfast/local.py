@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holdfast._environment.extras import install_hint
 from holdfast._environment.jupyter import page_origins
+from holdfast._environment.known_servers import KIND_VARIABLE
 from holdfast.errors import HoldfastError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class LocalServer:
         # By the environment: other users could read an argument.
         environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_SERVER}
         environment["HOLDFAST_TOKEN"] = self.token
+        environment[KIND_VARIABLE] = "local"
         with open(self.log_path, "ab", opener=_private_opener) as log:
             begin = log.tell()
             self._process = subprocess.Popen(

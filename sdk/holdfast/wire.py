@@ -34,6 +34,7 @@ __all__ = [
     "FilePage",
     "Folder",
     "Health",
+    "Identity",
     "Index",
     "LinkRequest",
     "LogLine",
@@ -454,6 +455,13 @@ class Health(msgspec.Struct, frozen=True):
     """Answer of `/health`, `/health/live` and `/health/ready` when all is well."""
 
     status: Literal["live", "ready"]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Proof of which server answers: `proof` is a signature of the caller's nonce, `instance` the id of this run."""
+
+    instance: str
+    proof: str
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

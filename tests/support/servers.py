@@ -63,7 +63,11 @@ class ServerProcess:
         command = [sys.executable, "-m", "tornado_app", "--port", port]
         command += ["--files-dir", str(self.files_dir), "--data-dir", str(self.data_dir), *self.flags]
         hidden = ("HOLDFAST_",) if self.traced else ("HOLDFAST_", "COVERAGE_PROCESS_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "HOLDFAST_STATE_DIR" or not name.startswith(hidden)
+        }
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

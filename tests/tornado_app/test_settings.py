@@ -104,6 +104,8 @@ def test_behind_a_proxy_everybody_brings_the_token(environment: dict[str, str]) 
     with pytest.raises(SettingsError, match="--trust-proxy needs a token"):
         read(["--trust-proxy"], environment)
     assert read(["--trust-proxy"], {"HOLDFAST_TOKEN": "t"}).trust_proxy is True
+    # A proxy of the same user, which checks who its clients are: nobody else can open the socket.
+    assert read(["--trust-proxy", "--socket", "/run/s", "--same-user"], environment).trust_proxy is True
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])

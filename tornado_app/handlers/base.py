@@ -26,6 +26,7 @@ from tornado_app.processes.service import Engine
 from tornado_app.protocols import dates
 from tornado_app.server import guards, response
 from tornado_app.server.access import Access
+from tornado_app.server.identity import ServerIdentity
 from tornado_app.server.security_headers import SECURITY_HEADERS
 from tornado_app.settings import Settings, is_loopback
 
@@ -78,6 +79,7 @@ class AppServices:
     links: Links
     processes: Engine
     files: FileService
+    identity: ServerIdentity
     in_flight: InFlight = field(default_factory=InFlight)
     hosts: frozenset[str] = field(init=False)
 

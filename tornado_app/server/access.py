@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import logging
 import weakref
 
 from tornado.iostream import BaseIOStream, IOStream
 
-from holdfast._environment import known_servers
 from tornado_app import private
 from tornado_app.server.peers import Peers
 from tornado_app.settings import Settings
-
-log = logging.getLogger("holdfast.server")
 
 TOKEN_FILE = "token"  # noqa: S105 - a file name
 
@@ -26,7 +22,6 @@ class Access:
         self.token = token
         self.metrics_token = metrics_token
         self.peers = peers
-        self._known: known_servers.KnownServer | None = None
         self._own_streams: weakref.WeakSet[BaseIOStream] = weakref.WeakSet()
 
     @classmethod
@@ -43,20 +38,19 @@ class Access:
         return cls(token, peers, settings.metrics_token.strip())
 
     def close(self) -> None:
-        """Close the lookup of peers, and withdraw the token that `announce` has published."""
+        """Close the lookup of peers."""
         if self.peers is not None:
             self.peers.close()
-        if self._known is not None:
-            self._known.close()
-            self._known = None
 
-    def announce(self, port: int) -> None:
-        """Publish the token to the user's own programs, if they need one."""
-        if self.peers is not None and not self.peers.knows_tcp_owners:
-            try:
-                self._known = known_servers.KnownServer(port, self.token)
-            except OSError as error:  # a user without a home
-                log.warning("the token can't be stored for clients of this user, give it to them: %s", error)
+    @property
+    def admits_the_user(self) -> bool:
+        """Return whether programs of the server's own user are admitted without a token that only a person knows."""
+        return self.peers is not None
+
+    @property
+    def token_for_the_user(self) -> str:
+        """Return the token that programs of the same user send where the system can't identify them; "" for none."""
+        return self.token if self.peers is not None and not self.peers.knows_tcp_owners else ""
 
     def has_token(self, authorization: str, further: str = "") -> bool:
         """Return whether an `Authorization` header carries the token, or `further`."""

@@ -88,6 +88,13 @@ class AsyncClient:
         """Return True if the server can work. Raises `Unavailable`, with the reason, if it can't."""
         return (await self._core.request(calls.ready())).status == "ready"
 
+    async def identity(self, nonce: str) -> wire.Identity:
+        """Return the server's proof that it is the one that another client has reached, which gets the same proof.
+
+        `nonce`: 22 to 128 random characters of base64url, such as `secrets.token_urlsafe()`, used once.
+        """
+        return await self._core.request(calls.identity(nonce))
+
     async def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
         return await self._core.request(calls.metrics())

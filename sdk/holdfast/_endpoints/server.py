@@ -22,6 +22,12 @@ def ready() -> Parts:
     return Parts()
 
 
+@endpoint("GET", "/v1/identity", wire.Identity)
+def identity(nonce: str) -> Parts:
+    """Ask the server to prove which one it is."""
+    return Parts(query={"nonce": nonce})
+
+
 @endpoint("GET", "/metrics", str, read=_read_text)
 def metrics() -> Parts:
     """Read the metrics, for Prometheus."""

@@ -87,6 +87,13 @@ class Client:
         """Return True if the server can work. Raises `Unavailable`, with the reason, if it can't."""
         return (self._core.request(calls.ready())).status == "ready"
 
+    def identity(self, nonce: str) -> wire.Identity:
+        """Return the server's proof that it is the one that another client has reached, which gets the same proof.
+
+        `nonce`: 22 to 128 random characters of base64url, such as `secrets.token_urlsafe()`, used once.
+        """
+        return self._core.request(calls.identity(nonce))
+
     def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
         return self._core.request(calls.metrics())

@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 import holdfast
+from holdfast._environment import known_servers
 from tests.support.servers import ServerProcess, wait_until
 from tests.tornado_app.handlers.test_base import GOOD, assert_problem
 from tornado_app.app import App
 from tornado_app.server import peers
-from tornado_app.server.access import Access
 from tornado_app.server.peers import Netlink, Peers, SocketPair, Tables
 from tornado_app.settings import Settings
 
@@ -290,22 +290,27 @@ class TestWhereTheSystemCanNotTell:
                 await client.work_types()
 
     async def test_it_is_the_same_after_a_restart_and_not_sent_to_what_has_the_port_meanwhile(
-        self, settings: Settings, undecided: App
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        from holdfast._environment import known_servers
-
-        url, note = undecided.url, known_servers.state_dir() / "servers" / str(undecided.port)
+        monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
+        monkeypatch.setattr(Peers, "open", lambda: Peers(None))
+        app = await App.open(settings)
+        app.listen()
+        url, port = app.url, app.port
+        [note] = (tmp_path / "state" / "servers").iterdir()
         token = known_servers.token_of(url)
         assert token == (settings.data_dir / "token").read_text().strip()
         kept = note.read_bytes()
-        undecided.services.access.close()
+        await app.close()
         assert not note.exists()
         note.write_bytes(kept)  # as a server leaves it that was killed
         note.chmod(0o600)
         assert known_servers.token_of(url) is None
-        undecided.services.access.announce(undecided.port)
+        assert not note.exists()
+        app = await App.open(dataclasses.replace(settings, port=port))
+        app.listen()
         assert known_servers.token_of(url) == token
-        assert Access.open(settings).token == token
+        await app.close()
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.tornado_app.handlers.test_base import assert_problem
 from tornado_app import problems
 from tornado_app.handlers.base import BaseHandler
-from tornado_app.handlers.docs import VIEWER
 from tornado_app.handlers.openapi import document as openapi
+from tornado_app.handlers.server.docs import VIEWER
 from tornado_app.problems import Kind
 
 KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]

@@ -14,7 +14,7 @@ from tornado_app.handlers.base import BaseHandler, PublicHandler
 from tornado_app.handlers.openapi.document import Contract, ProblemType
 from tornado_app.handlers.openapi.operation import Content, operation
 
-VIEWER = Path(__file__).parents[1] / "viewer"
+VIEWER = Path(__file__).parents[2] / "viewer"
 
 ViewerFile = Annotated[
     Literal["page.js", "swagger-ui-bundle.js", "swagger-ui.css"], Meta(description="A part of the page.")
