@@ -31,7 +31,7 @@ HoldfastError
     └── TransferCancelled
 
 All of them can be pickled. The class of an `APIError` is chosen by the `type` of the problem (RFC 9457), else by the
-status.
+status. They stay in one module, though it is long: a person who has caught one reads the tree, then its class.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Structs of all JSON bodies that the server and the client exchange.
 
 The server imports them from here, so both sides are the same. Times are UTC, RFC 3339. Sizes, offsets and `bytes_read`
-are bytes. A field that is not known is left out or null.
+are bytes. A field that is not known is left out or null. They stay in one module, though it is long: they are one
+vocabulary, pickled and documented under these names.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import holdfast
 import holdfast.work
 import holdfast.work.testing
 from holdfast import errors, wire
-from holdfast._sync import client, files
+from holdfast._sync import client, files, transfers
 from holdfast._transfers import handles
 from holdfast.wire import State
 from tests.support.servers import ServerProcess, free_port, wait_until
@@ -102,7 +102,7 @@ def test_the_reference_has_every_public_name(site: Path, name: str, module: obje
 @pytest.mark.slow
 def test_the_reference_has_every_method_of_the_client(site: Path) -> None:
     html = (site / "reference/holdfast.html").read_text(encoding="utf-8")
-    classes = [client.Client, client.Processes, client.Process, files.Files, files.Transfers]
+    classes = [client.Client, client.Processes, client.Process, files.Files, transfers.Transfers]
     methods = [f"{cls.__name__}.{name}" for cls in [*classes, handles.Transfer] for name in vars(cls) if name[0] != "_"]
     assert [name for name in methods if f'{name}"' not in html] == []
 

@@ -14,14 +14,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Unpack
 
 from holdfast import calls, plans, wire
-from holdfast._async.files import AsyncFiles, AsyncSeed, AsyncTransfers
-from holdfast._async.threads import in_thread
+from holdfast._async.files import AsyncFiles
+from holdfast._async.seed import AsyncSeed
+from holdfast._async.transfers import AsyncTransfers
 from holdfast._client import display
 from holdfast._client.core import AsyncCore
 from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast._client.sent_code import code_request
 from holdfast._endpoints.call import Call
 from holdfast._http import AsyncDriver, AsyncTransport, Connection, Token
+from holdfast._http._threads import in_thread
 from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State

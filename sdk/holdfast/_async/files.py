@@ -1,4 +1,4 @@
-"""`client.files`, `client.transfers` and `client.seed` of the async face."""
+"""`client.files` of the async face."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast import calls, plans, wire
+from holdfast._async.transfers import start
 from holdfast._client import display
 from holdfast._client.core import AsyncCore
 from holdfast._client.download_link import DownloadLink
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
-from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
 from holdfast._local_files.target import Target
 from holdfast._local_files.walk import Links
 from holdfast._transfers.archive import ArchiveDownload, send_archive
 from holdfast._transfers.download import DownloadJob
-from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
+from holdfast._transfers.folder.download import DownloadFolder
+from holdfast._transfers.folder.upload import SentFolder, UploadFolder
 from holdfast._transfers.handles import AsyncTransfer
-from holdfast._transfers.job import R, TransferContext, TransferJob
+from holdfast._transfers.job import TransferContext
 from holdfast._transfers.reader import AsyncRemoteFile, Reading
 from holdfast._transfers.upload.job import UploadJob
 
@@ -73,7 +74,7 @@ class AsyncFiles:
             ValueError: `name` is missing and can't be derived from `content`.
             TypeError: `content` is of another type, or a file that is open in text mode.
         """
-        return _start(
+        return start(
             self._core,
             UploadJob(
                 self._context,
@@ -113,7 +114,7 @@ class AsyncFiles:
             segments: number of connections; by default it is measured how many make the transfer faster.
             limit: maximum rate, in bytes per second.
         """
-        return _start(
+        return start(
             self._core,
             DownloadJob(
                 self._context,
@@ -160,7 +161,7 @@ class AsyncFiles:
             links=links,
             limit=limit,
         )
-        return _start(self._core, job)
+        return start(self._core, job)
 
     def download_folder(
         self,
@@ -190,7 +191,7 @@ class AsyncFiles:
             allow_dangerous=allow_dangerous,
             limit=limit,
         )
-        return _start(self._core, job)
+        return start(self._core, job)
 
     def download_archive(
         self,
@@ -209,7 +210,7 @@ class AsyncFiles:
         It can be paused and resumed as the download of a file. If a file in it changes on the server meanwhile, that
         raises `RemoteChanged`. The folder "" holds all files. Other arguments are those of `download`.
         """
-        return _start(
+        return start(
             self._core,
             ArchiveDownload(
                 self._context,
@@ -347,97 +348,3 @@ class AsyncFiles:
         """
         box: UploadBox = display.current().upload_box(self._core, prefix, overwrite)
         return box
-
-
-class AsyncTransfers:
-    """`client.transfers`: unfinished transfers between this server and this machine."""
-
-    def __init__(self, core: AsyncCore) -> None:
-        self._core = core
-        self._context = TransferContext(core.base_url, core.patience)
-
-    def pending(self) -> list[ResumeRecord]:
-        """Return the transfers that can be resumed, oldest first: paused, failed, or cut off by the end of a process.
-
-        Transfers that are running now are among them. It reads the disk at once; `asyncio.to_thread` keeps that off the
-        loop.
-        """
-        return [*pending(records_dir(), self._core.base_url)]
-
-    def resume(self, record: ResumeRecord) -> AsyncTransfer[Any]:
-        """Resume one of `pending()`, in the background. Raises `OSError` if the local file is gone."""
-        return _start(self._core, job_of(record, self._context))
-
-    async def cancel(self, record: ResumeRecord) -> None:
-        """Cancel one of `pending()` and remove its partial data on both sides. Its local file may be gone.
-
-        Raises:
-            TransferBusy: the transfer is running, here or in another process.
-        """
-        await self._core.run(job_of(record, self._context).discard())
-
-
-class AsyncSeed:
-    """`client.seed`: the seed's endpoints, one request for each method."""
-
-    def __init__(self, core: AsyncCore) -> None:
-        self._core = core
-
-    async def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.ProcessInfo:
-        """`GET /{id}/process/`: start a process, or return it if it exists."""
-        return await self._core.request(calls.seed_start(id, work_type, params))
-
-    async def pause(self, id: str) -> wire.ProcessInfo:
-        """`POST /{id}/process/pause/`."""
-        return await self._core.request(calls.seed_pause(id))
-
-    async def resume(self, id: str, work_types: list[str] | None = None) -> wire.ProcessInfo:
-        """`POST /{id}/process/resume/`."""
-        return await self._core.request(calls.seed_resume(id, work_types))
-
-    async def cancel(self, id: str) -> wire.ProcessInfo:
-        """`POST /{id}/process/cancel/`."""
-        return await self._core.request(calls.seed_cancel(id))
-
-    async def download(
-        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
-    ) -> wire.DownloadPiece:
-        """`GET /download/`: return the piece at `bytes_read`."""
-        return await self._core.request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
-
-    async def upload_status(self, file_name: str) -> wire.UploadStatus:
-        """`GET /upload/`: return the offset at which to continue."""
-        return await self._core.request(calls.seed_upload_status(file_name))
-
-    async def upload(
-        self,
-        file_name: str,
-        bytes_read: int,
-        data: bytes,
-        *,
-        encoding: calls.Encoding = "text",
-        file_size: int | None = None,
-        overwrite: bool = False,
-        is_complete: bool | None = None,
-    ) -> wire.UploadStatus:
-        """`POST /upload/`: append `data` at `bytes_read`."""
-        call = calls.seed_upload(
-            file_name,
-            bytes_read,
-            data,
-            encoding=encoding,
-            file_size=file_size,
-            overwrite=overwrite,
-            is_complete=is_complete,
-        )
-        return await self._core.request(call)
-
-    async def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
-        """`POST /upload/cancel/`: delete the intermediate file."""
-        return await self._core.request(calls.seed_upload_cancel(file_name))
-
-
-def _start(core: AsyncCore, job: TransferJob[R]) -> AsyncTransfer[R]:
-    transfer = AsyncTransfer(job, core.driver)
-    transfer.resume()
-    return transfer

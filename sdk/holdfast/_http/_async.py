@@ -10,7 +10,6 @@ import httpcore
 import httpx
 
 from holdfast import errors, plans
-from holdfast._async.threads import all_ended, in_thread, on_own_thread
 from holdfast._endpoints.call import Call
 from holdfast._http._common import (
     AsyncTransport,
@@ -22,6 +21,7 @@ from holdfast._http._common import (
     translated,
 )
 from holdfast._http._sync import session
+from holdfast._http._threads import all_ended, in_thread, on_own_thread
 from holdfast.plans import Close, Do, Emit, Open, Plan, Read, Sleep, Together
 
 T = TypeVar("T")

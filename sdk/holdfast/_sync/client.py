@@ -20,7 +20,9 @@ from holdfast._client.process_view import ProcessView, Which, all_events, bulk, 
 from holdfast._client.sent_code import code_request
 from holdfast._endpoints.call import Call
 from holdfast._http import Connection, SyncDriver, SyncTransport, Token
-from holdfast._sync.files import Files, Seed, Transfers
+from holdfast._sync.files import Files
+from holdfast._sync.seed import Seed
+from holdfast._sync.transfers import Transfers
 from holdfast._transfers.job import TransferJob as TransferJob
 from holdfast.plans import Retries
 from holdfast.wire import ENDED, State

@@ -1,4 +1,4 @@
-"""`client.files`, `client.transfers` and `client.seed` of the sync face."""
+"""`client.files` of the sync face."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from holdfast._client import display
 from holdfast._client.core import SyncCore
 from holdfast._client.download_link import DownloadLink
 from holdfast._client.process_view import Paths, file_page, level_page, upload_page
-from holdfast._local_files.records import ResumeRecord, pending, records_dir
 from holdfast._local_files.sources import Content, name_of, source_of
 from holdfast._local_files.target import Target
 from holdfast._local_files.walk import Links
+from holdfast._sync.transfers import start
 from holdfast._transfers.archive import ArchiveDownload, send_archive
 from holdfast._transfers.download import DownloadJob
-from holdfast._transfers.folder import DownloadFolder, SentFolder, UploadFolder, job_of
+from holdfast._transfers.folder.download import DownloadFolder
+from holdfast._transfers.folder.upload import SentFolder, UploadFolder
 from holdfast._transfers.handles import Transfer
-from holdfast._transfers.job import R, TransferContext, TransferJob
+from holdfast._transfers.job import TransferContext
 from holdfast._transfers.reader import Reading, RemoteFile, RemoteReader
 from holdfast._transfers.upload.job import UploadJob
 
@@ -73,7 +74,7 @@ class Files:
             ValueError: `name` is missing and can't be derived from `content`.
             TypeError: `content` is of another type, or a file that is open in text mode.
         """
-        return _start(
+        return start(
             self._core,
             UploadJob(
                 self._context,
@@ -113,7 +114,7 @@ class Files:
             segments: number of connections; by default it is measured how many make the transfer faster.
             limit: maximum rate, in bytes per second.
         """
-        return _start(
+        return start(
             self._core,
             DownloadJob(
                 self._context,
@@ -160,7 +161,7 @@ class Files:
             links=links,
             limit=limit,
         )
-        return _start(self._core, job)
+        return start(self._core, job)
 
     def download_folder(
         self,
@@ -190,7 +191,7 @@ class Files:
             allow_dangerous=allow_dangerous,
             limit=limit,
         )
-        return _start(self._core, job)
+        return start(self._core, job)
 
     def download_archive(
         self,
@@ -209,7 +210,7 @@ class Files:
         It can be paused and resumed as the download of a file. If a file in it changes on the server meanwhile, that
         raises `RemoteChanged`. The folder "" holds all files. Other arguments are those of `download`.
         """
-        return _start(
+        return start(
             self._core,
             ArchiveDownload(
                 self._context,
@@ -345,97 +346,3 @@ class Files:
         """
         box: UploadBox = display.current().upload_box(self._core, prefix, overwrite)
         return box
-
-
-class Transfers:
-    """`client.transfers`: unfinished transfers between this server and this machine."""
-
-    def __init__(self, core: SyncCore) -> None:
-        self._core = core
-        self._context = TransferContext(core.base_url, core.patience)
-
-    def pending(self) -> list[ResumeRecord]:
-        """Return the transfers that can be resumed, oldest first: paused, failed, or cut off by the end of a process.
-
-        Transfers that are running now are among them.
-        """
-        return [*pending(records_dir(), self._core.base_url)]
-
-    def resume(self, record: ResumeRecord) -> Transfer[Any]:
-        """Resume one of `pending()`, in the background. Raises `OSError` if the local file is gone."""
-        return _start(self._core, job_of(record, self._context))
-
-    def cancel(self, record: ResumeRecord) -> None:
-        """Cancel one of `pending()` and remove its partial data on both sides. Its local file may be gone.
-
-        Raises:
-            TransferBusy: the transfer is running, here or in another process.
-        """
-        self._core.run(job_of(record, self._context).discard())
-
-
-class Seed:
-    """`client.seed`: the seed's endpoints, one request for each method."""
-
-    def __init__(self, core: SyncCore) -> None:
-        self._core = core
-
-    def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.ProcessInfo:
-        """`GET /{id}/process/`: start a process, or return it if it exists."""
-        return self._core.request(calls.seed_start(id, work_type, params))
-
-    def pause(self, id: str) -> wire.ProcessInfo:
-        """`POST /{id}/process/pause/`."""
-        return self._core.request(calls.seed_pause(id))
-
-    def resume(self, id: str, work_types: list[str] | None = None) -> wire.ProcessInfo:
-        """`POST /{id}/process/resume/`."""
-        return self._core.request(calls.seed_resume(id, work_types))
-
-    def cancel(self, id: str) -> wire.ProcessInfo:
-        """`POST /{id}/process/cancel/`."""
-        return self._core.request(calls.seed_cancel(id))
-
-    def download(
-        self, file_name: str, bytes_read: int = 0, *, encoding: calls.Encoding = "text", etag: str | None = None
-    ) -> wire.DownloadPiece:
-        """`GET /download/`: return the piece at `bytes_read`."""
-        return self._core.request(calls.seed_download(file_name, bytes_read, encoding=encoding, etag=etag))
-
-    def upload_status(self, file_name: str) -> wire.UploadStatus:
-        """`GET /upload/`: return the offset at which to continue."""
-        return self._core.request(calls.seed_upload_status(file_name))
-
-    def upload(
-        self,
-        file_name: str,
-        bytes_read: int,
-        data: bytes,
-        *,
-        encoding: calls.Encoding = "text",
-        file_size: int | None = None,
-        overwrite: bool = False,
-        is_complete: bool | None = None,
-    ) -> wire.UploadStatus:
-        """`POST /upload/`: append `data` at `bytes_read`."""
-        call = calls.seed_upload(
-            file_name,
-            bytes_read,
-            data,
-            encoding=encoding,
-            file_size=file_size,
-            overwrite=overwrite,
-            is_complete=is_complete,
-        )
-        return self._core.request(call)
-
-    def upload_cancel(self, file_name: str) -> wire.UploadCancelled:
-        """`POST /upload/cancel/`: delete the intermediate file."""
-        return self._core.request(calls.seed_upload_cancel(file_name))
-
-
-def _start(core: SyncCore, job: TransferJob[R]) -> Transfer[R]:
-    job.check_local()
-    transfer = Transfer(job, core.driver)
-    transfer.resume()
-    return transfer

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
-from holdfast._async.threads import in_thread
 from holdfast._client import display
+from holdfast._http._threads import in_thread
 from holdfast._transfers.job import R, TransferJob
 from holdfast._transfers.pace import Rate, checked_rate
 from holdfast.errors import TransferCancelled, WaitTimeout

@@ -25,7 +25,7 @@ from rich.progress import (
 from holdfast._local_files.records import ResumeRecord
 from holdfast._local_files.walk import in_one_line
 from holdfast._sync.client import Client
-from holdfast._transfers.folder import SentFolder
+from holdfast._transfers.folder.upload import SentFolder
 from holdfast._transfers.handles import Transfer, TransferState
 from holdfast.cli._completion._offers import pending_names
 from holdfast.cli._context import Context, Exit, command, report

@@ -22,7 +22,9 @@ import pytest
 import holdfast
 from holdfast import errors
 from holdfast._async import client
-from holdfast._async.files import AsyncFiles, AsyncSeed, AsyncTransfers
+from holdfast._async.files import AsyncFiles
+from holdfast._async.seed import AsyncSeed
+from holdfast._async.transfers import AsyncTransfers
 from holdfast._transfers.handles import AsyncTransfer
 from holdfast._transfers.reader import AsyncRemoteFile
 from holdfast.work import Progress

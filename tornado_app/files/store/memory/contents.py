@@ -21,7 +21,7 @@ from tornado_app.files.store.optional_powers import PendingDigest
 
 
 @dataclass(eq=False, slots=True)
-class Content:
+class MemoryContent:
     """Bytes that may grow; `writes` counts changes, so that a reader sees that there were any."""
 
     data: bytearray = field(default_factory=bytearray)
@@ -38,7 +38,7 @@ class Content:
 class MemoryFile:
     """Bytes under a name; `stat` is None while they still grow."""
 
-    content: Content
+    content: MemoryContent
     serial: str
     stat: FileStat | None = None
     blocks: bytes | None = None
@@ -57,7 +57,7 @@ class MemoryUpload:
 
     info: bytes
     serial: str
-    content: Content = field(default_factory=Content)
+    content: MemoryContent = field(default_factory=MemoryContent)
     begun: int | None = None
     published: FileStat | None = None
     digests: bytearray = field(default_factory=bytearray)
@@ -103,7 +103,7 @@ class MemoryContents:
             insort(self.names, name)
         self.files[name] = file
 
-    def publish(self, name: str, content: Content, serial: str, digests: FileDigests) -> FileStat:
+    def publish(self, name: str, content: MemoryContent, serial: str, digests: FileDigests) -> FileStat:
         """Let `name` show bytes that do not grow any more. The caller holds the lock.
 
         `serial` marks them where they have no SHA-256; the entity tag is one of its own where no digest is known.

@@ -22,7 +22,7 @@ from tornado_app.files.store.interface import (
 )
 from tornado_app.files.store.memory.blocks import MemoryBlockData
 from tornado_app.files.store.memory.contents import (
-    Content,
+    MemoryContent,
     MemoryContents,
     MemoryFile,
     MemoryUpload,
@@ -38,7 +38,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 class MemoryReader:
     """`FileReader` of the memory store."""
 
-    def __init__(self, stat: FileStat, content: Content) -> None:
+    def __init__(self, stat: FileStat, content: MemoryContent) -> None:
         self.stat = stat
         self.content = content
         self._writes = content.writes
@@ -210,7 +210,7 @@ class MemoryStore:
             with contents.lock:
                 current = contents.current(file.name)
                 file.expect.check(file.name, current)
-                content = Content(bytearray(file.data))
+                content = MemoryContent(bytearray(file.data))
                 stat = contents.publish(file.name, content, contents.serial(), file.digests)
                 return PlacedFile(stat, current is not None)
         except problems.ProblemError as error:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from holdfast._async.threads import all_ended, in_thread, on_own_thread
+from holdfast._http._threads import all_ended, in_thread, on_own_thread
 
 
 async def test_a_cancelled_call_returns_after_its_function() -> None:
