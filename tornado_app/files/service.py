@@ -9,9 +9,9 @@ from typing import ParamSpec, TypeVar
 
 from holdfast.wire import Event
 from tornado_app.files.archives.service import Archives
-from tornado_app.files.block_digests import PublishedDigests
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.published_files import PublishedFiles
+from tornado_app.files.published.block_digests import PublishedDigests
+from tornado_app.files.published.service import PublishedFiles
 from tornado_app.files.seed import SeedFiles
 from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store.interface import FileStat, FileStore

@@ -18,7 +18,8 @@ from tornado.web import stream_request_body
 from holdfast.wire import FileInfo, FileName, FilePage
 from tornado_app import problems
 from tornado_app.files import metrics
-from tornado_app.files.published_files import FileAnswer, PutRequest
+from tornado_app.files.published.decisions import FileAnswer
+from tornado_app.files.published.service import PutRequest
 from tornado_app.files.store.interface import FileReader, FileStat
 from tornado_app.files.uploads.digest_check import given_block_digest
 from tornado_app.files.uploads.small_files.requests import SMALL as SMALL_UPLOAD

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.servers import free_port
 from tornado_app.app import App
-from tornado_app.files.published_files import PublishedFiles
+from tornado_app.files.published.service import PublishedFiles
 from tornado_app.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "behind-nginx.md"

@@ -12,7 +12,7 @@ from tornado_app.files import metrics
 from tornado_app.files.archives.received_file import ReceivedFile
 from tornado_app.files.archives.small_members import SMALL, SmallMembers
 from tornado_app.files.buffers import POOL
-from tornado_app.files.published_files import info
+from tornado_app.files.published.decisions import info
 from tornado_app.files.store.interface import ABSENT, ANYTHING, FileStat, PlacedFile, Precondition
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small_files.requests import SmallUploads

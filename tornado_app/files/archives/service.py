@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tornado_app import problems
-from tornado_app.files import names, published_files
+from tornado_app.files import names
 from tornado_app.files.archives import plan as archive_plan
 from tornado_app.files.archives.plan import ArchivePlan
 from tornado_app.files.archives.reading import ArchiveReader
 from tornado_app.files.archives.receiving import TarReceiver
+from tornado_app.files.published import decisions
 from tornado_app.files.store.interface import FileStat, FileStore
 from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small_files.requests import SmallUploads
@@ -21,6 +23,10 @@ from tornado_app.protocols.ranges import Multipart, Span
 
 KEPT_MEMBERS = 200_000
 """Members of all plans that are kept for those who resume: each holds the CRC-32 of what was read before."""
+
+_UNSURE_NS = 1_000_000_000
+"""Age of the newest member from which a plan is kept: a younger one may be edited once more by hand, within the tick of
+its file system's clock, and have the same entity tag."""
 
 _NEVER_NS = 1 << 93
 """A time that no date in a header comes up to: a file that was removed leaves no time behind, so that only the entity
@@ -93,14 +99,14 @@ class Archives:
         stat, media_type = plan.stat, FORMATS[format].MEDIA_TYPE
         compared = replace(stat, modified_ns=_NEVER_NS)
         if method == "HEAD":
-            return ArchiveAnswer(
-                published_files.status_of(method, stat.name, headers, compared), stat, media_type, plan
-            )
-        decided = published_files.plan(stat.name, published_files.relevant(headers), compared)
+            return ArchiveAnswer(decisions.status_of(method, stat.name, headers, compared), stat, media_type, plan)
+        decided = decisions.plan(stat.name, decisions.relevant(headers), compared)
         return ArchiveAnswer(decided.status, stat, media_type, plan, decided.spans)
 
     def _keep(self, made: ArchivePlan) -> ArchivePlan:
         """Return the plan that was made before for the same archive, or this one, and keep it for a while."""
+        if time.time_ns() - made.stat.modified_ns < _UNSURE_NS:
+            return made
         key = f"{made.stat.etag}{made.layout.format.SUFFIX}{made.folder}"
         plan = self._kept.setdefault(key, made)
         self._kept.move_to_end(key)

@@ -75,7 +75,6 @@ class Sha256Service:
         """`on_digest` gets each file whose digest was recorded."""
         self._store: KeepsDigests | None = store if enabled and isinstance(store, KeepsDigests) else None
         self._marks: MarksDigests | None = store if self._store and isinstance(store, MarksDigests) else None
-        self._open = store.open
         self._run = run
         self._on_digest = on_digest
         self._pacing = pacing or TrafficPacing()
@@ -255,7 +254,7 @@ class Sha256Service:
         try:
             file = job.file
             if file is None:
-                file = await self._take_up(job)
+                file = await self._take_up(store, job)
                 if file is None:
                     return
             elif await self._run(store.record_digests, file.reader, UNKNOWN) is None:
@@ -288,15 +287,13 @@ class Sha256Service:
             log.warning("the SHA-256 of %r can't be made: %s", job.name, error)
             await self._give_up(job)
 
-    async def _take_up(self, job: _Job) -> FileInHand | None:
+    async def _take_up(self, store: KeepsDigests, job: _Job) -> FileInHand | None:
         """Open the file of a job; None when it needs no digest any more, or can't be read yet."""
         reader: FileReader | None
         if job.pending is not None and self._marks is not None and job.name not in self._asked:
             reader = await self._run(self._marks.open_pending, job.pending)
-        elif self._marks is not None:
-            reader = await self._run(self._marks.open_for_digest, job.name)
         else:
-            reader = await self._run(self._open, job.name)
+            reader = await self._run(store.open_for_digest, job.name)
         if reader is None:
             await self._end(job, None)
             return None

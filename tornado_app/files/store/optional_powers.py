@@ -43,7 +43,10 @@ class KeepsCrc32(Protocol):
         ...
 
     def keep_crc32(self, crc: int) -> None:
-        """Keep the CRC-32 of this version, also for the next server; a failure to do so is not raised."""
+        """Keep the CRC-32 of this version, also for the next server; a failure to do so is not raised.
+
+        Does nothing for a version that `KeepsDigests.record_digests` would not take.
+        """
         ...
 
 
@@ -135,8 +138,16 @@ class KeepsDigests(Protocol):
     def record_digests(self, reader: FileReader, digests: FileDigests) -> FileStat | None:
         """Record digests of the version that `reader`, of this store, has open, and return it; its `etag` stays.
 
-        Those that are None stay what they were. None when the version was changed or removed meanwhile: nothing is
-        recorded then.
+        Those that are None stay what they were. None when the version was changed or removed meanwhile, or when it had
+        been written to so shortly before it was opened that another write would not be seen: nothing is recorded then.
+        Who wants a record opens with `open_for_digest`.
+        """
+        ...
+
+    def open_for_digest(self, name: str) -> FileReader:
+        """Open a file so that what is read of it can be kept: its version differs from what is written later.
+
+        May wait a moment, where times are coarse. Raises NO_SUCH_FILE; UNAVAILABLE while it is written to all the time.
         """
         ...
 
@@ -171,16 +182,9 @@ class MarksDigests(Protocol):
         ...
 
     def open_pending(self, pending: PendingDigest) -> FileReader | None:
-        """Open the file of a mark as `open_for_digest` does.
+        """Open the file of a mark as `KeepsDigests.open_for_digest` does.
 
         None when it is not there any more or has its digest: the mark is then removed.
-        """
-        ...
-
-    def open_for_digest(self, name: str) -> FileReader:
-        """Open a file so that `record_digests` can tell its version from what is written later, however soon.
-
-        May wait a moment, where times are coarse. Raises NO_SUCH_FILE; UNAVAILABLE while it is written to all the time.
         """
         ...
 

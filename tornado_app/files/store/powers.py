@@ -5,11 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from holdfast.digests import BLOCK, BlockHasher
 from tornado_app import problems
-from tornado_app.files.store.interface import FileReader, FileStat, FileStore, Piece, PlacedFile, SmallFile, StagedData
+from tornado_app.files.store.interface import (
+    FileDigests,
+    FileReader,
+    FileStat,
+    FileStore,
+    Piece,
+    PlacedFile,
+    SmallFile,
+    StagedData,
+)
 from tornado_app.files.store.optional_powers import (
     JoinsParts,
     KeepsCrc32,
+    KeepsDigests,
     ListsFolders,
     PublishesSmallFiles,
     ReadsStagedData,
@@ -104,6 +115,32 @@ def keep_crc32(reader: FileReader, crc: int) -> None:
     """Keep the CRC-32 of a version, where the store can."""
     if isinstance(reader, KeepsCrc32):
         reader.keep_crc32(crc)
+
+
+def open_for_digest(store: FileStore, name: str) -> FileReader:
+    """Open a file whose digests are wanted. Raises as `KeepsDigests.open_for_digest`, which may wait a moment."""
+    return store.open_for_digest(name) if isinstance(store, KeepsDigests) else store.open(name)
+
+
+def block_digests(store: FileStore, reader: FileReader) -> bytes | None:
+    """Return the digests of all blocks of an open file if they are known."""
+    return store.block_digests(reader) if isinstance(store, KeepsDigests) else None
+
+
+def make_block_digests(store: FileStore, reader: FileReader) -> bytes | None:
+    """Read a file that was opened for its digests, return those of its blocks, and keep them where the store can.
+
+    Returns None when the file changes meanwhile.
+    """
+    hasher = BlockHasher()
+    while piece := reader.read(hasher.position, BLOCK):
+        hasher.feed((piece,))
+    if reader.changed() or hasher.position != reader.stat.size:
+        return None
+    blocks = hasher.blocks()
+    if isinstance(store, KeepsDigests):
+        store.record_digests(reader, FileDigests(blocks=blocks))
+    return blocks
 
 
 def publish_small(store: FileStore, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:

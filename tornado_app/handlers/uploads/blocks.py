@@ -13,7 +13,7 @@ from tornado.web import stream_request_body
 
 from holdfast.wire import BlockDigests, BlockUpload, BlockUploadEnd, BlockUploadRequest, ContentHint, FileInfo
 from tornado_app import problems
-from tornado_app.files.published_files import info
+from tornado_app.files.published.decisions import info
 from tornado_app.files.uploads.blocks.body import BlockBody
 from tornado_app.files.uploads.blocks.service import BlockUploads
 from tornado_app.files.uploads.upload import Upload

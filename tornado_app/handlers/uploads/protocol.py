@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tornado_app import problems
-from tornado_app.files.published_files import info
+from tornado_app.files.published.decisions import info
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.uploads.digest_check import DigestCheck, given_block_digest
 from tornado_app.files.uploads.service import Uploads

@@ -179,6 +179,7 @@ def test_a_crc_is_computed_once(store: FileStore, monkeypatch: pytest.MonkeyPatc
 def test_the_crc_of_a_large_file_outlives_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(tmp_path)
     write(store, "d/large", bytes(reading.KEPT_FROM))
+    store.open_for_digest("d/large").close()  # waits until the file has aged
     data = drain(reader_of(store, plan.make(store, "d", "zip")))
     store.close()
     store = LocalStore(tmp_path)

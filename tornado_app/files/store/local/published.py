@@ -31,7 +31,7 @@ from tornado_app.files.store.local.cached_open import CachedOpener
 from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
-from tornado_app.files.store.local.reader import CachedReader, LocalReader
+from tornado_app.files.store.local.reader import TICK_NS, CachedReader, LocalReader, has_aged
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.small_files import SmallFiles
 from tornado_app.files.store.local.staged import loading
@@ -42,7 +42,6 @@ from tornado_app.files.store.optional_powers import PendingDigest
 log = logging.getLogger("holdfast.files")
 
 _CLOCK = "clock"
-_TICK_NS = 30_000_000  # more than the coarsest tick of the kernels' clocks for files, of 10 ms
 _LONGEST_WAIT_S = 0.5
 
 
@@ -109,10 +108,14 @@ class LocalStore:
         """See `FileStore`; the reader has a descriptor."""
         fd, status = self._root.open(name)
         try:
-            return LocalReader(fd, self._root.describe(name, status, fd), status, self._root.digests.crcs)
+            return self._reader(fd, name, status, aged=has_aged(status))
         except BaseException:
             os.close(fd)
             raise
+
+    def _reader(self, fd: int, name: str, status: os.stat_result, *, aged: bool) -> LocalReader:
+        found = self._root.describe(name, status, fd)
+        return LocalReader(fd, found, status, self._root.digests.crcs, has_aged=aged)
 
     def open_at_once(self, name: str) -> LocalReader | None:
         """See `OpensAtOnce`."""
@@ -196,7 +199,7 @@ class LocalStore:
         """See `KeepsDigests`."""
         if not isinstance(reader, LocalReader):
             raise TypeError(f"{reader!r} is of another store")
-        record = self._root.digests.add(reader.fileno(), reader.status, digests)
+        record = self._root.digests.add(reader.fileno(), reader.status, digests) if reader.has_aged else None
         if record is None:
             return None
         self._root.contents.add(record.block_digest, reader.stat.name, reader.stat.size)
@@ -239,20 +242,20 @@ class LocalStore:
         return None
 
     def open_for_digest(self, name: str) -> LocalReader:
-        """See `MarksDigests`. Within a tick of the file system another write may leave its times unchanged."""
+        """See `KeepsDigests`. Within a tick of the file system another write may leave its times unchanged."""
         end = time.monotonic() + _LONGEST_WAIT_S
         while True:
             fd, status = self._root.open(name)
             try:
-                if abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) > _TICK_NS:
-                    return LocalReader(fd, self._root.describe(name, status, fd), status)
+                if has_aged(status):
+                    return self._reader(fd, name, status, aged=True)
                 if time.monotonic() > end:
                     raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
             except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)
-            time.sleep(_TICK_NS / 1e9)
+            time.sleep(TICK_NS / 1e9)
 
     def find_content(self, block_digest: str) -> str | None:
         """See `FindsContent`."""

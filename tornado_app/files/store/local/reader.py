@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import os
+import time
 
 from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local.digests.crc32_records import Crc32Records
 
+TICK_NS = 30_000_000
+"""More than the coarsest tick of the kernels' clocks for files, of 10 ms."""
+
+
+def has_aged(status: os.stat_result) -> bool:
+    """Return whether a write from now on changes the times of a file with this status.
+
+    Two writes within one tick of the file system's clock leave the same times.
+    """
+    return abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) > TICK_NS
+
 
 class LocalReader:
     """A file of the local store, open for reading; it has a descriptor, so it can be sent by sendfile."""
 
-    def __init__(self, fd: int, found: FileStat, status: os.stat_result, crcs: Crc32Records | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        found: FileStat,
+        status: os.stat_result,
+        crcs: Crc32Records | None = None,
+        *,
+        has_aged: bool = False,
+    ) -> None:
+        """`has_aged`: every later write changes the times of the file, see `has_aged`."""
         self._fd = fd
+        self.has_aged = has_aged
         self._crcs = crcs
         self._status = status
         self.stat = found
@@ -44,7 +66,7 @@ class LocalReader:
 
     def keep_crc32(self, crc: int) -> None:
         """See `KeepsCrc32`."""
-        if self._crcs is not None:
+        if self._crcs is not None and self.has_aged:
             self._crcs.keep(self._status, crc)
 
     def changed(self) -> bool:

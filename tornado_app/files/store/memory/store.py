@@ -164,7 +164,7 @@ class MemoryStore:
             return None
 
     def open_for_digest(self, name: str) -> MemoryReader:
-        """See `MarksDigests`: every write is counted."""
+        """See `KeepsDigests`: every write is counted."""
         return self.open(name)
 
     def block_digests(self, reader: FileReader) -> bytes | None:

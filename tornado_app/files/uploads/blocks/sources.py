@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from holdfast import digests as block_digests
-from holdfast.digests import BLOCK, SIZE, BlockHasher
+from holdfast.digests import BLOCK, SIZE
 from tornado_app import problems
 from tornado_app.files import metrics
+from tornado_app.files.store import powers
 from tornado_app.files.store.blocks import FindsContent
-from tornado_app.files.store.interface import FileDigests, FileReader, FileStore
-from tornado_app.files.store.optional_powers import KeepsDigests
+from tornado_app.files.store.interface import FileReader, FileStore
 from tornado_app.files.uploads.blocks.state import Runs
 
 PROOF = 64
 """Most blocks of which a sender has to prove that it has them."""
-
-_READ = 1 << 20
 
 MayRead = Callable[[str], bool]
 """Returns whether the sender of an upload may read a file of this name."""
@@ -67,9 +65,13 @@ class Copier:
 
 
 def open_base(store: FileStore, name: str, etag: str, may_read: MayRead) -> FileReader:
-    """Open this version of a file. Blocks. Raises PRECONDITION_FAILED when there is none, or another, now."""
+    """Open this version of a file. Blocks.
+
+    Raises:
+        ProblemError: PRECONDITION_FAILED when there is none, or another, now; UNAVAILABLE while somebody writes to it.
+    """
     try:
-        reader = store.open(name) if may_read(name) else None
+        reader = powers.open_for_digest(store, name) if may_read(name) else None
     except problems.ProblemError as error:
         if error.kind is not problems.NO_SUCH_FILE:
             raise
@@ -88,11 +90,9 @@ def open_base(store: FileStore, name: str, etag: str, may_read: MayRead) -> File
 
 def plan_copies(store: FileStore, base: FileReader, expected: bytes) -> list[Copy]:
     """Return which of the expected blocks a file has. Blocks, for long if the file's digests are not known yet."""
-    digests = store.block_digests(base) if isinstance(store, KeepsDigests) else None
+    digests = powers.block_digests(store, base)
     if digests is None:
-        digests = _digests_of(base)
-        if digests is not None and isinstance(store, KeepsDigests):
-            store.record_digests(base, FileDigests(blocks=digests))
+        digests = powers.make_block_digests(store, base)
     return [] if digests is None else plan(digests, expected)
 
 
@@ -117,17 +117,6 @@ def plan(digests: bytes, expected: bytes) -> list[Copy]:
 def runs(copies: list[Copy]) -> Runs:
     """Return the runs of blocks that copies bring."""
     return [(copy.index, copy.end) for copy in copies]
-
-
-def _digests_of(reader: FileReader) -> bytes | None:
-    """Return the digests of the blocks of a file; None if it changes meanwhile. Reads all of it."""
-    hasher = BlockHasher()
-    while hasher.position < reader.stat.size:
-        piece = reader.read(hasher.position, _READ)
-        if not piece:
-            return None
-        hasher.feed([piece])
-    return None if reader.changed() else hasher.blocks()
 
 
 def split(copies: list[Copy], most: int) -> Iterator[Copy]:

@@ -158,7 +158,7 @@ def test_a_record_of_an_earlier_version_keeps_its_etag_and_learns_the_block_dige
     status = (root / "a").stat()
     note = root / ".holdfast/digests" / f"{status.st_ino:x}"
     note.write_text(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {digest}\n")
-    reader = store.open("a")
+    reader = store.open_for_digest("a")
     assert (reader.stat.etag, reader.stat.sha256, reader.stat.block_digest) == (digest, digest, None)
     found = store.record_digests(reader, FileDigests(None, of_block(b"12345")))
     reader.close()
@@ -173,7 +173,7 @@ def test_a_digest_that_becomes_known_of_a_file_put_by_hand_keeps_its_etag_over_a
     root: Path, store: LocalStore
 ) -> None:
     (root / "a").write_bytes(b"12345")
-    reader = store.open("a")
+    reader = store.open_for_digest("a")
     store.record_digests(reader, FileDigests(sha256(b"12345")))
     reader.close()
     (root / "a").chmod(0o600)

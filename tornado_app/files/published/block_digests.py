@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import closing
 
 from holdfast import digests
-from holdfast.digests import BLOCK, BlockHasher
 from holdfast.wire import BlockDigests
 from tornado_app import problems
 from tornado_app.files.blocking_executor import BlockingExecutor
-from tornado_app.files.published_files import SMALL, status_of
-from tornado_app.files.store.interface import FileDigests, FileReader, FileStore
-from tornado_app.files.store.optional_powers import KeepsDigests
+from tornado_app.files.published.decisions import status_of
+from tornado_app.files.published.service import SMALL
+from tornado_app.files.store import powers
+from tornado_app.files.store.interface import FileReader, FileStore
 from tornado_app.files.uploads.block_replacement import check_available
 
 
@@ -41,26 +42,21 @@ class PublishedDigests:
     def _of(self, name: str, conditions: Mapping[str, str], makes: int | None) -> BlockDigests | None:
         """Return the digests if they are known, or can be made of at most `makes` bytes; None for any number."""
         check_available()
-        reader = self._store.open(name)
-        try:
+        with closing(self._store.open(name)) as reader:
             status_of("HEAD", name, conditions, reader.stat)
-            blocks = self._store.block_digests(reader) if isinstance(self._store, KeepsDigests) else None
-            if blocks is None:
-                if makes is not None and reader.stat.size > makes:
-                    return None
-                blocks = _made(reader)
-                if isinstance(self._store, KeepsDigests):
-                    self._store.record_digests(reader, FileDigests(None, blocks))
-            return BlockDigests(name, reader.stat.size, reader.stat.etag, digests.of_blocks(blocks).hex(), blocks)
-        finally:
-            reader.close()
+            blocks = powers.block_digests(self._store, reader)
+            if blocks is not None:
+                return _digests_of(reader, blocks)
+            if makes is not None and reader.stat.size > makes:
+                return None
+        with closing(powers.open_for_digest(self._store, name)) as reader:
+            status_of("HEAD", name, conditions, reader.stat)
+            blocks = powers.make_block_digests(self._store, reader)
+            if blocks is not None:
+                return _digests_of(reader, blocks)
+        raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
 
 
-def _made(reader: FileReader) -> bytes:
-    hasher, offset = BlockHasher(), 0
-    while piece := reader.read(offset, BLOCK):
-        hasher.feed((piece,))
-        offset += len(piece)
-    if reader.changed():
-        raise problems.UNAVAILABLE(f"{reader.stat.name!r} is being written to. Try again", headers={"Retry-After": "1"})
-    return hasher.blocks()
+def _digests_of(reader: FileReader, blocks: bytes) -> BlockDigests:
+    stat = reader.stat
+    return BlockDigests(stat.name, stat.size, stat.etag, digests.of_blocks(blocks).hex(), blocks)

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from holdfast.wire import FileInfo, FilePage
 from tornado_app import problems
 from tornado_app.files import readahead
+from tornado_app.files.published import decisions
+from tornado_app.files.published.decisions import FileAnswer, info, plan, relevant, status_of
 from tornado_app.files.sha256.service import Sha256Service
 from tornado_app.files.store import powers
 from tornado_app.files.store.interface import ABSENT, ANYTHING, FileReader, FileStat, FileStore, Precondition
@@ -22,9 +23,7 @@ from tornado_app.files.uploads.service import Uploads
 from tornado_app.files.uploads.small_files.requests import SmallUpload, SmallUploads
 from tornado_app.files.uploads.upload import UploadRecord
 from tornado_app.files.uploads.writer import Writer
-from tornado_app.protocols import conditionals, digests, media_types, ranges
-from tornado_app.protocols.conditionals import Validators, Verdict
-from tornado_app.protocols.ranges import Span
+from tornado_app.protocols import digests
 
 SMALL = 64 * 1024
 """Up to so many bytes are read in the same call to a thread that finds and opens the file."""
@@ -33,29 +32,6 @@ DIGEST_WAIT_S = 3.0
 """Seconds that an answer waits for a SHA-256, for each point of preference in Want-Repr-Digest (RFC 9530: 0 to 10)."""
 
 _TRIES = 3
-_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
-_BY_ETAG = ("If-Match", "If-None-Match", "If-Range")
-_READ_RATE = 400_000_000  # bytes a second, about
-_LONGEST_WAIT_S = 30
-_DECISIVE = (*_CONDITIONS, "If-Modified-Since", "If-Range", "Range")
-
-
-@dataclass(slots=True)
-class FileAnswer:
-    """The answer to a GET or HEAD, from one version of a file.
-
-    `spans` is None for the whole file. The bytes are in `content`, or, when they are many, still in `reader`, which
-    then belongs to the caller; `is_ready` says that reading them never waits for a disk. A HEAD and a 304 have neither.
-    `digest_in`: the SHA-256 that the request wants is not there, and takes about so many seconds more.
-    """
-
-    status: int
-    stat: FileStat
-    spans: list[Span] | None = None
-    content: bytes | None = None
-    reader: FileReader | None = None
-    is_ready: bool = False
-    digest_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +219,9 @@ class PublishedFiles:
             await self._uploads.finish(put.writer, last=True)
         except problems.ProblemError as error:
             if error.kind is problems.FILE_EXISTS:
-                raise _failed(f"{upload.record.name!r} has come to be in the meantime", **error.members) from None
+                raise decisions.failed(
+                    f"{upload.record.name!r} has come to be in the meantime", **error.members
+                ) from None
             if error.kind is problems.CHECKSUM_MISMATCH:
                 raise problems.DIGEST_MISMATCH(error.detail) from None
             raise
@@ -270,7 +248,7 @@ class PublishedFiles:
             ProblemError: BAD_REQUEST, BAD_NAME, PRECONDITION_FAILED, DIGEST_MISMATCH, UNAVAILABLE, NO_SPACE.
         """
         name = upload.name
-        given = {field: headers[field] for field in _CONDITIONS if field in headers}
+        given = {field: headers[field] for field in decisions.CONDITIONS if field in headers}
         simple = ANYTHING if not given else ABSENT if given == {"If-None-Match": "*"} else None
         try:
             placed = await self._small.publish(
@@ -281,8 +259,8 @@ class PublishedFiles:
                 raise
             etag = error.members.get("etag")
             if etag is None:
-                raise _failed(f"{name!r} has come to be in the meantime", **error.members) from None
-            raise _failed(
+                raise decisions.failed(f"{name!r} has come to be in the meantime", **error.members) from None
+            raise decisions.failed(
                 f"{name!r} is not the version that the request expects. Its ETag is {etag}", etag=etag
             ) from None
         return info(placed.stat), placed.replaces
@@ -296,48 +274,11 @@ class PublishedFiles:
         current = self._store.check_target(name, removing=True)
         if current is None:
             raise problems.NO_SUCH_FILE(f"there is no file {name!r}. GET /v1/files lists those that there are")
-        self._store.delete(name, _precondition("DELETE", name, headers, current))
+        self._store.delete(name, decisions.precondition("DELETE", name, headers, current))
 
     def _expect_for_put(self, name: str, headers: Mapping[str, str]) -> tuple[FileStat | None, Precondition]:
         current = self._store.check_target(name)
-        return current, _precondition("PUT", name, headers, current)
-
-
-def info(stat: FileStat) -> FileInfo:
-    """Return a file as it crosses the wire."""
-    return FileInfo(
-        name=stat.name,
-        size=stat.size,
-        modified=datetime.fromtimestamp(stat.modified_ns / 1e9, UTC),
-        etag=stat.etag,
-        content_type=media_types.of(stat.name),
-        sha256=stat.sha256,
-        block_digest=stat.block_digest,
-    )
-
-
-def relevant(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that a GET depends on; most have none of them."""
-    return {name: headers[name] for name in _DECISIVE if name in headers}
-
-
-def plan(name: str, headers: Mapping[str, str], stat: FileStat) -> FileAnswer:
-    """Decide by the preconditions first, then by If-Range and Range (RFC 9110, section 13.2.2). Raises as `get`."""
-    if not headers:
-        return FileAnswer(200, stat)
-    status = status_of("GET", name, headers, stat)
-    if status != 200 or not conditionals.range_holds(headers.get("If-Range"), _validators(stat), time.time()):
-        return FileAnswer(status, stat)
-    spans = ranges.select(headers.get("Range"), stat.size)
-    if spans is None:
-        return FileAnswer(200, stat)
-    if not spans:
-        raise problems.RANGE_NOT_SATISFIABLE(
-            f"the range {headers['Range'][:100]} is past the end of {name!r}. Ask for a part of its {stat.size} bytes",
-            headers={"Content-Range": ranges.unsatisfied(stat.size), "ETag": conditionals.quoted(stat.etag)},
-            file_size=stat.size,
-        )
-    return FileAnswer(206, stat, spans)
+        return current, decisions.precondition("PUT", name, headers, current)
 
 
 def _extent(answer: FileAnswer) -> tuple[int, int]:
@@ -347,54 +288,3 @@ def _extent(answer: FileAnswer) -> tuple[int, int]:
     if len(answer.spans) > 1:
         return 0, SMALL + 1
     return answer.spans[0].first, answer.spans[0].length
-
-
-def status_of(method: str, name: str, headers: Mapping[str, str], stat: FileStat) -> int:
-    """Return 200, or 304. Raises PRECONDITION_FAILED, UNAVAILABLE."""
-    _check_unconfirmed(name, headers, stat)
-    verdict = conditionals.evaluate(method, headers, _validators(stat))
-    if verdict is Verdict.FAILED:
-        raise _failed(f"{name!r} is not the version that the request expects. Its ETag is {stat.etag}", etag=stat.etag)
-    return 304 if verdict is Verdict.NOT_MODIFIED else 200
-
-
-def _check_unconfirmed(name: str, headers: Mapping[str, str], stat: FileStat) -> None:
-    """Refuse for now a request that names a digest which is being confirmed: the answer depends on it."""
-    if stat.unconfirmed is not None and any(stat.unconfirmed in headers.get(field, "") for field in _BY_ETAG):
-        seconds = min(_LONGEST_WAIT_S, 1 + stat.size // _READ_RATE)
-        raise problems.UNAVAILABLE(
-            f"{name!r} is being read to find out whether it is still the version {stat.unconfirmed}, since its mode, "
-            "owner or place was changed by hand. Try again later",
-            headers={"Retry-After": str(seconds)},
-        )
-
-
-def _precondition(method: str, name: str, headers: Mapping[str, str], current: FileStat | None) -> Precondition:
-    """Return what must still hold when a PUT or DELETE takes effect: with preconditions, the version they held for."""
-    fault = conditionals.malformed(headers)
-    if fault is not None:
-        raise problems.BAD_REQUEST(fault)
-    if current is not None:
-        _check_unconfirmed(name, headers, current)
-    verdict = conditionals.evaluate(method, headers, None if current is None else _validators(current))
-    if verdict is Verdict.FAILED:
-        if current is None:
-            raise _failed(f"there is no file {name!r}, though the request expects one")
-        raise _failed(
-            f"{name!r} is not the version that the request expects. Its ETag is {current.etag}", etag=current.etag
-        )
-    if not any(condition in headers for condition in _CONDITIONS):
-        return ANYTHING
-    if current is None:
-        return Precondition(absent=True)
-    if headers.get("If-Match", "").strip() == "*":
-        return Precondition(present=True)
-    return Precondition(etags=frozenset({current.etag}))
-
-
-def _failed(detail: str, **members: Any) -> problems.ProblemError:
-    return problems.PRECONDITION_FAILED(detail, **members)
-
-
-def _validators(stat: FileStat) -> Validators:
-    return Validators(stat.etag, stat.modified_ns / 1e9)
