@@ -240,8 +240,13 @@ class Feed:
                 else:
                     for id in ids:
                         self._refresh_process(id)
-            except (TransportError, Stopped):
-                continue  # the stream is broken as well, and everything is requested when it is open again
+            except Stopped:
+                continue
+            except TransportError:
+                with self.lock:
+                    if not self.offline:  # else everything is requested when the stream is open again
+                        self._stale_ids |= ids
+                        self._all_stale |= all
             except HoldfastError as error:
                 with self.lock:
                     self.error = f"{self.url} refused the request: {error}"

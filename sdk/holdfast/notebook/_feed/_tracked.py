@@ -37,6 +37,8 @@ class Tracked:
             self.mark_missing()
         if self.info is None or self.stale or info.version >= self.info.version:
             self.info, self.verbs = info, possible_verbs(info)
+        elif (info.state, info.attempt) == (self.info.state, self.info.attempt):
+            self.verbs = possible_verbs(info)  # progress came meanwhile: it is older, but what is legal is the same
         self.missing = self.stale = False
 
     def mark_missing(self) -> None:

@@ -46,6 +46,20 @@ def test_an_answer_that_is_older_than_an_event_changes_nothing() -> None:
     assert tracked.info.state is State.PAUSED
 
 
+def test_an_answer_that_progress_has_overtaken_still_brings_the_verbs() -> None:
+    """The work goes on while the answer is on its way; else the buttons would stay as they were before."""
+    tracked = Tracked("p")
+    tracked.apply_answer(process(State.PAUSED))
+    tracked.apply_event(event("state", version=2, state=State.RUNNING))
+    progress = wire.ProgressInfo(300.0, 1000.0, "row 300")
+    tracked.apply_event(event("progress", version=3, progress=progress))
+    tracked.apply_answer(process(version=2))
+    assert "pause" in tracked.verbs
+    assert "resume" not in tracked.verbs
+    assert tracked.info is not None
+    assert tracked.info.progress == progress
+
+
 def test_another_process_of_the_same_id_replaces_all_that_was_known() -> None:
     tracked = Tracked("p")
     tracked.apply_answer(process(version=9))
