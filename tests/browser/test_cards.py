@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -132,18 +133,30 @@ def test_two_pages_show_one_process(server: ServerProcess, client: holdfast.Clie
     two.output(1).get_by_role("status").get_by_text("cancelled").wait_for()
 
 
-def test_buttons_work_while_a_cell_keeps_the_kernel_busy(
-    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+@pytest.mark.parametrize("busy", ["client.processes.get('p').wait()", "time.sleep(600)"])
+def test_a_card_moves_and_its_buttons_work_while_a_cell_keeps_the_kernel_busy(
+    busy: str, server: ServerProcess, client: holdfast.Client, open_notebook: Open
 ) -> None:
     notebook = open_notebook(connect(server), start())
     notebook.run_all()
     shown = notebook.output(1)
     shown.get_by_text("/s").wait_for()
-    notebook.begin("began = time.time(); time.sleep(600)")
+    notebook.begin(busy)
+    for _ in range(2):  # the bar moves on, and on again
+        before = done(shown)
+        wait_until(lambda before=before: done(shown) > before)
     button(shown, "Pause").click()
-    wait_until(lambda: client.processes.get("p").state == "paused")
-    notebook.interrupt()
     shown.get_by_role("status").get_by_text("paused").wait_for()
+    assert client.processes.get("p").state == "paused"
+    button(shown, "Resume").click()
+    shown.get_by_role("status").get_by_text("running").wait_for()
+    notebook.interrupt()
+
+
+def done(shown: Any) -> int:
+    """How many steps the card says are done."""
+    found = re.search(r"([0-9]+) of 2 k", shown.inner_text())
+    return int(found[1]) if found else 0
 
 
 STATES: dict[str, dict[str, Any]] = {

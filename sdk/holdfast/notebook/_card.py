@@ -13,7 +13,7 @@ import ipywidgets
 
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Appearance
-from holdfast.notebook._renderer import Renderer, UpdateWidget, kernel_renderer, reset_reply_subshell
+from holdfast.notebook._renderer import UpdateWidget, kernel_renderer, reset_reply_subshell
 from holdfast.wire import Verb
 
 ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
@@ -26,19 +26,16 @@ class WidgetTree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no typ
 
     def __init__(self, children: list[ipywidgets.Widget], **traits: Any) -> None:
         super().__init__(children, **traits)
-        self._renderer: Renderer | None = None
+        self._renderer = kernel_renderer()
 
     def _start_rendering(self) -> None:
         for widget in self.widgets():
             reset_reply_subshell(widget)
-        self._renderer = kernel_renderer()
-        if self._renderer is not None:
-            self._renderer.add(self)
+        self._renderer.add(self)
 
     async def _next_tick(self) -> None:
         """Wait until the renderer has run once more."""
-        if self._renderer is not None:
-            await self._renderer.next_tick()
+        await self._renderer.next_tick()
 
     def widgets(self) -> Iterator[ipywidgets.Widget]:
         """Yield this widget and every widget in it, with their layouts and styles."""
@@ -49,9 +46,8 @@ class WidgetTree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no typ
         if self.comm is None:
             return
         widgets = list(self.widgets())
-        if self._renderer is not None:
-            self._renderer.remove(self, *widgets)
-            self._renderer.request_render()  # for coroutines that wait for the next tick
+        self._renderer.remove(self, *widgets)
+        self._renderer.request_render()  # for coroutines that wait for the next tick
         super().close()
         for widget in widgets:
             if widget is not self:

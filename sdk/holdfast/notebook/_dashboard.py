@@ -21,7 +21,7 @@ from holdfast.notebook._feed._tracked import Tracked
 from holdfast.notebook._html import _appearance, _table
 from holdfast.notebook._html._appearance import VERBS, box_html
 from holdfast.notebook._process import ProcessCard
-from holdfast.notebook._renderer import NO_LIVE_UPDATES, UpdateWidget, needs_running_cell, render_callback
+from holdfast.notebook._renderer import NO_LIVE_UPDATES, UpdateWidget, kernel_renderer, needs_running_cell
 from holdfast.wire import ENDED, State, Verb
 
 Part = Literal["processes", "uploads", "files"]
@@ -59,7 +59,7 @@ class Dashboard(WidgetTree):
         self._parts = tuple(parts)
         self._feed = feed_of(client)
         self._hint = NO_LIVE_UPDATES if needs_running_cell() else ""
-        self._subscription = self._feed.subscribe(self, render_callback())
+        self._subscription = self._feed.subscribe(self, kernel_renderer().request_render)
         self._feed.listed.wait(FIRST_ANSWER_TIMEOUT)
         self._rows: dict[str, tuple[object, str]] = {}
         self._query = self._state = ""
@@ -283,11 +283,10 @@ class Dashboard(WidgetTree):
 
     def choose(self, id: str) -> None:
         """Show the card of this process, or none. Callable from any thread."""
-        if self._renderer is not None:
-            self._renderer.call(partial(self._show_detail, id))
+        self._renderer.call(partial(self._show_detail, id))
 
     def _show_detail(self, id: str) -> None:
-        """Show the card of this process, or none. Runs on the kernel's loop."""
+        """Show the card of this process, or none. Runs on the renderer's thread."""
         if id not in self._feed.processes:
             self._detail_slot.children = ()
             return
@@ -298,8 +297,7 @@ class Dashboard(WidgetTree):
         self._detail_slot.children = (self._detail,)
 
     def _request_render(self) -> None:
-        if self._renderer is not None:
-            self._renderer.request_render()
+        self._renderer.request_render()
 
     # -- without widgets
 

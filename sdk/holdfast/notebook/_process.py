@@ -13,7 +13,7 @@ from holdfast.notebook._feed._feed import CLOSED, Feed
 from holdfast.notebook._feed._registry import feed_of
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Appearance
-from holdfast.notebook._renderer import needs_running_cell, render_callback
+from holdfast.notebook._renderer import kernel_renderer, needs_running_cell
 from holdfast.wire import Verb
 
 RUN_WATCH = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
@@ -35,10 +35,10 @@ class ProcessCard(Card):
         super().__init__(self.appearance())
 
     def show_process(self, id: str, info: wire.ProcessInfo | None = None) -> None:
-        """Show another process from now on. Call it on the kernel's loop."""
+        """Show another process from now on."""
         before = getattr(self, "_subscription", None)
         self.id = id
-        self._subscription = self._feed.subscribe(self, render_callback(), id, info)
+        self._subscription = self._feed.subscribe(self, kernel_renderer().request_render, id, info)
         self._tracked = self._subscription.tracked
         self._rendered: tuple[str, str, int] = ("", "", -1)
         if before is not None:
@@ -85,7 +85,7 @@ class ProcessCard(Card):
             return dataclasses.replace(appearance, verbs=frozenset()) if feed.closed else appearance
 
     async def ended(self) -> wire.ProcessInfo:
-        """Wait, on the kernel's loop, until the process has ended, and return it. Raises `NotFound`."""
+        """Wait until the process has ended, and return it. Raises `NotFound`."""
         while self.comm is not None and not self._tracked.missing and not (self.info and self.info.has_ended):
             await self._next_tick()
         return await asyncio.to_thread(self._feed.fetch, self.id)

@@ -1,13 +1,16 @@
-"""Applies updates to widgets on the kernel's loop, at most ten messages a second to the browser in all.
+"""Sends updates of widgets from a thread of its own, at most ten messages a second to the browser in all.
 
-Feeds and transfers request a render from their threads. On the loop the renderer asks each view for its updates and
-sends those traits that differ, one message a widget. If a widget changes faster than messages may be sent, only its
-newest values are sent.
+Feeds and transfers request a render from their threads. The renderer's thread asks each view for its updates and sends
+those traits that differ, one message a widget. If a widget changes faster than messages may be sent, only its newest
+values are sent. The kernel's loop has no part in it, so views move while a cell runs: ipykernel passes messages of any
+thread on to its own thread for output (`IOPubThread.schedule`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import queue
 import sys
 import threading
 import time
@@ -26,6 +29,9 @@ NO_LIVE_UPDATES = "this front end shows updates only while a cell runs"
 _PROGRESS_MESSAGES = 7  # of those, so that a change of state never waits behind progress
 _TICK = 0.1
 _POLL_INTERVAL = 0.2  # seconds between renders of views that are polled
+_IDLE_CHECK = 1.0  # seconds after which the thread sees that its last view was collected
+
+_log = logging.getLogger(__name__)
 
 
 class View(Protocol):
@@ -34,7 +40,7 @@ class View(Protocol):
     polled: bool
 
     def render(self, update: UpdateWidget) -> None:
-        """Pass every trait that has changed to `update`. Runs on the kernel's loop, so it must be quick."""
+        """Pass every trait that has changed to `update`. Runs on the renderer's thread."""
         ...
 
 
@@ -45,71 +51,120 @@ class UpdateWidget(Protocol):
 
 
 class Renderer:
-    """Renders all open views of a kernel; nothing else assigns to their widgets."""
+    """Renders all open views of a kernel; nothing else assigns to their widgets. Every method is thread-safe.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._views: weakref.WeakSet[Any] = weakref.WeakSet()
+    Its thread runs while there are views or calls. A request takes no lock, because feeds send theirs under their own.
+    """
+
+    def __init__(self) -> None:
+        self._rendering = threading.RLock()  # held while views are rendered and updates are sent
+        self._views: dict[int, weakref.ref[Any]] = {}
+        self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()  # calls, and None to wake
         self._pending: dict[ipywidgets.Widget, tuple[bool, dict[str, Any]]] = {}
         self._sent_at: deque[float] = deque()
         self._requested = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._polled = False
         self._last_tick = -_TICK
-        self._tick_waiters: list[asyncio.Future[None]] = []
+        self._tick_waiters: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def add(self, view: View) -> None:
         """Render `view` from now on, until it is removed or garbage-collected."""
-        self._views.add(view)
+        self._views[id(view)] = weakref.ref(view)
         self.request_render()
 
     def remove(self, view: View, *widgets: ipywidgets.Widget) -> None:
-        """Stop rendering `view`, and drop the pending updates of these widgets."""
-        self._views.discard(view)
-        self.call(lambda: [self._pending.pop(widget, None) for widget in widgets])
+        """Stop rendering `view`, and drop the pending updates of these widgets. None is sent after the return."""
+        with self._rendering:
+            self._views.pop(id(view), None)
+            for widget in widgets:
+                self._pending.pop(widget, None)
 
     def request_render(self) -> None:
-        """Render all views at the next tick. Callable from any thread."""
+        """Render all views at the next tick."""
         if not self._requested:
             self._requested = True
-            self.call(self._schedule)
+            self._enqueue(None)
 
     def call(self, function: Callable[[], Any]) -> None:
-        """Call `function` on the kernel's loop. Callable from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed: the kernel ends
-            pass
+        """Call `function` on the renderer's thread."""
+        self._enqueue(function)
 
     async def next_tick(self) -> None:
-        """Wait, on the loop, until the views have been rendered once more."""
-        future = self.loop.create_future()
-        self._tick_waiters.append(future)
+        """Wait until the views have been rendered once more."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._tick_waiters.append((loop, future))
+        self._enqueue(None)
         await future
 
-    def _schedule(self) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_at(max(self.loop.time(), self._last_tick + _TICK), self._tick)
+    # -- the thread
+
+    def _enqueue(self, function: Callable[[], Any] | None) -> None:
+        self._queue.put(function)
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="holdfast-renderer", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ends():
+            wait = self._time_to_next_tick()
+            if wait <= 0:
+                with self._rendering:
+                    self._tick()
+            try:
+                function = self._queue.get(timeout=max(0.0, self._time_to_next_tick()))
+            except queue.Empty:
+                continue
+            if function is not None:
+                _call(function)
+            del function  # it may refer to a view
+
+    def _ends(self) -> bool:
+        """Return whether there is nothing to do any more. The thread is given up then."""
+        if self._is_needed():
+            return False
+        with self._starting:
+            self._requested = False
+            self._thread = None
+            if not self._is_needed():  # after that: who sees no thread starts one, and here its request is seen
+                return True
+            self._requested, self._thread = True, threading.current_thread()
+            return False
+
+    def _is_needed(self) -> bool:
+        return bool(self._views or self._pending or self._tick_waiters) or not self._queue.empty()
+
+    def _time_to_next_tick(self) -> float:
+        now = time.monotonic()
+        if self._requested or self._pending or self._tick_waiters:
+            return self._last_tick + _TICK - now
+        return self._last_tick + (_POLL_INTERVAL if self._polled else _IDLE_CHECK) - now
 
     def _tick(self) -> None:
-        self._timer = None
-        self._requested = False
-        self._last_tick = self.loop.time()
-        views = list(self._views)
-        for view in views:
+        """Render the views, those that are polled alone without a request, and send what may be sent now."""
+        self._last_tick = time.monotonic()
+        waiters, polled = len(self._tick_waiters), False
+        requested, self._requested = self._requested or waiters > 0, False
+        for key, reference in list(self._views.items()):
+            view = reference()
             try:
-                view.render(self.update)
-            except Exception as error:  # a bug in one view must not stop the others
-                self._views.discard(view)
-                self.loop.call_exception_handler({"message": f"{view!r} could not be rendered", "exception": error})
+                if view is not None:
+                    if requested or view.polled:
+                        view.render(self.update)
+                    polled |= view.polled
+                elif self._views.get(key) is reference:  # it was collected
+                    del self._views[key]
+            except Exception:  # a bug in one view must not stop the others
+                self._views.pop(key, None)
+                _log.exception("%r could not be rendered", view)
+        self._polled = polled
         self._send()
-        for future in self._tick_waiters:
-            if not future.done():
-                future.set_result(None)
-        self._tick_waiters.clear()
-        if self._pending:
-            self._schedule()
-        elif any(view.polled for view in views):
-            self._timer = self.loop.call_later(_POLL_INTERVAL, self._tick)
+        for _ in range(waiters):
+            _resolve(*self._tick_waiters.popleft())
 
     def update(self, widget: ipywidgets.Widget, *, urgent: bool = False, **traits: Any) -> None:
         """Queue traits of `widget`, to be sent as soon as the message rate allows."""
@@ -131,6 +186,20 @@ class Renderer:
                     self._sent_at.append(now)
 
 
+def _call(function: Callable[[], Any]) -> None:
+    try:
+        function()
+    except Exception:
+        _log.exception("a call for a widget failed")
+
+
+def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    try:
+        loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass
+
+
 def assign_traits(widget: ipywidgets.Widget, traits: dict[str, Any]) -> bool:
     """Assign those traits that differ, in one message. Return whether there was any."""
     changed = {name: value for name, value in traits.items() if getattr(widget, name) != value}
@@ -146,13 +215,13 @@ def assign_traits(widget: ipywidgets.Widget, traits: dict[str, Any]) -> bool:
 def reset_reply_subshell(widget: ipywidgets.Widget) -> None:
     """Let the front end choose where a click runs: on a subshell while a cell keeps the main thread busy.
 
-    ipykernel (7.4) routes messages of a comm to the thread that the comm last sent from, which is always the main
-    thread here.
+    ipykernel (7.4) routes messages of a comm to the shell that the comm last sent from, which is the main thread's
+    for every thread that is not a subshell.
     """
     vars(widget.comm).pop("_reply_subshell_id", None)
 
 
-# -- the kernel's loop
+# -- the kernel
 
 _current: Renderer | None = None
 _lock = threading.Lock()
@@ -170,31 +239,18 @@ def kernel_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def render_callback() -> Callable[[], None]:
-    """Return a function that requests a render, callable from any thread. It holds no view."""
-    renderer = kernel_renderer()
-    return renderer.request_render if renderer is not None else _ignore
-
-
-def _ignore() -> None:
-    """Do nothing: there is no renderer."""
-
-
-def kernel_renderer() -> Renderer | None:
-    """Return the renderer of this kernel; None without a loop to render on."""
+def kernel_renderer() -> Renderer:
+    """Return the one renderer of this kernel."""
     global _current
-    loop = kernel_loop()
     with _lock:
-        if loop is None:
-            return None
-        if _current is None or _current.loop is not loop:
-            _current = Renderer(loop)
+        if _current is None:
+            _current = Renderer()
         return _current
 
 
 def needs_running_cell() -> bool:
     """Return whether the front end shows updates only while a cell runs (Colab does: googlecolab/colabtools#3373)."""
-    return "google.colab" in sys.modules or kernel_loop() is None
+    return "google.colab" in sys.modules
 
 
 def _shell() -> Any:
