@@ -118,10 +118,7 @@ class UploadBox(anywidget.AnyWidget):
         self._on_loop(lambda: assign_traits(self, {"files": (*self.files, info)}))
 
     def _on_loop(self, function: Callable[[], Any]) -> None:
-        if self._renderer is not None:
-            self._renderer.call(function)
-        else:
-            function()
+        self._renderer.call(function)
 
 
 class _MessageHandler:
