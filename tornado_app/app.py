@@ -12,6 +12,7 @@ from pathlib import Path
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from holdfast._environment.identity import KEY_FILE
 from holdfast._environment.known_servers import ServerNote
 from tornado_app import private
 from tornado_app.files.links import Links
@@ -37,7 +38,7 @@ from tornado_app.processes.work_context import WorkContext, WorkSettings, Worksp
 from tornado_app.routes import matcher, routes
 from tornado_app.server import listening, notes
 from tornado_app.server.access import Access
-from tornado_app.server.identity import KEY_FILE, ServerIdentity
+from tornado_app.server.identity import ServerIdentity
 from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, StreamingApplication, StreamingServer
 from tornado_app.settings import MIB, Settings, SettingsError
 

@@ -2,7 +2,7 @@
 
     import holdfast
 
-    client = holdfast.Client("http://127.0.0.1:8000")
+    client = holdfast.connect()
     process = client.processes.start("import-csv", file_name="flights.csv", table="flights")
     process.pause(); process.resume()
     print(process.result())
@@ -21,6 +21,7 @@ from holdfast._client import display as _display
 if TYPE_CHECKING:
     from holdfast import errors
     from holdfast._async.client import AsyncClient, AsyncProcess
+    from holdfast._connect.connecting import connect
     from holdfast._sync.client import Client, Process
     from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferState
     from holdfast.errors import HoldfastError
@@ -40,6 +41,7 @@ __all__ = [
     "State",
     "Transfer",
     "TransferState",
+    "connect",
     "errors",
     "local_server",
 ]
@@ -58,6 +60,7 @@ _HOME = {
     "State": "wire",
     "Transfer": "_transfers.handles",
     "TransferState": "_transfers.handles",
+    "connect": "_connect.connecting",
     "local_server": "local",
 }
 

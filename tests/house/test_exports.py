@@ -21,6 +21,7 @@ PINNED = {
         "State",
         "Transfer",
         "TransferState",
+        "connect",
         "errors",
         "local_server",
     },

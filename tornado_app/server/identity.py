@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from base64 import urlsafe_b64encode
-
+from holdfast._environment.identity import proof
 from holdfast.wire import Identity
-
-KEY_FILE = "identity-key"
-_PURPOSE = b"holdfast identity v1\0"
 
 
 class ServerIdentity:
@@ -18,9 +12,8 @@ class ServerIdentity:
     def __init__(self, key: str, instance: str) -> None:
         """`key` is the secret in `KEY_FILE`, which outlives a restart; `instance` does not."""
         self.instance = instance
-        self._key = key.encode()
+        self._key = key
 
     def prove(self, nonce: str) -> Identity:
-        """Return the proof for a nonce: HMAC-SHA-256, as base64url without padding."""
-        proof = hmac.digest(self._key, _PURPOSE + nonce.encode("ascii"), hashlib.sha256)
-        return Identity(self.instance, urlsafe_b64encode(proof).rstrip(b"=").decode())
+        """Return the proof for a nonce."""
+        return Identity(self.instance, proof(self._key, nonce))

@@ -82,6 +82,18 @@ class AsyncClient:
     def token(self, token: Token) -> None:
         self._core.connection.token = token
 
+    @property
+    def page_url(self) -> str | None:
+        """URL of the server for the page of this notebook, such as `/user/ann/holdfast/`; None if `base_url` is it.
+
+        `holdfast.connect()` sets it where the Jupyter extension is. Set it if the browser reaches the server elsewhere.
+        """
+        return self._core.page_url
+
+    @page_url.setter
+    def page_url(self, url: str | None) -> None:
+        self._core.page_url = url
+
     async def live(self) -> bool:
         """Return True if the server answers. Raises `TransportError` if it does not."""
         return (await self._core.request(calls.live())).status == "live"

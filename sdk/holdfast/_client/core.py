@@ -22,6 +22,8 @@ class ClientCore:
         self.connection = connection
         self.closed = Stop()
         """Set when the client is closed; notebook views stop updating then."""
+        self.page_url: str | None = None
+        """URL by which the page of the notebook reaches the server, if it differs from `base_url`."""
 
     @property
     def base_url(self) -> str:

@@ -8,27 +8,40 @@ import sys
 import sysconfig
 import traceback
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 
-def page_origins() -> list[str]:
-    """Return the origins of the pages that can show views of this kernel; none outside a kernel.
+def parent_server() -> dict[str, Any]:
+    """Return the description of the Jupyter server that started this kernel; {} outside a kernel, and if it is gone.
 
-    A Jupyter server is the parent of its kernels, and writes its URL to `jpserver-PID.json` in the runtime folder.
+    A Jupyter server is the parent of its kernels, and writes its URL and token to `jpserver-PID.json` in the runtime
+    folder (`ServerApp.server_info`).
     """
     parent = os.environ.get("JPY_PARENT_PID", "")
     if not parent.isdigit():
-        return []
+        return {}
     try:
         from jupyter_core.paths import jupyter_runtime_dir
 
-        server = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").read_text("utf-8"))
-        url = urlsplit(server["url"])
-        default = {"http": 80, "https": 443}[
-            url.scheme
-        ]  # browsers leave the default port out; a Unix socket has no page
+        with (Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                return {}  # another user could have written it
+            found = json.load(file)
+    except (ImportError, OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def page_origins() -> list[str]:
+    """Return the origins of the pages that can show views of this kernel; none outside a kernel."""
+    try:
+        url = urlsplit(parent_server()["url"])
+        # Browsers leave the default port out; a Unix socket has no page.
+        default = {"http": 80, "https": 443}[url.scheme]
         port = f":{url.port}" if url.port not in (None, default) else ""
-    except (ImportError, OSError, ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return []
     own = url.hostname or "localhost"
     hosts = {f"[{own}]" if ":" in own else own, "localhost", "127.0.0.1"}

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from holdfast._environment.identity import KEY_FILE
+
 ServerKind = Literal["serve", "local", "shared"]
 KIND_VARIABLE = "HOLDFAST_SERVER_KIND"
 """Environment variable by which whoever starts a server says for what: see `RunningServer.kind`."""
@@ -117,6 +119,15 @@ def token_of(base_url: str) -> str | None:
         if server.token and (urlsplit(server.url).port or 80) == port:
             return server.token
     return _token_by_port(port)
+
+
+def identity_key(server: RunningServer) -> str:
+    """Return the key with which a server proves its identity; "" if it can't be read, or if others may have read it."""
+    try:
+        with _open_private(Path(server.data_dir) / KEY_FILE) as number:
+            return os.read(number, _MOST_BYTES).decode("ascii").strip() if number is not None else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def kind_of_this_process() -> ServerKind:
