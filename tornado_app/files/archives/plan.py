@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tornado_app import problems
 from tornado_app.files import names
 from tornado_app.files.store.interface import FileStat, FileStore
+from tornado_app.files.store.optional_powers import ListsStamps
 from tornado_app.protocols.archives.layout import FORMATS, Layout
 
 _VERSION = b"1"
@@ -35,7 +36,9 @@ class ArchivePlan:
         self.stat = FileStat(name, layout.size, modified_ns, etag, None)
         self._tags = tags
         self._earlier = earlier
-        self._crcs = array("q", [_UNKNOWN]) * (len(layout) if layout.format.NEEDS_CRC else 0)
+        # Only zip archives need it; in others it counts as known.
+        self._crcs = array("q", [_UNKNOWN if layout.format.NEEDS_CRC else 0]) * len(layout)
+        self._stamps = array("q", [0]) * len(layout)
 
     def name(self, index: int) -> str:
         """Return the name of the file that is a member."""
@@ -49,13 +52,26 @@ class ArchivePlan:
         return is_same and stat.size == self.layout.member_size(index)
 
     def crc(self, index: int) -> int | None:
-        """Return the CRC-32 of a member if it is known."""
+        """Return the CRC-32 of a member if it is known; 0 where the archive has none."""
         crc = self._crcs[index]
         return None if crc == _UNKNOWN else crc
+
+    def crcs(self, members: range) -> Sequence[int] | None:
+        """Return the CRC-32 of all members of the archive if they are known of these, and there are any; else None."""
+        known = bool(members) and _UNKNOWN not in self._crcs[members.start : members.stop]
+        return self._crcs if known else None
 
     def set_crc(self, index: int, crc: int) -> None:
         """Keep the CRC-32 of a member."""
         self._crcs[index] = crc
+
+    def stamp(self, index: int) -> int | None:
+        """Return the stamp (see `OpensInOrder`) of a member that was opened before and was the planned version."""
+        return self._stamps[index] or None
+
+    def set_stamp(self, index: int, stamp: int | None) -> None:
+        """Keep the stamp of a member."""
+        self._stamps[index] = stamp or 0
 
 
 def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
@@ -83,6 +99,18 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         raise problems.NO_SUCH_FILE(f"there is no file {where}. GET /v1/files?delimiter=/ lists files and folders")
     layout.seal()
     return ArchivePlan(folder, layout, tags, earlier, version.hexdigest(), newest)
+
+
+def is_current(store: FileStore, plan: ArchivePlan) -> bool:
+    """Return whether the plan is what `make` would return, as far as that can be told without reading any record."""
+    if not isinstance(store, ListsStamps) or (plan.folder and names.structural_flaw(plan.folder) is not None):
+        return False
+    index = 0
+    for name, stamp in store.stamps(plan.folder):
+        if index >= len(plan.layout) or stamp != plan.stamp(index) or name != plan.layout.name(index):
+            return False
+        index += 1
+    return index == len(plan.layout)
 
 
 def _members(store: FileStore, folder: str, prefix: str) -> Iterator[FileStat]:

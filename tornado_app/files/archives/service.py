@@ -55,6 +55,7 @@ class Archives:
         self._small = small
         self._run = run
         self._kept: OrderedDict[str, ArchivePlan] = OrderedDict()
+        self._latest: dict[tuple[str, str], ArchivePlan] = {}  # of the kept ones, by folder and format
 
     async def get(self, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
         """Return the answer to a GET of an archive of all files below `folder` with these headers.
@@ -94,14 +95,24 @@ class Archives:
         return TarReceiver(self._uploads, self._small, self._run, folder, absent=unless is not None, describe=describe)
 
     async def _respond(self, method: str, folder: str, format: str, headers: Mapping[str, str]) -> ArchiveAnswer:
-        made: ArchivePlan = await self._run(archive_plan.make, self._store, folder, format)
-        plan = self._keep(made)
+        plan = await self._plan(folder, format)
         stat, media_type = plan.stat, FORMATS[format].MEDIA_TYPE
         compared = replace(stat, modified_ns=_NEVER_NS)
         if method == "HEAD":
             return ArchiveAnswer(decisions.status_of(method, stat.name, headers, compared), stat, media_type, plan)
         decided = decisions.plan(stat.name, decisions.relevant(headers), compared)
         return ArchiveAnswer(decided.status, stat, media_type, plan, decided.spans)
+
+    async def _plan(self, folder: str, format: str) -> ArchivePlan:
+        """Return the plan of an archive as its files are now: a kept one if it is that. Raises as `archive_plan.make`.
+
+        Most archives are asked for again soon: by a HEAD before the GET, or to be resumed.
+        """
+        latest = self._latest.get((folder, format))
+        if latest is not None and await self._run(archive_plan.is_current, self._store, latest):
+            return self._keep(latest)
+        made: ArchivePlan = await self._run(archive_plan.make, self._store, folder, format)
+        return self._keep(made)
 
     def _keep(self, made: ArchivePlan) -> ArchivePlan:
         """Return the plan that was made before for the same archive, or this one, and keep it for a while."""
@@ -110,9 +121,16 @@ class Archives:
         key = f"{made.stat.etag}{made.layout.format.SUFFIX}{made.folder}"
         plan = self._kept.setdefault(key, made)
         self._kept.move_to_end(key)
+        self._latest[_place(plan)] = plan
         while sum(len(plan.layout) for plan in self._kept.values()) > KEPT_MEMBERS and len(self._kept) > 1:
-            self._kept.popitem(last=False)
+            _, oldest = self._kept.popitem(last=False)
+            if self._latest.get(_place(oldest)) is oldest:
+                del self._latest[_place(oldest)]
         return plan
+
+
+def _place(plan: ArchivePlan) -> tuple[str, str]:
+    return plan.folder, plan.layout.format.SUFFIX.removeprefix(".")
 
 
 def check_format(name: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -219,6 +219,59 @@ class OpensAtOnce(Protocol):
 
         None when it would wait, or where anything is out of the ordinary: `open` then says what. May raise as `open`.
         """
+        ...
+
+
+@runtime_checkable
+class HasStamp(Protocol):
+    """Optional power of a `FileReader`: tell its version from others by one number."""
+
+    @property
+    def stamp(self) -> int | None:
+        """Return a number for the version, while this process lives; None while another one could have the same."""
+        ...
+
+
+@runtime_checkable
+class ListsStamps(Protocol):
+    """Optional power of a `FileStore`: compare many versions with those that were opened before."""
+
+    def stamps(self, folder: str) -> Iterator[tuple[bytes, int]]:
+        """Iterate over the files below a folder ("" for all) in the order of `listing`: the rest of a name, its stamp.
+
+        The stamp is 0 where anything is out of the ordinary. Names are not checked.
+        """
+        ...
+
+
+class OrderedOpener(Protocol):
+    """Opens many files by names that the store has listed, in the shortest way if they come folder by folder. Blocks.
+
+    One thread at a time.
+    """
+
+    def open(self, name: str, stamp: int) -> tuple[int, object] | None:
+        """Open the version of this stamp; return a descriptor, which the caller closes, and its state for `changed`.
+
+        None when it is another version, or where anything is out of the ordinary: `FileStore.open` then says what.
+        """
+        ...
+
+    def changed(self, fd: int, state: object) -> bool:
+        """Return whether the file was written to since it was opened."""
+        ...
+
+    def close(self) -> None:
+        """Release handles."""
+        ...
+
+
+@runtime_checkable
+class OpensInOrder(Protocol):
+    """Optional power of a `FileStore` whose readers are `HasDescriptor` and `HasStamp`: open many files in order."""
+
+    def opener(self) -> OrderedOpener:
+        """Return what opens them."""
         ...
 
 

@@ -18,6 +18,7 @@ from tornado_app.files.store.interface import (
     StagedData,
 )
 from tornado_app.files.store.optional_powers import (
+    HasStamp,
     JoinsParts,
     KeepsCrc32,
     KeepsDigests,
@@ -141,6 +142,11 @@ def make_block_digests(store: FileStore, reader: FileReader) -> bytes | None:
     if isinstance(store, KeepsDigests):
         store.record_digests(reader, FileDigests(blocks=blocks))
     return blocks
+
+
+def stamp(reader: FileReader) -> int | None:
+    """Return the stamp of the version that is open, None where it has none."""
+    return reader.stamp if isinstance(reader, HasStamp) else None
 
 
 def publish_small(store: FileStore, files: Sequence[SmallFile]) -> list[PlacedFile | Exception]:

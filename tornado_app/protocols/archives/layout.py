@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -107,10 +107,32 @@ class Layout:
         name, size, modified = self.name(index), self._sizes[index], self._times[index]
         return self.format.entry(name, size, modified, self._starts[index], crc)
 
+    def entries(self, first: int, stop: int, crcs: Sequence[int]) -> bytes:
+        """Return the entries of several members, from `first` to before `stop`; `crcs` are those of all members."""
+        ends, entry = self._name_ends, self.format.entry
+        names = self._names[ends[first] : ends[stop]]
+        cuts = [end - ends[first] for end in ends[first : stop + 1]]
+        columns = (self._sizes, self._times, self._starts, crcs)
+        rows = zip(cuts, cuts[1:], *(column[first:stop] for column in columns), strict=False)
+        return b"".join([entry(bytes(names[a:b]), *row) for a, b, *row in rows])
+
     @property
     def end(self) -> bytes:
         """Return what follows the directory."""
         return self._end
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """Return where a member begins, its header and padding included, and its length."""
+        begin = self._starts[index]
+        return begin, self._starts[index + 1] - begin
+
+    def whole_members(self, first: int, end: int) -> tuple[range, int, int]:
+        """Return the members that are whole in [first, end), where the first begins, and where the last ends."""
+        return _whole(self._starts, first, end)
+
+    def whole_entries(self, first: int, end: int) -> tuple[range, int, int]:
+        """Return of the entries in the directory what `whole_members` returns of members."""
+        return _whole(self._entries, first, end)
 
     def stretches(self, first: int, length: int) -> Iterator[Stretch]:
         """Iterate over what the `length` bytes from `first` consist of, in order."""
@@ -146,6 +168,14 @@ class Layout:
                 if cut := _cut(borders[origin], borders[origin + 1], first, last):
                     yield Stretch(origin, index, *cut)
             index += 1
+
+
+def _whole(borders: Sequence[int], first: int, end: int) -> tuple[range, int, int]:
+    """Return which of the pieces between borders are whole in [first, end), and the borders around these."""
+    begin, stop = bisect_left(borders, first), bisect_right(borders, end) - 1
+    if stop <= begin or borders[stop] == borders[begin]:
+        return range(0), first, first
+    return range(begin, stop), borders[begin], borders[stop]
 
 
 def _cut(begin: int, end: int, first: int, last: int) -> tuple[int, int] | None:

@@ -39,6 +39,11 @@ def head_size(name: bytes, size: int, modified: int) -> int:
 
 def head(name: bytes, size: int, modified: int, crc: int) -> bytes:
     """Return the local header of a member; `modified` in seconds since the epoch."""
+    if size < _MAX32 and 0 <= modified <= _MAX_UT:  # almost all
+        time, date = _dos_time(modified)
+        flags, length = 0 if name.isascii() else _UTF8, len(name)
+        fixed = _LOCAL.pack(b"PK\3\4", _NEEDS, flags, _STORED, time, date, crc, size, size, length, _TIME.size)
+        return fixed + name + _TIME.pack(0x5455, 5, 1, modified)
     extra = _local_extra(size, modified)
     time, date = _dos_time(modified)
     short = min(size, _MAX32)
@@ -59,6 +64,12 @@ def entry_size(name: bytes, size: int, modified: int, offset: int) -> int:
 
 def entry(name: bytes, size: int, modified: int, offset: int, crc: int) -> bytes:
     """Return the member's entry in the central directory; its local header is at `offset`."""
+    if size < _MAX32 and offset < _MAX32 and 0 <= modified <= _MAX_UT:  # almost all
+        time, date = _dos_time(modified)
+        flags, length = 0 if name.isascii() else _UTF8, len(name)
+        numbers = (_STORED, time, date, crc, size, size, length, _TIME.size, 0, 0, 0, _MODE, offset)
+        fixed = _CENTRAL.pack(b"PK\1\2", _UNIX | _NEEDS_64, _NEEDS, flags, *numbers)
+        return fixed + name + _TIME.pack(0x5455, 5, 1, modified)
     extra = _central_extra(size, modified, offset)
     time, date = _dos_time(modified)
     short = min(size, _MAX32)

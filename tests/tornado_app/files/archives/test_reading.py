@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from hypothesis import strategies as st
 
 from tornado_app import problems
 from tornado_app.files.archives import plan, reading
-from tornado_app.files.archives.reading import ArchiveBatch, ArchiveChangedError, ArchiveReader, FilePart
-from tornado_app.files.store.interface import FileStore
+from tornado_app.files.archives.reading import ArchiveChangedError, ArchiveReader, FilePart
+from tornado_app.files.store.interface import FileDigests, FileStore
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.protocols.ranges import Span
@@ -35,10 +37,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no-un
     opened.close()
 
 
-def write(store: FileStore, name: str, content: bytes) -> None:
+def write(store: FileStore, name: str, content: bytes, *, digested: bool = False) -> None:
     staged = store.create(os.urandom(8).hex(), b"{}")
     staged.write([content])
-    staged.publish(name)
+    staged.publish(name, FileDigests(sha256=hashlib.sha256(content).hexdigest()) if digested else FileDigests())
     staged.discard()
 
 
@@ -48,19 +50,12 @@ def reader_of(store: FileStore, made: plan.ArchivePlan, first: int = 0, last: in
 
 
 def drain(reader: ArchiveReader) -> bytes:
-    """Return all that a reader gives, each batch being sent while the next one is read."""
+    """Return all that a reader gives."""
     found = bytearray()
-    sent: ArchiveBatch | None = None
-    batch = reader.advance(None)
-    while True:
-        following = None if batch.is_last else reader.advance(sent)
-        for part in batch.parts:
-            found += os.pread(part.fd, part.count, part.offset) if isinstance(part, FilePart) else part
-        if following is None:
-            reader.check()
-            reader.close()
-            return bytes(found)
-        sent, batch = batch, following
+    while (part := reader.next_part()) is not None:
+        found += os.pread(part.fd, part.size, part.offset) if isinstance(part, FilePart) else part
+    reader.close()
+    return bytes(found)
 
 
 @pytest.mark.parametrize("zero_copy", [True, False])
@@ -107,18 +102,24 @@ def test_the_same_files_make_the_same_bytes_in_any_store_and_any_range_is_a_part
     assert found[0] == found[1]
 
 
-def test_a_batch_holds_a_limited_number_of_bytes_and_files(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "FILES", 3)
-    for number in range(10):
-        write(store, f"many/{number}", bytes(reading.SMALL + 1))
-    reader = reader_of(store, plan.make(store, "many", "tar"), zero_copy=True)
-    sent, batches = None, []
-    while not batches or not batches[-1].is_last:
-        sent = reader.advance(sent)
-        batches.append(sent)
-    assert all(sum(isinstance(part, FilePart) for part in batch.parts) <= 3 for batch in batches)
-    assert all(sum(len(p) for p in batch.parts if isinstance(p, bytearray)) <= 2 * reading.COPIED for batch in batches)
-    reader.close()
+@pytest.mark.parametrize("format", ["zip", "tar"])
+def test_a_part_copies_a_limited_number_of_bytes_and_one_file_is_open(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """Also where members were opened before, and are opened in the shortest way."""
+    monkeypatch.setattr(reading, "COPIED", 1 << 18)
+    for number in range(40):
+        write(store, f"many/{number}", bytes(reading.SMALL + number % 2))
+    write(store, "many/large", bytes((2 << 20) + 7))
+    made = plan.make(store, "many", format)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        reader = reader_of(store, made, zero_copy=True)
+        while (part := reader.next_part()) is not None:
+            assert isinstance(part, FilePart) or len(part) <= reading.COPIED + (1 << 20) + 1024
+            assert len(os.listdir("/proc/self/fd")) <= before + 2  # the member and its folder
+        reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_is_open_until_its_last_part_was_sent(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +129,9 @@ def test_a_file_is_open_until_its_last_part_was_sent(store: FileStore, monkeypat
     write(store, "f/next", b"n" * (2 << 20))
     for format in ("tar", "zip"):
         made = plan.make(store, "f", format)
-        assert drain(reader_of(store, made, zero_copy=True)) == drain(reader_of(store, made))
+        whole = drain(reader_of(store, made))
+        assert drain(reader_of(store, made, zero_copy=True)) == whole
+        assert drain(reader_of(store, made, zero_copy=True)) == whole
 
 
 def test_a_version_that_is_gone_ends_it(store: FileStore) -> None:
@@ -203,3 +206,65 @@ def test_a_reader_that_is_stopped_ends_a_long_read(store: FileStore) -> None:
     with pytest.raises(ArchiveChangedError):
         drain(reader)
     reader.close()
+
+
+@pytest.mark.parametrize("change", ["new mode", "written", "replaced", "removed", "link"])
+@pytest.mark.parametrize("format", ["zip", "tar"])
+def test_a_member_that_was_opened_before_is_verified_again(tmp_path: Path, format: str, change: str) -> None:
+    store = LocalStore(tmp_path)
+    for number in range(4):
+        write(store, f"d/{number}", bytes([number]) * (reading.SMALL * number + 1), digested=True)
+    made = plan.make(store, "d", format)
+    path = tmp_path / "d/2"
+    wait_for_a_tick(tmp_path)
+    whole = drain(reader_of(store, made, zero_copy=True))
+    assert plan.is_current(store, made)
+    assert drain(reader_of(store, made, zero_copy=True)) == whole
+    if change == "new mode":
+        path.chmod(0o600)
+    elif change == "written":
+        times = path.stat()
+        path.write_bytes(b"x" * len(path.read_bytes()))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif change == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        content = path.read_bytes()
+        path.unlink()
+        if change == "replaced":
+            path.write_bytes(content)
+    assert not plan.is_current(store, made)
+    reader = reader_of(store, made, zero_copy=True)
+    if change in ("new mode", "link"):  # the same version: its content is confirmed
+        assert drain(reader) == whole
+    else:
+        with pytest.raises(ArchiveChangedError):
+            drain(reader)
+        reader.close()
+    store.close()
+
+
+def test_a_plan_is_not_current_when_a_file_came_or_went(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for name in ("d/a", "d/b/c", "e"):
+        write(store, name, b"1")
+    wait_for_a_tick(tmp_path)
+    for folder in ("d", ""):
+        made = plan.make(store, folder, "zip")
+        assert not plan.is_current(store, made)  # nothing was opened yet
+        drain(reader_of(store, made, zero_copy=True))
+        assert plan.is_current(store, made)
+        for name in ("d/aa", "d/b/d", "d/z/z"):
+            write(store, name, b"1")
+            assert not plan.is_current(store, made)
+            store.delete(name)
+            assert plan.is_current(store, made)
+    store.close()
+
+
+def wait_for_a_tick(folder: Path) -> None:
+    """Wait until a file that is written now has other times than those that were: only then they tell versions."""
+    newest = max(path.stat().st_ctime_ns for path in folder.rglob("*"))
+    while time.time_ns() <= newest + 50_000_000:
+        time.sleep(0.005)

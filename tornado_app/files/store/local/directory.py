@@ -158,6 +158,52 @@ class DirectoryTree:
             raise _refusal(name, error) from None
 
 
+class FolderOpener:
+    """Opens regular files by names without links; the folder of the last one stays open for the next."""
+
+    def __init__(self, root: int) -> None:
+        """`root` is an open folder, which stays open."""
+        self._root = root
+        self._name = ""
+        self._folder: int | None = root
+
+    def open(self, name: str) -> tuple[int, os.stat_result] | None:
+        """Return descriptor and status; None when that fails, or there is a link or no regular file."""
+        folder, _, last = name.rpartition("/")
+        if folder != self._name:
+            self._enter(folder)
+        if self._folder is None:
+            return None
+        try:
+            fd = os.open(last, _FILE, dir_fd=self._folder)
+        except OSError:
+            return None
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            return fd, status
+        os.close(fd)
+        return None
+
+    def close(self) -> None:
+        """Close the folder."""
+        if self._folder is not None and self._folder != self._root:
+            os.close(self._folder)
+        self._name, self._folder = "", self._root
+
+    def _enter(self, name: str) -> None:
+        self.close()
+        self._name = name
+        for segment in name.split("/") if name else ():
+            above, self._folder = self._folder, None
+            try:
+                self._folder = os.open(segment, FOLDER, dir_fd=above)
+            except OSError:
+                return
+            finally:
+                if above is not None and above != self._root:
+                    os.close(above)
+
+
 def _leaves(name: str) -> problems.ProblemError:
     return problems.BAD_NAME(f"{name!r} is or goes through a link that leaves the files directory", field="file_name")
 

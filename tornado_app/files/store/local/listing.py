@@ -72,6 +72,32 @@ class Listing:
             if fd is not None:
                 yield from self._any(fd, folder)
 
+    def statuses(self, folder: str) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        """Iterate over all that is below a folder ("" for the root), in order: the rest of a name, and its status.
+
+        Names are not checked; only folders of the server are left out. The status is None for what can't be read.
+        """
+        with self._open(f"{folder}/" if folder else "") as fd:
+            if fd is not None:
+                yield from self._statuses(fd, b"", is_root=not folder)
+
+    def _statuses(self, folder: int, base: bytes, *, is_root: bool) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        for raw in self._sorted.of(folder):
+            if not raw.endswith(b"/"):
+                try:
+                    yield base + raw, os.stat(raw, dir_fd=folder, follow_symlinks=False)
+                except OSError:
+                    yield base + raw, None
+            elif not (is_root and names.is_reserved(os.fsdecode(raw[:-1]))):
+                below = _descend(os.fsdecode(raw[:-1]), folder)
+                if below is None:
+                    yield base + raw, None
+                    continue
+                try:
+                    yield from self._statuses(below, base + raw, is_root=False)
+                finally:
+                    os.close(below)
+
     @contextmanager
     def _open(self, folder: str) -> Iterator[int | None]:
         """Open a folder by its name with a slash at the end; yield None when there is none that is listed."""

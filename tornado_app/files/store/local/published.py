@@ -24,14 +24,14 @@ from tornado_app.files.store.interface import (
     SmallFile,
     StagedData,
 )
-from tornado_app.files.store.local import atomic_file
+from tornado_app.files.store.local import atomic_file, digest_index
 from tornado_app.files.store.local.blocks import block_data
 from tornado_app.files.store.local.blocks.block_data import LocalBlockData
 from tornado_app.files.store.local.cached_open import CachedOpener
 from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
-from tornado_app.files.store.local.reader import TICK_NS, CachedReader, LocalReader, has_aged
+from tornado_app.files.store.local.reader import TICK_NS, CachedReader, LocalReader, VersionOpener, has_aged
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.small_files import SmallFiles
 from tornado_app.files.store.local.staged import loading
@@ -133,6 +133,15 @@ class LocalStore:
             if found is None:
                 os.close(fd)
         return None if found is None else CachedReader(fd, found, status)
+
+    def opener(self) -> VersionOpener:
+        """See `OpensInOrder`."""
+        return VersionOpener(self._root.tree.fd)
+
+    def stamps(self, folder: str) -> Iterator[tuple[bytes, int]]:
+        """See `ListsStamps`."""
+        for name, status in self._names.statuses(folder):
+            yield name, hash(digest_index.version(status)) if status and stat.S_ISREG(status.st_mode) else 0
 
     def listing(self, prefix: str = "", after: str = "", limit: int | None = None) -> list[FileStat]:
         """See `FileStore`. Links are followed to files, not to folders, so that no file is listed without end."""

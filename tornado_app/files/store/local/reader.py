@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from typing import cast
 
 from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local.digests.crc32_records import Crc32Records
+from tornado_app.files.store.local.directory import FolderOpener
 
 TICK_NS = 30_000_000
 """More than the coarsest tick of the kernels' clocks for files, of 10 ms."""
@@ -70,14 +72,13 @@ class LocalReader:
             self._crcs.keep(self._status, crc)
 
     def changed(self) -> bool:
-        """See `FileReader`. Only edits by hand do: the server never writes to a published file.
+        """See `FileReader`."""
+        return _changed(os.fstat(self._fd), self._status)
 
-        A new mode, owner or link explains a new ctime: the server itself removes links when it replaces a file.
-        """
-        now, before = os.fstat(self._fd), self._status
-        if digest_index.version(now) == digest_index.version(before):
-            return False
-        return _content(now) != _content(before) or _nature(now) == _nature(before)
+    @property
+    def stamp(self) -> int | None:
+        """See `HasStamp`. Within a tick of the file system another write may leave its times unchanged."""
+        return hash(digest_index.version(self._status)) if self.has_aged else None
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -92,6 +93,40 @@ class CachedReader(LocalReader):
     def read(self, offset: int, count: int) -> bytes:
         """See `OpensAtOnce`."""
         return bytes(page_cache.read_from_memory(self._fd, offset, min(count, self.stat.size - offset)))
+
+
+class VersionOpener:
+    """`OrderedOpener` of the local store."""
+
+    def __init__(self, root: int) -> None:
+        """`root` is an open folder, which stays open."""
+        self._files = FolderOpener(root)
+
+    def open(self, name: str, stamp: int) -> tuple[int, os.stat_result] | None:
+        """See `OrderedOpener`."""
+        found = self._files.open(name)
+        if found is not None and hash(digest_index.version(found[1])) != stamp:
+            os.close(found[0])
+            return None
+        return found
+
+    def changed(self, fd: int, state: object) -> bool:
+        """See `OrderedOpener`."""
+        return _changed(os.fstat(fd), cast(os.stat_result, state))
+
+    def close(self) -> None:
+        """See `OrderedOpener`."""
+        self._files.close()
+
+
+def _changed(now: os.stat_result, before: os.stat_result) -> bool:
+    """Return whether an open file was written to. Only edits by hand do: the server never writes to a published file.
+
+    A new mode, owner or link explains a new ctime: the server itself removes links when it replaces a file.
+    """
+    if digest_index.version(now) == digest_index.version(before):
+        return False
+    return _content(now) != _content(before) or _nature(now) == _nature(before)
 
 
 def _content(status: os.stat_result) -> tuple[int, int]:
