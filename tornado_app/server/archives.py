@@ -127,9 +127,13 @@ class ArchiveTransmission(Transmission):
                     sent = self._taken - before
                     sendfile.account(self._connection, sent)
                     metrics.SENT.inc(sent)
+                if state is _State.DONE:
+                    if sock.family != socket.AF_UNIX:  # what waits for more, see `_MORE`, goes now
+                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return True
                 if state is not _State.BLOCKED:
-                    if state is not _State.TURN:
-                        return state is _State.DONE
+                    if state is _State.UNUSABLE:
+                        return False
                     is_fast = sent >= sendfile.FAST * (time.monotonic() - began)
                     unsent = sendfile.UNSENT_OF_FAST if is_fast else sendfile.UNSENT_OF_MANY
                     continue

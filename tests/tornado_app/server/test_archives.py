@@ -85,3 +85,21 @@ async def test_clients_that_read_nothing_hold_no_thread(http: httpx.AsyncClient,
     finally:
         for raw in waiting:
             raw.close()
+
+
+async def test_the_last_bytes_do_not_wait_for_more(base_url: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet that is not full waits while the kernel is told that more follows: 40 ms, or 200."""
+    options: list[tuple[int, ...]] = []
+    before = socket.socket.setsockopt
+
+    def setsockopt(self: socket.socket, *args: int) -> None:
+        options.append(args)
+        before(self, *args)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", setsockopt)
+    raw = Raw(base_url)
+    await raw.send("GET /v1/archives/many.zip", {"Range": "bytes=5-9"})
+    assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 206")
+    await raw.reader.readexactly(5)
+    raw.close()
+    assert options[-1] == (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
