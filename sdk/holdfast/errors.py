@@ -39,7 +39,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -348,11 +348,11 @@ _BY_STATUS: dict[int, type[APIError]] = {
 _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "instance"})
 
 
-def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+def from_answer(status: int, headers: Mapping[str, str], body: bytes, in_terms: Callable[[str], str] = str) -> APIError:
     """Return the exception for a response of status 400 or above; `headers` have lower-case names.
 
-    A body that is not problem details, such as a page of a proxy, becomes the detail, cut to 200 characters. The
-    message then has only the title of the page.
+    `in_terms` translates the detail for its readers. A body that is not problem details, such as a page of a proxy,
+    becomes the detail, cut to 200 characters. The message then has only the title of the page.
     """
     try:
         problem = msgspec.json.decode(body, type=dict[str, Any])
@@ -363,7 +363,7 @@ def from_answer(status: int, headers: Mapping[str, str], body: bytes) -> APIErro
     return (cls or (ServerError if status >= 500 else APIError))(
         status,
         str(problem.get("title") or http.client.responses.get(status, "HTTP status")),
-        str(problem.get("detail") or ""),
+        in_terms(str(problem.get("detail") or "")),
         type_,
         {name: value for name, value in problem.items() if name not in _STANDARD_MEMBERS},
         retry_after(headers.get("retry-after")),

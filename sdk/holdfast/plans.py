@@ -17,6 +17,7 @@ import msgspec
 
 from holdfast import calls, digests, wire
 from holdfast._endpoints.call import Call, CallResponse
+from holdfast._endpoints.python_terms import in_python
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast._plans.effects import (
     Close,
@@ -195,12 +196,13 @@ def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries
         try:
             file: wire.FileInfo = yield calls.put_file(name, data, etag=etag, absent=absent, block_digest=digest)
             return file
-        except PreconditionFailed:
+        except PreconditionFailed as error:
+            refused = _exists(name, error) if absent else error
             if not backoff.failures:
-                raise
+                raise refused from None
             file = yield from info(name, retries, sha256=digest is None)
             if not (yield Do(partial(_is_of, file, data, digest))):
-                raise
+                raise refused from None
             return file
         except BadRequest as error:
             if not error.type.endswith("/digest-mismatch"):
@@ -214,6 +216,12 @@ def put(name: str, data: bytes, etag: str | None, absent: bool, retries: Retries
         except (TransportError, APIError) as error:
             wait = backoff.after(error, repeatable=True)
         yield wait
+
+
+def _exists(name: str, error: PreconditionFailed) -> PreconditionFailed:
+    """Return the error of a file that may not exist yet, in the terms of the caller."""
+    detail = f"{name!r} exists. Pass overwrite=True to replace it"
+    return PreconditionFailed(error.status, "The file exists", detail, error.type, error.members, error.retry_after)
 
 
 def _is_of(file: wire.FileInfo, data: bytes, digest: bytes | None) -> bool:
@@ -392,5 +400,5 @@ def result_of(process: wire.ProcessInfo) -> Any:
     if process.state is State.CANCELLED:
         raise ProcessCancelled(f"process {process.id} was cancelled", process)
     error = process.error
-    what = f"{error.type}: {error.message}" if error else "the server does not say why"
+    what = f"{error.type}: {in_python(error.message)}" if error else "the server does not say why"
     raise ProcessFailed(f"process {process.id} failed: {what}", process)

@@ -219,7 +219,9 @@ def completed(work: WorkType, params: dict[str, Any]) -> dict[str, Any] | None:
 def _parameters(work: WorkType) -> tuple[dict[str, bool], str]:
     """Return the parameters with whether each is required, and their list in words."""
     known = {field.encode_name: field.required for field in msgspec.structs.fields(work.params)}
-    return known, ", ".join(name if required else f"{name}?" for name, required in known.items()) or "no parameters"
+    needed = ", ".join(name for name, required in known.items() if required)
+    optional = ", ".join(name for name, required in known.items() if not required)
+    return known, " and ".join(filter(None, [needed, optional and f"optionally {optional}"])) or "no parameters"
 
 
 def _choice(work: WorkType, name: str | None) -> str:

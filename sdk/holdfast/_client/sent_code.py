@@ -7,12 +7,15 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 from holdfast import wire
 from holdfast._client.process_view import new_id
-from holdfast._client.source_lines import Sources
+from holdfast._client.source_lines import Sources, functions_of
+from holdfast._client.undefined_names import CELL, first_undefined
 from holdfast._environment.extras import install_hint
+from holdfast._environment.jupyter import place_of
 from holdfast.errors import NotSendable
 from holdfast.work import WorkType
 
@@ -34,8 +37,8 @@ def code_request(
     """Return the request that starts `function(job, *args, **kwargs)`. `retries` defaults to that of its work type.
 
     Raises:
-        NotSendable: it is not a generator function, its arguments do not fit, or it can't be pickled. The message says
-            how to fix it.
+        NotSendable: it is not a generator function, its arguments do not fit, it uses a name that is defined nowhere,
+            or it can't be pickled. The message says how to fix it.
     """
     plain = function.function if isinstance(function, WorkType) else function
     name = getattr(plain, "__name__", "function")
@@ -47,6 +50,12 @@ def code_request(
         inspect.signature(plain).bind(None, *args, **kwargs)
     except TypeError as error:
         raise NotSendable(f"{name} does not take these arguments (the first is the job): {error}") from None
+    for each in functions_of(function):
+        if (undefined := first_undefined(each)) is not None:
+            raise NotSendable(
+                f"line {undefined.line} of {_place(each)} uses {undefined.name!r}, which is not defined. "
+                f"{undefined.remedy}"
+            )
     return wire.StartRequest(
         params={"function": name},
         id=id or new_id(name),
@@ -57,6 +66,11 @@ def code_request(
         code=base64.b64encode(_pickled(name, plain, (function, args, kwargs))).decode(),
         python=PYTHON,
     )
+
+
+def _place(function: FunctionType) -> str:
+    file = function.__code__.co_filename
+    return "the cell" if file.startswith(CELL) else place_of(file)
 
 
 def _pickled(name: str, plain: Any, value: Any) -> bytes:

@@ -13,13 +13,32 @@ import linecache
 import os
 import pickle
 from collections import ChainMap
+from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+from holdfast._client.undefined_names import CELL
 from holdfast.work import WorkType
 
 _MOST_BYTES = 1024 * 1024
 _UNKNOWN = "<dynamic-code>"  # what cloudpickle puts in the place of every file name
+
+
+def functions_of(sent: Any) -> Iterator[FunctionType]:
+    """Iterate over a function or the functions of a work type, and over those that are pickled by value with them."""
+    left, seen = [sent], set[int]()
+    while left:
+        item = left.pop(0)
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, WorkType):
+            left += [item.function, item.rollback_function]
+        elif isinstance(item, type):
+            left += [part for part in vars(item).values() if isinstance(part, FunctionType)]
+        elif isinstance(item, FunctionType):
+            yield item
+            left += _mentioned(item)
 
 
 class Sources:
@@ -30,19 +49,8 @@ class Sources:
         """Text of each function, by the name of its cell or file and the number of its first line."""
         self._names: dict[str, str] = {}
         self._left = _MOST_BYTES
-        left, seen = [sent], set[int]()
-        while left:
-            item = left.pop(0)
-            if id(item) in seen:
-                continue
-            seen.add(id(item))
-            if isinstance(item, WorkType):
-                left += [item.function, item.rollback_function]
-            elif isinstance(item, type):
-                left += [part for part in vars(item).values() if isinstance(part, FunctionType)]
-            elif isinstance(item, FunctionType):
-                self._add(item)
-                left += _mentioned(item)
+        for function in functions_of(sent):
+            self._add(function)
 
     def pickled(self, value: Any) -> bytes:
         """Return `value` pickled by cloudpickle with the names of its files, then a second pickle with the lines."""
@@ -75,7 +83,7 @@ class Sources:
         """Return a name that does not depend on the path. A notebook cell has a new file each time."""
         if file not in self._names:
             plain = "cell" if "ipykernel_" in file or not os.path.isfile(file) else os.path.basename(file)
-            if file.startswith("<%%process "):  # the sender has chosen its name
+            if file.startswith(CELL):  # the sender has chosen its name
                 plain = file.strip("<>")
             names = (f"{plain} {number}" if number > 1 else plain for number in itertools.count(1))
             self._names[file] = next(f"<{name}>" for name in names if f"<{name}>" not in self._names.values())

@@ -63,6 +63,11 @@ def file_head(answer: CallResponse) -> FileHead:
     )
 
 
+def _quoted(etag: str | None) -> str | None:
+    """Return an `etag` of `FileInfo` as a header has it, also one that was copied from a header with its quotes."""
+    return None if etag is None else '"' + etag.removeprefix('"').removesuffix('"') + '"'
+
+
 def etag_of(answer: CallResponse) -> str | None:
     """Return the entity tag without quotes; None if there is no strong one."""
     etag = answer.headers.get("etag", "")
@@ -96,7 +101,7 @@ def get_file(name: str, *, begin: int | None = None, end: int | None = None, eta
         path={"name": name},
         headers={
             "Range": None if begin is None else f"bytes={begin}-{'' if end is None else end - 1}",
-            "If-Match": None if etag is None else f'"{etag}"',
+            "If-Match": _quoted(etag),
         },
     )
 
@@ -125,7 +130,7 @@ def put_file(
         path={"name": name},
         headers={
             "Content-Type": "application/octet-stream",
-            "If-Match": None if etag is None else f'"{etag}"',
+            "If-Match": _quoted(etag),
             "If-None-Match": "*" if absent else None,
             "Block-Digest": block_digest_field(block_digest),
         },
@@ -136,7 +141,7 @@ def put_file(
 @endpoint("DELETE", "/v1/files/{name}", type(None), read=read_nothing)
 def delete_file(name: str, *, etag: str | None = None) -> Parts:
     """Delete a file; with `etag`, only if it is that version."""
-    return Parts(path={"name": name}, headers={"If-Match": None if etag is None else f'"{etag}"'})
+    return Parts(path={"name": name}, headers={"If-Match": _quoted(etag)})
 
 
 @endpoint("POST", "/v1/links", wire.FileLink, takes=wire.LinkRequest, repeatable=True)

@@ -54,13 +54,13 @@ def own_lines(error: BaseException) -> list[str]:
     libraries = (str(Path(__file__).parents[1]), *installed)
     frames = traceback.extract_tb(error.__traceback__)
     return [
-        f"{_place(frame.filename)}, line {frame.lineno}: {frame.line}"
+        f"{place_of(frame.filename)}, line {frame.lineno}: {frame.line}"
         for frame in frames
         if not frame.filename.startswith(libraries)
     ]
 
 
-def _place(filename: str) -> str:
+def place_of(filename: str) -> str:
     """Return the name of a file, or of a notebook cell by its number."""
     get = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     if (shell := get()) is not None and (cell := shell.compile.format_code_name(filename)) is not None:

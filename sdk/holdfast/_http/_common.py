@@ -16,6 +16,7 @@ import httpx
 
 from holdfast import errors
 from holdfast._endpoints.call import Call, CallResponse
+from holdfast._endpoints.python_terms import in_python
 from holdfast._environment import known_servers
 from holdfast.plans import PERSISTENT, Retries, Sleep
 
@@ -191,7 +192,7 @@ def answer_of(response: httpx.Response, body: bytes = b"") -> CallResponse:
 def read_answer(call: Call[T], response: httpx.Response) -> T:
     answer = answer_of(response, response.content)
     if answer.status >= 400:
-        raise errors.from_answer(answer.status, answer.headers, answer.body)
+        raise errors.from_answer(answer.status, answer.headers, answer.body, in_python)
     if answer.status >= 300 and answer.status != 304:
         raise errors.ProtocolError(
             f"the server redirects to {answer.headers.get('location')}. If you trust it, use that as base_url"

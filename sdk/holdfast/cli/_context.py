@@ -88,9 +88,10 @@ AT_THE_TERMINAL = {
     "overwrite=True": "--overwrite",
     "restart=True": "--restart",
     "allow_dangerous=True": "--allow-dangerous",
-    "GET /v1/files": "holdfast ls",
-    "GET /v1/processes": "holdfast ps",
-    "GET /v1/work-types": "holdfast work-types",
+    "client.files.list()": "holdfast ls",
+    "client.processes.list()": "holdfast ps",
+    "client.work_types()": "holdfast work-types",
+    "as token=": "with --token",
 }
 """Advice of the client and of the server, in the terms of the command."""
 

@@ -81,7 +81,7 @@ async def test_without_an_id_the_server_picks_one(engine: Engine) -> None:
     ("options", "words"),
     [
         ({"work_type": "moon"}, "there is no work type 'moon'; there are bad, bad-async"),
-        ({"too": 1}, "steps has no parameter 'too'; it takes to?, every?"),
+        ({"too": 1}, "steps has no parameter 'too'; it takes optionally to, every"),
         ({"to": "many"}, "parameter 'to' of steps: Expected `int`, got `str`"),
         ({"work_type": "bad"}, "bad needs the parameter 'how'"),
         ({"priority": 2**31}, "priority is a whole number from -2147483648 to 2147483647"),

@@ -10,6 +10,7 @@ import linecache
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from holdfast._client.undefined_names import CELL
 from holdfast.errors import NotSendable
 
 GIVEN = ("Progress", "WorkError")
@@ -24,7 +25,7 @@ def function_of(name: str, cell: str, parameters: Iterable[str], namespace: dict
     Raises:
         NotSendable: the cell is not Python, has no yield, or has a name that is not allowed. The message says where.
     """
-    filename = f"<%%process {name}>"
+    filename = f"{CELL}{name}>"
     try:
         tree = ast.parse(f"\n{cell}", filename)
         _check_names(name, parameters, tree)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import textwrap
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +16,21 @@ from holdfast import calls
 from holdfast._async.client import AsyncClient
 from holdfast._client.process_view import new_id
 from holdfast._client.sent_code import code_request
+from holdfast._connect.connecting import connect
 from holdfast._sync.client import Client, Process
-from holdfast.errors import ConnectFailed, HoldfastError, IdTaken, in_words
+from holdfast.errors import ConnectFailed, HoldfastError, IdTaken, NotFound, NotSendable, in_words
 from holdfast.notebook._magics._cell import digest_of, function_of, value_of
-from holdfast.notebook._magics._verbs import PARSERS, VERBS, Argument, LineParser, complete, pair, usage
+from holdfast.notebook._magics._verbs import (
+    PARSERS,
+    VERBS,
+    Argument,
+    LineParser,
+    complete,
+    explained,
+    pair,
+    spelled,
+    usage,
+)
 
 CELL: tuple[Argument, ...] = (
     ("name", {"metavar": "NAME", "help": "name of the process, and of the variable for it"}),
@@ -63,25 +76,27 @@ class Magics:
         function = function_of(arguments.name, cell, list(parameters), self._names)
         # Not a digest of the pickle, which differs from kernel to kernel.
         digest = digest_of(arguments.name, cell, parameters)
-        request = code_request(
-            function,
-            (),
-            parameters,
-            id=arguments.id or (new_id(arguments.name) if arguments.new else f"{arguments.name}-{digest}"),
-            labels={"cell": digest, **dict(arguments.label)},
-            retries=arguments.retries,
-            deadline=arguments.deadline,
-            priority=arguments.priority,
-        )
+        id = arguments.id or (new_id(arguments.name) if arguments.new else f"{arguments.name}-{digest}")
         client = self._client()
         try:
+            request = code_request(
+                function,
+                (),
+                parameters,
+                id=id,
+                labels={"cell": digest, **dict(arguments.label)},
+                retries=arguments.retries,
+                deadline=arguments.deadline,
+                priority=arguments.priority,
+            )
             process = Process(client._core, client._core.request(calls.start_process(request)))
             existed = process.has_ended
-        except IdTaken:
-            process = client.processes.get(str(request.id))
-            if process.info.labels.get("cell") != digest:
+        except (NotSendable, IdTaken):
+            # In a new kernel the names that the cell uses need not be there to show what it started.
+            found = _started_before(client, id, digest)
+            if found is None:
                 raise
-            existed = True
+            process, existed = found, True
         if existed:
             again = f"%%process {arguments.name} --new"
             print(f"This cell was started before, as {process.id}. To start it again, use {again}.")  # noqa: T201
@@ -91,7 +106,7 @@ class Magics:
     # -- the client
 
     def _client(self) -> Client:
-        """Return the client in the variable, or a new `holdfast.Client()` if there is none."""
+        """Return the client in the variable, or a new one by `holdfast.connect()` if there is none."""
         found = self._names.get(self._name)
         if isinstance(found, Client):
             return found
@@ -110,10 +125,8 @@ class Magics:
                 f"the variable {name} is of type {type(present).__name__}, not a Holdfast client. "
                 "Use another variable: %holdfast connect URL --as NAME"
             )
-        client = Client(url)
-        client.live()
-        self._name, self._names[name] = name, client
-        print(f"{name} = {client!r}")  # noqa: T201
+        self._names[name] = connect(url)
+        self._name = name
 
     # -- errors
 
@@ -143,12 +156,24 @@ class Magics:
 
     def _completions(self, words: list[str], begun: str) -> list[str]:
         known = self._names.get(self._name)
-        where = (known.base_url, known.token) if isinstance(known, Client | AsyncClient) else ()
+        # Without a client and a URL, no token is sent: nobody has said who listens there.
+        where: tuple[Any, ...] = () if "HOLDFAST_URL" in os.environ else (None, "")
+        if isinstance(known, Client | AsyncClient):
+            where = known.base_url, known.token
         try:
             with Client(*where, timeout=1, retries=0) as client:
                 return complete(client, words, begun)
         except ValueError:
             return []  # HOLDFAST_URL is not a URL; running the line reports it
+
+
+def _started_before(client: Client, id: str, digest: str) -> Process | None:
+    """Return the process that this cell has started, or None."""
+    try:
+        process = client.processes.get(id)
+    except NotFound:
+        return None
+    return process if process.info.labels.get("cell") == digest else None
 
 
 def _parse(parser: LineParser, line: str) -> Any:
@@ -164,7 +189,7 @@ Magics.line.__doc__ = f"""Show what runs on a Holdfast server, and pause, resume
 {usage()}
 
 Without a verb it shows everything on the server, live. The server is that of the variable `client`, or of the last
-`connect`. If there is no client, it makes one by `holdfast.Client()`. A verb returns a value: `p = %holdfast show ID`.
+`connect`. If there is no client, it makes one by `holdfast.connect()`. A verb returns a value: `p = %holdfast show ID`.
 """
 Magics.cell.__doc__ = f"""Run a cell on the server, as a process that can be paused, resumed and cancelled.
 
@@ -179,4 +204,9 @@ uses, as they are now. `job`, `Progress` and `WorkError` are defined. The variab
 shows the same process again, also in a new kernel; a changed cell starts a new one. The server needs `--allow-code` and
 the same minor version of Python.
 
-{CELL_PARSER.format_help()}"""
+    %%process{textwrap.fill(spelled(CELL), 100, subsequent_indent=" " * 14)}
+
+NAME is needed, and what is in brackets is optional:
+
+{explained(CELL)}
+"""

@@ -88,9 +88,16 @@ VERBS: dict[str, LineVerb] = {
     "work-types": LineVerb("print the work types of the server", _print_work_types),
 }
 CONNECT: tuple[Argument, ...] = (
-    ("url", {"metavar": "URL", "nargs": "?", "help": "the server (HOLDFAST_URL, else http://127.0.0.1:8000)"}),
+    ("url", {"metavar": "URL", "nargs": "?", "help": "the server; without it, the one that holdfast.connect() finds"}),
     ("--as", {"metavar": "NAME", "dest": "name", "default": "client", "help": "the variable for the client (client)"}),
 )
+
+
+_MISSING = "the following arguments are required: "
+
+
+def _is_needed(flag: str, options: dict[str, Any]) -> bool:
+    return not flag.startswith("-") and options.get("nargs") not in ("?", "*")
 
 
 class LineParser(argparse.ArgumentParser):
@@ -98,11 +105,19 @@ class LineParser(argparse.ArgumentParser):
 
     def __init__(self, name: str, arguments: Iterable[Argument]) -> None:
         super().__init__(name, add_help=False, allow_abbrev=False)
-        for flag, options in arguments:
+        self._arguments = tuple(arguments)
+        for flag, options in self._arguments:
             self.add_argument(flag, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` in place of an exit."""
+        if message.startswith(_MISSING):  # argparse lists optional ones too
+            given = message.removeprefix(_MISSING).split(", ")
+            needed = [options["metavar"] for flag, options in self._arguments if _is_needed(flag, options)]
+            names = " and ".join(name for name in needed if name in given)
+            line = f"{self.prog}{spelled(self._arguments)}"
+            optional = ", where brackets mean optional" if "[" in line else ""
+            message = f"{names} is missing. Write {line}{optional}"
         raise UsageError(f"{self.prog}: {message}")
 
 
@@ -114,16 +129,26 @@ PARSERS = {name: LineParser(f"%holdfast {name}", arguments) for name, arguments 
 def usage() -> str:
     """Return the help of `%holdfast`, one line for each verb."""
     help = {**{name: verb.help for name, verb in VERBS.items()}, "connect": "use another server, and set a variable"}
-    lines = [(f"{name}{_spelled(ARGUMENTS[name])}", text) for name, text in help.items()]
-    return "\n".join(f"    %holdfast {spelled:42} {text}" for spelled, text in lines)
+    lines = [(f"{name}{spelled(ARGUMENTS[name])}", text) for name, text in help.items()]
+    return "\n".join(f"    %holdfast {line:42} {text}" for line, text in lines)
 
 
-def _spelled(arguments: Iterable[Argument]) -> str:
+def explained(arguments: Iterable[Argument]) -> str:
+    """Return one line for each argument that says what it is for."""
+    lines = [
+        (f"{flag} {options.get('metavar', '')}".strip() if flag.startswith("-") else options["metavar"], options)
+        for flag, options in arguments
+    ]
+    return "\n".join(f"    {word:22} {options['help']}" for word, options in lines)
+
+
+def spelled(arguments: Iterable[Argument]) -> str:
+    """Return the arguments as help has them; those in brackets are optional."""
     words = []
     for flag, options in arguments:
-        word, many = options["metavar"], options.get("nargs")
+        word, many = options.get("metavar", ""), options.get("nargs")
         if flag.startswith("-"):
-            word = f"[{flag} {word}]"
+            word = f"[{flag} {word}]" if word else f"[{flag}]"
         elif many in ("?", "*"):
             word = f"[{word}]" + ("..." if many == "*" else "")
         elif many == "+":

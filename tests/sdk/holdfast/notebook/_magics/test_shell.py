@@ -50,6 +50,10 @@ def test_the_same_cell_is_the_same_process_also_in_a_new_kernel(connected: Shell
     connected.run(HELPER.replace("2 * i", "i + i"))
     assert connected.run(COUNT).id == first.id
     assert "To start it again, use %%process count --new" in connected.said()
+    connected.run("del double")  # the names that it uses need not be there to show what it started
+    assert connected.run(COUNT).id == first.id
+    assert "'double', which is not defined" in connected.refused(COUNT.replace("count", "count --new"))
+    connected.run(HELPER)
 
     again = connected.run(COUNT.replace("count", "count --new"))
     changed = connected.run(COUNT.replace("to=30", "to=3"))
@@ -70,6 +74,7 @@ def test_an_id_that_belongs_to_another_cell_is_refused(connected: Shell) -> None
         ("%%process x\n1 + 1", "the cell has no yield. Write `yield Progress"),
         ("%%process x\n\n", "the cell has no yield"),
         ("%%process x\nyield (", "line 2 of the cell is not valid here"),
+        ("%%process x\nyield 1\nyield y", "line 3 of the cell uses 'y', which is not defined. Define it in the"),
         ("%%process x\nyield 1\nawait y", "line 3 of the cell is not valid here: 'await' outside"),
         ("%%process 1x\nyield", "'1x' is not a valid name"),
         ("%%process x to-do=1\nyield", "'to-do' is not a valid name"),
@@ -80,7 +85,12 @@ def test_an_id_that_belongs_to_another_cell_is_refused(connected: Shell) -> None
         ("%holdfast frob", "%holdfast frob: there is no such verb. Use one of ps, "),
         ("%holdfast log x --last many", "argument --last: invalid int value: 'many'"),
         ("%holdfast show nobody", "there is no process 'nobody'"),
-        ("%holdfast show", "%holdfast show: the following arguments are required: ID"),
+        ("%holdfast show", "%holdfast show: ID is missing. Write %holdfast show ID\n"),
+        (
+            "%holdfast start --id x",
+            "%holdfast start: WORK_TYPE is missing. Write %holdfast start WORK_TYPE [NAME=VALUE]... [--id ID], where",
+        ),
+        ("%%process\nyield", "%%process: NAME is missing. Write %%process NAME [PARAMETER=VALUE]... [--id ID] [--new]"),
         ("%holdfast start nothing", "'nothing' is no work type; there are code, "),
         ("%holdfast connect ftp://x", "ftp://x"),
     ],
@@ -143,6 +153,7 @@ def test_the_client_is_the_variable_and_connect_sets_it(
 ) -> None:
     monkeypatch.setenv("HOLDFAST_URL", served.url)
     assert shell.run("%holdfast ps") is shell.run("client.processes")
+    assert shell.said().startswith(f"Connected to the Holdfast server of HOLDFAST_URL: {served.url}\n")
     assert shell.run("client.base_url") == served.url
     shell.run(f"%holdfast connect {served.url} --as there")
     assert shell.run("%holdfast") is shell.run("there")
@@ -165,7 +176,7 @@ def test_an_async_client_will_do(shell: Shell, served: ServerProcess) -> None:
 
 def test_a_server_that_is_not_there_is_one_sentence(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "holdfast.notebook._magics._shell.Client", lambda *args, **kw: holdfast.Client(*args, retries=0, **kw)
+        "holdfast._connect.connecting.Client", lambda *args, **kw: holdfast.Client(*args, **{**kw, "retries": 0})
     )
     said = shell.refused("%holdfast connect http://127.0.0.1:9")
     assert "Use %holdfast connect URL for another server" in said
