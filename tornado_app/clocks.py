@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 FASTEST = 60.0
 """By how much faster than real time what passed while no server ran is made up for."""
 
 
-def steady() -> float:
-    """Seconds that nobody can set, and that go on while the machine sleeps, where it can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+steady: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Return seconds that nobody can set, and that go on while the machine sleeps, where it can tell."""
 
 
 class AgeClock:

@@ -1,12 +1,38 @@
-"""Buffers that bodies are received into and written from without a copy in between; a few, used again and again."""
+"""Memory of request bodies: buffers for those that are passed on, and a common limit for those that are kept whole."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
 
+from tornado_app import problems
+
 SIZE = 1 << 20
 MOST = 16
+
+COLLECTED_BY_ALL = 256 << 20
+"""Bytes of all bodies together that are kept whole: four of the largest, or some thousand small files."""
+
+
+class MemoryBudget:
+    """Memory that requests share. Lives on the event loop."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def take(self, count: int) -> None:
+        """Count bytes that are about to be kept, until `give`. Raises UNAVAILABLE where they are too many."""
+        if self.used + count > self.most:
+            raise problems.UNAVAILABLE(
+                "other requests fill the memory that this server has for bodies. Send it again in a moment",
+                headers={"Retry-After": "1"},
+            )
+        self.used += count
+
+    def give(self, count: int) -> None:
+        """Count bytes no longer."""
+        self.used -= count
 
 
 class _Buffer(bytearray):
@@ -52,3 +78,4 @@ class Buffers:
 
 
 POOL = Buffers()
+COLLECTED = MemoryBudget(COLLECTED_BY_ALL)

@@ -143,7 +143,8 @@ class SeedFiles:
         return _status(upload)
 
     async def cancel(self, name: str) -> UploadCancelled:
-        """Remove an upload in the making. Raises NO_SUCH_UPLOAD; a published file is never touched."""
+        """Remove an upload in the making. Raises BAD_NAME, NO_SUCH_UPLOAD; a published file is never touched."""
+        names.check(name)
         upload = self._find(name)
         if upload is None:
             raise problems.NO_SUCH_UPLOAD(
@@ -153,7 +154,6 @@ class SeedFiles:
         return UploadCancelled(file_name=name)
 
     def _find(self, name: str) -> Upload | None:
-        names.check(name)
         upload = self._uploads.find(_id(name))
         return None if upload is None or upload.complete else upload
 

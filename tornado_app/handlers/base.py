@@ -167,7 +167,7 @@ class BaseHandler(RequestHandler):
                 self.set_header("Access-Control-Allow-Private-Network", "true")
 
     def _check_token(self) -> None:
-        if self.is_preflight or self.is_signed():
+        if (self.request.method == "OPTIONS" and self.is_preflight) or self.is_signed():
             return
         stream = cast(HTTP1Connection, self.request.connection).stream
         given = self.request.headers.get("Authorization", "")
@@ -200,7 +200,8 @@ class BaseHandler(RequestHandler):
 
     def query_texts(self) -> dict[str, list[str]]:
         """Return every query argument by name. Raises BAD_PARAMETERS for what is not UTF-8."""
-        return query.texts(self.request.query_arguments)
+        given = self.request.query_arguments
+        return query.texts(given) if given else {}
 
     # -- answering
 

@@ -14,6 +14,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from tornado_app import problems
+from tornado_app.files.buffers import COLLECTED
 from tornado_app.handlers.base import AppServices, BaseHandler
 
 LINGER_S = 5.0
@@ -119,25 +120,45 @@ class BodyHandler(BaseHandler):
 
 @stream_request_body
 class CollectedBodyHandler(BodyHandler):
-    """Keeps a body of a limited size in memory."""
+    """Keeps a body of a limited size in memory, of which all such requests together have `COLLECTED_BY_ALL`."""
 
     def initialize(self, services: AppServices) -> None:
         super().initialize(services)
         self._body = bytearray()
+        self._counted = 0  # bytes taken from the budget
+        self._is_checked = False  # the size was known before the body
 
     async def begin(self) -> None:
-        self._check_size(self.body_size or 0)
+        size = self.body_size
+        self._is_checked = size is not None
+        self._check_size(size or 0)
 
     def data_received(self, chunk: bytes | memoryview) -> Awaitable[None] | None:
         if self.refused:
             return None
         try:
-            self._check_size(len(self._body) + len(chunk))
+            if not self._is_checked:
+                self._check_size(len(self._body) + len(chunk))
+            COLLECTED.take(len(chunk))
         except problems.ProblemError as error:
             self._body.clear()
+            self._give_back()
             return self._refuse(error)
+        self._counted += len(chunk)
         self._body += chunk
         return None
+
+    def _give_back(self) -> None:
+        COLLECTED.give(self._counted)
+        self._counted = 0
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self._give_back()
+
+    def on_finish(self) -> None:
+        super().on_finish()
+        self._give_back()
 
     def _check_size(self, size: int) -> None:
         """Raise TOO_LARGE for a body of more bytes than are taken."""

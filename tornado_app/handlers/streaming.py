@@ -91,7 +91,7 @@ class StreamingHandler(BodyHandler):
 
     async def body_ended(self) -> None:
         """Finish decoding the body. Raises BAD_BODY if it is truncated."""
-        self._cancel_timers()
+        self._cancel_idle()
         if self.writer is None and self.form is not None:
             try:
                 self.form.finish()
@@ -170,6 +170,9 @@ class StreamingHandler(BodyHandler):
 
     def _cancel_timers(self) -> None:
         super()._cancel_timers()
+        self._cancel_idle()
+
+    def _cancel_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None

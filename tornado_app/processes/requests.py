@@ -94,7 +94,8 @@ def _check_options(request: StartRequest) -> None:
             f"deadline_s is more than 0 seconds and less than a hundred years, not {request.deadline_s:g}",
             field="deadline_s",
         )
-    check_labels(request.labels, "labels")
+    if request.labels:
+        check_labels(request.labels, "labels")
 
 
 def check_labels(labels: Mapping[str, str], field: str) -> None:

@@ -76,7 +76,7 @@ class Runner:
         self._timers = Timers(self._retry_is_due, self._deadline_has_passed, BACKOFF_MOST)
         self.staged = StagedCleanup(journal, retention, services.files, self.spawn)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self.is_stopping = False  # it begins nothing any more
         self._closed = False
         self._idle = asyncio.Event()
 
@@ -94,7 +94,7 @@ class Runner:
 
     async def close(self, grace: float) -> None:
         """Let what runs stop at its next checkpoint, `grace` seconds long, and keep the newest of what did not."""
-        self._closing = True
+        self.is_stopping = True
         saying = self._loop.create_task(self._say_stopping())
         self.stop_all()
         try:
@@ -123,11 +123,6 @@ class Runner:
         except problems.ProblemError as error:
             log.error("that the server stops can't be written: %s", error.detail)
 
-    @property
-    def is_stopping(self) -> bool:
-        """Return whether the server has been asked to stop: it begins nothing any more."""
-        return self._closing
-
     def __len__(self) -> int:
         return len(self._runs)
 
@@ -141,7 +136,7 @@ class Runner:
         if run is not None and run.row.attempt == row.attempt and not run.rollback:
             run.row = row
             if not run.deadline_passed:
-                going_on: Stopping | None = "shutdown" if self._closing else None
+                going_on: Stopping | None = "shutdown" if self.is_stopping else None
                 run.request_stop(_STOP_REQUESTS.get(row.state, going_on))
         elif row.state is State.CANCELLING and run is None and row.owner == self._owner:
             self.spawn(self.roll_back(row))
@@ -200,12 +195,12 @@ class Runner:
             self._broker.publish(event, row)
 
     def _retry_is_due(self, id: str, attempt: int) -> None:
-        if not self._closing:
+        if not self.is_stopping:
             due = functools.partial(self._transitions.due, id=id, attempt=attempt)
             self.spawn(self.insist("that a retry is due", lambda: self._journal.write(due)))
 
     def _deadline_has_passed(self, id: str) -> None:
-        if not self._closing:
+        if not self.is_stopping:
             self.spawn(self._stop_at_deadline(id))
 
     async def _stop_at_deadline(self, id: str) -> None:
@@ -240,7 +235,7 @@ class Runner:
             self.spawn(self._write_end(row.id, row.attempt, error, None))
             return
         run = self._begin(row, sent, rollback=False)
-        if self._closing:
+        if self.is_stopping:
             run.request_stop("shutdown")
         if row.deadline is not None and self._timers.has_passed(row.id):  # between two attempts
             self._deadline_has_passed(row.id)
@@ -280,7 +275,7 @@ class Runner:
             run.lines.put((time.time(), outcome.trace), wait=False)
         await self.insist(f"the log of process {run.row.id}", lambda: self.reports.keep_lines(run))
         row = await self._write_end(run.row.id, run.row.attempt, outcome, run)
-        if row is not None and row.state is State.CANCELLING and not self._closing:
+        if row is not None and row.state is State.CANCELLING and not self.is_stopping:
             self.spawn(self.roll_back(row))
 
     async def _write_end(
@@ -288,7 +283,7 @@ class Runner:
     ) -> ProcessRecord | None:
         """Write the end of an attempt down, which frees its slot."""
         latest = run.latest if run is not None else None
-        shutdown = self._closing
+        shutdown = self.is_stopping
 
         def end(connection: Connection) -> ProcessRecord | None:
             return self._transitions.ended(connection, id, attempt, outcome, latest, shutdown)
@@ -331,7 +326,7 @@ class Runner:
         if work is code:
             read = functools.partial(self._journal.read, lambda connection: queries.code(connection, row.id))
             sent = await self.insist(f"the rollback of process {row.id}", read)
-        if self._closing:  # nobody might wait for its end any more: it is done at the next start, and once
+        if self.is_stopping:  # nobody might wait for its end any more: it is done at the next start, and once
             return
         self._begin(row, sent, rollback=True)
 

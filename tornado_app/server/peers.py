@@ -31,6 +31,7 @@ _ALL_STATES = 0xFFFFFFFF
 _REPLY_BYTES = 4096
 
 _IPV4_BYTES = 4
+_IPV4_LOOPBACK = 127  # the first byte of its addresses
 _IPV6_LOOPBACK = bytes(15) + b"\x01"
 _MAPPED = bytes(10) + b"\xff\xff"
 """How the IPv6 form of an IPv4 address begins (RFC 4291, section 2.5.5.2)."""
@@ -64,6 +65,8 @@ class SocketPair(NamedTuple):
     def of_peer(cls, sock: socket.socket) -> SocketPair:
         """Return the pair of a connected TCP socket's peer. Raises `OSError` when it is not connected any more."""
         peer, own = sock.getpeername(), sock.getsockname()
+        if sock.family is socket.AF_INET:
+            return cls(socket.inet_aton(peer[0]), peer[1], socket.inet_aton(own[0]), own[1])
         return cls(_packed(peer[0]), peer[1], _packed(own[0]), own[1])
 
     @property
@@ -104,7 +107,8 @@ class Netlink:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         family = socket.AF_INET if len(pair.local) == _IPV4_BYTES else socket.AF_INET6
         # With the interface, sockets that are bound to it are found too, as by `curl --interface lo`.
-        interface = self._loopback if pair.is_local_loopback else 0
+        is_loopback = pair.local[0] == _IPV4_LOOPBACK if family == socket.AF_INET else pair.is_local_loopback
+        interface = self._loopback if is_loopback else 0
         self._socket.send(
             _REQUEST.pack(
                 *(_REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, self._sequence, 0),

@@ -15,6 +15,7 @@ import pytest
 from tests.support.servers import PATIENCE
 from tests.support.uploads import Raw
 from tornado_app.app import App, routes
+from tornado_app.files.buffers import COLLECTED
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, BodyStream, ReadBudget
 from tornado_app.settings import Settings
@@ -122,6 +123,37 @@ async def test_a_head_that_is_too_long_is_told_so(server: App, size: int, where:
     assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert json.loads(body)["type"] == "/problems/head-too-long"
     assert f"{MAX_HEAD} bytes" in json.loads(body)["detail"]
+
+
+async def until_used(count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while COLLECTED.used != count:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("ending", ["finished", "cut"])
+async def test_bodies_that_are_kept_in_memory_share_a_budget(
+    base_url: str, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """What fills it is refused with the time to come again, and whatever ends a request makes room."""
+    monkeypatch.setattr(COLLECTED, "most", 4000)
+    start, body = "POST /v1/processes", json.dumps({"work_type": "x" * 3000}).encode()
+    first = Raw(base_url)
+    await first.send(start, {"Content-Length": len(body), "Authorization": "Bearer the token"}, body[:-1])
+    await until_used(len(body) - 1)
+    refused = await http.post("/v1/processes", content=body)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.json()["type"] == "/problems/unavailable"
+    small = await http.put("/v1/files/a", content=b"1" * 2000)
+    assert (small.status_code, small.headers["Retry-After"]) == (503, "1")
+    if ending == "finished":
+        first.writer.write(body[-1:])
+        assert (await answered(first))[0] == 400  # there is no such work type
+    first.close()
+    await until_used(0)
+    assert (await http.put("/v1/files/a", content=b"1" * 2000)).status_code == 201
+    assert (await http.post("/v1/processes", content=body)).status_code == 400
+    await until_used(0)
 
 
 class Watched:

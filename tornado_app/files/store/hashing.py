@@ -34,15 +34,15 @@ class RunningDigest:
         self._staged = staged
         self._blocks = _Blocks(staged) if blocks and block_digests.AVAILABLE else None
         self._sha256 = _Sha256(None if sha256 else SMALL) if sha256 or small_sha256 else None
-
-    @property
-    def _made(self) -> Sequence[_Digest]:
-        return [digest for digest in (self._blocks, self._sha256) if digest is not None]
+        self._made: tuple[_Digest, ...] = tuple(filter(None, (self._blocks, self._sha256)))
+        # A store that can read gets block digests back to any point by reading less than a block.
+        self._marked = tuple(filter(None, (self._sha256,))) if isinstance(staged, ReadsStagedData) else self._made
 
     def feed(self, offset: int, pieces: Sequence[Piece]) -> None:
         """Add bytes that were written at `offset`. What is behind reads on by a part only, so that writers go on."""
+        if self._blocks is not None:
+            self._blocks.open(offset)
         for digest in self._made:
-            digest.open()
             if digest.position == offset:
                 digest.feed(pieces)
             else:
@@ -51,7 +51,7 @@ class RunningDigest:
 
     def mark(self) -> None:
         """Remember this point: the bytes from here on may be cut off again."""
-        for digest in self._made:
+        for digest in self._marked:
             digest.mark()
 
     def cut(self, size: int) -> None:
@@ -61,14 +61,16 @@ class RunningDigest:
 
     def replace(self, offset: int, data: Piece) -> None:
         """Replace bytes that were added; `offset` starts a block, and they end with a block or with the upload."""
+        if self._blocks is not None:
+            self._blocks.open(self._staged.offset)
         for digest in self._made:
-            digest.open()
             digest.replace(offset, data)
 
     def result(self) -> FileDigests:
         """Return the digests of all that is staged, as far as they are known; reads what was not added."""
+        if self._blocks is not None:
+            self._blocks.open(self._staged.offset)
         for digest in self._made:
-            digest.open()
             self._read_on(digest, self._staged.offset)
         blocks, sha256 = self._blocks, self._sha256
         end = self._staged.offset
@@ -117,10 +119,6 @@ class _Digest(Protocol):
         """Return whether it is wanted of so many bytes."""
         ...
 
-    def open(self) -> None:
-        """Find what an earlier server has kept; called before anything else but `mark` and `cut`."""
-        ...
-
     def feed(self, pieces: Sequence[Piece]) -> None: ...
 
     def mark(self) -> None: ...
@@ -146,11 +144,13 @@ class _Blocks:
     def is_made_of(self, size: int) -> bool:
         return True
 
-    def open(self) -> None:
+    def open(self, size: int) -> None:
+        """Find the digests of whole blocks among the first `size` bytes; called before all but `mark` and `cut`."""
         if self._hasher is None:
-            kept = self._staged.kept_block_digests() if isinstance(self._staged, KeepsBlockDigests) else b""
-            whole = self._staged.offset // block_digests.BLOCK * SIZE
-            self._hasher = BlockHasher(_known(kept[:whole]))
+            kept, whole = b"", size // block_digests.BLOCK * SIZE
+            if whole and isinstance(self._staged, KeepsBlockDigests):
+                kept = _known(self._staged.kept_block_digests()[:whole])
+            self._hasher = BlockHasher(kept)
             self._kept = len(self._hasher.digests)
 
     def feed(self, pieces: Sequence[Piece]) -> None:
@@ -162,9 +162,7 @@ class _Blocks:
                 self._kept = len(made)
 
     def mark(self) -> None:
-        # A store that can read gets back to any point by reading less than a block.
-        if not isinstance(self._staged, ReadsStagedData):
-            self._mark = None if self._hasher is None else self._hasher.copy()
+        self._mark = None if self._hasher is None else self._hasher.copy()
 
     def cut(self, size: int) -> None:
         if self._hasher is None or self._hasher.position <= size:
@@ -212,15 +210,12 @@ class _Sha256:
     def is_made_of(self, size: int) -> bool:
         return self._most is None or size <= self._most
 
-    def open(self) -> None:
-        """Find nothing: a SHA-256 can't be kept."""
-
     def feed(self, pieces: Sequence[Piece]) -> None:
         size = sum(map(len, pieces))
-        if self.is_made_of(self.position + size):
+        self.position += size
+        if self._most is None or self.position <= self._most:
             for piece in pieces:
                 self._sha256.update(piece)
-        self.position += size
 
     def mark(self) -> None:
         self._mark = self._sha256.copy(), self.position

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 
 from tornado_app import problems
 from tornado_app.files import metrics
@@ -46,11 +48,15 @@ class Publication:
         metrics.PUBLISHED.labels(kind).inc()
         self._events.of_file(stat.name, "published", size=stat.size, **_version(stat))
 
-    async def show(self, upload: Upload) -> None:
-        """Show the bytes of an upload under its name while more are to come, if the store can."""
+    def exposure(self, upload: Upload) -> Callable[[], None] | None:
+        """Return what shows the bytes of an upload under its name while more are to come; None if the store can't.
+
+        It blocks, and raises as `GrowsInView.expose`.
+        """
         staged, name = upload.staged, upload.record.name
-        if isinstance(staged, GrowsInView) and name is not None:
-            await self._executor.run(staged.expose, name, upload.record.precondition)
+        if not isinstance(staged, GrowsInView) or name is None:
+            return None
+        return partial(staged.expose, name, upload.record.precondition)
 
     async def discard(self, upload: Upload) -> None:
         """Remove the bytes of an upload, also those that are shown; a file that it became stays."""

@@ -293,16 +293,15 @@ class Uploads:
         """
         upload = writer.upload
         try:
-            await writer.finish()
-            if last and upload.record.length is None:
+            ends_here = last and upload.record.length is None
+            shows = upload.record.in_view and not ends_here and not upload.has_length(writer.received)
+            await writer.finish(self._publication.exposure(upload) if shows else None)
+            if ends_here:
                 await self.set_length(upload, upload.offset)
-            if upload.has_all:
-                if not upload.complete and (last or upload.is_ready_to_publish):
-                    await self._publication.publish(upload)
-                    if not upload.record.is_kept:  # the file alone says now how it stands
-                        self._forget(upload)
-            elif upload.record.in_view and upload.published is None:
-                await self._publication.show(upload)
+            if upload.has_all and not upload.complete and (last or upload.is_ready_to_publish):
+                await self._publication.publish(upload)
+                if not upload.record.is_kept:  # the file alone says now how it stands
+                    self._forget(upload)
             if last and not upload.has_all:
                 raise problems.INCONSISTENT_LENGTH(
                     f"the upload can't end at byte {upload.offset} of {upload.record.length}. Send the rest",

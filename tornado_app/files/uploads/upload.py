@@ -123,6 +123,11 @@ class Upload:
         record = self.record
         return record.length is not None and self.offset >= record.length and not record.broken
 
+    def has_length(self, offset: int) -> bool:
+        """Return whether every byte is there once the upload stands at `offset`."""
+        record = self.record
+        return record.length is not None and offset >= record.length and not record.broken
+
     @property
     def complete(self) -> bool:
         """Return whether nothing is left to do."""

@@ -76,6 +76,8 @@ class Writer:
         self._limit: int | None = _UNKNOWN
         self._overrun: problems.ProblemError | None = None
         self._step_failure: BaseException | None = None
+        self._then: Callable[[], None] | None = None
+        self._then_failure: Exception | None = None
         self._is_released = False
         self._is_taken_over = False
         self._provisional = False
@@ -182,22 +184,29 @@ class Writer:
             max_size=limit,
         )
 
-    async def finish(self) -> None:
+    async def finish(self, then: Callable[[], None] | None = None) -> None:
         """Return when every byte is written, verified, and as durable as the settings say.
+
+        `then` is called once they are, in the same call to a worker thread.
 
         Raises:
             ProblemError: why not all of it; `upload.offset` is where what is kept ends. LOCKED when the request was
-                abandoned: its bytes are committed or removed already, and another may be writing.
+                abandoned: its bytes are committed or removed already, and another may be writing. What `then` raises:
+                all bytes are kept.
         """
         if self.ended:
             raise locked()
         self.ended = True
-        await self._end_draining()
-        if self._step_failure is None and self._is_commit_needed:
+        self._then = then
+        if self._draining is not None:
+            await self._draining
+        if self._step_failure is None and (self._is_commit_needed or then is not None):
             await self._run(self._commit)
         if self.failure is not None:
             await self._recover()
             raise self.failure
+        if self._then_failure is not None:
+            raise self._then_failure
 
     async def abandon(self, why: str) -> None:
         """End a request that was cut: keep its bytes unless they are provisional, and release. No-op after `finish`."""
@@ -344,6 +353,11 @@ class Writer:
             self._sync([])
         if self._provisional:
             self.upload.staged.commit()
+        if self._then is not None and self._overrun is None:
+            try:
+                self._then()
+            except Exception as error:
+                self._then_failure = error
 
     def _sync(self, pieces: list[Piece]) -> None:
         """Make durable what was written; `pieces` were not and are dropped."""

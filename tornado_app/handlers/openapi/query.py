@@ -48,7 +48,7 @@ def texts(arguments: Mapping[str, Sequence[bytes]]) -> dict[str, list[str]]:
     given = {}
     for name, values in arguments.items():
         try:
-            given[name.encode("latin-1").decode()] = [value.decode() for value in values]
+            given[name.encode("latin-1").decode()] = list(map(bytes.decode, values))
         except UnicodeError:
             raise problems.BAD_PARAMETERS(f"{name} is not UTF-8", field=name) from None
     return given
@@ -77,7 +77,7 @@ def read(type: type[T], given: Mapping[str, Sequence[str]]) -> T:
 
 def _value(parameter: Parameter, texts: Sequence[str]) -> Any:
     name = parameter.name
-    if not parameter.is_list and len(texts) > 1:
+    if len(texts) > 1 and not parameter.is_list:
         raise problems.BAD_PARAMETERS(f"{name} is given {len(texts)} times. Give it once", field=name)
     try:
         if isinstance(parameter.info, types.ListType):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -19,7 +20,6 @@ from tornado_app.processes.journal.queries import (
     changes_between,
     event_of,
     kind,
-    newest_event,
     record,
 )
 from tornado_app.processes.journal.queue import Claim
@@ -41,6 +41,7 @@ _CHANGE = (
     )
     .values({name: bindparam(name) for name in _CHANGING})
 )
+_values = attrgetter(*_CHANGING)
 _INSERT_EVENTS = insert(events)
 
 Changed = tuple[ProcessRecord, Event]
@@ -63,7 +64,8 @@ class Batch(msgspec.Struct):
 class Changes:
     """Changes of the transaction that is being written. `committed` or `rolled_back` ends it.
 
-    `on_queued` is called when a row enters the queue. `newest` is the number of the newest event, of this server's or
+    `on_queued` is called when a row enters the queue. `events` are those of this transaction, with their rows, still
+    without numbers. `newest` is the number of the newest event, of this server's or
     another's, that a committed transaction has returned.
     """
 
@@ -72,12 +74,12 @@ class Changes:
         self.newest = 0
         self._database = database
         self._on_queued = on_queued
-        self._events: list[tuple[ProcessRecord, dict[str, Any]]] = []
+        self.events: list[tuple[ProcessRecord, dict[str, Any]]] = []
         self._passed: int | None = None  # `newest`, once this transaction is committed
 
     def begin_at_newest(self, connection: Connection) -> None:
         """Pass over the events that are in the journal already."""
-        self.newest = newest_event(self._database, connection)
+        self.newest = self._database.newest_number(connection, events)
 
     def all(self, connection: Connection, *where: ColumnElement[bool]) -> list[ProcessRecord]:
         """Return the rows that meet the conditions, the oldest first."""
@@ -102,7 +104,7 @@ class Changes:
     def change(self, connection: Connection, row: ProcessRecord, changes: dict[str, Any]) -> ProcessRecord:
         """Compare-and-set on (id, attempt, state, owner). Raises CONFLICT when the row is another one by now."""
         after = msgspec.structs.replace(row, **changes)
-        values = {name: getattr(after, name) for name in _CHANGING}
+        values: dict[str, Any] = dict(zip(_CHANGING, _values(after), strict=True))
         mine = {"of_n": row.n, "of_attempt": row.attempt, "of_state": row.state.value, "of_owner": row.owner}
         if connection.execute(_CHANGE, values | mine).rowcount != 1:
             raise problems.CONFLICT(f"process {row.id!r} changed meanwhile. Look at it again", id=row.id)
@@ -121,16 +123,14 @@ class Changes:
             "error": None if deleted else row.error,
             "data": kind(row) if deleted else None,
         }
-        self._events.append((row, event))
-
-    def __bool__(self) -> bool:
-        return bool(self._events)
+        self.events.append((row, event))
 
     def read_others(self, connection: Connection) -> list[tuple[ProcessRecord | None, Event]]:
-        """Return the events of other servers since the last that was passed on, each with its process as it is now."""
-        if self._passed is not None:
-            return []
-        self._passed = newest_event(self._database, connection)
+        """Return the events of other servers since the last that was passed on, each with its process as it is now.
+
+        Called once in a transaction.
+        """
+        self._passed = self._database.newest_number(connection, events)
         if self._passed == self.newest:
             return []
         found = changes_between(connection, self.newest, self._passed + 1)
@@ -141,20 +141,24 @@ class Changes:
     def write_events(self, connection: Connection) -> list[Changed]:
         """Number and write the events of this transaction. `read_others` comes before."""
         assert self._passed is not None  # noqa: S101 - the order of calls
-        for seq, (_, event) in enumerate(self._events, self._passed + 1):
-            event["seq"] = seq
-        if self._events:
-            connection.execute(_INSERT_EVENTS, [event for _, event in self._events])
-        self._passed += len(self._events)
-        return [(row, event_of(**event)) for row, event in self._events]
+        rows: list[dict[str, Any]] = []
+        changed: list[Changed] = []
+        for row, event in self.events:
+            self._passed += 1
+            event["seq"] = self._passed
+            rows.append(event)
+            changed.append((row, event_of(**event)))
+        if rows:
+            connection.execute(_INSERT_EVENTS, rows)
+        return changed
 
     def committed(self) -> None:
         """Count what the transaction has written."""
         if self._passed is not None:
             self.newest = self._passed
-        self.rolled_back()
+        self.events, self._passed = [], None
 
     def rolled_back(self) -> None:
         """Forget the transaction."""
-        self._events = []
+        self.events = []
         self._passed = None

@@ -100,7 +100,7 @@ def wire(row: ProcessRecord, *, published: int = 0, stalled: bool = False) -> Pr
         params=_decode(row.params),
         state=row.state,
         progress=ProgressInfo(row.done, row.total, row.note),
-        created=_at(row.created),
+        created=datetime.fromtimestamp(row.created, UTC),
         started=None if row.started is None else _at(row.started),
         ended=None if row.ended is None else _at(row.ended),
         result=None if row.result is None else _decode(row.result),
@@ -189,7 +189,7 @@ def event_of(
     return Event(
         "deleted" if deleted else "state",
         id,
-        _at(time),
+        datetime.fromtimestamp(time, UTC),
         seq=seq,
         state=None if deleted else State(state),
         before=None if before is None else State(before),

@@ -78,17 +78,14 @@ class ProcessQueue:
         """Count what the transaction has claimed and released."""
         for id in self._released:
             self._active.pop(id, None)
-        self._active |= {row.id: row.work_type for row, _ in self._claimed}
-        self._forget()
+        for row, _ in self._claimed:
+            self._active[row.id] = row.work_type
+        self._released, self._claimed = [], []
 
     def rolled_back(self) -> None:
         """Forget the transaction."""
         self._is_awake = True
-        self._forget()
-
-    def _forget(self) -> None:
-        self._released = []
-        self._claimed = []
+        self._released, self._claimed = [], []
 
     def claim(self, connection: Connection, begin: Callable[[Connection, ProcessRecord], ProcessRecord]) -> list[Claim]:
         """`begin` queued processes by priority, then age, as far as slots and limits allow.
@@ -132,8 +129,11 @@ class ProcessQueue:
 
     def _count(self, connection: Connection) -> tuple[int, Counter[str]]:
         """Return the free slots of this server, and what holds one on any server, by work type."""
-        holding = {id: work_type for id, work_type in self._active.items() if id not in self._released}
-        holding |= {row.id: row.work_type for row, _ in self._claimed}
+        holding = dict(self._active)
+        for id in self._released:
+            holding.pop(id, None)
+        for row, _ in self._claimed:
+            holding[row.id] = row.work_type
         count = Counter(holding.values())
         free = self._max_running - count.total()
         if self._elsewhere is not None:

@@ -235,7 +235,9 @@ class SqliteJournal:
                     self._write_batch()
 
     def _write_batch(self) -> None:
-        jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
+        jobs: list[_Job] = []
+        while self._waiting and len(jobs) < _MOST_TOGETHER:
+            jobs.append(self._waiting.popleft())
         began = time.perf_counter()
         try:
             self._commit(jobs)

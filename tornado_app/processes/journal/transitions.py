@@ -133,13 +133,15 @@ class Transitions:
 
     def finish(self, connection: Connection) -> Batch | None:
         """Claim what fits into free slots, and write the events of the whole transaction."""
-        others = self._changes.read_others(connection) if self._changes or self._polled else []
+        changes, has_read, others = self._changes, False, []
+        if changes.events or self._polled:
+            has_read, others = True, changes.read_others(connection)
         claimed = self._queue.claim(connection, self.begin)
-        if self._changes:
-            others += self._changes.read_others(connection)
-        elif not others and not self._kills:
-            return None
-        changed = self._changes.write_events(connection) if self._changes else []
+        if not changes.events:
+            return Batch(claimed, [], others, self._kills) if others or self._kills else None
+        if not has_read:
+            others = changes.read_others(connection)
+        changed = changes.write_events(connection)
         return Batch(claimed, changed, others, self._kills)
 
     def committed(self) -> None:
@@ -163,7 +165,7 @@ class Transitions:
             "retry_at": None,
             "crashes": row.crashes + 1,
             "alone": alone,
-            "reached": max((done for done in (row.reached, row.done) if done is not None), default=None),
+            "reached": row.done if row.reached is None else max(row.reached, row.done or row.reached),
             "owner": self._owner,
         }
         row = self._changes.move(connection, row, Cause.CLAIM, **changes)

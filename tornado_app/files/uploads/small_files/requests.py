@@ -13,6 +13,7 @@ from holdfast import digests as block_digests
 from tornado_app import problems
 from tornado_app.files import metrics, names
 from tornado_app.files.blocking_executor import BlockingExecutor
+from tornado_app.files.buffers import COLLECTED
 from tornado_app.files.store.interface import FileDigests, FileStore, PlacedFile, Precondition, SmallFile
 from tornado_app.files.uploads.digest_check import DigestCheck
 from tornado_app.files.uploads.events import UploadEvents
@@ -64,12 +65,17 @@ class SmallUploads:
         """Take a place for a request whose body is to come; `publish` or `cancel` it. `client` as in `Uploads.create`.
 
         Raises:
-            ProblemError: BAD_NAME, TOO_LARGE, TOO_MANY.
+            ProblemError: BAD_NAME, TOO_LARGE, TOO_MANY; UNAVAILABLE while other bodies fill the memory for them.
         """
         names.check(name)
         self._limits.check_length(length)
         upload = SmallUpload(secrets.token_hex(16), name, length, digests, block_digest, time.time())
-        self._registry.reserve(upload.id, client)
+        COLLECTED.take(length)
+        try:
+            self._registry.reserve(upload.id, client)
+        except BaseException:
+            COLLECTED.give(length)
+            raise
         metrics.CREATED.labels("put").inc()
         self._emit(upload, "created")
         return upload
@@ -78,7 +84,7 @@ class SmallUploads:
         """Forget a request whose body did not come. Does nothing once it is being published."""
         if not upload.ended:
             upload.ended = True
-            self._registry.vacate(upload.id)
+            self._leave(upload)
             self._emit(upload, "cancelled")
 
     async def publish(self, upload: SmallUpload, expect: Callable[[], Precondition]) -> PlacedFile:
@@ -95,7 +101,7 @@ class SmallUploads:
             self._emit(upload, "cancelled")
             raise
         finally:
-            self._registry.vacate(upload.id)
+            self._leave(upload)
         stat = placed.stat
         metrics.PUBLISHED.labels("put").inc()
         metrics.DURATION.observe(max(0.0, time.time() - upload.begun))
@@ -103,6 +109,11 @@ class SmallUploads:
         self._emit(upload, "finished", **version)
         self._events.of_file(stat.name, "published", size=stat.size, **version)
         return placed
+
+    def _leave(self, upload: SmallUpload) -> None:
+        """Give up the place and the memory of a request."""
+        self._registry.vacate(upload.id)
+        COLLECTED.give(upload.length)
 
     def _emit(self, upload: SmallUpload, what: str, **data: object) -> None:
         self._events.of_request(upload.id, what, upload.name, len(upload.data), upload.length, **data)

@@ -69,17 +69,19 @@ class LocalStagedData:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
-        with directory.disk_errors_as_problems():
-            left = [piece for piece in pieces if piece]
-            at = 0
+        left = list(filter(len, pieces))
+        at, data = 0, self._fd if self._fd >= 0 else self._data
+        try:
             while at < len(left):
-                written = os.pwritev(self._data, left[at : at + _PIECES], self.offset)
+                written = os.pwritev(data, left[at : at + _PIECES], self.offset)
                 self.offset += written
                 while at < len(left) and written >= len(left[at]):
                     written -= len(left[at])
                     at += 1
                 if written:  # the disk had room for a part
                     left[at] = memoryview(left[at])[written:]
+        except OSError as error:
+            raise directory.as_problem(error) from error
         fault_points.point("append.written")
 
     def begin(self) -> None:
