@@ -77,9 +77,9 @@ class LocalDigests:
         if threads == 1:
             self._hash(wanted)
             return
-        share = -(-len(wanted) // threads)
+        left = iter(wanted)  # shared: a thread whose core is busy with other things takes fewer
         with ThreadPoolExecutor(threads, "holdfast-digest") as pool:
-            for _ in pool.map(self._hash, [wanted[at : at + share] for at in range(0, len(wanted), share)]):
+            for _ in pool.map(self._hash, [left] * threads):
                 pass
 
     def _hash(self, wanted: Iterable[int]) -> None:

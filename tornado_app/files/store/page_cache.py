@@ -1,9 +1,19 @@
-"""Reads from the page cache, which never wait for a disk."""
+"""Reads from the page cache, which never wait for a disk, and writes into it, at small cost."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
+
+_MOST = 64  # pieces of one system call
+
+WRITTEN = 64 << 10
+"""Bytes that one system call writes at most.
+
+For a larger write ext4 (Linux 6.18) allocates larger folios, and the kernel compacts memory to find them: 1 GiB in
+steps of 1 MiB costs 0.4 to 1.1 s of processor time, in steps of 64 KiB 0.2 s. On tmpfs they cost the same.
+"""
 
 
 def in_memory(fd: int, offset: int, count: int) -> bool:
@@ -31,6 +41,39 @@ def read_from_memory(fd: int, offset: int, count: int) -> bytearray:
     if found < count:
         raise BlockingIOError
     return data
+
+
+def write(fd: int, pieces: Sequence[bytes | memoryview], offset: int) -> tuple[int, OSError | None]:
+    """Write all pieces from `offset` on; return how many bytes were written, and the error that has ended it."""
+    begin = offset
+    try:
+        for step in _steps(pieces):
+            while step:
+                written = os.pwritev(fd, step, offset)
+                offset += written
+                while step and written >= len(step[0]):
+                    written -= len(step.pop(0))
+                if written:  # the disk had room for a part
+                    step[0] = memoryview(step[0])[written:]
+    except OSError as error:
+        return offset - begin, error
+    return offset - begin, None
+
+
+def _steps(pieces: Sequence[bytes | memoryview]) -> list[list[bytes | memoryview]]:
+    """Cut pieces, and join them, to what one system call writes."""
+    steps: list[list[bytes | memoryview]] = [[]]
+    room = WRITTEN
+    for piece in pieces:
+        size, at = len(piece), 0
+        while at < size:
+            count = min(room, size - at)
+            steps[-1].append(piece if count == size else memoryview(piece)[at : at + count])
+            at, room = at + count, room - count
+            if not room or len(steps[-1]) == _MOST:
+                steps.append([])
+                room = WRITTEN
+    return steps
 
 
 def lives_in_memory(device: int) -> bool:

@@ -12,7 +12,11 @@ from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.store.memory.store import MemoryStore
 
-MISSING_IN_MEMORY = {"HasDescriptor", "KeepsCrc32", "JoinsParts", "ListsFolders", "HasDescription"}
+MISSING_IN_MEMORY = {"HasDescriptor", "KeepsCrc32", "JoinsParts", "ListsFolders", "HasDescription"} | {
+    "HasStamp",
+    "ListsStamps",
+    "OpensInOrder",
+}
 
 
 def powers() -> dict[str, type]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,3 +40,41 @@ def test_what_would_wait_is_refused(file: int, monkeypatch: pytest.MonkeyPatch, 
 def test_fewer_bytes_than_asked_for_are_refused(file: int) -> None:
     with pytest.raises(BlockingIOError):
         page_cache.read_from_memory(file, 5, 10)
+
+
+@pytest.mark.parametrize("most", [1, 1000, 1 << 30])
+def test_all_pieces_are_written_in_small_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Also when the disk takes only a part of each step."""
+    steps: list[int] = []
+    pwritev = os.pwritev
+
+    def write_some(fd: int, step: list[memoryview], offset: int) -> int:
+        steps.append(sum(map(len, step)))
+        return pwritev(fd, [b"".join(step)[:most]], offset)
+
+    monkeypatch.setattr(os, "pwritev", write_some)
+    monkeypatch.setattr(page_cache, "WRITTEN", 100)
+    pieces = [b"a" * 250, b"", memoryview(b"b" * 30), *[b"c"] * 200, b"d" * 170]
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    written = page_cache.write(fd, pieces, 5)
+    os.close(fd)
+    assert (tmp_path / "file").read_bytes() == bytes(5) + b"".join(pieces)
+    assert written == (sum(map(len, pieces)), None)
+    assert max(steps) <= 100
+
+
+def test_what_was_written_before_the_disk_was_full_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwritev = os.pwritev
+
+    def until_full(fd: int, step: list[memoryview], offset: int) -> int:
+        if offset >= 2 * page_cache.WRITTEN:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwritev(fd, step, offset)
+
+    monkeypatch.setattr(os, "pwritev", until_full)
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    written, error = page_cache.write(fd, [bytes(1 << 20)], 0)
+    os.close(fd)
+    assert written == 2 * page_cache.WRITTEN
+    assert error is not None
+    assert error.errno == errno.ENOSPC

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from holdfast import digests as block_digests
 from holdfast.digests import ABSENT, BLOCK, SIZE
 from tornado_app import fault_points, problems
+from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import FileReader, Piece
 from tornado_app.files.store.local import atomic_file, directory
 from tornado_app.files.store.local.blocks import cloning
@@ -28,7 +29,6 @@ from tornado_app.files.store.optional_powers import HasDescriptor
 
 _LOCKS = 64
 _AT_ONCE = _LOCKS  # blocks that one copy has locked: neighbours, so each has another lock
-_PIECES = 64
 _LINK = ".linked"
 _OWN = ".own"
 
@@ -286,11 +286,6 @@ def _read(fd: int, size: int) -> bytes:
 
 def _write(fd: int, pieces: Sequence[Piece], offset: int) -> None:
     """Write every piece, from `offset` on."""
-    left = [memoryview(piece) for piece in pieces if piece]
-    while left:
-        written = os.pwritev(fd, left[:_PIECES], offset)
-        offset += written
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if written:  # the disk had room for a part
-            left[0] = left[0][written:]
+    _, error = page_cache.write(fd, pieces, offset)
+    if error is not None:
+        raise error

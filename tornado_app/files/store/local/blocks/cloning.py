@@ -7,6 +7,8 @@ import fcntl
 import os
 import struct
 
+from tornado_app.files.store import page_cache
+
 _COPY = 1 << 30
 _FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
 # What kernels, file systems and sandboxes say that can't do it between these two files.
@@ -41,7 +43,7 @@ def copy_some(source: int, start: int, target: int, at: int, count: int) -> int:
         else:
             if copied:  # some file systems say 0 where they can't
                 return copied
-    return os.pwrite(target, os.pread(source, min(1 << 20, count), start), at)
+    return os.pwrite(target, os.pread(source, min(page_cache.WRITTEN, count), start), at)
 
 
 def _request(target: int, request: int, argument: int | bytes) -> bool:

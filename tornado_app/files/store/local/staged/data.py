@@ -12,6 +12,7 @@ import msgspec
 from holdfast.digests import SIZE
 from tornado_app import fault_points, problems
 from tornado_app.files import names
+from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import (
     ANYTHING,
     UNKNOWN,
@@ -30,8 +31,6 @@ from tornado_app.files.store.local.staged.publication_record import PublicationR
 from tornado_app.files.store.local.staging_folder import StagingFolder
 
 log = logging.getLogger("holdfast.files")
-
-_PIECES = 64
 
 
 class LocalStagedData:
@@ -69,18 +68,10 @@ class LocalStagedData:
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """See `StagedData`."""
-        left = list(filter(len, pieces))
-        at, data = 0, self._fd if self._fd >= 0 else self._data
-        try:
-            while at < len(left):
-                written = os.pwritev(data, left[at : at + _PIECES], self.offset)
-                self.offset += written
-                while at < len(left) and written >= len(left[at]):
-                    written -= len(left[at])
-                    at += 1
-                if written:  # the disk had room for a part
-                    left[at] = memoryview(left[at])[written:]
-        except OSError as error:
+        data = self._fd if self._fd >= 0 else self._data
+        written, error = page_cache.write(data, pieces, self.offset)
+        self.offset += written
+        if error is not None:
             raise directory.as_problem(error) from error
         fault_points.point("append.written")
 
