@@ -17,7 +17,6 @@ import msgspec
 
 from holdfast import calls, digests, wire
 from holdfast._endpoints.call import Call, CallResponse
-from holdfast._endpoints.python_terms import in_python
 from holdfast._endpoints.sse import EventStreamParser, ServerSent
 from holdfast._plans.effects import (
     Close,
@@ -35,6 +34,7 @@ from holdfast._plans.effects import (
     Together,
     ensured,
 )
+from holdfast._plans.python_terms import in_python
 from holdfast._plans.retries import NOT_CARRIED_OUT, PERMANENT, PERSISTENT, Backoff, Retries, may_repeat
 from holdfast.errors import (
     APIError,

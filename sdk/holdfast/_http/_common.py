@@ -16,8 +16,8 @@ import httpx
 
 from holdfast import errors
 from holdfast._endpoints.call import Call, CallResponse
-from holdfast._endpoints.python_terms import in_python
 from holdfast._environment import known_servers
+from holdfast._plans.python_terms import in_python
 from holdfast.plans import PERSISTENT, Retries, Sleep
 
 T = TypeVar("T")

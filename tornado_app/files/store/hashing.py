@@ -99,6 +99,14 @@ class DigestChoice:
     blocks: bool = True
     sha256: Literal["all", "small", "none"] = "small"
 
+    @classmethod
+    def wanted(cls, *, check: bool, sha256: bool) -> DigestChoice:
+        """Return the digests that the settings ask for. Where BLAKE3 is missing SHA-256 takes its place."""
+        blocks = check and block_digests.AVAILABLE
+        if not sha256:
+            return cls(blocks, "none")
+        return cls(blocks, "all" if check and not blocks else "small")
+
     def of(self, staged: StagedData, given: Collection[str] = ()) -> RunningDigest:
         """Return the digests to be made of staged bytes; `given` names those that the sender has given."""
         return RunningDigest(

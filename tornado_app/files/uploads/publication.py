@@ -1,4 +1,4 @@
-"""Publication: an upload becomes a file, is shown as one while it grows, or is discarded."""
+"""The end of an upload: it becomes a file, is shown as one while it grows, or is removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tornado_app.files.store.hashing import digest_of
 from tornado_app.files.store.interface import FileDigests, FileStat
 from tornado_app.files.store.optional_powers import GrowsInView
 from tornado_app.files.uploads.events import UploadEvents
+from tornado_app.files.uploads.registry import UploadRegistry
 from tornado_app.files.uploads.upload import Upload
+from tornado_app.files.uploads.writer import Writer, WriterContext
 from tornado_app.protocols.digests import BLOCK_ALGORITHM
 
 log = logging.getLogger("holdfast.files")
@@ -61,6 +63,60 @@ class Publication:
     async def discard(self, upload: Upload) -> None:
         """Remove the bytes of an upload, also those that are shown; a file that it became stays."""
         await self._executor.run(_discard, upload)
+
+
+class Removal:
+    """Removes uploads, and closes idle ones; it takes the lease of each."""
+
+    def __init__(
+        self, writing: WriterContext, publication: Publication, registry: UploadRegistry, events: UploadEvents
+    ) -> None:
+        self._writing = writing
+        self._publication = publication
+        self._registry = registry
+        self._events = events
+
+    async def cancel(self, upload: Upload, *, expired: bool = False) -> None:
+        """Remove an upload and its bytes; a file that it became stays."""
+        was_complete = upload.complete
+        writer = Writer(self._writing, upload)
+        await writer.acquire(preempt=True)
+        try:
+            if upload.removed:
+                return  # by another request, meanwhile
+            await self._publication.discard(upload)
+            self.forget(upload, expired=expired)
+        finally:
+            writer.release()
+        if not was_complete:
+            self._events.of_upload(upload, "expired" if expired else "cancelled")
+            if expired:
+                metrics.EXPIRED.inc()
+
+    async def cancel_quietly(self, upload: Upload) -> None:
+        """Remove as `cancel` does, and log a failure; the next server removes what is left."""
+        try:
+            await self.cancel(upload)
+        except (problems.ProblemError, OSError):
+            log.exception("upload %s could not be removed", upload.id)
+            if upload.record.is_one_request:
+                self.forget(upload)
+
+    async def close(self, upload: Upload) -> None:
+        """Close a descriptor, under the lease: its number must not be given away while somebody writes to it."""
+        if self._writing.leases.holder(upload.id) is not None or upload.removed:
+            return
+        writer = Writer(self._writing, upload)
+        await writer.acquire(preempt=True)
+        try:
+            await self._writing.executor.run(upload.staged.close)
+        finally:
+            writer.release()
+
+    def forget(self, upload: Upload, *, expired: bool = False) -> None:
+        """Know an upload no more, whose bytes are gone or left to the next server."""
+        self._registry.remove(upload, expired=expired)
+        self._writing.leases.forget(upload.id)
 
 
 def _version(stat: FileStat) -> dict[str, str | None]:

@@ -16,7 +16,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from holdfast import digests as block_digests
 from holdfast.wire import Event, UploadInfo, UploadPage
 from tornado_app import problems
 from tornado_app.clocks import steady
@@ -32,7 +31,7 @@ from tornado_app.files.uploads.expiry import Lifetimes
 from tornado_app.files.uploads.lease.interface import UploadLeases, never
 from tornado_app.files.uploads.lease.memory import MemoryLeases
 from tornado_app.files.uploads.limits import SizeLimits
-from tornado_app.files.uploads.publication import Publication
+from tornado_app.files.uploads.publication import Publication, Removal
 from tornado_app.files.uploads.registry import UploadRegistry, find_left
 from tornado_app.files.uploads.upload import Upload, UploadRecord
 from tornado_app.files.uploads.writer import Writer, WriterContext
@@ -57,7 +56,7 @@ class Uploads:
     ) -> None:
         """`leases` says who may write; by default this server alone."""
         self.durable = settings.durable
-        self._digests = _digests(settings)
+        self._digests = DigestChoice.wanted(check=settings.check_uploads, sha256=settings.digest_uploads)
         self.checks_blocks = self._digests.blocks  # their digests are made
         self.leases = MemoryLeases() if leases is None else leases
         self.events = UploadEvents(emit)
@@ -84,6 +83,8 @@ class Uploads:
             registry.mark_broken,
             registry.reload,
         )
+        self._removal = Removal(self._writing, self._publication, registry, self.events)
+        self.cancel, self.cancel_quietly = self._removal.cancel, self._removal.cancel_quietly
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __iter__(self) -> Iterator[Upload]:
@@ -301,7 +302,7 @@ class Uploads:
             if upload.has_all and not upload.complete and (last or upload.is_ready_to_publish):
                 await self._publication.publish(upload)
                 if not upload.record.is_kept:  # the file alone says now how it stands
-                    self._forget(upload)
+                    self._removal.forget(upload)
             if last and not upload.has_all:
                 raise problems.INCONSISTENT_LENGTH(
                     f"the upload can't end at byte {upload.offset} of {upload.record.length}. Send the rest",
@@ -373,33 +374,7 @@ class Uploads:
         if is_whole_part:
             self.concatenation.part_is_complete(upload)
 
-    # -- removal
-
-    async def cancel(self, upload: Upload, *, expired: bool = False) -> None:
-        """Remove an upload and its bytes; a file that it became stays."""
-        was_complete = upload.complete
-        writer = Writer(self._writing, upload)
-        await writer.acquire(preempt=True)
-        try:
-            if upload.removed:
-                return  # by another request, meanwhile
-            await self._publication.discard(upload)
-            self._forget(upload, expired=expired)
-        finally:
-            writer.release()
-        if not was_complete:
-            self.events.of_upload(upload, "expired" if expired else "cancelled")
-            if expired:
-                metrics.EXPIRED.inc()
-
-    async def cancel_quietly(self, upload: Upload) -> None:
-        """Remove as `cancel` does, and log a failure; the next server removes what is left."""
-        try:
-            await self.cancel(upload)
-        except (problems.ProblemError, OSError):
-            log.exception("upload %s could not be removed", upload.id)
-            if upload.record.is_one_request:
-                self._forget(upload)
+    # -- idle uploads
 
     async def expire(self, upload: Upload) -> None:
         """End an upload that has expired. A file that grew in view is closed as it stands: its users see it."""
@@ -408,31 +383,8 @@ class Uploads:
         else:
             await self.cancel(upload, expired=True)
 
-    def _forget(self, upload: Upload, *, expired: bool = False) -> None:
-        self.registry.remove(upload, expired=expired)
-        self.leases.forget(upload.id)
-
     def _keep_open(self, upload: Upload) -> None:
         """Keep the descriptors of the uploads written to last open, and close older ones."""
         idle = self.registry.keep_open(upload, self.leases)
         if idle is not None:
-            self.spawn(self._close(idle))
-
-    async def _close(self, upload: Upload) -> None:
-        """Close a descriptor, under the lease: its number must not be given away while somebody writes to it."""
-        if self.leases.holder(upload.id) is not None or upload.removed:
-            return
-        writer = Writer(self._writing, upload)
-        await writer.acquire(preempt=True)
-        try:
-            await self.run(upload.staged.close)
-        finally:
-            writer.release()
-
-
-def _digests(settings: Settings) -> DigestChoice:
-    """Return which digests the settings ask for. Where BLAKE3 is missing SHA-256 takes its place."""
-    blocks = settings.check_uploads and block_digests.AVAILABLE
-    if not settings.digest_uploads:
-        return DigestChoice(blocks, "none")
-    return DigestChoice(blocks, "all" if settings.check_uploads and not blocks else "small")
+            self.spawn(self._removal.close(idle))

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 import holdfast
-from holdfast._endpoints.python_terms import in_python
+from holdfast._plans.python_terms import in_python
 from holdfast.errors import APIError, NotFound, PreconditionFailed
 
 
