@@ -78,3 +78,13 @@ def test_what_was_written_before_the_disk_was_full_is_counted(tmp_path: Path, mo
     assert written == 2 * page_cache.WRITTEN
     assert error is not None
     assert error.errno == errno.ENOSPC
+
+
+def test_writeback_changes_nothing_and_needs_no_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    fd = os.open(tmp_path / "file", os.O_RDWR)
+    page_cache.begin_writeback(fd, 0, 10)
+    page_cache.begin_writeback(fd, 5, 1 << 40)
+    os.close(fd)
+    page_cache.begin_writeback(-1, 0, 10)  # it is but a hint
+    assert (tmp_path / "file").read_bytes() == b"0123456789"

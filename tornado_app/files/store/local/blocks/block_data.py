@@ -146,6 +146,7 @@ class LocalBlockData:
             if self._digest(index) != ABSENT:
                 self._note(index, ABSENT)  # not the digest of what will be there for a while
             _write(self._data, pieces, index * BLOCK)
+            page_cache.begin_writeback(self._data, index * BLOCK, BLOCK)
             fault_points.point("blocks.written")
             self._note(index, digest)
             fault_points.point("blocks.noted")
@@ -186,6 +187,7 @@ class LocalBlockData:
         size = min(count * BLOCK, self._size - index * BLOCK)
         if isinstance(source, HasDescriptor):
             cloning.copy_range(source.fileno(), start * BLOCK, self._data, index * BLOCK, size)
+            page_cache.begin_writeback(self._data, index * BLOCK, size)
             return
         for at in range(0, size, BLOCK):
             _write(self._data, [source.read(start * BLOCK + at, min(BLOCK, size - at))], index * BLOCK + at)

@@ -32,6 +32,8 @@ from tornado_app.files.store.local.staging_folder import StagingFolder
 
 log = logging.getLogger("holdfast.files")
 
+_WRITEBACK = 8 << 20  # bytes after which the disk begins to write them
+
 
 class LocalStagedData:
     """`StagedData` with all its optional powers, on a local disk. It holds two descriptors at most."""
@@ -70,7 +72,10 @@ class LocalStagedData:
         """See `StagedData`."""
         data = self._fd if self._fd >= 0 else self._data
         written, error = page_cache.write(data, pieces, self.offset)
-        self.offset += written
+        begin, self.offset = self.offset, self.offset + written
+        begin, end = (at - at % _WRITEBACK for at in (begin, self.offset))
+        if begin < end:
+            page_cache.begin_writeback(data, begin, end - begin)
         if error is not None:
             raise directory.as_problem(error) from error
         fault_points.point("append.written")

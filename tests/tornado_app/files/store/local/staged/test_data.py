@@ -11,9 +11,11 @@ import pytest
 
 from tests.support.store_conformance import content, put, refused
 from tornado_app import problems
+from tornado_app.files.store import page_cache
 from tornado_app.files.store.interface import ABSENT, UNKNOWN, Precondition
 from tornado_app.files.store.local import atomic_file
 from tornado_app.files.store.local.published import LocalStore
+from tornado_app.files.store.local.staged import data as staged_data
 
 
 def test_a_file_system_without_links_publishes_by_renaming(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +85,21 @@ def test_a_commit_that_failed_can_be_rolled_back(
     staged.write([b" and acknowledged"])
     staged.close()
     assert store.load("u").offset == len(b"kept and acknowledged"), "no mark is left that a start would go back to"
+
+
+def test_the_disk_begins_to_write_every_byte_but_the_last_ones_once(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(page_cache, "begin_writeback", lambda fd, offset, count: begun.append((offset, count)))
+    monkeypatch.setattr(staged_data, "_WRITEBACK", 100)
+    staged = store.create("large", b"")
+    for size in (30, 60, 30, 10, 350, 20, 99, 1):
+        staged.write([bytes(size)])
+    ends = [offset + count for offset, count in begun]
+    assert [offset for offset, _ in begun] == [0, *ends[:-1]]
+    assert ends[-1] == staged.offset // 100 * 100 == 600
+    staged.discard()
 
 
 def test_many_parts_hold_no_descriptors(root: Path, store: LocalStore) -> None:
