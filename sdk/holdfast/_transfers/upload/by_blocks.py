@@ -43,7 +43,7 @@ class UploadByBlocks:
             NoBlockUploadsError: the server has none.
         """
         state = self._state
-        overwrite = state.overwrite or etag is not None
+        overwrite = state.may_replace or etag is not None
         call = calls.create_block_upload(
             state.name, state.size, overwrite=overwrite, etag=etag, base=base, blocks=blocks
         )

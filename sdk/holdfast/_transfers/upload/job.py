@@ -163,7 +163,7 @@ class UploadJob(TransferJob[wire.FileInfo]):
         state = self._state
         data: bytes = yield Do(partial(state.source.read, 0, state.size))
         try:
-            file = yield from plans.put(self.name, data, None, not state.overwrite, state.retries)
+            file = yield from plans.put(self.name, data, None, not state.may_replace, state.retries)
         except TooLarge:
             return None
         except PreconditionFailed as error:
@@ -280,7 +280,7 @@ class UploadJob(TransferJob[wire.FileInfo]):
     # -- delta
 
     def _send_changes(self) -> Plan[wire.FileInfo | None]:
-        """Send the blocks that differ from the published version. Return None if there is nothing to compare with."""
+        """Send the blocks that differ from the published version. Return None if all has to be sent."""
         state = self._state
         if state.source.size is None:
             raise TransferError("a stream can't be compared with the published file. Upload a path, or without delta")
@@ -291,7 +291,7 @@ class UploadJob(TransferJob[wire.FileInfo]):
         try:
             if not (yield from self._goes_on(upload, digest)):
                 if not found:
-                    return None
+                    return (yield from self._without_digests())
                 if found[0].digest == digest:
                     state.report_all(state.size)
                     return (yield from plans.info(self.name, self._context.retries))
@@ -300,12 +300,26 @@ class UploadJob(TransferJob[wire.FileInfo]):
             return (yield from upload.run())
         except NoBlockUploadsError:
             yield from self._forget_blocks()
+            state.may_replace = True
             return None
         except PreconditionFailed:
             yield from self._forget_blocks()
             raise RemoteChanged(
                 f"{self.name!r} was replaced on the server since it was compared. Upload it again to send what differs"
             ) from None
+
+    def _without_digests(self) -> Plan[wire.FileInfo | None]:
+        """Return the published version if it is the same by its SHA-256; else None, and what differs is replaced."""
+        state = self._state
+        try:
+            file = yield from plans.info(self.name, self._context.retries, sha256=True)
+        except NotFound:
+            return None
+        if file.size == state.size and (yield from self._is_same(file)):
+            state.report_all(state.size)
+            return file
+        state.may_replace = True
+        return None
 
     def _goes_on(self, upload: UploadByBlocks, digest: str) -> Plan[bool]:
         """Return whether the upload of the record is one of the same content; delete it if it is not."""

@@ -42,6 +42,7 @@ class UploadState:
         self.source = source
         self.name = name
         self.overwrite = overwrite
+        self.may_replace = overwrite  # also where a delta turns out to be impossible, and all is sent
         self.connections = connections
         self.throttle = throttle
         self.delta = delta

@@ -28,7 +28,7 @@ def delete_uploads(record: ResumeRecord, retries: Retries) -> Plan[None]:
 
 def metadata_of(state: UploadState, sha256: str | None = None) -> str:
     """Return the `Upload-Metadata` of an upload that becomes a file."""
-    return calls.tus_metadata(filename=state.name, overwrite="true" if state.overwrite else None, sha256=sha256)
+    return calls.tus_metadata(filename=state.name, overwrite="true" if state.may_replace else None, sha256=sha256)
 
 
 class TusUpload:

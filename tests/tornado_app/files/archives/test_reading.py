@@ -268,3 +268,23 @@ def wait_for_a_tick(folder: Path) -> None:
     newest = max(path.stat().st_ctime_ns for path in folder.rglob("*"))
     while time.time_ns() <= newest + 50_000_000:
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("zero_copy", [False, True])
+@pytest.mark.parametrize("when", ["before the plan", "after the plan"])
+def test_an_archive_outlives_a_chmod_of_its_members(tmp_path: Path, when: str, zero_copy: bool) -> None:
+    """A mode changes a ctime: the store reads a file again before it believes its digest, and a list of files does not
+    wait for that. The archive is the same in the meantime."""
+    store = LocalStore(tmp_path)
+    data = os.urandom(200_000)
+    write(store, "d/large", data)
+    reader = store.open_for_digest("d/large")
+    store.record_digests(reader, FileDigests(hashlib.sha256(data).hexdigest()))
+    reader.close()
+    made = plan.make(store, "d", "tar")
+    before = drain(reader_of(store, made, zero_copy=zero_copy))
+    (tmp_path / "d/large").chmod(0o600)
+    if when == "before the plan":
+        made = plan.make(store, "d", "tar")
+    assert drain(reader_of(store, made, zero_copy=zero_copy)) == before
+    store.close()

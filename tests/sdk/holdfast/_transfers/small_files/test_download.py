@@ -78,3 +78,26 @@ def test_a_killed_client_leaves_whole_files_and_the_next_fetches_the_rest(
     client.files.download_folder(prefix, down).wait(60)
     assert contents(down) == whole
     assert {path: path.stat().st_ino for path in inodes} == inodes
+
+
+def test_what_a_pause_has_kept_in_memory_is_not_taken_for_the_version_that_replaced_it(
+    client: holdfast.Client, faulty: Faulty, tmp_path: Path
+) -> None:
+    root = tmp_path / "mine"
+    root.mkdir()
+    for number in range(30):
+        (root / f"{number:02}").write_bytes(b"old %d " % number * 2000)
+    prefix = uuid.uuid4().hex
+    client.files.upload_folder(root, prefix).wait(60)
+    proxy = faulty(Fault(when=b"GET /v1/archives", stall_down=200_000))
+    with holdfast.Client(proxy.url) as through:
+        transfer = through.files.download_folder(prefix, tmp_path / "down")
+        proxy.wait_for(lambda p: p.happened == 1)
+        wait_until(lambda: transfer.progress.done > 0)  # some have come whole, too few to be written yet
+        transfer.pause()
+        for number in range(30):
+            client.files.write(f"{prefix}/{number:02}", b"new %d " % number * 2000, overwrite=True)
+            (root / f"{number:02}").write_bytes(b"new %d " % number * 2000)
+        transfer.resume()
+        transfer.wait(60)
+    assert contents(tmp_path / "down") == contents(root)

@@ -166,3 +166,18 @@ def test_a_killed_client_leaves_whole_files_and_the_next_sends_the_rest(
     result = client.files.upload_folder(root, prefix).wait(60)
     assert len(result.same) >= before
     assert len(result.sent) + len(result.same) == len(contents(root))
+
+
+def test_a_small_file_that_arrives_damaged_is_removed_and_sent_again(
+    client: holdfast.Client, served: ServerProcess, faulty: Faulty, tmp_path: Path
+) -> None:
+    root = tmp_path / "mine"
+    root.mkdir()
+    for number in range(20):
+        (root / f"{number:02}").write_bytes(os.urandom(100_000))
+    prefix, proxy = uuid.uuid4().hex, faulty(Fault(when=b"PUT /v1/archives", flip_up=150_000))
+    with holdfast.Client(proxy.url) as through:
+        result = through.files.upload_folder(root, prefix).wait(60)
+    assert proxy.happened == 1
+    assert len(result.sent) == 20
+    assert contents(served.files_dir / prefix) == contents(root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.support.files import file_service
 from tests.support.store_conformance import without_powers
 from tornado_app import problems
 from tornado_app.files.service import FileService
+from tornado_app.files.uploads.blocks import sources
 from tornado_app.files.uploads.upload import Upload
 from tornado_app.settings import Settings
 
@@ -169,3 +171,35 @@ async def test_a_store_without_the_power_refuses_the_creation(settings: Settings
         await service.block_uploads.create(wire.BlockUploadRequest("a", 5))
     assert refused.value.kind is problems.NOT_FOUND
     await service.close()
+
+
+@pytest.mark.parametrize("step", ["prepare_blocks", "find_content"])
+async def test_a_creation_that_fails_leaves_nothing(
+    service: FileService, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Nobody would know the id of the upload, nor close the version that it takes blocks from."""
+    etag = await publish(service, "a", DATA)
+    opened, closed = [], []
+    base = sources.open_base
+
+    def watched(*arguments: Any) -> Any:
+        reader = base(*arguments)
+        opened.append(reader)
+        close = reader.close
+        reader.close = lambda: (closed.append(reader), close())  # type: ignore[method-assign]
+        return reader
+
+    def broken(*arguments: object, **named: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sources, "open_base", watched)
+    monkeypatch.setattr(type(service.store), step, broken)
+    needs_base = step != "find_content"
+    with pytest.raises(OSError, match="Input/output"):
+        await service.block_uploads.create(
+            wire.BlockUploadRequest("a", len(CHANGED), True, base=etag if needs_base else None, blocks=listed(CHANGED))
+        )
+    await service.uploads.wait_for_tasks()
+    assert [upload.id for upload in service.uploads if not upload.complete] == []
+    assert service.store.staged_ids() == [upload.id for upload in service.uploads]
+    assert opened == closed
