@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 after a clean stop, 2 for invalid settings."""
     try:
         config = settings.read(sys.argv[1:] if argv is None else argv)
-        logs.configure(config.log_level, config.log_format, (config.auth_token, config.metrics_token))
+        secrets = (config.auth_token, config.metrics_token, os.environ.get("JUPYTERHUB_API_TOKEN", ""))
+        logs.configure(config.log_level, config.log_format, secrets)
         sys.setswitchinterval(settings.SWITCH_INTERVAL)
         raise_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

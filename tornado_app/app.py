@@ -6,8 +6,9 @@ import asyncio
 import fcntl
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
@@ -24,6 +25,13 @@ from tornado_app.files.store.memory.store import MemoryStore
 from tornado_app.handlers.base import AppServices, NotFoundHandler
 from tornado_app.handlers.direct.delegate import DirectAnswers
 from tornado_app.handlers.openapi.document import Contract
+from tornado_app.identity.admission import Admission, LocalAdmission
+from tornado_app.identity.hub.admission import HubAdmission
+from tornado_app.identity.hub.client import HubClient
+from tornado_app.identity.hub.sessions import SESSION_KEY_FILE, Sessions
+from tornado_app.identity.principal import NOBODY, RUN_CODE
+from tornado_app.identity.users.services import Users
+from tornado_app.identity.users.stores import UserStores, check_unmarked
 from tornado_app.processes import metrics, work_context
 from tornado_app.processes.executors.interface import ExecutorFactory
 from tornado_app.processes.executors.loop import LoopExecutor
@@ -34,7 +42,8 @@ from tornado_app.processes.journal.ownership import LEASE
 from tornado_app.processes.journal.sqlite import SqliteJournal
 from tornado_app.processes.registry import Registry
 from tornado_app.processes.service import Engine
-from tornado_app.processes.work_context import WorkContext, WorkSettings, WorkspaceSource
+from tornado_app.processes.user_processes import UserProcesses
+from tornado_app.processes.work_context import UserWork, WorkContext, WorkSettings, WorkspaceSource
 from tornado_app.routes import matcher, routes
 from tornado_app.server import listening, notes
 from tornado_app.server.access import Access
@@ -68,29 +77,41 @@ class App:
         try:
             access, links, identity_key = _open_access(settings)
             try:
-                registry = Registry.load(settings)
-                work_context.check_databases(settings)
-                files = FileService(settings, functools.partial(open_store, settings))
-                await files.open()
-                try:
-                    engine = new_engine(settings, registry, files.workspace())
-                    await engine.open()
-                except BaseException:
-                    await files.close()
-                    raise
+                admission = _open_admission(settings, access)
             except BaseException:
                 access.close()
+                raise
+            try:
+                registry = Registry.load(settings)
+                work_context.check_databases(settings)
+                kept = await _open_files(settings, links)
+                try:
+                    engine = new_engine(settings, registry, kept.workspace, for_user=kept.work_of)
+                    await engine.open()
+                except BaseException:
+                    await kept.close()
+                    raise
+            except BaseException:
+                admission.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        files.on_event = engine.broker.publish
         identity = ServerIdentity(identity_key, engine.lease.id)
-        return cls(settings, AppServices(settings, access, links, engine, files, identity), lock)
+        processes: Engine | UserProcesses = engine
+        if kept.users is None:
+            kept.files.on_event = engine.broker.publish
+        else:
+            kept.users.begin(engine.broker)
+            processes = UserProcesses(engine, NOBODY.folder, forbid_code=functools.partial(NOBODY.check, RUN_CODE))
+        services = AppServices(
+            settings, access, kept.links, engine, processes, kept.files, identity, admission, kept.users
+        )
+        return cls(settings, services, lock)
 
     def application(self) -> Application:
         """The Tornado application."""
-        table = routes(self.services)
+        table = routes(self.services, has_logins=bool(self.settings.auth))
         return StreamingApplication(
             [(matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
             contract=Contract(table),
@@ -133,13 +154,16 @@ class App:
             if self.settings.socket is not None:
                 self.settings.socket.unlink(missing_ok=True)
         grace = self.settings.shutdown_grace
+        users = self.services.users
         await self.services.files.sha256.close()  # requests that wait for a digest go on without
-        await asyncio.gather(self.services.processes.stop(grace), self.services.in_flight.drained(grace))
-        await self.services.processes.close()
+        if users is not None:
+            await users.close_digests()
+        await asyncio.gather(self.services.engine.stop(grace), self.services.in_flight.drained(grace))
+        await self.services.engine.close()
         if self._server is not None:
             await self._server.close_all_connections()
-        await self.services.files.close()
-        self.services.access.close()
+        await (self.services.files.close() if users is None else users.close())
+        self.services.admission.close()
         self._lock.release()
 
 
@@ -151,22 +175,70 @@ def new_engine(
     *,
     journal: Journal | None = None,
     lease: float = LEASE,
+    for_user: Callable[[str], UserWork] | None = None,
 ) -> Engine:
     """Return an engine with the executors that come with the server, and `more` of them by name; not open yet.
 
-    Without a `journal` it has the one of its data directory, whose lock the caller holds.
+    Without a `journal` it has the one of its data directory, whose lock the caller holds. `for_user` as in
+    `WorkContext`.
     """
-    context = WorkContext(WorkSettings.of(settings), files)
+    context = WorkContext(WorkSettings.of(settings), files, for_user)
     executors: dict[str, ExecutorFactory] = {
         "thread": lambda: ThreadExecutor(registry.get, context),
         "loop": lambda: LoopExecutor(registry.get, context),
-        "process": lambda: OSProcessExecutor(settings, files, registry.module_of),
+        "process": lambda: OSProcessExecutor(settings, files, registry.module_of, for_user),
         **(more or {}),
     }
     if journal is None:
         path = settings.data_dir / "journal.sqlite"
         journal = SqliteJournal(path, durable=settings.durable, observe=metrics.COMMIT.observe)
     return Engine(settings, registry, context, executors, journal, lease=lease)
+
+
+class _Files(NamedTuple):
+    """The files of a server: those of all, or of each user, with what work gets of them."""
+
+    files: FileService
+    links: Links
+    workspace: WorkspaceSource
+    users: Users | None = None
+
+    @property
+    def work_of(self) -> Callable[[str], UserWork] | None:
+        """Return what gives work the files of one user."""
+        return None if self.users is None else self.users.work_of
+
+    async def close(self) -> None:
+        """Close the files of all."""
+        await (self.files.close() if self.users is None else self.users.close())
+
+
+async def _open_files(settings: Settings, links: Links) -> _Files:
+    """Open the files service, or those of users. Raises `SettingsError`."""
+    if settings.per_user:
+        users = Users(settings, UserStores(settings, open_store), MemoryStore())
+        try:
+            await users.open()
+        except OSError as error:
+            raise SettingsError(f"--files-dir {settings.files_dir} can't be used: {error.strerror}") from error
+        return _Files(users.nobody.files, users.nobody.links, users.workspaces, users)
+    check_unmarked(settings)
+    files = FileService(settings, functools.partial(open_store, settings))
+    await files.open()
+    return _Files(files, links, files.workspace())
+
+
+def _open_admission(settings: Settings, access: Access) -> Admission:
+    """Return the rules that admit requests. Raises `SettingsError`."""
+    if not settings.auth:
+        return LocalAdmission(access)
+    hub = HubClient(settings.base_url)
+    try:
+        key = private.secret(settings.data_dir / SESSION_KEY_FILE)
+    except (OSError, private.NotPrivateError) as error:
+        raise SettingsError(f"--data-dir {settings.data_dir} can't be used: {error}") from error
+    sessions = Sessions(key, hub.client_id, settings.base_url)
+    return HubAdmission(hub, sessions, per_user=settings.per_user)
 
 
 def open_store(settings: Settings) -> FileStore:

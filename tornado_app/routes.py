@@ -18,15 +18,16 @@ from tornado_app.handlers.digests import files as file_digests
 from tornado_app.handlers.digests import uploads as upload_digests
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
-from tornado_app.handlers.server import docs, health, identity, index
+from tornado_app.handlers.server import docs, health, identity, index, login
 from tornado_app.handlers.uploads import blocks as block_handlers
 from tornado_app.handlers.uploads import handler as upload_handlers
+from tornado_app.identity.hub.client import CALLBACK
 
 ID = r"(?P<id>[^/]+)"
 
 
-def routes(services: AppServices) -> list[Route]:
-    """Every endpoint; the first line that matches a path takes it."""
+def routes(services: AppServices, *, has_logins: bool = False) -> list[Route]:
+    """Every endpoint; the first line that matches a path takes it. `has_logins`: browsers log in at a hub."""
     table: list[tuple[str, type[BaseHandler]]] = [
         # files
         (r"/v1/files/?", file_handlers.FilesHandler),
@@ -75,6 +76,8 @@ def routes(services: AppServices) -> list[Route]:
         (r"/docs/(?P<file>[^/]+)", docs.ViewerHandler),
         (r"/problems/(?P<type>[^/]+)", docs.ProblemHandler),
     ]
+    if has_logins:
+        table.append((rf"/{CALLBACK}", login.OAuthCallbackHandler))
     return [(pattern, handler, {"services": services}) for pattern, handler in table]
 
 

@@ -40,6 +40,7 @@ class Settings:
     address: str = _setting("127.0.0.1", "address to listen on; other than loopback only with a token")
     socket: Path | None = _setting(None, "Unix socket to listen on, for this user alone, in place of address and port")
     port: int = _setting(8000, "port to listen on; 0 picks a free one")
+    base_url: str = _setting("/", "path below which the server answers", metavar="/PATH/")
     files_dir: Path = _setting(Path("Files"), "directory of published files")
     store: str = _setting(
         "local", "where files are kept: local in --files-dir, memory ends with the server", choices=("local", "memory")
@@ -57,6 +58,8 @@ class Settings:
     log_level: str = _setting("info", "least severe level to log", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting("text", "format of the log", choices=("text", "json"))
     shutdown_grace: float = _setting(10.0, "seconds for running work to reach a checkpoint at shutdown")
+    auth: str = _setting("", "who says who sends a request, in place of a token", choices=("jupyterhub",))
+    per_user: bool = _setting(False, "keep the files and processes of users apart; with --auth")
     token: str = _setting("", "bearer token that every request must carry", secret=True)
     token_file: Path | None = _setting(None, "file that holds the token; other users must not be able to write it")
     same_user: bool = _setting(False, "admit the server's own user without the token, on this machine")
@@ -209,8 +212,10 @@ def check(settings: Settings) -> None:
     _check_work(settings)
     _check_callers(settings)
     token = _checked_token(settings)
+    _check_auth(settings)
     admits_by_socket = settings.socket is not None and settings.same_user
-    if settings.trust_proxy and not admits_by_socket and (not token or settings.same_user):
+    is_named = bool(settings.auth)
+    if settings.trust_proxy and not (admits_by_socket or is_named) and (not token or settings.same_user):
         raise SettingsError(
             "--trust-proxy needs a token, because every client of the proxy looks like the user who runs it: "
             "give --token-file (or HOLDFAST_TOKEN) and no --same-user. A proxy of your own that checks who its clients "
@@ -223,11 +228,21 @@ def check(settings: Settings) -> None:
             )
         if not settings.trust_proxy or settings.store != "local":
             raise SettingsError("--accel-redirect needs --trust-proxy, and files in --files-dir that nginx can read")
-    if not token and settings.socket is None and not is_loopback(settings.address):
+    if not (token or is_named) and settings.socket is None and not is_loopback(settings.address):
         raise SettingsError(
             f"without a token the server listens on loopback only, not on {settings.address}: "
             "give --token (or HOLDFAST_TOKEN, or --token-file), or --address 127.0.0.1"
         )
+
+
+def _check_auth(settings: Settings) -> None:
+    """Refuse two ways of admission at once, and users without names."""
+    if settings.auth and (settings.token or settings.token_file is not None or settings.same_user):
+        raise SettingsError(
+            f"--auth {settings.auth} admits whom the hub names: leave out --token, --token-file and --same-user"
+        )
+    if settings.per_user and not settings.auth:
+        raise SettingsError("--per-user needs --auth jupyterhub, because without it nobody has a name")
 
 
 def _checked_token(settings: Settings) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+import yaml
 
 from tests.support.servers import ServerProcess
 from tornado_app import settings
@@ -64,13 +65,14 @@ def is_run(command: str) -> bool:
 
 
 def test_every_block_has_a_language_that_is_tested() -> None:
-    known = {"sh", "python", "json", "nginx", "text", "toml", "ini", "dockerfile"}
+    known = {"sh", "python", "json", "nginx", "text", "toml", "ini", "dockerfile", "yaml"}
     assert {block.language for block in blocks()} <= known
 
 
-@pytest.mark.parametrize("block", [block for block in blocks() if block.language in ("json", "toml")], ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks() if block.language in ("json", "toml", "yaml")], ids=str)
 def test_data_is_what_it_says(block: Block) -> None:
-    (json if block.language == "json" else tomllib).loads(block.text)
+    load = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}[block.language]
+    assert isinstance(load(block.text), dict)
 
 
 @pytest.mark.parametrize("command", sorted({c for _, c in COMMANDS if c.startswith("make ")}))

@@ -19,7 +19,6 @@ BANNED = {
     "crew": "executor",
     "follower": "hash worker",
     "for_work": "workspace",
-    "hub": "event broker",
     "lent": "work context",
     "let_go": "on_release_requested",
     "look_over": "validate",

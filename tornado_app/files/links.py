@@ -22,8 +22,12 @@ class Links:
     the word "archive" in a link to one, and the name.
     """
 
-    def __init__(self, data_dir: Path, longest: float) -> None:
-        """`longest`: seconds that a link may be valid for. Raises `OSError`, `NotPrivateError`."""
+    def __init__(self, data_dir: Path, longest: float, *, user: str = "") -> None:
+        """`longest`: seconds that a link may be valid for. `user`: the folder of whose files these are, "" for all.
+
+        Raises `OSError`, `NotPrivateError`.
+        """
+        self._user = user
         self._path = data_dir / KEY_FILE
         self._longest = longest
         self._key = private.secret(self._path).encode()
@@ -44,6 +48,8 @@ class Links:
         target = f"{name}.{archive}" if is_archive else name
         room = "archives" if is_archive else "files"
         where = f"/v1/{room}/{quote(target, errors='surrogateescape')}?expires={expires}"
+        if self._user:  # the key is this user's own, so the signature says so, too
+            where += f"&user={quote(self._user, safe='')}"
         return FileLink(name, f"{where}&signature={self._signature(target, expires, is_archive)}", expires)
 
     def refusal(self, name: str, expires: str | None, signature: str, *, archive: bool = False) -> str:

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+
+class Share:
+    """The part of one service in a gauge that counts those of several."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._value = 0
+
+    def set(self, value: int) -> None:
+        """Count this value in place of the one before."""
+        if value != self._value:
+            self._gauge.inc(value - self._value)
+            self._value = value
+
+
 RECEIVED = Counter("holdfast_upload_bytes", "Bytes of uploads written to the store.")
 SENT = Counter("holdfast_download_bytes", "Bytes of files sent.")
 DOWNLOADS = Counter("holdfast_downloads", "Downloads by how they ended.", ["end"])

@@ -30,6 +30,11 @@ log = logging.getLogger("holdfast.files")
 _THREADS = 8
 
 
+def new_executor() -> BlockingExecutor:
+    """Return the threads that touch the disk for the files service."""
+    return BlockingExecutor(_THREADS, "files")
+
+
 class FileService:
     """Everything about files, from `open` to `close`. `on_event` gets the events of uploads and files."""
 
@@ -42,12 +47,24 @@ class FileService:
     sha256: Sha256Service
     archives: Archives
 
-    def __init__(self, settings: Settings, open_store: Callable[[], FileStore]) -> None:
-        """`open_store` is called once, in a worker thread."""
+    def __init__(
+        self,
+        settings: Settings,
+        open_store: Callable[[], FileStore],
+        *,
+        folder: str = "",
+        executor: BlockingExecutor | None = None,
+    ) -> None:
+        """`open_store` is called once, in a worker thread: of an `executor` that is the caller's, or of its own.
+
+        `folder` is where the store is in the files directory; "" for all of it.
+        """
+        self.folder = folder
+        self._owns_executor = executor is None
         self.settings = settings
         self._open_store = open_store
         self.on_event: Callable[[Event], None] | None = None
-        self.executor = BlockingExecutor(_THREADS, "files")
+        self.executor = new_executor() if executor is None else executor
 
     async def open(self) -> None:
         """Open the store and find the uploads that an earlier server left. Raises `SettingsError`."""
@@ -58,12 +75,12 @@ class FileService:
             await self.uploads.open()
             self.block_uploads = BlockUploads(self.store, self.uploads, self.executor)
             self.block_uploads.open()
-            if not self.store.is_persistent:
+            if not self.store.is_persistent and self.settings.store == "memory":
                 log.warning("files and uploads end with this server: its store keeps them in memory (--store memory)")
         except (OSError, SettingsError) as error:
             if hasattr(self, "store"):
                 await self.run(self.store.close)
-            self.executor.close()
+            self._close_executor()
             if isinstance(error, SettingsError):
                 raise
             where = f"--files-dir {self.settings.files_dir}" if self.settings.store == "local" else "the file store"
@@ -89,7 +106,11 @@ class FileService:
         await self.sha256.close()
         await self.uploads.close()
         await self.run(self.store.close)
-        self.executor.close()
+        self._close_executor()
+
+    def _close_executor(self) -> None:
+        if self._owns_executor:
+            self.executor.close()
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Call a blocking function, such as one of the store's, in a worker thread."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import errno
+import functools
 import logging
 import secrets
 import time
@@ -13,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar, cast
 
 import msgspec
-from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
@@ -21,8 +22,12 @@ from tornado_app import problems
 from tornado_app.files.links import Links
 from tornado_app.files.service import FileService
 from tornado_app.handlers.openapi import query
+from tornado_app.identity.admission import Admission
+from tornado_app.identity.principal import EVERYBODY, NOBODY, READ, RUN_CODE, WRITE, Principal
+from tornado_app.identity.users.services import Users
 from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.service import Engine
+from tornado_app.processes.user_processes import UserProcesses
 from tornado_app.protocols import dates
 from tornado_app.server import guards, response
 from tornado_app.server.access import Access
@@ -77,9 +82,12 @@ class AppServices:
     settings: Settings
     access: Access
     links: Links
-    processes: Engine
+    engine: Engine
+    processes: Engine | UserProcesses
     files: FileService
     identity: ServerIdentity
+    admission: Admission
+    users: Users | None = None
     in_flight: InFlight = field(default_factory=InFlight)
     hosts: frozenset[str] = field(init=False)
 
@@ -88,6 +96,27 @@ class AppServices:
         if is_loopback(self.settings.address):
             own |= {"localhost", "127.0.0.1", "::1"}
         self.hosts = frozenset(host.strip("[]").lower() for host in own)
+
+    def of_at_once(self, principal: Principal) -> AppServices | None:
+        """Return the services as a principal may use them; None while those of a user are not open."""
+        if principal is EVERYBODY:
+            return self
+        own = copy.copy(self)
+        if self.users is not None:
+            found = self.users.at_once(principal.folder)
+            if found is None:
+                return None
+            own.files, own.links = found
+        labels = {"owner": principal.name} if self.users is None else None
+        forbid_code = None if principal.may(RUN_CODE) else functools.partial(principal.check, RUN_CODE)
+        own.processes = UserProcesses(self.engine, principal.folder, labels, forbid_code)
+        return own
+
+    async def of(self, principal: Principal) -> AppServices:
+        """Return the services as a principal may use them, open."""
+        if self.users is not None:
+            await self.users.get(principal.folder)
+        return cast(AppServices, self.of_at_once(principal))
 
 
 class BaseHandler(RequestHandler):
@@ -109,6 +138,7 @@ class BaseHandler(RequestHandler):
 
     def initialize(self, services: AppServices) -> None:
         self.services = services
+        self.principal = NOBODY
         self.lost = False
         self._allowed_origin: str | None = None
 
@@ -131,8 +161,7 @@ class BaseHandler(RequestHandler):
         self.services.in_flight.add(self)
         self._check_host()
         self._check_origin()
-        self._check_token()
-        return None
+        return self._admit()
 
     def _check_host(self) -> None:
         guards.check_host(self.request.host, self.services.hosts)
@@ -166,14 +195,60 @@ class BaseHandler(RequestHandler):
             if self.request.headers.get("Access-Control-Request-Private-Network") == "true":
                 self.set_header("Access-Control-Allow-Private-Network", "true")
 
-    def _check_token(self) -> None:
-        if (self.request.method == "OPTIONS" and self.is_preflight) or self.is_signed():
-            return
-        stream = cast(HTTP1Connection, self.request.connection).stream
-        given = self.request.headers.get("Authorization", "")
-        why = self.services.access.refusal(given, stream, further=self.further_token())
-        if why:
-            raise problems.UNAUTHORIZED(why, headers={"WWW-Authenticate": 'Bearer realm="holdfast"'})
+    def _admit(self) -> Awaitable[None] | None:
+        """Find the principal of the request, before a byte of its body is kept, and use what that one may use.
+
+        Raises UNAUTHORIZED, LOGIN_NEEDED, FORBIDDEN_SCOPE.
+        """
+        if self.request.method == "OPTIONS" and self.is_preflight:
+            return None
+        if self.services.users is not None and (owner := self.link_owner()) is not None:
+            return self._admit_link(self.services.users, owner)
+        if self.is_signed():
+            return None
+        found = self.services.admission.of(self.request, self.further_token())
+        if found is EVERYBODY:
+            self.principal = EVERYBODY
+            return None
+        if not isinstance(found, Principal):
+            return self._admit_later(found)
+        services = self._services_of(found)
+        if services is None:
+            return self._admit_later(found)
+        self._use(found, services)
+        return None
+
+    async def _admit_later(self, found: Principal | Awaitable[Principal]) -> None:
+        principal = found if isinstance(found, Principal) else await found
+        services = self._services_of(principal)
+        self._use(principal, await self.services.of(principal) if services is None else services)
+
+    def _services_of(self, principal: Principal) -> AppServices | None:
+        principal.check(*self.needed_scopes())
+        return self.services.of_at_once(principal)
+
+    async def _admit_link(self, users: Users, owner: str) -> None:
+        """Admit whoever has a link to a file of one user, to that file."""
+        found = await users.existing(owner)
+        self.services = copy.copy(self.services)
+        self.services.files, self.services.links = users.nobody if found is None else found
+        if not self.is_signed():
+            raise problems.UNAUTHORIZED("the link has no signature. Ask for a new one")
+
+    def _use(self, principal: Principal, services: AppServices) -> None:
+        self.principal, self.services = principal, services
+        self.on_admitted()
+
+    def on_admitted(self) -> None:
+        """Take what depends on who sends the request, once that is known."""
+
+    def needed_scopes(self) -> Sequence[str]:
+        """Return the scopes of which a principal needs one for this request."""
+        return (READ,) if self.request.method in ("GET", "HEAD", "OPTIONS") else (WRITE,)
+
+    def link_owner(self) -> str | None:
+        """Return the folder of the user whose file a signed URL is for, if it names one."""
+        return None
 
     def further_token(self) -> str:
         """Return one more token that this endpoint accepts; "" for none."""
@@ -318,13 +393,16 @@ class HeadHandler(BaseHandler):
 class PublicHandler(HeadHandler):
     """Answers without a token, because the response holds no user data."""
 
-    def _check_token(self) -> None:
+    def _admit(self) -> Awaitable[None] | None:
         """Admit every request."""
+        return None
 
 
 class NotFoundHandler(BaseHandler):
     """Answers 404 for a path that no route matches, after the same checks."""
 
-    def prepare(self) -> Awaitable[None] | None:
-        super().prepare()
+    async def prepare(self) -> None:
+        checked = super().prepare()
+        if checked is not None:
+            await checked
         raise problems.NOT_FOUND(f"there is nothing at {self.request.path}")

@@ -75,11 +75,12 @@ class BodyHandler(BaseHandler):
 
     @property
     def client(self) -> str:
-        """Return a key of the sender: its address and token, hashed."""
+        """Return a key of the sender, hashed: its name, or else its address and token."""
         address = self.request.remote_ip or ""
         if ":" in address:  # a client has a whole /64 of addresses
             address = ":".join(address.split(":")[:4])
-        sender = f"{address} {self.request.headers.get('Authorization', '')}"
+        name = self.principal.name
+        sender = name or f"{address} {self.request.headers.get('Authorization', '')}"
         return hashlib.blake2b(sender.encode("utf-8", "replace"), digest_size=16, key=_KEY).hexdigest()
 
     async def _refuse(self, error: BaseException) -> None:

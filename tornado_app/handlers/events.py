@@ -47,13 +47,13 @@ class _EventStreamHandler(BaseHandler):
 
     async def watch(self, id: str | None, wanted: BulkRequest, after: int | None) -> None:
         """Send the events of one process, or of all that match the filter."""
-        broker = self.services.processes.broker
+        processes = self.services.processes
         after = self._after(after)
-        watcher = self.services.processes.watch(wanted) if id is None else broker.watch(id)
-        seen = broker.newest
+        watcher = processes.watch(wanted) if id is None else processes.watch_one(id)
+        seen = processes.newest_event
         try:
             if after is not None:
-                seen = after = await self.services.processes.known_event(after)
+                seen = after = await processes.known_event(after)
             self.set_header("Content-Type", "text/event-stream")
             self.set_header("X-Accel-Buffering", "no")
             # A client that is cut off before the first event continues after this id.
@@ -63,7 +63,7 @@ class _EventStreamHandler(BaseHandler):
                 seen = await self._replay(wanted, after)
             while not watcher.dropped:
                 events = await watcher.next(HEARTBEAT)
-                fresh = [event for event in events if event.seq is None or event.seq > seen]
+                fresh = [processes.event_for_user(e) for e in events if e.seq is None or e.seq > seen]
                 self.write(b"".join(map(line_of, fresh)) if fresh else b": alive\n\n")
                 await self._flush_in_time()
                 if fresh and fresh[-1].type == "progress":
@@ -76,7 +76,7 @@ class _EventStreamHandler(BaseHandler):
             self.detach().close()
             self.on_finish()  # Tornado does not call it for a detached connection
         finally:
-            broker.leave(id, watcher)
+            processes.leave(id, watcher)
 
     def _after(self, after: int | None) -> int | None:
         text = self.request.headers.get("Last-Event-ID")

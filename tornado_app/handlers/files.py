@@ -86,6 +86,14 @@ class FilesQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="Most files in a page.")] = 100
 
 
+class LinkQuery(msgspec.Struct):
+    """Parameters of a signed link, which replace a token."""
+
+    expires: Annotated[str, Meta(description="Until when, in seconds since the epoch.")] | None = None
+    signature: Annotated[str, Meta(description="By which the server knows its link.")] | None = None
+    user: Annotated[str, Meta(description="Whose file it is, where users are kept apart.")] | None = None
+
+
 class NamedHandler(BaseHandler):
     """`/v1/files/{name}`, also for names that are not UTF-8."""
 
@@ -97,11 +105,14 @@ class NamedHandler(BaseHandler):
         return value.decode("utf-8", "surrogateescape")
 
 
-class LinkQuery(msgspec.Struct):
-    """Parameters of a signed link, which replace a token."""
+class LinkedHandler(NamedHandler):
+    """Also for whoever has a signed link, to read."""
 
-    expires: Annotated[str, Meta(description="Until when, in seconds since the epoch.")] | None = None
-    signature: Annotated[str, Meta(description="By which the server knows its link.")] | None = None
+    def link_owner(self) -> str | None:
+        if self.request.method not in ("GET", "HEAD"):
+            return None
+        link = self.query_as(LinkQuery)
+        return None if link.signature is None else link.user or ""
 
 
 class FilesHandler(BaseHandler):
@@ -117,7 +128,7 @@ class FilesHandler(BaseHandler):
         self.respond(await page(query.prefix, query.cursor, query.limit, by_level=query.delimiter is not None))
 
 
-class FileHandler(NamedHandler):
+class FileHandler(LinkedHandler):
     """`/v1/files/{name}`: all but PUT."""
 
     MAY_BE_VISITED = True
@@ -212,9 +223,14 @@ class FileHandler(NamedHandler):
         for name in ("Content-Length", "Accept-Ranges"):  # nginx adds its own
             self.clear_header(name)
         self.set_header("X-Holdfast-Version", f"{dates.write(stat.modified_ns // 1_000_000_000)} {stat.size}")
-        self.set_header("X-Accel-Redirect", self.services.settings.accel_redirect + quote(stat.name))
+        self.set_header("X-Accel-Redirect", self.services.settings.accel_redirect + quote(self._place(stat.name)))
         metrics.DOWNLOAD_REDIRECTED.inc()
         self.finish()
+
+    def _place(self, name: str) -> str:
+        """Return where a file is in the files directory."""
+        folder = self.services.files.folder
+        return f"{folder}/{name}" if folder else name
 
     async def _send(self, answer: FileAnswer, reader: FileReader, multipart: Multipart | None) -> None:
         files = self.services.files

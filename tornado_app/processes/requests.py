@@ -107,6 +107,11 @@ def check_labels(labels: Mapping[str, str], field: str) -> None:
             raise problems.BAD_PARAMETERS("a label's key has 1 to 128 characters, its value at most 256", field=field)
 
 
+def check_user_id(id: str) -> None:
+    """Raise BAD_PARAMETERS for what can't be an id with the folder of its user in front, as the journal has it."""
+    check_id(id.partition("/")[2])
+
+
 def check_id(id: str) -> None:
     """Raise BAD_PARAMETERS for what can't be the id of a process."""
     if not _ID.fullmatch(id):

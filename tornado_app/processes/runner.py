@@ -254,6 +254,7 @@ class Runner:
             queries.serial(row),
             queries.stager(row),
             self._settings.journal_interval == 0 and not rollback,
+            row.user or "",
         )
         try:
             run.handle = self._executors[row.place].launch(attempt, run)

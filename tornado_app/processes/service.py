@@ -52,7 +52,7 @@ from tornado_app.processes.maintenance.disk import DiskWatch
 from tornado_app.processes.maintenance.heartbeat import Heartbeat
 from tornado_app.processes.maintenance.recovery import Recovery
 from tornado_app.processes.registry import Registry, completed
-from tornado_app.processes.requests import check_id, check_labels, validated
+from tornado_app.processes.requests import check_id, check_labels, check_user_id, validated
 from tornado_app.processes.runner import Runner
 from tornado_app.processes.states import Cause
 from tornado_app.processes.work_context import WorkContext
@@ -86,6 +86,7 @@ class Engine:
         self.registry = registry
         self.broker = EventBroker()
         self._settings = settings
+        self._check_id = check_user_id if settings.per_user else check_id
         self._services = context
         self._factories = executors
         limits = {
@@ -176,8 +177,10 @@ class Engine:
 
     # -- asked for by people
 
-    async def start(self, request: StartRequest, *, strict: bool = True) -> tuple[Process, bool]:
+    async def start(self, request: StartRequest, *, strict: bool = True, user: str = "") -> tuple[Process, bool]:
         """Start a process, or answer with the one that the same request started; whether it is new.
+
+        `user` is the folder of whom it belongs to, where users are kept apart.
 
         Raises:
             ProblemError: BAD_PARAMETERS, UNKNOWN_WORK_TYPE, ID_TAKEN, UNAVAILABLE.
@@ -186,8 +189,12 @@ class Engine:
             raise problems.UNAVAILABLE("the server is stopping. Start it again in a moment")
         allow_code, setting = self._settings.allow_code, self._services.setting
         new = validated(request, self.registry, self._executors, setting, allow_code=allow_code, strict=strict)
+        if user:
+            new = msgspec.structs.replace(new, id=f"{user}/{new.id}")
         known = functools.partial(completed, self.registry.find(new.work_type))
-        row, created = await self.journal.write(lambda connection: self.transitions.start(connection, new, known))
+        row, created = await self.journal.write(
+            lambda connection: self.transitions.start(connection, new, known, user or None)
+        )
         return self.runner.show(row), created
 
     def work_types(self) -> list[WorkTypeInfo]:
@@ -211,7 +218,7 @@ class Engine:
         running = self.get_running(id)
         if running is not None:
             return running
-        check_id(id)
+        self._check_id(id)
         return self.runner.show(await self.journal.read(lambda connection: queries.get(connection, id)))
 
     async def wait(self, id: str, after: int | None, timeout: float) -> Process:
@@ -313,7 +320,7 @@ class Engine:
         )
 
     async def _ask_row(self, id: str, cause: Cause) -> ProcessRecord:
-        check_id(id)
+        self._check_id(id)
         row = await self.journal.write(lambda connection: self.transitions.ask(connection, id, cause))
         self.runner.asked(row)
         return row
@@ -343,14 +350,31 @@ class Engine:
 
     async def delete(self, id: str) -> None:
         """Forget a process that has ended. Raises NO_SUCH_PROCESS, ILLEGAL_STATE."""
-        check_id(id)
+        self._check_id(id)
         await self.journal.write(lambda connection: self.retention.delete(connection, id))
 
     def watch(self, wanted: BulkRequest) -> Watcher:
-        """Watch the processes that the filter means; with none at all everything. End it with `broker.leave`."""
+        """Watch the processes that the filter means; with none at all everything. End it with `leave`."""
         if wanted == BulkRequest():
             return self.broker.watch(None)
         return self.broker.watch(None, lambda event, row: queries.fits(wanted, event, row))
+
+    def watch_one(self, id: str) -> Watcher:
+        """Watch one process. End it with `leave`."""
+        return self.broker.watch(id)
+
+    def leave(self, id: str | None, watcher: Watcher) -> None:
+        """End watching one process, or all that a filter means."""
+        self.broker.leave(id, watcher)
+
+    @property
+    def newest_event(self) -> int:
+        """Return the number of the newest event."""
+        return self.broker.newest
+
+    def event_for_user(self, event: Event) -> Event:
+        """Return an event as those who watch see it."""
+        return event
 
     async def known_event(self, seq: int) -> int:
         """Return that number of an event, or the newest one's when it is of another journal, moved away since."""

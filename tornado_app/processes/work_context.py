@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import sqlalchemy
 from sqlalchemy import event
@@ -64,20 +64,33 @@ class WorkSettings:
         return cls({**values, "databases": settings.databases}, settings.databases)
 
 
+class UserWork(NamedTuple):
+    """Settings and files that the work of one user gets, where users are kept apart."""
+
+    settings: WorkSettings
+    files: WorkspaceSource
+
+
 class WorkContext:
     """Services that the attempts of one executor share; each is made at its first use."""
 
-    def __init__(self, settings: WorkSettings, files: WorkspaceSource) -> None:
+    def __init__(
+        self, settings: WorkSettings, files: WorkspaceSource, for_user: Callable[[str], UserWork] | None = None
+    ) -> None:
+        """`for_user` returns what the work of a user gets, by the user's folder, in place of `settings` and `files`."""
         self.files = files
         self._settings = settings
+        self._for_user = for_user
         self._lock = threading.Lock()
         self._engines: dict[str, sqlalchemy.Engine] = {}
         self._http: httpx.Client | None = None
         self._alive: dict[str, LeftAlive] = {}
 
-    def for_owner(self, owner: str) -> Services:
-        """Return the context of one process."""
-        return _AttemptContext(self, owner)
+    def for_attempt(self, owner: str, user: str = "") -> Services:
+        """Return the context of one process; `user` is the folder of whom it belongs to, "" where all share one."""
+        if not user or self._for_user is None:
+            return _AttemptContext(self, owner, user, UserWork(self._settings, self.files))
+        return _AttemptContext(self, owner, user, self._for_user(user))
 
     @property
     def http(self) -> httpx.Client:
@@ -89,23 +102,25 @@ class WorkContext:
                 self._http = httpx.Client(timeout=30.0)
             return self._http
 
-    def database(self, name: str) -> sqlalchemy.Engine:
+    def database(self, name: str, settings: WorkSettings | None = None) -> sqlalchemy.Engine:
         """Return the engine of a database that the settings name. Raises `WorkError` for another name."""
+        urls = (settings or self._settings).databases
+        if name not in urls:
+            raise WorkError(f"there is no database {name!r}; the server has {', '.join(sorted(urls))}")
         with self._lock:
-            if name not in self._engines:
-                urls = self._settings.databases
-                if name not in urls:
-                    raise WorkError(f"there is no database {name!r}; the server has {', '.join(sorted(urls))}")
-                self._engines[name] = _engine(urls[name])
-            return self._engines[name]
+            url = urls[name]
+            if url not in self._engines:
+                self._engines[url] = _engine(url)
+            return self._engines[url]
 
-    def setting(self, name: str) -> Any:
+    def setting(self, name: str, settings: WorkSettings | None = None) -> Any:
         """Return a server setting by its field name. Raises `WorkError` for a token, and for an unknown name."""
+        values = (settings or self._settings).values
         if name in _SECRET:
             raise WorkError(f"the setting {name!r} is not for work")
-        if name not in self._settings.values:
+        if name not in values:
             raise WorkError(f"the server has no setting {name!r}. Use the name of a field of its settings")
-        return self._settings.values[name]
+        return values[name]
 
     def leave(self, id: str, thing: LeftAlive) -> None:
         """Keep `thing` for the next attempt of the process; close what was kept before."""
@@ -146,20 +161,30 @@ class WorkContext:
 class _AttemptContext:
     """Context of one process: its own view of the files, and the services that all share."""
 
-    def __init__(self, shared: WorkContext, owner: str) -> None:
+    def __init__(self, shared: WorkContext, owner: str, user: str, work: UserWork) -> None:
         self._shared = shared
         self._owner = owner
+        self._prefix = f"{user}/" if user else ""
+        self._work = work
         self._files: FilesForWork | None = None
-        self.database = shared.database
-        self.setting = shared.setting
-        self.leave = shared.leave
-        self.take = shared.take
 
     @property
     def files(self) -> FilesForWork:
         if self._files is None:  # much work needs none
-            self._files = self._shared.files.of(self._owner)
+            self._files = self._work.files.of(self._owner)
         return self._files
+
+    def database(self, name: str) -> sqlalchemy.Engine:
+        return self._shared.database(name, self._work.settings)
+
+    def setting(self, name: str) -> Any:
+        return self._shared.setting(name, self._work.settings)
+
+    def leave(self, id: str, thing: LeftAlive) -> None:
+        self._shared.leave(self._prefix + id, thing)
+
+    def take(self, id: str) -> LeftAlive | None:
+        return self._shared.take(self._prefix + id)
 
     @property
     def http(self) -> httpx.Client:

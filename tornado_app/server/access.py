@@ -28,7 +28,7 @@ class Access:
     def open(cls, settings: Settings) -> Access:
         """Return the rules of the settings. Creates a token on a system that can't identify users. Raises `OSError`."""
         token = settings.auth_token
-        if token and not settings.same_user:
+        if settings.auth or (token and not settings.same_user):
             return cls(token, None, settings.metrics_token.strip())
         if settings.socket is not None:
             return cls(token, Peers(None), settings.metrics_token.strip())

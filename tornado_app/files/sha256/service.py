@@ -78,6 +78,7 @@ class Sha256Service:
         self._run = run
         self._on_digest = on_digest
         self._pacing = pacing or TrafficPacing()
+        self._share = metrics.Share(metrics.DIGESTS_PENDING)
         self._asked: dict[str, _Job] = {}
         self._current: _Job | None = None
         self._batch: deque[PendingDigest] = deque()
@@ -112,6 +113,7 @@ class Sha256Service:
         self._current = None
         await self._idle.close()
         await self._eager.close()
+        self._share.set(0)
 
     # -- requests
 
@@ -344,7 +346,7 @@ class Sha256Service:
 
     def _count(self) -> None:
         marked = 0 if self._marks is None else self._marks.pending_count
-        metrics.DIGESTS_PENDING.set(max(marked, len(self._asked)))
+        self._share.set(max(marked, len(self._asked)))
 
 
 def _release(job: _Job) -> None:

@@ -36,6 +36,7 @@ class UploadRegistry:
         self._executor = executor
         self._limits = limits
         self._all: dict[str, Upload] = {}
+        self._share = metrics.Share(metrics.IN_THE_MAKING)
         self._making: dict[str, str] = {}  # the client by the upload's id
         self._per_client: Counter[str] = Counter()
         self._expired: OrderedDict[str, None] = OrderedDict()
@@ -133,7 +134,11 @@ class UploadRegistry:
                 self._occupy(upload.id, upload.client)
             else:
                 self.vacate(upload.id)
-            metrics.IN_THE_MAKING.set(len(self._making))
+            self._share.set(len(self._making))
+
+    def close(self) -> None:
+        """Count none of these uploads any more."""
+        self._share.set(0)
 
     # -- changes
 
@@ -141,7 +146,7 @@ class UploadRegistry:
         """Know an upload from now on."""
         self._all[upload.id] = upload
         self.recount(upload)
-        metrics.IN_THE_MAKING.set(len(self._making))
+        self._share.set(len(self._making))
 
     def remove(self, upload: Upload, *, expired: bool = False) -> None:
         """Forget an upload; `get` answers GONE from now on when it has `expired`."""

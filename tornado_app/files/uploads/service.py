@@ -109,6 +109,7 @@ class Uploads:
         await self.wait_for_tasks()
         await self.lifetimes.note_time(0.0)
         await self.run(self._close_all)
+        self.registry.close()
 
     async def wait_for_tasks(self) -> None:
         """Return when nothing runs in the background."""

@@ -20,7 +20,7 @@ from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.archives.receiving import TarReceiver
 from tornado_app.files.archives.service import ArchiveAnswer, check_format
-from tornado_app.handlers.files import LinkQuery, NamedHandler
+from tornado_app.handlers.files import LinkedHandler, LinkQuery, NamedHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.protocols import conditionals, content_disposition, dates
@@ -38,7 +38,7 @@ _PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodifi
 _TAR = "application/x-tar"
 
 
-class ArchiveHandler(NamedHandler):
+class ArchiveHandler(LinkedHandler):
     """`/v1/archives/{name}`: all but PUT."""
 
     MAY_BE_VISITED = True

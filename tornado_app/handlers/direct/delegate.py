@@ -24,6 +24,7 @@ from tornado_app.files import metrics
 from tornado_app.handlers.base import AppServices, log_answer, problem_of
 from tornado_app.handlers.direct import endpoints
 from tornado_app.handlers.direct.endpoints import Accepted, Request
+from tornado_app.identity.principal import READ, WRITE
 from tornado_app.problems import ProblemError
 from tornado_app.server import guards, response
 from tornado_app.server.response import Response
@@ -76,27 +77,35 @@ class DirectAnswers(HTTPServerConnectionDelegate):
             return None
         if len(headers.get("Content-Length", "")) > endpoints.DIGITS:
             return None
-        if not isinstance(connection, HTTP1Connection) or not self._is_admitted(headers, connection, endpoint):
+        if not isinstance(connection, HTTP1Connection):
+            return None
+        services = self._admitted(method, headers, connection, endpoint)
+        if services is None:
             return None
         try:
-            return endpoint(Request(method, target[len(prefix) :], headers, connection, self.services))
+            return endpoint(Request(method, target[len(prefix) :], headers, connection, services))
         except ProblemError:
             return None  # the handlers find the same, and know how to say it
 
-    def _is_admitted(self, headers: HTTPHeaders, connection: HTTP1Connection, endpoint: _Endpoint) -> bool:
-        """Return whether the guards admit a request; the handlers say why not."""
+    def _admitted(
+        self, method: str, headers: HTTPHeaders, connection: HTTP1Connection, endpoint: _Endpoint
+    ) -> AppServices | None:
+        """Return what the sender of a request may use; None if the guards refuse it: the handlers say why."""
         services = self.services
         host = headers.get("Host", "")
         if not self._is_served(host):
-            return False
+            return None
         try:
             other_origin = guards.check_origin(
                 headers, host, services.settings.allow_origin, may_be_visited=endpoint in _MAY_BE_VISITED
             )
         except ProblemError:
-            return False
+            return None
         # For another origin the handlers have the headers of CORS.
-        return other_origin is None and not services.access.refusal(headers.get("Authorization", ""), connection.stream)
+        principal = services.admission.at_once(headers, connection.stream) if other_origin is None else None
+        if principal is None or not principal.may(WRITE if method == "PATCH" else READ):
+            return None
+        return services.of_at_once(principal)
 
     def _is_served(self, host: str) -> bool:
         try:

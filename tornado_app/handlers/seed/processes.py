@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -14,6 +15,7 @@ from tornado_app import problems
 from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.openapi.operation import NoQuery, operation
 from tornado_app.handlers.seed.base import SeedHandler
+from tornado_app.identity.principal import WRITE
 from tornado_app.protocols.accept import prefers
 from tornado_app.server.guards import split_url
 
@@ -66,7 +68,7 @@ class SeedProcessHandler(SeedHandler):
         """
         headers = self.request.headers
         if self.request.method == "GET" and "Origin" not in headers:
-            self._is_by_link = self._site() not in (None, "same-origin") and not self.services.access.has_token(
+            self._is_by_link = self._site() not in (None, "same-origin") and not self.services.admission.is_by_program(
                 headers.get("Authorization", "")
             )
         else:
@@ -80,6 +82,17 @@ class SeedProcessHandler(SeedHandler):
             is_own = split_url(referrer).netloc.lower() == self.request.host.lower()
             return "same-origin" if is_own else "cross-site"
         return site
+
+    def on_admitted(self) -> None:
+        # A cookie goes along with what another site's page asks for, and an old browser does not say who asks.
+        by_cookie = self.principal.name and not self.services.admission.is_by_program(
+            self.request.headers.get("Authorization", "")
+        )
+        if by_cookie and self.request.method == "GET" and self._site() is None:
+            self._is_by_link = True
+
+    def needed_scopes(self) -> Sequence[str]:
+        return (WRITE,)
 
     @operation("seed_start", Process, *_STARTS)
     async def get(self, id: ProcessId, query: SeedStartQuery) -> None:

@@ -48,6 +48,12 @@ class MetricsHandler(HeadHandler):
     def further_token(self) -> str:
         return self.services.access.metrics_token
 
+    def on_admitted(self) -> None:
+        if self.services.settings.per_user and self.principal.name and not self.principal.admin:
+            raise problems.FORBIDDEN(
+                "the metrics are of all users. Read them with the token of --metrics-token, or as an admin of the hub"
+            )
+
     @operation("metrics", Content("text/plain"), problems.UNAVAILABLE)
     async def get(self) -> None:
         """Return the metrics in the text format of Prometheus."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import secrets
+from collections.abc import Awaitable, Sequence
 
 from holdfast.wire import Index
-from tornado_app.handlers.base import PublicHandler
+from tornado_app.handlers.base import BaseHandler, PublicHandler
 from tornado_app.handlers.openapi.operation import Content, operation
+from tornado_app.identity.principal import SCOPES
 from tornado_app.protocols.accept import prefers
 
 ABOUT = "Long processes and big transfers that can be paused, resumed and cancelled, and survive a crash."
@@ -51,6 +53,14 @@ class IndexHandler(PublicHandler):
     """`GET /`."""
 
     MAY_BE_VISITED = True
+
+    def needed_scopes(self) -> Sequence[str]:
+        return sorted(SCOPES)
+
+    def _admit(self) -> Awaitable[None] | None:
+        """Admit every program. Where there are logins, a person logs in first: what the page links to needs it."""
+        is_page = prefers(self.request.headers.get("Accept", ""), "text/html", "application/json")
+        return BaseHandler._admit(self) if is_page and self.services.settings.auth else None
 
     @operation("index", {200: Content("application/json", Index)})
     def get(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
 from tornado_app.handlers.uploads.messages import forwarded_prefix
+from tornado_app.identity.principal import READ, WRITE
 from tornado_app.protocols import conditionals
 
 BlockUploadId = Annotated[str, Meta(description="The last part of the upload's `Location`.")]
@@ -35,6 +36,9 @@ class _BlockUploadHandler(BaseHandler):
     """Base of the handlers: the service, and an upload with the file that it became."""
 
     EXPOSED = (*BaseHandler.EXPOSED, "ETag")
+
+    def needed_scopes(self) -> Sequence[str]:
+        return (READ, WRITE) if self.request.method == "GET" else (WRITE,)
 
     @property
     def uploads(self) -> BlockUploads:

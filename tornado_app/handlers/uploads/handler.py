@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from tornado_app.handlers.uploads.messages import (
     forwarded_prefix,
 )
 from tornado_app.handlers.uploads.protocol import UploadProtocol, wanted_digest
+from tornado_app.identity.principal import READ, WRITE
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import resumable_uploads, tus
 
@@ -73,8 +75,15 @@ class _UploadsHandler(StreamingHandler):
         chosen = choice.choose(request.method or "", request.headers, self.SUPPORTED_METHODS)
         request.method = chosen.method
         self._replaces_head = chosen.replaces_head
+        self._chosen = chosen.protocol
         self.protocol = self._speak(chosen.protocol)
         self._ask_for_digest()
+
+    def on_admitted(self) -> None:
+        self.protocol = self._speak(self._chosen)
+
+    def needed_scopes(self) -> Sequence[str]:
+        return (WRITE,) if self.request.method in ("POST", "PATCH", "DELETE") else (READ, WRITE)
 
     def _speak(self, protocol: type[P]) -> P:
         settings, request = self.services.settings, self.request

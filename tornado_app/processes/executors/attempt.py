@@ -26,7 +26,8 @@ class Attempt(msgspec.Struct, frozen=True):
 
     `params` and `checkpoint` are JSON. `code` is the pickle of a function that a client sent. `serial` is unique to
     the process in every journal; `owner` stands for the process in the files directory. With `durable` the work goes
-    on after a yield only when its checkpoint is durable.
+    on after a yield only when its checkpoint is durable. `user` is the folder of whom the process belongs to, where
+    users are kept apart; `id` then begins with it and a slash.
     """
 
     id: str
@@ -39,6 +40,12 @@ class Attempt(msgspec.Struct, frozen=True):
     serial: str = ""
     owner: str = ""
     durable: bool = False
+    user: str = ""
+
+    @property
+    def own_id(self) -> str:
+        """Return the id as the user knows it."""
+        return self.id.removeprefix(f"{self.user}/") if self.user else self.id
 
 
 class Checkpoint(NamedTuple):

@@ -183,7 +183,7 @@ class AttemptDriver:
                     f"its last checkpoint no longer fits the work type {self.work.name}: {error}"
                 ) from None
         return Job(
-            attempt.id,
+            attempt.own_id,
             params,
             checkpoint,
             attempt=attempt.attempt,

@@ -32,7 +32,7 @@ class LoopExecutor:
         work = self._find_work(attempt.work_type)
         if work is None:
             raise LookupError(f"there is no work type {attempt.work_type!r}")
-        driver = AttemptDriver(work, attempt, sink, self._context.for_owner(attempt.owner))
+        driver = AttemptDriver(work, attempt, sink, self._context.for_attempt(attempt.owner, attempt.user))
         handle = _LoopHandle(driver, sink)
         handle.task = self._loop.create_task(handle.run(), name=f"work {attempt.id}")
         self._tasks.add(handle.task)

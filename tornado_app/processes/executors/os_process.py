@@ -25,7 +25,7 @@ from tornado_app.processes.executors.output import OutputLines
 from tornado_app.processes.supervision import claims, supervisor
 from tornado_app.processes.supervision.descendants import end_orphans
 from tornado_app.processes.supervision.guard import PID
-from tornado_app.processes.work_context import WorkSettings, WorkspaceSource
+from tornado_app.processes.work_context import UserWork, WorkSettings, WorkspaceSource
 from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.executors")
@@ -44,12 +44,19 @@ class OSProcessExecutor:
 
     runs_async = False
 
-    def __init__(self, settings: Settings, files: WorkspaceSource, module_of: Callable[[str], str]) -> None:
-        """`module_of` names the module that declares a work type."""
+    def __init__(
+        self,
+        settings: Settings,
+        files: WorkspaceSource,
+        module_of: Callable[[str], str],
+        for_user: Callable[[str], UserWork] | None = None,
+    ) -> None:
+        """`module_of` names the module that declares a work type. `for_user` as in `WorkContext`."""
         self._data_dir = settings.data_dir
         self._kill_grace = settings.kill_grace
         self._work_settings = WorkSettings.of(settings)
         self._files = files
+        self._for_user = for_user
         self._module_of = module_of
         self._loop = asyncio.get_running_loop()
         self._context = multiprocessing.get_context("forkserver")
@@ -75,8 +82,11 @@ class OSProcessExecutor:
         """Return what is sent to the child for an attempt."""
         owner = attempt.owner
         claim = claims.path_of(self._data_dir, "process", owner or f"{attempt.id}#{attempt.serial}")
-        module, files = self._module_of(attempt.work_type), self._files.of(owner)
-        return child.ChildTask(attempt, module, str(claim), self._kill_grace, self._work_settings, files)
+        module = self._module_of(attempt.work_type)
+        settings, files = self._work_settings, self._files
+        if attempt.user and self._for_user is not None:
+            settings, files = self._for_user(attempt.user)
+        return child.ChildTask(attempt, module, str(claim), self._kill_grace, settings, files.of(owner))
 
     async def _run(self, handle: OSProcessHandle) -> None:
         try:

@@ -47,7 +47,7 @@ class ThreadExecutor:
         work = self._find_work(attempt.work_type)
         if work is None:
             raise LookupError(f"there is no work type {attempt.work_type!r}")
-        driver = AttemptDriver(work, attempt, sink, self._context.for_owner(attempt.owner))
+        driver = AttemptDriver(work, attempt, sink, self._context.for_attempt(attempt.owner, attempt.user))
         handle = _ThreadHandle(driver, sink)
 
         def run() -> None:

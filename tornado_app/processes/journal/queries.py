@@ -38,7 +38,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     lived; it is counted when an attempt begins, so that nothing need be written when the server dies. `alone` says that
     nothing else ran beside the attempt: when its server dies, no other one is to blame. `reached` is the most that was
     ever done before this attempt. `held` says that the engine has paused it, for a reason that is in `error`, and goes
-    on with it when that is gone. `owner` is the server that runs the attempt or the rollback.
+    on with it when that is gone. `owner` is the server that runs the attempt or the rollback. `user` is the folder of
+    whom the process belongs to, where users are kept apart: `id` then begins with it and a slash.
     """
 
     n: int
@@ -71,12 +72,19 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     serial: str | None = None
     held: bool = False
     owner: str | None = None
+    user: str | None = None
 
     def is_surpassed_by(self, checkpoint: bytes, done: float | None) -> bool:
         """Return whether a safe point is progress over where an attempt with this row began."""
         if checkpoint != (self.checkpoint or _NO_CHECKPOINT):
             return True
         return done is not None and (self.reached is None or done > self.reached)
+
+
+class UserRequest(BulkRequest):
+    """Filter of the processes of one user, with ids as the journal has them."""
+
+    user: str | None = None
 
 
 _NO_CHECKPOINT = b"null"
@@ -203,6 +211,8 @@ def event_of(
 def matching(wanted: BulkRequest) -> list[ColumnElement[bool]]:
     """Return the filter as conditions, all of which must hold."""
     where: list[ColumnElement[bool]] = []
+    if isinstance(wanted, UserRequest):
+        where.append(processes.c.user == wanted.user)
     if wanted.ids is not None:
         where.append(processes.c.id.in_(wanted.ids))
     if wanted.work_type is not None:
@@ -266,6 +276,9 @@ def from_cursor(given: str) -> int:
 def events_after(connection: Connection, seq: int, wanted: BulkRequest, limit: int) -> list[Event]:
     """Return the state changes and deletions after that number, in order."""
     where: list[ColumnElement[bool]] = []
+    if isinstance(wanted, UserRequest):
+        where += [events.c.id > f"{wanted.user}/", events.c.id < f"{wanted.user}0"]  # "0" comes behind "/"
+        wanted = BulkRequest(wanted.ids, wanted.work_type, wanted.state, wanted.label)
     if wanted.ids is not None:
         where.append(events.c.id.in_(wanted.ids))
     conditions = matching(msgspec.structs.replace(wanted, ids=None))

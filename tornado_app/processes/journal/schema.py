@@ -31,12 +31,14 @@ from tornado_app.settings import SettingsError
 
 metadata = MetaData()
 
+_ID = 384  # characters: those of an id, and of the folder of its user before it
+
 # Times are seconds since the epoch, UTC. JSON is kept as bytes, as it came off the encoder.
 processes = Table(
     "processes",
     metadata,
     Column("n", Integer, primary_key=True, autoincrement=True),  # age, and the cursor of lists
-    Column("id", String(128), nullable=False, unique=True),
+    Column("id", String(_ID), nullable=False, unique=True),
     Column("work_type", String(128), nullable=False),
     Column("params", LargeBinary, nullable=False),
     Column("request", LargeBinary, nullable=False),  # digest of what was asked for: same id and request, same process
@@ -66,6 +68,7 @@ processes = Table(
     Column("held", Integer, nullable=False, server_default="0"),
     Column("serial", String(32)),  # of a process of an older journal there is none: its `n` is
     Column("owner", String(32)),  # the server that runs it or rolls it back; of what nobody runs there is none
+    Column("user", String(256)),  # the folder of whom it belongs to, where users are kept apart; `id` begins with it
     sqlite_autoincrement=True,
 )
 Index("processes_queue", processes.c.state, processes.c.priority.desc(), processes.c.n)
@@ -73,6 +76,7 @@ Index("processes_by_state", processes.c.state, processes.c.n)
 Index("processes_by_type", processes.c.work_type, processes.c.n)
 Index("processes_ended", processes.c.ended)
 Index("processes_deadline", processes.c.deadline)
+_BY_USER = Index("processes_by_user", processes.c.user, processes.c.n)
 
 labels = Table(
     "labels",
@@ -88,7 +92,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(128), nullable=False),
+    Column("id", String(_ID), nullable=False),
     Column("time", Float, nullable=False),
     Column("state", String(16), nullable=False),
     Column("before", String(16)),
@@ -108,7 +112,7 @@ logs = Table(
     "logs",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(128), nullable=False),
+    Column("id", String(_ID), nullable=False),
     Column("time", Float, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("message", Text, nullable=False),
@@ -120,7 +124,7 @@ Index("logs_by_process", logs.c.id, logs.c.seq)
 log_sizes = Table(
     "log_sizes",
     metadata,
-    Column("id", String(128), primary_key=True),
+    Column("id", String(_ID), primary_key=True),
     Column("bytes", Integer, nullable=False),
     Column("gone", Integer, nullable=False),
     Column("cut", Integer),
@@ -151,7 +155,7 @@ servers = Table(
 kill_requests = Table(
     "kill_requests",
     metadata,
-    Column("id", String(128), primary_key=True),
+    Column("id", String(_ID), primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("owner", String(32), nullable=False),
     Column("taken", Integer, nullable=False),
@@ -208,6 +212,11 @@ def _own_attempts(connection: Connection) -> None:
     _add_columns(connection, processes.c.owner)
 
 
+def _keep_users_apart(connection: Connection) -> None:
+    _add_columns(connection, processes.c.user)
+    _BY_USER.create(connection, checkfirst=True)
+
+
 def _add_columns(connection: Connection, *columns: Column[Any]) -> None:
     """Add the columns that a table of an older journal lacks. That takes no longer when the table is large."""
     for column in columns:
@@ -226,6 +235,7 @@ MIGRATIONS: tuple[tuple[str, Callable[[Connection], None]], ...] = (
     ("2026-11-remember-staged", _remember_staged),
     ("2026-11-hold-for-room", _hold_for_room),
     ("2026-11-own-attempts", _own_attempts),
+    ("2026-11-keep-users-apart", _keep_users_apart),
 )
 """Every step in order. A step once released is never changed; a change of the tables is a new step."""
 

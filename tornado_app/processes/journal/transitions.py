@@ -181,12 +181,16 @@ class Transitions:
     # -- decisions
 
     def start(
-        self, connection: Connection, new: New, completed: Callable[[dict[str, Any]], dict[str, Any] | None]
+        self,
+        connection: Connection,
+        new: New,
+        completed: Callable[[dict[str, Any]], dict[str, Any] | None],
+        user: str | None = None,
     ) -> tuple[ProcessRecord, bool]:
         """Return the process of this id, and whether it was made now.
 
         `completed` gives the parameters of an earlier request with the defaults that the work type has gained since;
-        None when they do not fit it any more.
+        None when they do not fit it any more. `user` is the folder of whom it belongs to, where users are kept apart.
 
         Raises:
             ProblemError: ID_TAKEN when the id belongs to another request.
@@ -210,6 +214,7 @@ class Transitions:
             created=now,
             deadline=None if new.deadline_s is None else now + new.deadline_s,
             serial=secrets.token_urlsafe(12),
+            user=user,
         )
         values = msgspec.structs.asdict(row) | {"code": new.code}
         del values["n"]

@@ -10,7 +10,7 @@ TUS = {"Tus-Resumable": "1.0.0"}
 
 
 async def test_where_a_request_ended_is_told_however_short_it_was(server: App, http: httpx.AsyncClient) -> None:
-    watcher = server.services.processes.broker.watch(None)
+    watcher = server.services.engine.broker.watch(None)
     created = await http.post("/v1/uploads", headers=TUS | {"Upload-Length": "10"})
     at = {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     await http.patch(created.headers["Location"], headers=TUS | at, content=b"hello")

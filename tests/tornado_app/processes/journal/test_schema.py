@@ -18,6 +18,7 @@ from tornado_app.settings import SettingsError
 
 # What each step added, taken away again: a journal of that version has all that came before.
 FORMER = {
+    "2026-11-keep-users-apart": "DROP INDEX processes_by_user; ALTER TABLE processes DROP COLUMN user;",
     "2026-11-own-attempts": "ALTER TABLE processes DROP COLUMN owner; DROP TABLE servers; DROP TABLE kill_requests;",
     "2026-11-hold-for-room": "ALTER TABLE processes DROP COLUMN held;",
     "2026-11-remember-staged": "DROP TABLE staged_by_deleted;",

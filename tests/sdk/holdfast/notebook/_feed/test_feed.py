@@ -71,7 +71,7 @@ async def test_the_last_card_that_closes_ends_the_connection(
     client: holdfast.AsyncClient, messages: list[Message], app: Any
 ) -> None:
     one, two = await card_of(client, "p", seconds=0.01), await card_of(client, "q", seconds=0.01)
-    broker = app.services.processes.broker
+    broker = app.services.engine.broker
     await shows(lambda: len(broker) == 1)
     one.close()
     await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_when_the_client_is_closed_its_views_stand_still_and_ask_for_nothi
     assert "the client was closed" not in text_of(ended)
     await shows(lambda: enabled(card) == enabled(panel) == set())
     assert "running" in text_of(card)
-    await shows(lambda: len(app.services.processes.broker) == 0)
+    await shows(lambda: len(app.services.engine.broker) == 0)
     card.request("pause")
     feed_of(client).request_bulk(["p"], "pause", lambda said: None)
     again = ProcessCard(client, "p")
