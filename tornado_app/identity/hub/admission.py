@@ -143,8 +143,9 @@ class HubAdmission:
 
     def _page_of(self, request: HTTPServerRequest) -> str:
         """Return the page to lead to after a login, which is never one of another site."""
-        is_own = (request.uri or "/").startswith(self.sessions.path) and (request.uri or "/")[1:2] not in ("/", "\\")
-        return (request.uri or "/") if is_own else self.sessions.path
+        target = request.uri or "/"
+        is_own = target.startswith(self.sessions.path) and target[1:2] not in ("/", "\\")
+        return target if is_own else self.sessions.path
 
 
 def _header_token(headers: Mapping[str, str]) -> str:
