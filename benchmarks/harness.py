@@ -232,7 +232,7 @@ class Bench:
     lines: list[Line] = field(default_factory=list)
 
     def size(self, full: int, quick: int) -> int:
-        """How much to do: less in a quick run."""
+        """Return how much to do: less in a quick run."""
         return quick if self.quick else full
 
     def tell(self, what: str, value: float, unit: str = "") -> None:

@@ -166,7 +166,7 @@ def fetch_all(port: int, paths: Sequence[str]) -> None:
 
 
 def latencies(port: int, path: str, stop: Path, every: float = 0.01) -> list[float]:
-    """How long a small request takes, over and over until the file `stop` exists, in seconds."""
+    """Return the seconds that each small request takes, sent one after another until the file `stop` exists."""
     taken = []
     with Connection(port) as connection:
         while not stop.exists():

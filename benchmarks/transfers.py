@@ -393,7 +393,7 @@ def _floor_upload(floor: Server, source: Path) -> Callable[[], Sample]:
 
 
 def loop_lags(server: Server) -> dict[float, float]:
-    """How many turns of the loop were late by at most so many seconds, from /metrics."""
+    """Return the number of turns of the loop that were late by at most so many seconds, from /metrics."""
     import urllib.request
 
     with urllib.request.urlopen(server.url + "/metrics", timeout=30) as answer:

@@ -11,7 +11,7 @@ from holdfast.work import Job, Progress, work_type
 
 
 class Steps(msgspec.Struct):
-    """How many yields, and how many seconds each step takes."""
+    """Number of yields, and the seconds that each step takes."""
 
     steps: int
     seconds: float = 0.0

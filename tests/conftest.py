@@ -1,4 +1,4 @@
-"""What all tests share: native `async def` tests and fixtures, a server in this process, servers in their own.
+"""Fixtures of all tests: native `async def` tests and fixtures, a server in this process, servers in their own.
 
 pytest-tornado runs a test that is marked `gen_test` on the fixture `io_loop`. Here every `async def` test gets that
 mark, and async fixtures run on the same loop, so a test reads as if there were no plugin.
@@ -216,7 +216,7 @@ async def server(app: App) -> App:
 
 @pytest.fixture
 def base_url(server: App) -> str:
-    """Where `server` answers, without a slash at the end."""
+    """Return the URL of `server`, without a slash at the end."""
     return f"http://127.0.0.1:{server.port}"
 
 

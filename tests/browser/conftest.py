@@ -163,7 +163,7 @@ class NotebookPage:
         self.page.evaluate(f"async () => {{ await {self.PANEL}.context.sessionContext.session.kernel.interrupt(); }}")
 
     def value(self, expression: str) -> str:
-        """What an expression is in the kernel, as text."""
+        """Return the value of an expression in the kernel, as text."""
         found: dict[str, Any] = self.page.evaluate(
             f"""async (expression) => {{
                 const kernel = {self.PANEL}.context.sessionContext.session.kernel;
@@ -210,7 +210,7 @@ class NotebookPage:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(cell)
 
     def output(self, cell: int) -> Any:
-        """What a cell shows."""
+        """Return the output of a cell."""
         return self.cell(cell).locator(".jp-OutputArea-output")
 
 

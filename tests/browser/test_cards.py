@@ -154,7 +154,7 @@ def test_a_card_moves_and_its_buttons_work_while_a_cell_keeps_the_kernel_busy(
 
 
 def done(shown: Any) -> int:
-    """How many steps the card says are done."""
+    """Return the number of steps that the card shows as done."""
     found = re.search(r"([0-9]+) of 2 k", shown.inner_text())
     return int(found[1]) if found else 0
 

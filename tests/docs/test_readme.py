@@ -1,4 +1,4 @@
-"""What the documentation says can be done is done: every shell command and every Python program in it is run."""
+"""The documentation is run: every shell command and every Python program in it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ RUN = ("curl ", "aria2c ", "wget ", "head ", "tail ", "split ", "tar ", "python 
 
 
 def is_run(command: str) -> bool:
-    """Whether it is run as it stands, in the order of its page; `upload=$(curl ...)` keeps what a later line needs."""
+    """Return whether it is run as it stands, in the order of its page; `upload=$(curl ...)` is kept for later lines."""
     started = re.sub(r"^\w+=\$\(", "", command)
     return started.startswith(RUN) and not started.startswith((*SERVES, "holdfast demo"))
 

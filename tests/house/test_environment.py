@@ -1,4 +1,4 @@
-"""What `make` installs has the command, and what is missing elsewhere is told in one line, as it can be come by."""
+"""The environments of `make` have the command; elsewhere one line says what is missing and how to get it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where files lie: small folders that say what they are for, and tests where the source is."""
+"""Places of files: small folders that say what they are for, and tests where the source is."""
 
 from __future__ import annotations
 

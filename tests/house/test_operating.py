@@ -1,4 +1,4 @@
-"""What docs/operating.md hands out: the unit and the container file are those of the repository, and work."""
+"""Files that docs/operating.md shows: the unit and the container file are those of the repository, and work."""
 
 from __future__ import annotations
 

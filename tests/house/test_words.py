@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.support.source_tree import definitions, modules
+from tests.support.source_tree import ROOT, Module, definitions, modules, read_module
 
 pytestmark = pytest.mark.slow  # to read all of the source takes more than a quarter of a second
 
@@ -95,10 +95,17 @@ def test_no_two_public_classes_share_a_name() -> None:
 RIDDLE = re.compile(r"(What|Tells?|Whether|How|Where|Who|Whom|Whose|Why|When|If|Which|That)\b")
 
 
-def riddles() -> list[str]:
+def outside() -> Iterator[Module]:
+    """Iterate over the modules of tests and benchmarks."""
+    for folder in ("tests", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield read_module(path.stem, path)
+
+
+def riddles(modules: Iterable[Module]) -> list[str]:
     """Return the first lines of docstrings that begin with a question word, each with its file."""
     found: list[str] = []
-    for module in modules().values():
+    for module in modules:
         for node in [module.tree, *definitions(module.tree)]:
             if RIDDLE.match(text := ast.get_docstring(node) or ""):
                 found.append(f"{module.place}: {text.splitlines()[0]}")
@@ -107,4 +114,8 @@ def riddles() -> list[str]:
 
 def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
     """ "Return whether …" and "Path of …", never "Whether …" or "Where …"."""
-    assert riddles() == []
+    assert riddles(modules().values()) == []
+
+
+def test_so_does_one_of_a_test_or_a_benchmark() -> None:
+    assert riddles(outside()) == []

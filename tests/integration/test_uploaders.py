@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 def staged(server: ServerProcess) -> list[str]:
-    """What is in the making."""
+    """Return the staged files."""
     uploads = httpx.get(f"{server.url}/v1/uploads").json()["items"]
     return [upload["name"] for upload in uploads if not upload["complete"]]
 

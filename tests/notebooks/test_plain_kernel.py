@@ -42,7 +42,7 @@ class Kernel:
         return found
 
     def help(self, line: str) -> str:
-        """What `line?` shows in the pager."""
+        """Return the text that `line?` shows in the pager."""
         reply = self.client.execute(f"{line}?", reply=True, timeout=PATIENCE)
         text: str = reply["content"]["payload"][0]["data"]["text/plain"]
         return text

@@ -1,4 +1,4 @@
-"""What must be true of every history, whatever happened to the server: checked from its events and the work's trail."""
+"""Invariants of every history, whatever happened to the server: checked from its events and the work's trail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_chain(events: Sequence[Event]) -> None:
 
 
 def check_trail(lines: Sequence[str], *, killed: bool = False) -> None:
-    """What the work did: one attempt at a time, each once, from where the last one stood.
+    """Check the trail of the work: one attempt at a time, each once, from where the last one stood.
 
     With `killed` an attempt may have gone further than its last durable checkpoint; without, nothing is done again.
     """

@@ -1,4 +1,4 @@
-"""What the tests of the engine share: short settings, starting, and waiting for a state."""
+"""Helpers for the engine: short settings, starting, and waiting for a state."""
 
 from __future__ import annotations
 

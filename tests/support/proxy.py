@@ -25,7 +25,7 @@ CHUNK = 64 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong on one connection. Counts are bytes since the fault began; rates are bytes a second.
+    """Fault of one connection. Counts are bytes since the fault began; rates are bytes a second.
 
     A fault begins with the connection, or, when `when` is given, with the piece of the request that contains it, such
     as `b"PATCH "`. `up` is from client to server, `down` from server to client. A cut resets both sides, or ends them
@@ -83,7 +83,7 @@ class FaultyProxy:
 
     @property
     def url(self) -> str:
-        """Where clients go, without a slash at the end."""
+        """Return the URL for clients, without a slash at the end."""
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> FaultyProxy:
@@ -291,7 +291,7 @@ class _Connection:
         return piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
 
     async def _send_again(self, request: bytes) -> None:
-        """What a retry somewhere on the way does: the same bytes once more; nobody reads the answer to its end."""
+        """Send the same bytes once more, as a retry on the way does; nobody reads the answer to its end."""
         with socket.socket() as again, contextlib.suppress(OSError):
             await self._connect(again)
             await self.loop.sock_sendall(again, request)
@@ -305,7 +305,7 @@ class _Connection:
 
 
 def _informational(answer: bytes) -> int:
-    """Where the final answer begins: after as many whole 1xx answers as there are."""
+    """Return the offset of the final answer, after all whole 1xx answers."""
     at = 0
     while answer.startswith(b"HTTP/1.1 1", at) and (end := answer.find(b"\r\n\r\n", at)) >= 0:
         at = end + 4

@@ -74,7 +74,7 @@ def origin() -> Iterator[Origin]:
 
 
 def received(proxy: FaultyProxy) -> bytes:
-    """What a GET brings before it ends or breaks."""
+    """Return the bytes that a GET brings before it ends or breaks."""
     content = b""
     with httpx.Client(timeout=PATIENCE) as client, client.stream("GET", proxy.url) as response:
         try:

@@ -1,4 +1,4 @@
-"""What the tests of uploads share: requests by hand, and what a user would see."""
+"""Helpers for uploads: requests by hand, and the files that a user would see."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class Raw:
         return int(status.split(" ")[1]), httpx.Headers([line.split(": ", 1) for line in lines])
 
     async def body(self, headers: httpx.Headers) -> bytes:
-        """What follows such headers."""
+        """Return the body that follows such headers."""
         return await self.reader.readexactly(int(headers["Content-Length"]))
 
     async def is_closed(self) -> bool:
-        """Whether the server has ended the connection without another byte."""
+        """Return whether the server has ended the connection without another byte."""
         try:
             return await self.reader.read(1) == b""
         except ConnectionResetError:

@@ -498,7 +498,7 @@ def climbs(job: Job[Climbs]) -> Generator[Progress, None, None]:
 
 
 class Poison(msgspec.Struct):
-    """Where to kill the server: after so many steps, or in the rollback; `cured` is a file that stops it from that."""
+    """Place to kill the server: after so many steps, or in the rollback; `cured` is a file that stops it from that."""
 
     steps: int = 0
     undo: bool = False
@@ -530,7 +530,7 @@ def undo_poison(job: Job[Poison]) -> None:
 
 
 class Silent(msgspec.Struct):
-    """How long to say nothing, in seconds."""
+    """Seconds without a yield."""
 
     seconds: float
 
@@ -660,7 +660,7 @@ def lends(job: Job[Any]) -> Generator[Progress, None, dict[str, Any]]:
 
 
 class Stages(msgspec.Struct):
-    """How it ends: "runs" on, "returns" or "fails"."""
+    """End of the work: it "runs" on, "returns" or "fails"."""
 
     end: str = "runs"
 

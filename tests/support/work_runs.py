@@ -54,7 +54,7 @@ def state(pid: int) -> str:
 
 
 def stands(pid: int) -> bool:
-    """Whether it is stopped; or will be before it runs a step: a parent waits so in the kernel for its vfork's child.
+    """Return whether it is stopped, or will be before it runs a step, as a parent that waits for its vfork's child.
 
     A shell is often met there, as it uses vfork for what it starts.
     """
@@ -69,5 +69,5 @@ def stands(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether it has ended, be it that nobody has waited for it yet."""
+    """Return whether it has ended, even if nobody has waited for it yet."""
     return state(pid) in ("", "Z")

@@ -25,7 +25,7 @@ Spawn = Callable[..., ServerProcess]
 
 
 def refuses(folder: Path, *flags: str, **environment: str) -> str:
-    """What it says on stderr when it does not start."""
+    """Return the message on stderr of a server that does not start."""
     command = [sys.executable, "-m", "tornado_app", "--port", "0", "--data-dir", str(folder / "data")]
     command += ["--files-dir", str(folder / "files"), *flags]
     run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=30)

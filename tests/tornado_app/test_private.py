@@ -1,4 +1,4 @@
-"""What the server keeps is its user's alone, and no secret is shown."""
+"""Files of the server are its user's alone, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to anothe
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """What others may read or write in a folder, itself included."""
+    """Return the paths in a folder that others may read or write, itself included."""
     found = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
     return [str(path.relative_to(folder)) for path in found if path.stat().st_mode & 0o077]
 

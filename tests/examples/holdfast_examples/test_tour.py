@@ -16,7 +16,7 @@ from tests.support.servers import PATIENCE
 
 
 def cpu_seconds() -> float:
-    """What this process and its children that have ended took."""
+    """Return the processor time of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 

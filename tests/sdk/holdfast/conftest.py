@@ -33,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(autouse=True)
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this test's resume records are."""
+    """Return the folder of this test's resume records."""
     monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("HOLDFAST_URL", raising=False)
     monkeypatch.delenv("HOLDFAST_TOKEN", raising=False)

@@ -1,4 +1,4 @@
-"""What a user writes, for the type checkers: mypy --strict and pyright's strict mode find nothing in it. Not run."""
+"""Program of a user, for the type checkers: mypy --strict and pyright's strict mode find nothing in it. Not run."""
 
 from __future__ import annotations
 

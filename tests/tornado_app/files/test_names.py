@@ -163,7 +163,7 @@ def hostile_names() -> list[str]:
 
 
 def outcome(call: Callable[[], object]) -> object:
-    """What a call gives, or the kind of its refusal."""
+    """Return the result of a call, or the kind of its refusal."""
     try:
         return call()
     except ProblemError as error:

@@ -1,4 +1,4 @@
-"""Who may come in, and what every answer carries whether it is good news or bad."""
+"""Access, and the headers that every answer carries, good or bad."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ class TestToken:
 
 
 class TestWithoutAToken:
-    """What a person or a probe needs before a token can be given."""
+    """Endpoints that a person or a probe needs before a token can be given."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

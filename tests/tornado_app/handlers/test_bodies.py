@@ -135,7 +135,7 @@ async def until_used(count: int) -> None:
 async def test_bodies_that_are_kept_in_memory_share_a_budget(
     base_url: str, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """What fills it is refused with the time to come again, and whatever ends a request makes room."""
+    """A request that does not fit is refused with Retry-After, and whatever ends a request makes room."""
     monkeypatch.setattr(COLLECTED, "most", 4000)
     start, body = "POST /v1/processes", json.dumps({"work_type": "x" * 3000}).encode()
     first = Raw(base_url)

@@ -168,7 +168,7 @@ async def test_names_with_a_leading_dot_are_names_like_any_other(http: httpx.Asy
 
 
 async def raw(base_url: str, request: str) -> bytes:
-    """What the server answers until it closes the connection."""
+    """Return the answer of the server until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(base_url.rpartition(":")[2]))
     writer.write(request.encode("latin-1"))
     try:

@@ -1,4 +1,4 @@
-"""What no honest client sends is refused in the one shape, by every operation, and changes nothing."""
+"""Requests that no honest client sends are refused in the one shape, by every operation, and change nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HEADERS = [
 
 
 class Answer(NamedTuple):
-    """What came back; the body only of a refusal."""
+    """Answer of the server; the body only of a refusal."""
 
     status: int
     headers: dict[str, str]

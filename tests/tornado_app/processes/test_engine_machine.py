@@ -65,7 +65,7 @@ class RealEngine(RuleBasedStateMachine):
         self.heard += await self.engine.events_after(last, BulkRequest())
 
     def listen(self, watcher: Watcher) -> None:
-        """What the watcher has got since, without waiting."""
+        """Return the events that the watcher has got since, without waiting."""
         known = self.heard[-1].seq or 0 if self.heard else 0
         found = self.run(watcher.next(0))
         self.heard += [event for event in found if event.seq is not None and event.seq > known]

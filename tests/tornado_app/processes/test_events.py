@@ -213,7 +213,7 @@ async def test_a_long_history_is_replayed_in_pieces(
 async def test_a_stream_begins_with_the_number_from_which_it_can_be_taken_up_again(
     engine: Engine, http: httpx.AsyncClient
 ) -> None:
-    """Who is cut off before the first event has come loses nothing."""
+    """A client that is cut off before the first event has come loses nothing."""
     async with watching(http, "/v1/events") as stream:
         assert stream.begins_after == 0
     await start(engine, "p", to=1)

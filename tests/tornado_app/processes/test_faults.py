@@ -177,7 +177,7 @@ class Life:
         self._watcher.join(30)
 
     def check(self) -> None:
-        """What was answered and heard is so, and so is what must be true of every history."""
+        """Check that all answers and events are true, and the invariants of every history."""
         self.watched()
         kept = self.events_after(0)
         numbers = [event.seq or 0 for event in self.heard]
@@ -231,7 +231,7 @@ def test_a_server_killed_in_its_commits_keeps_every_promise(new_life: NewLife, p
 
 
 def process_ids(path: Path) -> list[int]:
-    """What work in the process place has noted: its process id, and that of its child; then of the fork server."""
+    """Return the ids that work in the process place has noted: its own, its child's, and that of the fork server."""
     pids = [int(pid) for pid in wait_until(lambda: told(path))[0].split()]
     return [*pids, int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])]
 

@@ -33,7 +33,7 @@ def write_csv(path: Path) -> list[tuple[str, str, str]]:
 
 
 def table(server: ServerProcess) -> list[tuple[str, str, str]]:
-    """What the import has written."""
+    """Return the rows that the import has written."""
     with closing(sqlite3.connect(f"file:{server.data_dir}/default.sqlite?mode=ro", uri=True)) as database:
         return database.execute("SELECT n, text, hash FROM t ORDER BY rowid").fetchall()
 

@@ -216,7 +216,7 @@ async def test_a_rollback_that_would_begin_while_the_server_stops_runs_once_at_t
     make_engine: Make, trail: Path, turns: int
 ) -> None:
     async def none(row: object) -> None:
-        """What a server that is killed does of it."""
+        """Return nothing, as a server that is killed."""
 
     first = await make_engine()
     await start(first, "p", trail=trail)

@@ -1,4 +1,4 @@
-"""What is asked: ids, requests that do not fit, verbs that do not fit, and work whose code has changed."""
+"""Requests to the engine: ids, requests and verbs that do not fit, and work whose code has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What work has staged goes with its process, however soon after its end the server is killed."""
+"""Files that work has staged go with its process, however soon after its end the server is killed."""
 
 from __future__ import annotations
 

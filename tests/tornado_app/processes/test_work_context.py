@@ -1,4 +1,4 @@
-"""What a place lends to the work that runs in it."""
+"""Context that an executor gives to the work that runs in it."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def seconds(read: Callable[[str], object], text: str) -> float:
 
 
 def is_steep(read: Callable[[str], object], short: str, long: str) -> bool:
-    """Whether the time grows by more than `BOUND` from the short text to the long one, as often as it is measured."""
+    """Return whether the time grows by more than `BOUND` from the short text to the long one, at each try."""
     most, least = float("inf"), float("inf")
     for _ in range(TRIES):
         most = min(most, seconds(read, long))

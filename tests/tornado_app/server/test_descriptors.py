@@ -1,4 +1,4 @@
-"""When there are more connections and files than descriptors: who has none waits, and is told the truth."""
+"""More connections and files than descriptors: whoever gets none waits, or is told the reason."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Ends = tuple[socket.socket, socket.socket]
 
 
 def as_stranger(code: str, *arguments: object, given: str = "") -> str:
-    """What a program says that gives root up first; what it needs it has loaded by then, for others may not read it."""
+    """Return the output of a program that gives root up first; its modules are loaded by then."""
     ids = f"*[{STRANGER}] * 3"
     drop = "import codecs, os, sys, socket, struct\ncodecs.lookup('idna')\nos.setgroups([])\n"
     drop += f"os.setresgid({ids})\nos.setresuid({ids})\n"

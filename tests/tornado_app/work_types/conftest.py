@@ -1,4 +1,4 @@
-"""What the tests of work types share."""
+"""Fixtures for work types."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_what_the_disk_keeps_free_stays_free(tmp_path: Path) -> None:
 
 
 def test_the_free_space_is_looked_at_again_while_it_is_written(tmp_path: Path) -> None:
-    """What others write meanwhile counts, too; and many small pieces cost few looks."""
+    """Bytes that others write meanwhile count, too, and many small pieces cost few checks."""
     (tmp_path / "files").mkdir()
     store = LocalStore(tmp_path / "files")
     free, looks = 100 << 20, 0

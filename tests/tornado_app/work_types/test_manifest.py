@@ -44,7 +44,7 @@ async def made(engine: Engine, id: str = "p", prefix: str = "") -> Process:
 
 
 def listed(files: Path) -> dict[str, str]:
-    """What stands in SHA256SUMS, by name."""
+    """Return the digests in SHA256SUMS, by name."""
     lines = (files / "SHA256SUMS").read_text().splitlines()
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 

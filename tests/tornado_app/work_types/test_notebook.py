@@ -118,7 +118,7 @@ def test_without_its_packages_a_clear_error_says_what_to_install(monkeypatch: py
 
 
 def test_where_code_of_clients_is_not_allowed_a_clear_error_names_the_switch() -> None:
-    """Who may upload a file could run anything else."""
+    """A client that may upload a file could run anything."""
     registry = Registry.load(Settings())
     assert "notebook" not in registry.names
     with pytest.raises(ProblemError, match="runs code of clients: start the server with --allow-code") as caught:

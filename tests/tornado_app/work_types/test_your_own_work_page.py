@@ -1,4 +1,4 @@
-"""What docs/your-own-work.md shows works as it stands there: its module, its test, and both ways to run it."""
+"""The examples of docs/your-own-work.md work as they stand there: the module, its test, and both ways to run it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `connect()` refuses, and what it says then."""
+"""Refusals of `connect()`, and their messages."""
 
 from __future__ import annotations
 

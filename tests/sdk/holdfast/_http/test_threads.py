@@ -1,4 +1,4 @@
-"""What runs on threads has ended when the code that asked for it goes on, cancelled or not."""
+"""Calls on threads have ended when the code that asked for them goes on, cancelled or not."""
 
 from __future__ import annotations
 

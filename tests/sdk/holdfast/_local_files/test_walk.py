@@ -1,4 +1,4 @@
-"""What of a folder goes up, and what is left out and named."""
+"""Files of a folder that are uploaded, and those that are left out and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is given: the server's URL and the token."""
+"""Arguments of a client: the server's URL and the token."""
 
 from __future__ import annotations
 

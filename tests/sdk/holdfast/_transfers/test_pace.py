@@ -73,7 +73,7 @@ def test_pieces_shrink_where_nothing_gets_through() -> None:
 
 
 def grown(speed: dict[int, float], seconds: float = 60, left: int = 10**12, most: int = 8) -> int:
-    """How many connections there are after a while, when `speed[n]` bytes a second come over n of them."""
+    """Return the number of connections after a while, when `speed[n]` bytes a second come over n of them."""
     clock, workers, done = Clock(), 1, 0.0
     growth = Growth(most, at_once=False, clock=clock)
     for _ in range(int(seconds * 4)):

@@ -1,4 +1,4 @@
-"""What comes from a server can't steer the terminal of the person who looks at it."""
+"""Text from a server can't control the terminal that shows it."""
 
 from __future__ import annotations
 

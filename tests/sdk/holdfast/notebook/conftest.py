@@ -1,4 +1,4 @@
-"""What tests of views share: a server with work to look at, and every message that goes to the browser."""
+"""Fixtures for views: a server with work to show, and every message that goes to the browser."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def field_of(view: WidgetTree, description: str) -> ipywidgets.Widget:
 
 
 def enabled(widget: ipywidgets.Widget) -> set[str]:
-    """What can be pressed."""
+    """Return the buttons that can be pressed."""
     return {button.description for button in buttons_in(widget) if not button.disabled}
 
 

@@ -60,7 +60,7 @@ def walks(client: holdfast.Client, count: int, **params: Any) -> None:
 
 
 def rows(panel: Dashboard) -> list[str]:
-    """What the table of processes names, in order."""
+    """Return the ids in the table of processes, in order."""
     [html] = [w.value for w in panel.widgets() if 'aria-label="processes"' in str(getattr(w, "value", ""))] or [""]
     return [part.partition(" <small>")[0] for part in html.split('<th scope="row">')[1:]]
 

@@ -26,7 +26,7 @@ STATIC = Path(holdfast.__file__).parent / "web"
 
 @pytest.fixture
 def answers(messages: list[Message]) -> Any:
-    """What the page was told, by the number of its question."""
+    """Return the answers to the page, by the number of its question."""
 
     def found() -> dict[str, dict[str, Any]]:
         custom = [message.data["content"] for message in messages if message.data["method"] == "custom"]

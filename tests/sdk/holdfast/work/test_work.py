@@ -1,4 +1,4 @@
-"""What authors of work rely on: declarations that are checked, and a job that works without a server."""
+"""Promises to authors of work: declarations that are checked, and a job that works without a server."""
 
 from __future__ import annotations
 

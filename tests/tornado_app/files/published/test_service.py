@@ -39,7 +39,7 @@ def digest(algorithm: str, content: bytes) -> str:
 
 
 def staged(files: Path) -> list[str]:
-    """What is in the making."""
+    """Return the staged files."""
     return os.listdir(files / ".holdfast/uploads")
 
 

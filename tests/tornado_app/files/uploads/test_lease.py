@@ -77,7 +77,7 @@ class TestOfSeveralServers(LeaseConformance):
 
 
 class TestFairness:
-    """How long a holder may go on, by a clock in the hands of the test."""
+    """Time that a holder may go on, by a clock in the hands of the test."""
 
     @pytest.fixture
     def now(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:

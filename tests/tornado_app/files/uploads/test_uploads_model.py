@@ -34,7 +34,7 @@ pieces = st.binary(max_size=8)
 
 @dataclass
 class Account:
-    """What an upload should be."""
+    """Expected state of an upload."""
 
     kind: Kind
     name: str | None
@@ -92,7 +92,7 @@ class UploadsModel(RuleBasedStateMachine):
                 self.expect_end(id)
 
     def is_refused(self, id: str) -> None:
-        """What is broken stays so, for everybody but who gives it up."""
+        """Check that a broken upload stays broken, for everybody but who gives it up."""
         with pytest.raises(problems.ProblemError) as refused:
             self.service.uploads.get(id)
         assert refused.value.kind is problems.BROKEN
@@ -102,7 +102,7 @@ class UploadsModel(RuleBasedStateMachine):
         await self.service.uploads.wait_for_tasks()
 
     def expect_end(self, id: str) -> problems.Kind | None:
-        """What becomes of an upload that has every byte, or whose parts have: a file, unless the name is taken."""
+        """Expect a file of an upload that has every byte, or whose parts have, unless the name is taken."""
         account = self.accounts[id]
         if account.complete:
             return None

@@ -1,4 +1,4 @@
-"""What bad input gets at the seed's process endpoints: what was wrong, what would be right, and nothing begun."""
+"""Refusals of bad input at the seed's process endpoints: the fault, the remedy, and nothing begun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which protocol a request speaks."""
+"""Protocol that a request speaks."""
 
 from __future__ import annotations
 

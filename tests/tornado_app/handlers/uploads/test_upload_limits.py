@@ -1,4 +1,4 @@
-"""What uploads may take, and what happens when the disk, the client or the clock says no."""
+"""Limits of uploads, and refusals by the disk, the client or the clock."""
 
 from __future__ import annotations
 

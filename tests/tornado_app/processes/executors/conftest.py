@@ -22,7 +22,7 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
 
 @pytest.fixture
 def context(settings: Settings, workspace: Workspace) -> Iterator[WorkContext]:
-    """What the server gives to work."""
+    """Return the context that the server gives to work."""
     context = WorkContext(WorkSettings.of(settings), workspace)
     yield context
     context.close()

@@ -1,4 +1,4 @@
-"""What a client uploads into the working directory never becomes a module of the server."""
+"""Files that a client uploads into the working directory never become modules of the server."""
 
 from __future__ import annotations
 

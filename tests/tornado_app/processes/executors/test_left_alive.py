@@ -1,4 +1,4 @@
-"""What work may ask of the engine beside yielding: a say in its parameters, in being killed, in what lives on."""
+"""Options of work beside yielding: the check of its parameters, being killed, and processes that live on."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def test_a_cancel_stops_at_the_next_yield_and_undoes_from_the_newest_check
 
 @in_each_place
 async def test_resume_while_pausing_revokes_the_pause(engine: Engine, place: str, trail: Path) -> None:
-    """Whether the work had stopped by then or not: it goes on, and nothing of it is lost."""
+    """The work goes on, stopped by then or not, and nothing of it is lost."""
     await start_in(engine, place, "p", trail=trail, every=0.02)
     await makes_progress(engine, "p")
     pausing, revoked = await asyncio.gather(engine.pause("p"), engine.resume("p"))

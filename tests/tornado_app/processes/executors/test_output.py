@@ -1,4 +1,4 @@
-"""What work prints and logs is in its log: once, in order, bounded, wherever the work runs."""
+"""Output of work is in its log: once, in order, bounded, wherever the work runs."""
 
 from __future__ import annotations
 

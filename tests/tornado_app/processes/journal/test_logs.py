@@ -34,7 +34,7 @@ async def says(engine: Engine, id: str, count: int) -> None:
 
 
 async def lines_of(engine: Engine, id: str) -> tuple[int, list[LogLine]]:
-    """How many lines are told to be missing, and those that are there."""
+    """Return the number of lines that are said to be missing, and those that are there."""
     items = (await engine.log(id, 0, 100_000)).items
     told = MISSING.fullmatch(items[0].message) if items else None
     return (int(told[1]), items[1:]) if told else (0, items)

@@ -284,7 +284,7 @@ def registry(registry: Registry) -> Registry:
 
 @pytest.fixture
 def staged(settings: Settings) -> Callable[[], list[Path]]:
-    """What work has staged."""
+    """Return the files that work has staged."""
     return lambda: sorted(settings.files_dir.glob(".holdfast/uploads/work-*"))
 
 

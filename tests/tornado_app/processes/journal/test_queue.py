@@ -1,4 +1,4 @@
-"""Who runs when: priority, age, limits, retries with backoff, deadlines."""
+"""Order of the queue: priority, age, limits, retries with backoff, deadlines."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 class Disk:
-    """What the server is told of its disk."""
+    """Space that the server is told its disk has."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.free = 1000 * MIB

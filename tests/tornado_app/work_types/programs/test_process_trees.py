@@ -70,7 +70,7 @@ def escape(tmp_path: Path) -> Callable[[str], str]:
 
 
 def loops(tmp_path: Path) -> dict[int, int]:
-    """What was ever started, with how far it has come."""
+    """Return all loops that were ever started, each with its count."""
     return {int(path.suffix[1:]): path.stat().st_size for path in tmp_path.glob("trail.*")}
 
 

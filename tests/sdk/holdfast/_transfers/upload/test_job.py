@@ -327,7 +327,7 @@ def test_an_upload_that_the_server_has_forgotten_begins_again(
 
 
 def test_a_proxy_that_limits_bodies_gets_smaller_ones(served: ServerProcess, make: Make) -> None:
-    """What nginx does with `client_max_body_size 300k`."""
+    """Answer as nginx does with `client_max_body_size 300k`."""
     largest = 300_000
     seen: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What an upload knows of its source: the record of an earlier run, and which blocks the server has otherwise."""
+"""Knowledge of an upload about its source: the record of an earlier run, and the blocks that differ on the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shell is offered when Tab is pressed; in bash, by bash itself."""
+"""Completions that the shell is offered when Tab is pressed; in bash, by bash itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cards say, as pure functions."""
+"""Texts of cards, as pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the magics share: an IPython, and a server that takes code."""
+"""Fixtures for the magics: an IPython, and a server that takes code."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Shell:
         return result.result
 
     def refused(self, cell: str) -> str:
-        """What is said of a cell that does not."""
+        """Return the message of a cell that is refused."""
         self.capsys.readouterr()
         assert not self.ipython.run_cell(cell).success
         said = self.capsys.readouterr()
         return said.err + said.out
 
     def said(self) -> str:
-        """What was printed since the last time."""
+        """Return the text that was printed since the last call."""
         return self.capsys.readouterr().out
 
     def complete(self, line: str) -> list[str]:

@@ -37,7 +37,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many entries each reading of a directory has brought."""
+    """Return the number of entries that each reading of a directory has brought."""
     found: list[int] = []
     read = listing.read_entries
 

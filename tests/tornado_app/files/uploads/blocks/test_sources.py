@@ -1,4 +1,4 @@
-"""Which blocks of a new version an old one has, at the same place or at another."""
+"""Blocks of a new version that an old one has, at the same place or at another."""
 
 from __future__ import annotations
 

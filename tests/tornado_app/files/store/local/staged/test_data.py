@@ -147,7 +147,7 @@ def _is_open(fd: str) -> bool:
 
 
 class TestDurability:
-    """What an answer promises was synced to the disk before."""
+    """Bytes that an answer promises were synced to the disk before it."""
 
     @pytest.fixture
     def synced(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
