@@ -24,7 +24,14 @@ class ArchivePlan:
     """Members of an archive, in about fifty bytes each beside their names, and the CRC-32 of those that were read."""
 
     def __init__(
-        self, folder: str, layout: Layout, tags: array[int], earlier: dict[int, int], etag: str, modified_ns: int
+        self,
+        folder: str,
+        layout: Layout,
+        tags: array[int],
+        stamps: array[int],
+        earlier: dict[int, int],
+        etag: str,
+        modified_ns: int,
     ) -> None:
         """`tags` has the hash of each member's entity tag, as this process makes it.
 
@@ -38,7 +45,7 @@ class ArchivePlan:
         self._earlier = earlier
         # Only zip archives need it; in others it counts as known.
         self._crcs = array("q", [_UNKNOWN if layout.format.NEEDS_CRC else 0]) * len(layout)
-        self._stamps = array("q", [0]) * len(layout)
+        self._stamps = stamps
 
     def name(self, index: int) -> str:
         """Return the name of the file that is a member."""
@@ -66,8 +73,12 @@ class ArchivePlan:
         self._crcs[index] = crc
 
     def stamp(self, index: int) -> int | None:
-        """Return the stamp (see `OpensInOrder`) of a member that was opened before and was the planned version."""
+        """Return the stamp (see `OpensInOrder`) of a member; None while it is not known."""
         return self._stamps[index] or None
+
+    def take_stamps(self, other: ArchivePlan) -> None:
+        """Take the stamps of a plan of the same archive that was made later: a mode or a link may have changed."""
+        self._stamps = other._stamps
 
     def set_stamp(self, index: int, stamp: int | None) -> None:
         """Keep the stamp of a member."""
@@ -81,7 +92,7 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         ProblemError: NO_SUCH_FILE when there are none.
     """
     layout = Layout(FORMATS[format])
-    tags, earlier = array("q"), dict[int, int]()
+    tags, stamps, earlier = array("q"), array("q"), dict[int, int]()
     version = hashlib.blake2b(_VERSION + format.encode(), digest_size=16)
     newest = 0
     prefix = f"{folder}/" if folder else ""
@@ -92,13 +103,14 @@ def make(store: FileStore, folder: str, format: str) -> ArchivePlan:
         if stat.unconfirmed is not None:
             earlier[len(tags)] = hash(stat.unconfirmed)
         tags.append(hash(stat.etag))
+        stamps.append(stat.stamp)
         version.update(_NUMBERS.pack(len(name), stat.size, modified, len(etag)) + name + etag)
         newest = max(newest, stat.modified_ns)
     if not len(layout):
         where = f"below {folder[:200]!r}" if folder else "on this server"
         raise problems.NO_SUCH_FILE(f"there is no file {where}. GET /v1/files?delimiter=/ lists files and folders")
     layout.seal()
-    return ArchivePlan(folder, layout, tags, earlier, version.hexdigest(), newest)
+    return ArchivePlan(folder, layout, tags, stamps, earlier, version.hexdigest(), newest)
 
 
 def is_current(store: FileStore, plan: ArchivePlan) -> bool:

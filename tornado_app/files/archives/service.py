@@ -120,6 +120,7 @@ class Archives:
             return made
         key = f"{made.stat.etag}{made.layout.format.SUFFIX}{made.folder}"
         plan = self._kept.setdefault(key, made)
+        plan.take_stamps(made)
         self._kept.move_to_end(key)
         self._latest[_place(plan)] = plan
         while sum(len(plan.layout) for plan in self._kept.values()) > KEPT_MEMBERS and len(self._kept) > 1:

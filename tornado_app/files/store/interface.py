@@ -20,7 +20,7 @@ digest that becomes known later never changes the entity tag of the file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from holdfast import digests as block_digests
@@ -57,6 +57,7 @@ class FileStat:
     `etag` is a strong entity tag without quotes: another content has another one, and it stays as it is when a digest
     becomes known later. `sha256` and `block_digest` are hex, None while not known. `unconfirmed` is the entity tag that
     the file had before its status changed, while the store reads it to find out whether it still has that content.
+    `stamp`, where it is not 0, is a number that tells the version from others, see `HasStamp`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class FileStat:
     sha256: str | None = None
     block_digest: str | None = None
     unconfirmed: str | None = None
+    stamp: int = field(default=0, compare=False, repr=False)
 
 
 def digest_tag(sha256: str | None, block_digest: str | None) -> str | None:

@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,18 @@ _BLOCKS = ".blocks"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TAG = re.compile(r"[0-9a-f-]{1,128}")
 
+TICK_NS = 30_000_000
+"""More than the coarsest tick of the kernels' clocks for files, of 10 ms."""
+
 Version = tuple[int, int, int, int]  # inode, size, mtime and ctime in ns
+
+
+def has_aged(status: os.stat_result) -> bool:
+    """Return whether a write from now on changes the times of a file with this status.
+
+    Two writes within one tick of the file system's clock leave the same times.
+    """
+    return abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) > TICK_NS
 
 
 class DigestRecord(NamedTuple):
@@ -56,6 +68,11 @@ class DigestRecord(NamedTuple):
 def version(status: os.stat_result) -> Version:
     """Return what changes with every change of a file."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def stamp(status: os.stat_result) -> int:
+    """Return a number for this version, while this process lives; 0 while another one could have the same."""
+    return hash(version(status)) if has_aged(status) else 0
 
 
 def etag(status: os.stat_result) -> str:

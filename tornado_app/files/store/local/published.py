@@ -31,7 +31,7 @@ from tornado_app.files.store.local.cached_open import CachedOpener
 from tornado_app.files.store.local.digests.pending_marks import key_of
 from tornado_app.files.store.local.directory import FOLDER
 from tornado_app.files.store.local.listing import Listing, ListingEntry
-from tornado_app.files.store.local.reader import TICK_NS, CachedReader, LocalReader, VersionOpener, has_aged
+from tornado_app.files.store.local.reader import CachedReader, LocalReader, VersionOpener
 from tornado_app.files.store.local.root import Root
 from tornado_app.files.store.local.small_files import SmallFiles
 from tornado_app.files.store.local.staged import loading
@@ -108,7 +108,7 @@ class LocalStore:
         """See `FileStore`; the reader has a descriptor."""
         fd, status = self._root.open(name)
         try:
-            return self._reader(fd, name, status, aged=has_aged(status))
+            return self._reader(fd, name, status, aged=digest_index.has_aged(status))
         except BaseException:
             os.close(fd)
             raise
@@ -256,7 +256,7 @@ class LocalStore:
         while True:
             fd, status = self._root.open(name)
             try:
-                if has_aged(status):
+                if digest_index.has_aged(status):
                     return self._reader(fd, name, status, aged=True)
                 if time.monotonic() > end:
                     raise problems.UNAVAILABLE(f"{name!r} is being written to. Try again", headers={"Retry-After": "1"})
@@ -264,7 +264,7 @@ class LocalStore:
                 os.close(fd)
                 raise
             os.close(fd)
-            time.sleep(TICK_NS / 1e9)
+            time.sleep(digest_index.TICK_NS / 1e9)
 
     def find_content(self, block_digest: str) -> str | None:
         """See `FindsContent`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import cast
 
 from tornado_app.files.store import page_cache
@@ -11,17 +10,6 @@ from tornado_app.files.store.interface import FileStat
 from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local.digests.crc32_records import Crc32Records
 from tornado_app.files.store.local.directory import FolderOpener
-
-TICK_NS = 30_000_000
-"""More than the coarsest tick of the kernels' clocks for files, of 10 ms."""
-
-
-def has_aged(status: os.stat_result) -> bool:
-    """Return whether a write from now on changes the times of a file with this status.
-
-    Two writes within one tick of the file system's clock leave the same times.
-    """
-    return abs(time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)) > TICK_NS
 
 
 class LocalReader:
@@ -36,7 +24,7 @@ class LocalReader:
         *,
         has_aged: bool = False,
     ) -> None:
-        """`has_aged`: every later write changes the times of the file, see `has_aged`."""
+        """`has_aged`: every later write changes the times of the file, see `digest_index.has_aged`."""
         self._fd = fd
         self.has_aged = has_aged
         self._crcs = crcs

@@ -76,13 +76,14 @@ class Root:
 
         `fd` is the file, if it is open. `listed`: it is one of many, so only a little is read to confirm a digest.
         """
+        stamp = digest_index.stamp(status) if listed else 0
         record, before = self.digests.get(status, keep=not listed)
         unconfirmed = None
         if before is not None:
             at_once = LISTED_AT_ONCE if listed else digest_index.AT_ONCE
             record = self._confirmed(name, status, before, fd, at_once)
             unconfirmed = before.etag if record is None and status.st_size > at_once else None
-        return _stat(name, status, record, unconfirmed)
+        return _stat(name, status, record, unconfirmed, stamp)
 
     def describe_at_once(self, name: str, status: os.stat_result) -> FileStat | None:
         """Return what `describe` does if its record is in memory, or that it has none; else None. Never blocks."""
@@ -206,7 +207,9 @@ class Root:
                 return
 
 
-def _stat(name: str, status: os.stat_result, record: DigestRecord | None, unconfirmed: str | None = None) -> FileStat:
+def _stat(
+    name: str, status: os.stat_result, record: DigestRecord | None, unconfirmed: str | None = None, stamp: int = 0
+) -> FileStat:
     if record is None:
-        return FileStat(name, status.st_size, status.st_mtime_ns, digest_index.etag(status), unconfirmed=unconfirmed)
-    return FileStat(name, status.st_size, status.st_mtime_ns, *record)
+        record = DigestRecord(digest_index.etag(status), None, None)
+    return FileStat(name, status.st_size, status.st_mtime_ns, *record, unconfirmed, stamp)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.store_conformance import put
 from tornado_app.files.store.interface import FileDigests
-from tornado_app.files.store.local import reader as readers
+from tornado_app.files.store.local import digest_index
 from tornado_app.files.store.local.published import LocalStore
 
 SHA256 = "0" * 64
@@ -18,7 +18,7 @@ SHA256 = "0" * 64
 @pytest.fixture
 def always_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the clock of the file system have a tick so coarse that every file is as if it was just written."""
-    monkeypatch.setattr(readers, "TICK_NS", 1 << 62)
+    monkeypatch.setattr(digest_index, "TICK_NS", 1 << 62)
 
 
 @pytest.mark.usefixtures("always_fresh")
