@@ -22,7 +22,7 @@ from tornado_app.files.store.interface import FileStore
 from tornado_app.files.store.local import reserved_folder
 from tornado_app.files.store.local.published import LocalStore
 from tornado_app.files.store.memory.store import MemoryStore
-from tornado_app.handlers.base import AppServices, NotFoundHandler
+from tornado_app.handlers.base import AppServices, BaseUrlHandler, NotFoundHandler
 from tornado_app.handlers.direct.delegate import DirectAnswers
 from tornado_app.handlers.openapi.document import Contract
 from tornado_app.identity.admission import Admission, LocalAdmission
@@ -48,7 +48,7 @@ from tornado_app.routes import matcher, routes
 from tornado_app.server import listening, notes
 from tornado_app.server.access import Access
 from tornado_app.server.identity import ServerIdentity
-from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, StreamingApplication, StreamingServer
+from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, Refusals, StreamingApplication, StreamingServer
 from tornado_app.settings import MIB, Settings, SettingsError
 
 IDLE_TIMEOUT_S = 120.0
@@ -112,8 +112,12 @@ class App:
     def application(self) -> Application:
         """The Tornado application."""
         table = routes(self.services, has_logins=bool(self.settings.auth))
+        base_url = self.settings.base_url
+        rules = [(matcher(base_url, pattern, handler), handler, arguments) for pattern, handler, arguments in table]
+        if base_url != "/":
+            rules.append((matcher(base_url[:-1], "", BaseUrlHandler), BaseUrlHandler, {"services": self.services}))
         return StreamingApplication(
-            [(matcher(pattern, handler), handler, arguments) for pattern, handler, arguments in table],
+            rules,
             contract=Contract(table),
             default_handler_class=NotFoundHandler,
             default_handler_args={"services": self.services},
@@ -131,6 +135,7 @@ class App:
             idle_connection_timeout=IDLE_TIMEOUT_S,
             body_timeout=BODY_TIMEOUT_S,
             xheaders=self.settings.trust_proxy,
+            refusals=Refusals(self.settings.base_url[:-1]),
         )
         self._server.read_chunk_size = 16 << 10  # enough for a head; long bodies have buffers of their own
         if self.settings.socket is None:

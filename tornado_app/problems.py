@@ -19,6 +19,10 @@ class Kind:
         """The `type` member of problem details: under `/problems/`, unless it is registered elsewhere."""
         return self.type if ":" in self.type else f"/problems/{self.type}"
 
+    def uri_below(self, root: str) -> str:
+        """Return `uri` behind the path under which a client reaches the server."""
+        return self.type if ":" in self.type else root + self.uri
+
     @property
     def slug(self) -> str:
         """The last part of the type, for places that take no URI."""
@@ -43,10 +47,13 @@ class ProblemError(Exception):
         """Return the same error with more headers before its own, and perhaps of another kind."""
         return ProblemError(kind or self.kind, self.detail, self.members, {**headers, **self.headers})
 
-    def body(self, status: int | None = None) -> dict[str, Any]:
-        """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500)."""
+    def body(self, root: str, status: int | None = None) -> dict[str, Any]:
+        """The problem details object; `status` when the face answers with another (the seed: 400, 404 or 500).
+
+        `root` is the path before every address of the server.
+        """
         return {
-            "type": self.kind.uri,
+            "type": self.kind.uri_below(root),
             "title": self.kind.title,
             "status": status or self.kind.status,
             "detail": _abridged(self.detail),

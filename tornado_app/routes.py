@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from typing import Any
 
@@ -81,8 +82,9 @@ def routes(services: AppServices, *, has_logins: bool = False) -> list[Route]:
     return [(pattern, handler, {"services": services}) for pattern, handler in table]
 
 
-def matcher(pattern: str, handler: type[BaseHandler]) -> Matcher:
-    """Return the matcher of one line of the table, for the methods that its handler has."""
+def matcher(base_url: str, path: str, handler: type[BaseHandler]) -> Matcher:
+    """Return the matcher of one line of the table below a base URL, for the methods that its handler has."""
+    pattern = re.escape(base_url.removesuffix("/")) + path
     return _ForMethods(pattern, handler.ONLY) if handler.ONLY else PathMatches(pattern)
 
 

@@ -19,6 +19,7 @@ from tornado_app.commands.command_line import CommandLine
 
 MIB = 1 << 20
 _LOCATION = re.compile(r"/(?:[A-Za-z0-9._~-]+/)+")
+_BASE_URL = re.compile(r"/(?:(?!\.\.?/)[A-Za-z0-9._~-]+/)*")
 _SMALLEST_LOG = 64 << 10  # a line may have half of that
 
 SWITCH_INTERVAL = 0.0005
@@ -175,9 +176,17 @@ def collect(namespace: argparse.Namespace, environ: Mapping[str, str]) -> Settin
             text = environ[variable(f.name)]
             listed = _kind(f) in ("tuple", "dict")
             values[f.name] = _convert(f, text.split(",") if listed else text, variable(f.name))
+    if "base_url" in values:
+        values["base_url"] = _with_slashes(values["base_url"])
     settings = Settings(**values)
     check(settings)
     return settings
+
+
+def _with_slashes(path: str) -> str:
+    """Return a path that begins and ends with a slash."""
+    path = path if path.startswith("/") else f"/{path}"
+    return path if path.endswith("/") else f"{path}/"
 
 
 def _flags_of(arguments: Sequence[str]) -> str:
@@ -199,6 +208,10 @@ def check(settings: Settings) -> None:
             raise SettingsError(f"{flag(name)} must be more than 0, not {getattr(settings, name)}")
     if settings.chunk_size < 4:
         raise SettingsError("--chunk-size must be at least 4: a UTF-8 character can have four bytes")
+    if not _BASE_URL.fullmatch(settings.base_url):
+        raise SettingsError(
+            f"--base-url must be a path of plain segments such as /holdfast/, not {settings.base_url[:80]!r}"
+        )
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
     for name in ("journal_interval", "journal_reserve", "max_crashes", "max_upload_size", "reserve_space"):
@@ -271,6 +284,8 @@ def _checked_token(settings: Settings) -> str:
 def _check_callers(settings: Settings) -> None:
     """Hosts and origins that no request could ever name would allow nobody."""
     for host in settings.allow_host:
+        if not _is_address(host.strip("[]")) and (without_port := _without_port(host)):
+            raise SettingsError(f"--allow-host {host}: leave out the port, as in --allow-host {without_port}")
         if not _is_address(host.strip("[]")) and not set(host).isdisjoint(":/@?#[]* "):
             raise SettingsError(f"--allow-host {host}: give a name or an address alone, such as files.example")
     for origin in settings.allow_origin:
@@ -303,6 +318,13 @@ def _check_work(settings: Settings) -> None:
 def is_loopback(address: str) -> bool:
     """True for addresses that only this machine can reach."""
     return address == "localhost" or (_is_address(address) and ip_address(address).is_loopback)
+
+
+def _without_port(host: str) -> str:
+    """Return the name or address of `HOST:PORT`; "" for anything else."""
+    name, _, port = host.rpartition(":")
+    fits = name and port.isascii() and port.isdigit()
+    return name if fits and (_is_address(name.strip("[]")) or set(name).isdisjoint(":/@?#[]* ")) else ""
 
 
 def _is_origin(text: str) -> bool:

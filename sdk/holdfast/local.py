@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from holdfast._environment.extras import install_hint
 from holdfast._environment.jupyter import page_origins
@@ -139,7 +140,7 @@ class LocalServer:
         self._end = weakref.finalize(self, _end, [self._process], self.data_dir if self._temporary else None)
         self.url = self._wait_for_line(begin)
         if self.url.startswith("http"):
-            self._port = int(self.url.rpartition(":")[2])
+            self._port = urlsplit(self.url).port or self._port
         return self
 
     def _wait_for_line(self, begin: int) -> str:

@@ -433,7 +433,7 @@ class LinkRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
 class FileLink(msgspec.Struct, frozen=True):
     """A link by which anybody can read a file without the token until `expires`, in seconds since the epoch.
 
-    `url` is a path and a query, to be put behind the server's own URL.
+    `url` is a path and a query, to be put behind the server's origin: it has the base URL, and the prefix of a proxy.
     """
 
     name: str

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 import holdfast
@@ -36,7 +38,7 @@ def page(name: str) -> str:
 
 
 def test_the_api_page_has_every_operation_as_the_contract_has_it() -> None:
-    described = CONTRACT.document["paths"]
+    described = CONTRACT.document()["paths"]
     wanted = {
         f"| `{one.method.upper()} {one.path}` | {described[one.path][one.method]['summary']} |"
         for one in CONTRACT.endpoints
@@ -147,15 +149,20 @@ def test_a_reader_can_have_the_site_dark(site: Path) -> None:
     assert all(label for _, _, label in choices)
 
 
-@pytest.fixture
-def proxied(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> Iterator[tuple[str, ServerProcess]]:
+@pytest.fixture(params=["prefix", "base-url"])
+def proxied(
+    request: pytest.FixtureRequest, spawn_server: Callable[..., ServerProcess], tmp_path: Path
+) -> Iterator[tuple[str, ServerProcess]]:
     """The URL of a real nginx with the configuration of the page, and the server behind it."""
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if nginx is None:
         pytest.fail("no nginx here: tests/tools.sh installs it")
-    server, port = spawn_server("--trust-proxy", HOLDFAST_TOKEN="t0ken"), free_port()
-    configuration = re.findall(r"```nginx\n(.*?)```", page("behind-nginx.md"), re.S)[0]
-    configuration = configuration.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
+    flags = ["--base-url", "/holdfast/"] if request.param == "base-url" else []
+    server, port = spawn_server("--trust-proxy", *flags, HOLDFAST_TOKEN="t0ken"), free_port()
+    configuration, location = re.findall(r"```nginx\n(.*?)```", page("behind-nginx.md"), re.S)[:2]
+    if flags:
+        configuration = f"{configuration.partition('location')[0]}{location}}}\n"
+    configuration = configuration.replace("127.0.0.1:8000", urlsplit(server.url).netloc)
     configuration = configuration.replace("listen 8080;", f"listen 127.0.0.1:{port};")
     temporary = "".join(
         f"{kind}_temp_path {tmp_path / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -196,6 +203,11 @@ def test_everything_works_behind_nginx_as_the_page_sets_it_up(
         client.files.upload(tmp_path / "big.bin", "folder of mine/bíg file.bin").wait(60)  # Locations carry the prefix
         path = client.files.download("folder of mine/bíg file.bin", tmp_path / "again.bin").wait(60)
         assert path.read_bytes() == content
+        with pytest.raises(errors.NotFound) as refused:
+            client.files.read("none")
+        assert refused.value.type == "/holdfast/problems/no-such-file"
+        link = client.files.download_link("folder of mine/bíg file.bin")
+        assert httpx.get(link.url).content == content
         process = client.processes.start("manifest")
         states = [event.state for event in process.events() if event.type == "state"]
         assert states[-1] == "succeeded"

@@ -44,6 +44,12 @@ def server(spawn_server: Callable[..., ServerProcess]) -> ServerProcess:
 
 
 @pytest.fixture
+def below(spawn_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """A server below a base URL."""
+    return spawn_server("--base-url", "/hub/user/jo/holdfast/")
+
+
+@pytest.fixture
 def broken(server: ServerProcess) -> Iterator[Callable[..., FaultyProxy]]:
     """Puts a proxy with these faults before the server."""
     with contextlib.ExitStack() as stack:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -154,3 +155,25 @@ def test_tus_js_client_goes_on_from_another_process(
     assert (server.files_dir / "js/up.bin").read_bytes() == CONTENT
     assert proxy.bytes_up - before < len(CONTENT) - parallel * MIB, "what was there was not sent again"
     assert not staged(server)
+
+
+# -- below a base URL
+
+
+def test_clients_follow_the_locations_of_a_server_below_a_base_url(
+    below: ServerProcess, source: Path, tmp_path: Path
+) -> None:
+    port, path = urlsplit(below.url).port, urlsplit(below.url).path
+    assert port is not None
+    with FaultyProxy(port, *(Fault(when=b"PATCH ", cut_up=MIB) for _ in range(2))) as proxy:
+        url = f"{proxy.url}{path}v1"
+        curl = run(program("curl"), "-sSfL", "-T", source, f"{url}/files/", cwd=tmp_path)  # curl adds the name
+        form = run(program("curl"), "-sSf", "-F", f"file=@{source};filename=form.bin", f"{url}/uploads", cwd=tmp_path)
+        by_python = run(*tuspy(f"{url}/uploads", source, retries=5), cwd=tmp_path)
+        options = {"name": "js/up.bin", "parallel": 2, "storage": str(tmp_path / "uploads.json")}
+        by_node = run(*node(f"{url}/uploads", source, json.dumps(options)), cwd=tmp_path)
+        assert len(proxy.used) == 2
+    for done in (curl, form, by_python, by_node):
+        assert done.returncode == 0, done.stderr
+    for name in (source.name, "form.bin", "by/tuspy.bin", "js/up.bin"):
+        assert (below.files_dir / name).read_bytes() == CONTENT

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start it and wait for its line. A server that was given port 0 takes the same port when started again."""
         self.files_dir.mkdir(parents=True, exist_ok=True)
-        port = self.url.rpartition(":")[2] or "0"
+        port = str(urlsplit(self.url).port or 0) if self.url.startswith("http") else "0"
         command = [sys.executable, "-m", "tornado_app", "--port", port]
         command += ["--files-dir", str(self.files_dir), "--data-dir", str(self.data_dir), *self.flags]
         hidden = ("HOLDFAST_",) if self.traced else ("HOLDFAST_", "COVERAGE_PROCESS_")

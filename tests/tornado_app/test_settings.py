@@ -55,7 +55,13 @@ def test_a_switch_can_be_turned_off_against_the_environment() -> None:
         ({"HOLDFAST_ADDRESS": "example.org"}, "loopback only"),
         ({"HOLDFAST_TOKEN": " "}, "--token is empty"),
         ({"HOLDFAST_TOKEN": "a\nb"}, "one line of printable characters"),
-        ({"HOLDFAST_ALLOW_HOST": "files.example:8000"}, "--allow-host files.example:8000: give a name"),
+        ({"HOLDFAST_ALLOW_HOST": "files.example:8000"}, "leave out the port, as in --allow-host files.example"),
+        ({"HOLDFAST_ALLOW_HOST": "[::1]:8000"}, "leave out the port, as in --allow-host [::1]"),
+        ({"HOLDFAST_ALLOW_HOST": "http://files.example:8000"}, "such as files.example"),
+        *(
+            ({"HOLDFAST_BASE_URL": path}, "--base-url must be a path of plain segments such as /holdfast/")
+            for path in ("//a", "/a//b", "/a/../b", "..", "/a?b", "/a#b", "http://x/y", "/a%20b", "/a b", "/a\nb", "/ü")
+        ),
         ({"HOLDFAST_ALLOW_HOST": "https://files.example"}, "such as files.example"),
         ({"HOLDFAST_ALLOW_HOST": "*.example"}, "such as files.example"),
         ({"HOLDFAST_ALLOW_ORIGIN": "lab.example"}, "--allow-origin lab.example: write it as browsers send it"),
@@ -157,3 +163,12 @@ def test_flag_and_variable_are_the_same_name() -> None:
     assert (flag("files_dir"), variable("files_dir")) == ("--files-dir", "HOLDFAST_FILES_DIR")
     assert (flag("import_"), variable("import_")) == ("--import", "HOLDFAST_IMPORT")
     assert settings.is_loopback("not an address") is False
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [("/", "/"), ("a", "/a/"), ("/a", "/a/"), ("a/b/", "/a/b/"), ("/user/jo.x/~h_-/", "/user/jo.x/~h_-/")],
+)
+def test_a_base_url_begins_and_ends_with_a_slash(given: str, found: str) -> None:
+    assert read([], {"HOLDFAST_BASE_URL": given}).base_url == found
+    assert read(["--base-url", given], {}).base_url == found

@@ -29,7 +29,7 @@ from tornado_app.problems import Kind, ProblemError
 from tornado_app.processes.service import Engine
 from tornado_app.processes.user_processes import UserProcesses
 from tornado_app.protocols import dates
-from tornado_app.server import guards, response
+from tornado_app.server import addresses, guards, response
 from tornado_app.server.access import Access
 from tornado_app.server.identity import ServerIdentity
 from tornado_app.server.security_headers import SECURITY_HEADERS
@@ -170,7 +170,7 @@ class BaseHandler(RequestHandler):
         """Refuse pages of other sites (CSRF, DNS rebinding). Raises CROSS_SITE."""
         request, allowed = self.request, self.services.settings.allow_origin
         self._allowed_origin = guards.check_origin(
-            request.headers, request.host, allowed, may_be_visited=self.MAY_BE_VISITED
+            request.headers, self.external_host, allowed, may_be_visited=self.MAY_BE_VISITED
         )
         if self._allowed_origin is not None:
             self.allow_cross_origin(self._allowed_origin)
@@ -267,6 +267,17 @@ class BaseHandler(RequestHandler):
             and "Access-Control-Request-Method" in self.request.headers
         )
 
+    # -- addresses
+
+    def address(self, path: str) -> str:
+        """Return a path of this server, such as `/v1/files`, as the client has to write it."""
+        return addresses.root(self.services.settings, self.request.headers) + path
+
+    @property
+    def external_host(self) -> str:
+        """Return the host and port that the client wrote."""
+        return addresses.host(self.services.settings, self.request.headers, self.request.host)
+
     # -- reading
 
     def query_as(self, type: type[T]) -> T:
@@ -298,7 +309,7 @@ class BaseHandler(RequestHandler):
 
     def render_problem(self, problem: ProblemError) -> bytes:
         """Set status and headers for a problem, and return the body."""
-        answer = response.of_problem(problem, self.status_of(problem.kind))
+        answer = response.of_problem(problem, self.address(""), self.status_of(problem.kind))
         self.set_status(answer.status, answer.reason)
         for name, value in answer.headers.items():
             self.set_header(name, value)
@@ -405,4 +416,20 @@ class NotFoundHandler(BaseHandler):
         checked = super().prepare()
         if checked is not None:
             await checked
-        raise problems.NOT_FOUND(f"there is nothing at {self.request.path}")
+        is_below = self.request.path.startswith(self.services.settings.base_url)
+        where = "" if is_below else f". This server is at {self.address('/')}"
+        raise problems.NOT_FOUND(f"there is nothing at {self.request.path}{where}")
+
+
+class BaseUrlHandler(PublicHandler):
+    """Redirects the base URL without its last slash."""
+
+    MAY_BE_VISITED = True
+
+    def get(self) -> None:
+        """Redirect to the index."""
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.set_status(308)
+        self.clear_header("Content-Type")
+        self.set_header("Location", self.address("/") + query)
+        self.finish()

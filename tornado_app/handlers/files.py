@@ -315,7 +315,7 @@ class FilePutHandler(StreamingHandler, NamedHandler):
     async def begin(self) -> None:
         self._check_whole()
         self.check_encoding()
-        form = file_field(self.request.headers, self.origin)
+        form = file_field(self.request.headers, self.server_url)
         size = self.body_size
         if form is None and size is not None and size <= SMALL_UPLOAD and "Expect" not in self.request.headers:
             self._small = self.services.files.published.begin_small_put(
@@ -423,7 +423,8 @@ class FilePutHandler(StreamingHandler, NamedHandler):
         if file.block_digest is not None:
             self.set_header("Block-Digest", digests.write_block(bytes.fromhex(file.block_digest)))
         if not replaces:
-            self.set_header("Location", self.request.path)
+            below = self.request.path.removeprefix(self.services.settings.base_url)
+            self.set_header("Location", self.address(f"/{below}"))
         self.respond(file, 200 if replaces else 201)
 
 

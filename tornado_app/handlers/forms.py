@@ -11,10 +11,10 @@ from tornado_app.protocols.forms.decoder import BodyError
 from tornado_app.protocols.forms.multipart import FileField
 
 
-def file_field(headers: Mapping[str, str], origin: str) -> FileField | None:
+def file_field(headers: Mapping[str, str], server_url: str) -> FileField | None:
     """Return a reader of the body if it is a form with a file, else None. Raises UNSUPPORTED_MEDIA_TYPE.
 
-    `origin` is the scheme and authority that the client used, for the commands in the error's detail.
+    `server_url` is the URL of the server as the client wrote it, for the commands in the error's detail.
     """
     kind = headers.get("Content-Type", "")
     if parameters.media_type(kind) != multipart.MEDIA_TYPE:
@@ -23,12 +23,12 @@ def file_field(headers: Mapping[str, str], origin: str) -> FileField | None:
         if name in headers:
             raise problems.UNSUPPORTED_MEDIA_TYPE(
                 f"{name} is of the file, and the body is a form around it. Send the bytes themselves: "
-                f"curl -T PATH {origin}/v1/files/NAME"
+                f"curl -T PATH {server_url}/v1/files/NAME"
             )
     try:
         return FileField(multipart.boundary(kind))
     except BodyError as error:
         raise problems.UNSUPPORTED_MEDIA_TYPE(
-            f"{error}. Send a form with curl -F file=@PATH {origin}/v1/uploads, "
-            f"or the bytes themselves with curl -T PATH {origin}/v1/files/NAME"
+            f"{error}. Send a form with curl -F file=@PATH {server_url}/v1/uploads, "
+            f"or the bytes themselves with curl -T PATH {server_url}/v1/files/NAME"
         ) from None

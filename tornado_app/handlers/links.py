@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from holdfast.wire import FileLink, LinkRequest
 from tornado_app import problems
 from tornado_app.files import names
@@ -18,7 +20,8 @@ class LinksHandler(JsonHandler):
     async def post(self, body: LinkRequest) -> None:
         """Sign a link to a file, or to a folder as one archive, by which anybody can read it until it expires."""
         names.check(body.name)
-        self.respond(self.services.links.sign(body.name, body.seconds, archive=body.archive), 201)
+        link = self.services.links.sign(body.name, body.seconds, archive=body.archive)
+        self.respond(msgspec.structs.replace(link, url=self.address(link.url)), 201)
 
     @operation("revoke_links", None)
     async def delete(self) -> None:

@@ -105,7 +105,7 @@ class ProcessesHandler(JsonHandler):
         process, created = await self.services.processes.start(body)
         if query.wait:
             process = await self.services.processes.wait_ended(process, query.wait)
-        self.set_header("Location", f"/v1/processes/{process.id}")
+        self.set_header("Location", self.address(f"/v1/processes/{process.id}"))
         self.respond(process, 201 if created else 200)
 
     @operation("list_processes", ProcessPage, problems.UNAVAILABLE)

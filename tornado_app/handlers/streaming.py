@@ -56,9 +56,9 @@ class StreamingHandler(BodyHandler):
             )
 
     @property
-    def origin(self) -> str:
-        """Return the scheme and authority that the client used."""
-        return f"{self.request.protocol}://{self.request.host}"
+    def server_url(self) -> str:
+        """Return the URL of this server as the client wrote it, without a slash at the end."""
+        return f"{self.request.protocol}://{self.external_host}{self.address('')}"
 
     @property
     def is_full(self) -> bool:

@@ -30,11 +30,12 @@ def open_sockets(settings: Settings) -> list[socket.socket]:
 
 
 def url_of(settings: Settings, port: int) -> str:
-    """Return the URL at which clients find the server."""
+    """Return the URL at which clients find the server; `unix:/a/socket:/holdfast/` below a base URL."""
+    below = settings.base_url if settings.base_url != "/" else ""
     if settings.socket is not None:
-        return f"unix:{settings.socket.absolute()}"
+        return f"unix:{settings.socket.absolute()}{below and ':'}{below}"
     host = f"[{settings.address}]" if ":" in settings.address else settings.address
-    return f"http://{host}:{port}"
+    return f"http://{host}:{port}{below}"
 
 
 def _unix_socket(path: Path) -> socket.socket:

@@ -61,9 +61,9 @@ _TORNADO_400 = next(
 """The response of Tornado to a malformed request: the very object, because a file may contain the same bytes."""
 
 
-def _render(problem: ProblemError) -> bytes:
+def _render(problem: ProblemError, root: str) -> bytes:
     """Return a complete response with problem details, after which the connection is closed."""
-    body = msgspec.json.encode(problem.body())
+    body = msgspec.json.encode(problem.body(root))
     headers = {
         **SECURITY_HEADERS,
         "Cache-Control": "no-store",
@@ -81,21 +81,24 @@ def _render(problem: ProblemError) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-_MALFORMED = _render(
-    problems.BAD_REQUEST(
-        f"the request is not HTTP/1.1 (RFC 9112), or its body is longer than {MAX_BODY} bytes; "
-        "send it well-formed, or shorter"
-    )
-)
-_HEAD_TOO_LONG = _render(
-    problems.HEAD_TOO_LONG(
-        f"the request line and headers are longer than {MAX_HEAD} bytes. Send less, such as fewer cookies"
-    )
-)
+class Refusals:
+    """Responses to what is no request: whole, with the connection's end. Its headers are not known."""
 
-_CHUNK_TOO_LONG = _render(
-    problems.BAD_REQUEST("a chunk of the body begins with a line that is too long. Send it without chunk extensions")
-)
+    def __init__(self, root: str = "") -> None:
+        """`root` is the path before every address of the server."""
+        malformed = problems.BAD_REQUEST(
+            f"the request is not HTTP/1.1 (RFC 9112), or its body is longer than {MAX_BODY} bytes; "
+            "send it well-formed, or shorter"
+        )
+        long_head = problems.HEAD_TOO_LONG(
+            f"the request line and headers are longer than {MAX_HEAD} bytes. Send less, such as fewer cookies"
+        )
+        long_chunk = problems.BAD_REQUEST(
+            "a chunk of the body begins with a line that is too long. Send it without chunk extensions"
+        )
+        self.malformed = _render(malformed, root)
+        self.head_too_long = _render(long_head, root)
+        self.chunk_too_long = _render(long_chunk, root)
 
 
 _lingering: set[asyncio.Task[None]] = set()
@@ -177,10 +180,13 @@ class BodyStream(IOStream):
     _head_since: float | None = None
     _head_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, sock: socket.socket, budget: ReadBudget, head_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, sock: socket.socket, budget: ReadBudget, head_timeout: float, refusals: Refusals, **options: Any
+    ) -> None:
         """`head_timeout`: seconds in which a head has to come, from the end of the request before it."""
         super().__init__(sock, **options)
         self.budget = budget
+        self._refusals = refusals
         self._head_timeout = head_timeout
 
     @property
@@ -196,7 +202,7 @@ class BodyStream(IOStream):
 
     def write(self, data: bytes | memoryview) -> asyncio.Future[None]:
         self._has_responded = True
-        return super().write(_MALFORMED if data is _TORNADO_400 else data)
+        return super().write(self._refusals.malformed if data is _TORNADO_400 else data)
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
         self._searched = 0
@@ -238,7 +244,8 @@ class BodyStream(IOStream):
             if not (self._lingers or self._has_responded):
                 self._lingers = True
                 with contextlib.suppress(OSError):
-                    self.socket.send(_CHUNK_TOO_LONG if isinstance(delimiter, bytes) else _HEAD_TOO_LONG)
+                    is_chunk = isinstance(delimiter, bytes)
+                    self.socket.send(self._refusals.chunk_too_long if is_chunk else self._refusals.head_too_long)
             raise
 
     def close_fd(self) -> None:
@@ -306,8 +313,9 @@ class BackoffListener(socket.socket):
 class StreamingServer(HTTPServer):
     """HTTP server on `BodyStream`s, for plain sockets; a proxy in front has TLS."""
 
-    def initialize(self, *arguments: Any, **options: Any) -> None:
+    def initialize(self, *arguments: Any, refusals: Refusals | None = None, **options: Any) -> None:
         super().initialize(*arguments, **options)
+        self._refusals = refusals or Refusals()
         self._budget = ReadBudget()
         self._head_timeout = self.conn_params.header_timeout or _HEAD_S
         self.conn_params.header_timeout = None  # `BodyStream` has a cheaper one
@@ -323,6 +331,7 @@ class StreamingServer(HTTPServer):
                 stream.socket,
                 self._budget,
                 self._head_timeout,
+                self._refusals,
                 max_buffer_size=self.max_buffer_size,
                 read_chunk_size=_FIRST_READ,
             )

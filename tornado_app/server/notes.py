@@ -18,6 +18,7 @@ def write(settings: Settings, access: Access, instance: str, url: str) -> Server
     """Write the note of a server that listens. Logs a warning if that fails, and returns None."""
     server = RunningServer(
         url=url,
+        base_url=settings.base_url,
         pid=os.getpid(),
         host=known_servers.host_name(),
         boot=known_servers.boot_id(),

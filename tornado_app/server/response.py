@@ -44,9 +44,12 @@ class Response:
         )
 
 
-def of_problem(problem: ProblemError, status: int | None = None) -> Response:
-    """Return the response with problem details (RFC 9457); `status` in place of the problem's own."""
+def of_problem(problem: ProblemError, root: str, status: int | None = None) -> Response:
+    """Return the response with problem details (RFC 9457); `status` in place of the problem's own.
+
+    `root` is the path before every address of the server.
+    """
     status = problem.kind.status if status is None else status
     headers = {**problem.headers, "Content-Type": "application/problem+json"}
     reason = http.client.responses.get(status, problem.kind.title)
-    return Response(status, headers, msgspec.json.encode(problem.body(status)), reason)
+    return Response(status, headers, msgspec.json.encode(problem.body(root, status)), reason)

@@ -13,7 +13,7 @@ class DownloadLink:
     def __init__(self, base_url: str, link: FileLink) -> None:
         self.name = link.name
         self.expires = link.expires
-        self.url = base_url + link.url
+        self.url = base_url + _below_the_server(link)
 
     def __str__(self) -> str:
         return self.url
@@ -24,3 +24,10 @@ class DownloadLink:
     def _repr_html_(self) -> str:
         name = escape(self.name.rpartition("/")[2])
         return f'<a href="{escape(self.url)}" download="{name}" target="_blank" rel="noreferrer">Download {name}</a>'
+
+
+def _below_the_server(link: FileLink) -> str:
+    """Return the link's path without what stands before `/v1`: by this base URL it is reached under another path."""
+    path, _, query = link.url.partition("?")
+    segments = path.split("/")[-(link.name.count("/") + 1) - len(("v1", "files")) :]
+    return f"/{'/'.join(segments)}?{query}"

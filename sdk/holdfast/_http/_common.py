@@ -82,12 +82,17 @@ class Connection:
     @property
     def socket(self) -> str | None:
         """Path of the Unix socket of the server, or None."""
-        return self.base_url.removeprefix(_UNIX) if self.base_url.startswith(_UNIX) else None
+        return self._unix_parts()[0] if self.base_url.startswith(_UNIX) else None
 
     @property
     def root(self) -> str:
         """Prefix of request paths."""
-        return self.base_url if self.socket is None else "http://localhost"
+        return f"http://localhost{self._unix_parts()[1]}" if self.base_url.startswith(_UNIX) else self.base_url
+
+    def _unix_parts(self) -> tuple[str, str]:
+        """Return the path of the Unix socket, and that of the server on it: `unix:/a/socket:/holdfast`."""
+        socket, separator, below = self.base_url.removeprefix(_UNIX).partition(":/")
+        return socket, separator and f"/{below}"
 
     def current_token(self) -> str:
         """Return the token without surrounding blanks; "" for none. Raises `ValueError` if it can't be sent.

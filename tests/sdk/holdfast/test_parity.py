@@ -132,7 +132,7 @@ SAMPLES: dict[str, Any] = {
 def test_calls_send_what_the_contract_takes(name: str) -> None:
     """Query parameters and the types of JSON bodies and answers have the same names on both sides."""
     line = ENDPOINTS[name]
-    operation = Contract(routes(None)).document["paths"][line.route][line.method.lower()]  # type: ignore[arg-type]
+    operation = Contract(routes(None)).document()["paths"][line.route][line.method.lower()]  # type: ignore[arg-type]
     function = inspect.unwrap(getattr(calls, name))
     needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
     given = {p.name: SAMPLES.get(p.name, 0 if "int" in str(p.annotation) else "x") for p in needed}

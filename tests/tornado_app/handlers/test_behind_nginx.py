@@ -42,7 +42,7 @@ async def nginx(server: App, settings: Settings, tmp_path: Path) -> AsyncIterato
     if program is None:
         pytest.fail("no nginx here: tests/tools.sh installs it")
     port = free_port()
-    proxy, maps, location = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    proxy, _, maps, location = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     proxy = proxy.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("8080", f"127.0.0.1:{port}")
     location = location.replace("/srv/holdfast/files", str(settings.files_dir))
     temporary = "".join(

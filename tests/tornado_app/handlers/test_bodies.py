@@ -17,7 +17,7 @@ from tests.support.uploads import Raw
 from tornado_app.app import App, routes
 from tornado_app.files.buffers import COLLECTED
 from tornado_app.handlers.openapi.document import Contract
-from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, BodyStream, ReadBudget
+from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, BodyStream, ReadBudget, Refusals
 from tornado_app.settings import Settings
 
 HUGE = 16 << 20
@@ -171,7 +171,7 @@ class Watched:
 async def test_a_head_that_comes_byte_by_byte_is_looked_through_once(end: bytes) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    stream = BodyStream(ours, ReadBudget(), 60.0)
+    stream = BodyStream(ours, ReadBudget(), 60.0, Refusals())
     head = b"GET / HTTP/1.1" + b"\r\nA: b" * 200 + end
     with theirs:
         for text in (head, head[:50] + end):  # a second head is not searched from where the first one ended

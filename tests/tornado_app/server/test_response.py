@@ -29,7 +29,7 @@ def test_a_header_with_a_line_break_is_never_sent(value: str) -> None:
 
 
 def test_a_problem_has_its_own_status_reason_and_headers() -> None:
-    made = response.of_problem(problems.CHECKSUM_MISMATCH("it is another", headers={"Upload-Offset": "3"}))
+    made = response.of_problem(problems.CHECKSUM_MISMATCH("it is another", headers={"Upload-Offset": "3"}), "/below")
     assert (made.status, made.headers["Upload-Offset"]) == (460, "3")
     assert made.headers["Content-Type"] == "application/problem+json"
     assert made.head().startswith(f"HTTP/1.1 460 {problems.CHECKSUM_MISMATCH.title}".encode())

@@ -26,12 +26,12 @@ from tornado_app.handlers.direct import endpoints
 from tornado_app.handlers.direct.endpoints import Accepted, Request
 from tornado_app.identity.principal import READ, WRITE
 from tornado_app.problems import ProblemError
-from tornado_app.server import guards, response
+from tornado_app.server import addresses, guards, response
 from tornado_app.server.response import Response
 
 _Endpoint = Callable[[Request], Accepted | None]
 
-_PREFIX = re.compile(r"(/v1/(?:files|uploads|processes)/)(?=.)")
+_ROOM = r"(/v1/(?:files|uploads|processes)/)(?=.)"
 _ENDPOINTS: dict[tuple[str, str], _Endpoint] = {
     ("GET", "/v1/files/"): endpoints.get_file,
     ("HEAD", "/v1/files/"): endpoints.get_file,
@@ -58,6 +58,7 @@ class DirectAnswers(HTTPServerConnectionDelegate):
     def __init__(self, application: Application, services: AppServices) -> None:
         self.application = application
         self.services = services
+        self._match_room = re.compile(re.escape(services.settings.base_url[:-1]) + _ROOM).match
         self._is_served = lru_cache(maxsize=64)(self._is_served)  # type: ignore[method-assign]
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -66,11 +67,10 @@ class DirectAnswers(HTTPServerConnectionDelegate):
     def accept(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTPConnection) -> Accepted | None:
         """Return what answers a request; None if it is for the handlers. Nothing is changed by then."""
         method, target, version = start_line
-        match = _PREFIX.match(target)
+        match = self._match_room(target)
         if match is None or version != "HTTP/1.1":
             return None
-        prefix = match[1]
-        endpoint = _ENDPOINTS.get((method, prefix))
+        endpoint = _ENDPOINTS.get((method, match[1]))
         if endpoint is None or "?" in target or not target.isascii() or not _UNUSUAL.isdisjoint(headers):
             return None
         if headers.get("Connection", "keep-alive").lower() not in ("keep-alive", "close"):
@@ -83,7 +83,7 @@ class DirectAnswers(HTTPServerConnectionDelegate):
         if services is None:
             return None
         try:
-            return endpoint(Request(method, target[len(prefix) :], headers, connection, services))
+            return endpoint(Request(method, target[match.end() :], headers, connection, services))
         except ProblemError:
             return None  # the handlers find the same, and know how to say it
 
@@ -95,9 +95,10 @@ class DirectAnswers(HTTPServerConnectionDelegate):
         host = headers.get("Host", "")
         if not self._is_served(host):
             return None
+        external_host = addresses.host(services.settings, headers, host)
         try:
             other_origin = guards.check_origin(
-                headers, host, services.settings.allow_origin, may_be_visited=endpoint in _MAY_BE_VISITED
+                headers, external_host, services.settings.allow_origin, may_be_visited=endpoint in _MAY_BE_VISITED
             )
         except ProblemError:
             return None
@@ -140,6 +141,7 @@ class DirectDelegate(HTTPMessageDelegate):
             self.data_received = self._handlers.data_received  # type: ignore[method-assign]  # each piece of a body
             return self._handlers.headers_received(start_line, headers)
         self._accepted = accepted
+        self._headers = headers
         self._body: list[bytes] = []
         return None
 
@@ -167,7 +169,8 @@ class DirectDelegate(HTTPMessageDelegate):
         except Exception as error:
             problem = problem_of(error, self._start_line.method, self._start_line.path)
             translate = self._accepted.problem
-            made = response.of_problem(problem if translate is None else translate(problem))
+            root = addresses.root(self._direct.services.settings, self._headers)
+            made = response.of_problem(problem if translate is None else translate(problem), root)
             if self._start_line.method == "HEAD":
                 made.headers = {**made.headers, "Content-Length": str(len(made.body))}
                 made.body = b""

@@ -72,6 +72,9 @@ _REF = "#/components/schemas/{name}"
 _PUBLISHED_NAMES = {"ProcessInfo": "Process"}
 """Names of schemas in the contract that are not those of their structs: clients generate classes by them."""
 
+_MOST_DOCUMENTS = 8
+"""Documents that are kept, one for each path under which proxies serve the server."""
+
 _GROUP = re.compile(r"\(\?P<(?P<name>\w+)>(?P<pattern>[^()]+)\)")
 
 
@@ -89,26 +92,29 @@ class Contract:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = list(routes)
+        self._documents: dict[str, JSON] = {}
 
     @functools.cached_property
     def endpoints(self) -> list[ContractEndpoint]:
         """Every operation, in the order of the table."""
         return list(endpoints(self._routes))
 
-    @functools.cached_property
-    def document(self) -> JSON:
-        """The OpenAPI document, as JSON-like values."""
-        return document(self.endpoints)
+    def document(self, root: str = "") -> JSON:
+        """Return the OpenAPI document, as JSON-like values. `root` is the path before every address of the server."""
+        if root not in self._documents:
+            while len(self._documents) >= _MOST_DOCUMENTS:
+                self._documents.pop(next(iter(self._documents)))
+            self._documents[root] = document(self.endpoints, root)
+        return self._documents[root]
 
-    @functools.cached_property
-    def problem_types(self) -> dict[str, ProblemType]:
-        """Every line of the catalogue of problems, by the last part of its `type`."""
+    def problem_types(self, root: str = "") -> dict[str, ProblemType]:
+        """Return every line of the catalogue of problems, by the last part of its `type`."""
         found = {}
         for kind in (value for value in vars(problems).values() if isinstance(value, Kind)):
             where = [endpoint for endpoint in self.endpoints if kind in endpoint.operation.problems]
             status = {endpoint.handler.status_of(kind) for endpoint in where} or {kind.status}
             names = [endpoint.name for endpoint in where]
-            found[kind.slug] = ProblemType(kind.uri, kind.title, sorted(status), names)
+            found[kind.slug] = ProblemType(kind.uri_below(root), kind.title, sorted(status), names)
         return found
 
 
@@ -174,10 +180,10 @@ def paths(pattern: str, slash: str = "") -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def document(table: Sequence[ContractEndpoint]) -> JSON:
-    """The whole document, as JSON-like values."""
+def document(table: Sequence[ContractEndpoint], root: str = "") -> JSON:
+    """Return the whole document, as JSON-like values. `root` is the path before every address of the server."""
     schemas = _Schemas(table)
-    refusals = _Refusals(schemas)
+    refusals = _Refusals(schemas, root)
     described: dict[str, JSON] = {}
     for endpoint in table:
         described.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint, schemas, refusals)
@@ -190,7 +196,7 @@ def document(table: Sequence[ContractEndpoint]) -> JSON:
             "summary": "Long processes and big transfers that can be paused, resumed and cancelled.",
             "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
         },
-        "servers": [{"url": "."}],
+        "servers": [{"url": root or "."}],
         "security": [{}, {"token": []}],
         "tags": [{"name": _tag(name), "description": inspect.getdoc(sys.modules[name])} for name in modules],
         "paths": described,
@@ -248,13 +254,14 @@ def _published_value(key: str, value: Any) -> Any:
 class _Refusals:
     """Answers with problem details; those of one kind only stand once, among the components."""
 
-    def __init__(self, schemas: _Schemas) -> None:
+    def __init__(self, schemas: _Schemas, root: str) -> None:
         self._schemas = schemas
+        self._root = root
         self.components: dict[str, JSON] = {}
 
     def of(self, kinds: Sequence[Kind]) -> JSON:
         """The response for a status that any of the kinds may come with."""
-        types = [kind.uri for kind in kinds]
+        types = [kind.uri_below(self._root) for kind in kinds]
         schema = {"properties": {"type": {"enum": types}}, "required": ["type", "detail"], **self._schemas.of(Problem)}
         response = {
             "description": "\n".join(f"- `{kind.slug}`: {kind.title}" for kind in kinds),

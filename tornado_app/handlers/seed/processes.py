@@ -79,7 +79,7 @@ class SeedProcessHandler(SeedHandler):
         site = self.request.headers.get("Sec-Fetch-Site")
         referrer = self.request.headers.get("Referer")
         if site is None and referrer is not None:  # a browser from before that header
-            is_own = split_url(referrer).netloc.lower() == self.request.host.lower()
+            is_own = split_url(referrer).netloc.lower() == self.external_host.lower()
             return "same-origin" if is_own else "cross-site"
         return site
 

@@ -56,7 +56,7 @@ class OpenApiHandler(PublicHandler):
     @operation("openapi", Content("application/json", dict[str, Any]))
     def get(self) -> None:
         """Return this contract, as OpenAPI 3.1."""
-        self.respond(contract_of(self).document)
+        self.respond(contract_of(self).document(self.address("")))
 
 
 class DocsHandler(PublicHandler):
@@ -79,7 +79,7 @@ class ViewerHandler(PublicHandler):
         """Return a script or style of the page at `/docs`."""
         media_type = _MEDIA_TYPES.get(file)
         if media_type is None:
-            raise problems.NOT_FOUND(f"there is nothing at {self.request.path}. The page is at /docs")
+            raise problems.NOT_FOUND(f"there is nothing at {self.request.path}. The page is at {self.address('/docs')}")
         data = await asyncio.get_running_loop().run_in_executor(None, (VIEWER / file).read_bytes)
         self.set_header("Content-Type", f"{media_type}; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")  # the ETag changes with the version
@@ -92,7 +92,7 @@ class ProblemHandler(PublicHandler):
     @operation("problem_type", ProblemType, problems.NOT_FOUND)
     def get(self, type: Slug) -> None:
         """Show a type of problem, and the operations that may answer with it."""
-        found = contract_of(self).problem_types.get(type)
+        found = contract_of(self).problem_types(self.address("")).get(type)
         if found is None:
             raise problems.NOT_FOUND(f"there is no type of problem {type!r}")
         self.respond(found)

@@ -74,7 +74,8 @@ class IndexHandler(PublicHandler):
     def _show(self) -> None:
         nonce = secrets.token_urlsafe(16)
         places = "\n".join(
-            f'<dt><a href="{place}">/{place}</a></dt><dd>{html.escape(what)}</dd>' for place, what in PLACES.values()
+            f'<dt><a href="{place}">{html.escape(self.address(f"/{place}"))}</a></dt><dd>{html.escape(what)}</dd>'
+            for place, what in PLACES.values()
         )
         self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
         self.set_header("Content-Type", "text/html; charset=utf-8")

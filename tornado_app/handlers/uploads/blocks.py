@@ -21,7 +21,6 @@ from tornado_app.handlers.base import AppServices, BaseHandler
 from tornado_app.handlers.bodies import JsonHandler
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
-from tornado_app.handlers.uploads.messages import forwarded_prefix
 from tornado_app.identity.principal import READ, WRITE
 from tornado_app.protocols import conditionals
 
@@ -47,11 +46,6 @@ class _BlockUploadHandler(BaseHandler):
 
     def compute_etag(self) -> None:
         """Return none: an upload has no entity tag."""
-
-    @property
-    def path_prefix(self) -> str:
-        """Return where a trusted proxy serves this server."""
-        return forwarded_prefix(self.request.headers) if self.services.settings.trust_proxy else ""
 
     async def state(self, upload: Upload) -> BlockUpload:
         """Return an upload as it crosses the wire."""
@@ -83,7 +77,7 @@ class BlockUploadsHandler(_BlockUploadHandler, JsonHandler):
         for: those of the `base`, or all of them, if a file that the caller may read has the same content.
         """
         upload = await self.uploads.create(body, client=self.client)
-        self.set_header("Location", f"{self.path_prefix}/v1/block-uploads/{upload.id}")
+        self.set_header("Location", self.address(f"/v1/block-uploads/{upload.id}"))
         self.respond(await self.state(upload), 201)
 
 
@@ -156,7 +150,7 @@ class BlockUploadEndHandler(_BlockUploadHandler, JsonHandler):
         stat, is_new = await self.uploads.end(self.uploads.get(id), body)
         self.set_header("ETag", conditionals.quoted(stat.etag))
         if is_new:
-            self.set_header("Location", f"{self.path_prefix}/v1/files/{quote(stat.name)}")
+            self.set_header("Location", self.address(f"/v1/files/{quote(stat.name)}"))
         self.respond(info(stat), 201 if is_new else 200)
 
 

@@ -21,7 +21,6 @@ from tornado_app.handlers.uploads.messages import (
     Receiver,
     UploadRequest,
     UploadResponse,
-    forwarded_prefix,
 )
 from tornado_app.handlers.uploads.protocol import UploadProtocol, wanted_digest
 from tornado_app.identity.principal import READ, WRITE
@@ -93,8 +92,8 @@ class _UploadsHandler(StreamingHandler):
             version=request.version,
             arguments=request.query_arguments,
             content_length=self.body_size,
-            origin=self.origin,
-            path_prefix=forwarded_prefix(request.headers) if settings.trust_proxy else "",
+            server_url=self.server_url,
+            root=self.address(""),
             client=self.client if request.method == "POST" else "",
             is_lost=self.is_lost,
             on_release_requested=self.on_release_requested,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -16,8 +15,6 @@ from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.forms import file_field
 from tornado_app.handlers.openapi import query
 from tornado_app.protocols.forms.multipart import FileField
-
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
 class CreationQuery(msgspec.Struct):
@@ -38,9 +35,9 @@ def _nothing() -> None:
 class UploadRequest:
     """One request for an upload, before its body is read.
 
-    `content_length` is 0 without a body and None while it is unknown. `origin` is the scheme and authority that the
-    client used; `path_prefix` is where a trusted proxy serves this server. `client` identifies the sender for its share
-    of uploads. `is_lost` returns whether the connection is gone, and `on_release_requested` ends it.
+    `content_length` is 0 without a body and None while it is unknown. `server_url` is the URL of this server as the
+    client wrote it, and `root` its path, without a slash at the end. `client` identifies the sender for its share of
+    uploads. `is_lost` returns whether the connection is gone, and `on_release_requested` ends it.
     """
 
     method: str
@@ -48,8 +45,8 @@ class UploadRequest:
     version: str = "HTTP/1.1"
     arguments: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     content_length: int | None = 0
-    origin: str = ""
-    path_prefix: str = ""
+    server_url: str = ""
+    root: str = ""
     client: str = ""
     is_lost: Callable[[], bool] = _never
     on_release_requested: Callable[[], None] = _nothing
@@ -66,15 +63,19 @@ class UploadRequest:
 
     def form(self) -> FileField | None:
         """Return a reader of the body if it is a form with a file. Raises UNSUPPORTED_MEDIA_TYPE."""
-        return file_field(self.headers, self.origin)
+        return file_field(self.headers, self.server_url)
+
+    def address(self, path: str) -> str:
+        """Return a path of this server as the client has to write it."""
+        return self.root + path
 
     def location_of(self, upload: Upload) -> str:
         """Return the URL of an upload, as an absolute path."""
-        return f"{self.path_prefix}/v1/uploads/{upload.id}"
+        return self.address(f"/v1/uploads/{upload.id}")
 
     def location_of_file(self, name: str) -> str:
         """Return the URL of a published file, as an absolute path."""
-        return f"{self.path_prefix}/v1/files/{quote(name)}"
+        return self.address(f"/v1/files/{quote(name)}")
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,3 @@ class UploadResponse:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-
-
-def forwarded_prefix(headers: Mapping[str, str]) -> str:
-    """Return the path of X-Forwarded-Prefix without its last slash; "" for anything else than a plain path."""
-    prefix = headers.get("X-Forwarded-Prefix", "").rstrip("/")
-    return prefix if _PREFIX.fullmatch(prefix) else ""

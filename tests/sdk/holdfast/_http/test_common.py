@@ -61,6 +61,7 @@ def test_one_number_of_retries_is_for_requests_and_for_transfers() -> None:
     [
         ("http://host:8000/prefix/", "http://host:8000/prefix", None, "http://host:8000/prefix"),
         ("unix:/run/a.sock", "unix:/run/a.sock", "/run/a.sock", "http://localhost"),
+        ("unix:/run/a.sock:/holdfast/", "unix:/run/a.sock:/holdfast", "/run/a.sock", "http://localhost/holdfast"),
         ("unix:///run/a.sock", "unix:/run/a.sock", "/run/a.sock", "http://localhost"),
         ("http+unix://%2Frun%2Fa.sock", "unix:/run/a.sock", "/run/a.sock", "http://localhost"),
     ],

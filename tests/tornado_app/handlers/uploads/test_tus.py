@@ -33,7 +33,7 @@ async def new(uploads: Uploads, length: int = 5) -> str:
 
 
 async def test_a_creation_answers_where_and_until_when(uploads: Uploads) -> None:
-    response = await create(post(uploads, {"Upload-Length": "5"}, path_prefix="/hub/x"))
+    response = await create(post(uploads, {"Upload-Length": "5"}, root="/hub/x"))
     [upload] = uploads
     assert (response.status, response.body) == (201, b"")
     assert list(response.headers) == ["Location", "Upload-Expires"]
