@@ -45,9 +45,9 @@ from tornado_app.processes.service import Engine
 from tornado_app.processes.user_processes import UserProcesses
 from tornado_app.processes.work_context import UserWork, WorkContext, WorkSettings, WorkspaceSource
 from tornado_app.routes import matcher, routes
-from tornado_app.server import listening, notes
+from tornado_app.server import listening
 from tornado_app.server.access import Access
-from tornado_app.server.identity import ServerIdentity
+from tornado_app.server.identity import ServerIdentity, write_note
 from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, Refusals, StreamingApplication, StreamingServer
 from tornado_app.settings import MIB, Settings, SettingsError
 
@@ -141,7 +141,7 @@ class App:
         if self.settings.socket is None:
             self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
-        self._note = notes.write(self.settings, self.services.access, self.services.identity.instance, self.url)
+        self._note = write_note(self.settings, self.services.access, self.services.identity.instance, self.url)
         return self.port
 
     @property

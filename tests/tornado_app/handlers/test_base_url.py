@@ -25,7 +25,7 @@ ORIGIN = "https://lab.example"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the server is: below its own base URL, and behind a proxy that takes a prefix away."""
+    """Paths of a server: its own base URL, and the prefix that a proxy takes away."""
 
     base_url: str
     forwarded: str
@@ -217,6 +217,7 @@ async def test_the_type_of_a_problem_leads_to_its_description(
         assert (described["type"], described["title"]) == (kind, refused.json()["title"])
 
 
+@pytest.mark.slow
 async def test_the_contract_the_pages_and_the_links_lead_on(http: httpx.AsyncClient, place: Place) -> None:
     contract = (await http.get(f"{place.root}/openapi.json")).json()
     assert contract["servers"] == [{"url": place.root}]
