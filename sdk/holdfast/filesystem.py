@@ -74,6 +74,9 @@ class HoldfastFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ha
         self._client, self._process = self._connect(), os.getpid()
         weakref.finalize(self, self._client.close)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._client.base_url}>"
+
     @property
     def client(self) -> Client:
         """The client in use. A forked process makes its own, because connections can't be shared."""

@@ -18,7 +18,7 @@ from holdfast._async.files import AsyncFiles
 from holdfast._async.seed import AsyncSeed
 from holdfast._async.transfers import AsyncTransfers
 from holdfast._client import display
-from holdfast._client.core import AsyncCore
+from holdfast._client.core import AsyncCore, AsyncValues
 from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast._client.sent_code import code_request
 from holdfast._endpoints.call import Call
@@ -256,6 +256,9 @@ class AsyncSentFunction(Generic[P]):
         self.function = function
         functools.update_wrapper(self, function)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {getattr(self.function, '__name__', '')}>"
+
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AsyncProcess:
         """Start the function. Raises what `client.processes.submit` raises."""
         request = await in_thread(partial(code_request, self.function, args, kwargs))
@@ -268,6 +271,9 @@ class AsyncProcesses:
 
     def __init__(self, core: AsyncCore) -> None:
         self._core = core
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._core.connection.shown_url}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return display.current().server(self._core, "processes")
@@ -326,7 +332,7 @@ class AsyncProcesses:
         """Return the process with this id. Raises `NotFound`."""
         return AsyncProcess(self._core, await self._core.request(calls.get_process(id)))
 
-    async def list(
+    def list(
         self,
         *,
         state: Iterable[State | str] | State | str | None = None,
@@ -336,8 +342,8 @@ class AsyncProcesses:
     ) -> AsyncIterator[AsyncProcess]:
         """Iterate over the processes that match, newest first. Pages are fetched as they are needed."""
         page = listing(state, work_type, labels, page_size)
-        async for info in self._core.iterate(plans.pages(page, self._core.retries)):
-            yield AsyncProcess(self._core, info)
+        infos = self._core.iterate(plans.pages(page, self._core.retries))
+        return AsyncValues(AsyncProcess(self._core, info) async for info in infos)
 
     async def pause(self, id: str) -> AsyncProcess:
         """As `AsyncProcess.pause`, by id."""

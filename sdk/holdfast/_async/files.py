@@ -37,6 +37,9 @@ class AsyncFiles:
         self._core = core
         self._context = TransferContext(core.base_url, core.patience)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._core.connection.shown_url}>"
+
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return display.current().server(self._core, "files")
 

@@ -18,6 +18,9 @@ class AsyncTransfers:
         self._core = core
         self._context = TransferContext(core.base_url, core.patience)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._core.connection.shown_url}>"
+
     def pending(self) -> list[ResumeRecord]:
         """Return the transfers that can be resumed, oldest first: paused, failed, or cut off by the end of a process.
 

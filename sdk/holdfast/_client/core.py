@@ -5,13 +5,57 @@ Clients, files, transfers, processes and notebook views share one core; none of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from holdfast import plans
 from holdfast._endpoints.call import Call, T
 from holdfast._http import AsyncDriver, Connection, SyncDriver
 from holdfast.plans import Retries, Stop
+
+
+class Values(Iterator[Any]):
+    """Iterator over the values of a plan. A notebook shows what to do with it."""
+
+    def __init__(self, values: Iterator[Any]) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values
+
+    def __next__(self) -> Any:
+        return next(self._values)
+
+    def close(self) -> None:
+        """End the plan."""
+        close: Callable[[], None] | None = getattr(self._values, "close", None)
+        if close is not None:
+            close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: loop over them, or call list() on them>"
+
+
+class AsyncValues(AsyncIterator[Any]):
+    """Async iterator over the values of a plan."""
+
+    def __init__(self, values: AsyncIterator[Any]) -> None:
+        self._values = values
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._values
+
+    async def __anext__(self) -> Any:
+        return await anext(self._values)
+
+    async def aclose(self) -> None:
+        """End the plan."""
+        close: Callable[[], Awaitable[None]] | None = getattr(self._values, "aclose", None)
+        if close is not None:
+            await close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: loop over them with `async for`>"
 
 
 class ClientCore:
@@ -57,7 +101,7 @@ class SyncCore(ClientCore):
 
     def iterate(self, plan: plans.Plan[None]) -> Iterator[Any]:
         """Iterate over the values that a plan emits."""
-        return self.driver.iterate(plan)
+        return Values(self.driver.iterate(plan))
 
     def request(self, call: Call[T]) -> T:
         """Send one call, repeated as `retries` allows."""
@@ -82,7 +126,7 @@ class AsyncCore(ClientCore):
 
     def iterate(self, plan: plans.Plan[None]) -> AsyncIterator[Any]:
         """Iterate over the values that a plan emits."""
-        return self.driver.iterate(plan)
+        return AsyncValues(self.driver.iterate(plan))
 
     async def request(self, call: Call[T]) -> T:
         """Send one call, repeated as `retries` allows."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Un
 
 from holdfast import calls, plans, wire
 from holdfast._client import display
-from holdfast._client.core import SyncCore
+from holdfast._client.core import SyncCore, Values
 from holdfast._client.process_view import ProcessView, Which, all_events, bulk, listing, new_id, process_events, states
 from holdfast._client.sent_code import code_request
 from holdfast._endpoints.call import Call
@@ -255,6 +255,9 @@ class SentFunction(Generic[P]):
         self.function = function
         functools.update_wrapper(self, function)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {getattr(self.function, '__name__', '')}>"
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Process:
         """Start the function. Raises what `client.processes.submit` raises."""
         call = calls.start_process(code_request(self.function, args, kwargs))
@@ -266,6 +269,9 @@ class Processes:
 
     def __init__(self, core: SyncCore) -> None:
         self._core = core
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._core.connection.shown_url}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return display.current().server(self._core, "processes")
@@ -331,8 +337,8 @@ class Processes:
     ) -> Iterator[Process]:
         """Iterate over the processes that match, newest first. Pages are fetched as they are needed."""
         page = listing(state, work_type, labels, page_size)
-        for info in self._core.iterate(plans.pages(page, self._core.retries)):
-            yield Process(self._core, info)
+        infos = self._core.iterate(plans.pages(page, self._core.retries))
+        return Values(Process(self._core, info) for info in infos)
 
     def pause(self, id: str) -> Process:
         """As `Process.pause`, by id."""

@@ -14,6 +14,9 @@ class Seed:
     def __init__(self, core: SyncCore) -> None:
         self._core = core
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._core.connection.shown_url}>"
+
     def start(self, id: str, work_type: str | None = None, **params: Any) -> wire.ProcessInfo:
         """`GET /{id}/process/`: start a process, or return it if it exists."""
         return self._core.request(calls.seed_start(id, work_type, params))

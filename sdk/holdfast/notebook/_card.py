@@ -13,13 +13,14 @@ import ipywidgets
 
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Appearance
+from holdfast.notebook._html._saved import SavedAsHTML
 from holdfast.notebook._renderer import UpdateWidget, kernel_renderer, reset_reply_subshell
 from holdfast.wire import Verb
 
 ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 
 
-class WidgetTree(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
+class WidgetTree(SavedAsHTML, ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
     """A box that the renderer keeps current until it is closed. Closing it closes every widget in it."""
 
     polled = False

@@ -307,7 +307,7 @@ class Dashboard(WidgetTree):
         content = self._content()
         html = content.head + content.alerts + "".join(content.tables[part] for part in self._parts)
         at = _appearance.at_html(datetime.now(UTC))
-        return {**(data or {}), "text/html": html + at, "text/plain": self._plain()}, metadata
+        return {**(data or {}), "text/html": _table.standalone(html) + at, "text/plain": self._plain()}, metadata
 
     def _plain(self) -> str:
         feed = self._feed

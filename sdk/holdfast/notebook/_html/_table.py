@@ -23,6 +23,27 @@ border-bottom:1px solid rgba(128,128,128,.25)}
 .holdfast-badge{color:#fff;border-radius:8px;padding:0 7px;font-size:90%;forced-color-adjust:none}
 </style>"""
 
+_CELL = "text-align:left;padding:2px 10px 2px 2px;vertical-align:middle"
+_NUMBER = "text-align:right;padding:2px 10px 2px 2px;white-space:nowrap"
+_INLINE = {
+    _STYLE: "",
+    'class="holdfast-table"': 'style="border-collapse:collapse;font-variant-numeric:tabular-nums;line-height:1.45"',
+    'class="holdfast-badge" style="': 'style="color:#fff;border-radius:8px;padding:0 7px;font-size:90%;',
+    "<td>": f'<td style="{_CELL}">',
+    'class="n"': f'style="{_NUMBER}"',
+    'class="w"': f'style="{_CELL};width:130px"',
+    '<th scope="row">': f'<th scope="row" style="{_CELL}">',
+    '<th scope="col">': f'<th scope="col" style="{_CELL}">',
+}
+"""The same look without a style sheet. Texts from a server are escaped, so none of these is in them."""
+
+
+def standalone(html: str) -> str:
+    """Return tables with their style in themselves, for a page that is not ours: a saved notebook."""
+    for sheet, own in _INLINE.items():
+        html = html.replace(sheet, own)
+    return html
+
 
 def row(*cells: str) -> str:
     """Return a row of these cells."""
