@@ -128,7 +128,7 @@ setup(
         *find_packages(where="examples"),
     ],
     install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0", "blake3>=1.0"],
-    package_data={"holdfast": ["py.typed", "web/*"], "tornado_app": ["py.typed", "viewer/*"]},
+    package_data={"holdfast": ["py.typed", "web/*.*", "web/*/*"], "tornado_app": ["py.typed", "viewer/*"]},
     extras_require={
         "server": SERVER,
         "cli": CLI,

@@ -22,10 +22,11 @@ class WireCutter:
     Attributes:
         carried: bytes forwarded so far, in both directions, over all connections.
         cuts: number of connections broken so far.
+        target: where later connections lead.
     """
 
     def __init__(self, target: tuple[str, int], on_cut: Callable[[int], None] = lambda carried: None) -> None:
-        self._target = target
+        self.target = target
         self.carried = 0
         self.cuts = 0
         self._on_cut = on_cut
@@ -74,7 +75,7 @@ class WireCutter:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target, timeout=5)
+                server = socket.create_connection(self.target, timeout=5)
                 server.settimeout(None)
             except OSError:
                 client.close()

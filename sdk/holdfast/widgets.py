@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast._client.download_link import DownloadLink
     from holdfast.notebook._dashboard import Dashboard
+    from holdfast.notebook._page._upload_box import UploadBox
     from holdfast.notebook._process import ProcessCard
     from holdfast.notebook._transfer import TransferCard
-    from holdfast.notebook._upload_box import UploadBox
 
 __all__ = ["Dashboard", "DownloadLink", "ProcessCard", "TransferCard", "UploadBox"]
 
@@ -23,7 +23,7 @@ _HOME = {
     "DownloadLink": "_client.download_link",
     "ProcessCard": "notebook._process",
     "TransferCard": "notebook._transfer",
-    "UploadBox": "notebook._upload_box",
+    "UploadBox": "notebook._page._upload_box",
 }
 
 

@@ -38,8 +38,8 @@ class Jupyter:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
         self.root.mkdir(parents=True)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port = 0
+        self.url = ""
         self.log_path = folder / "log"
         self._environment = dict(os.environ)
         for name in ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -52,16 +52,28 @@ class Jupyter:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers, at the same port if it is started again."""
+        while not self._begin():
+            self.port = 0  # another program has taken it
+
+    def _begin(self) -> bool:
+        """Start it; return whether it answers. False means that it has ended."""
+        self.port = self.port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
         command += [f"--port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"]
         command += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
+        command += ["--ServerApp.allow_remote_access=True"]  # pages may use another name than that of loopback
         command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self._answers, 60, f"Jupyter answers; it said:\n{self.log_path.read_text()}")
+        process = self._process
+        wait_until(lambda: self._answers() or process.poll() is not None, what="Jupyter answers or ends")
+        if process.poll() is not None and "is already in use" not in self.log_path.read_text():
+            pytest.fail(f"Jupyter has ended:\n{self.log_path.read_text()}")
+        return process.poll() is None
 
     def _answers(self) -> bool:
         try:
@@ -177,10 +189,27 @@ class NotebookPage:
         text: str = found["data"]["text/plain"]
         return str(json.loads(text)) if text.startswith('"') else text[1:-1]
 
+    def begin_restart(self) -> None:
+        """Restart the kernel without waiting for it."""
+        self.page.evaluate(f"() => {{ {self.PANEL}.context.sessionContext.session.kernel.restart(); }}")
+
     def restart_kernel(self) -> None:
         """As the button does, once it is confirmed."""
         self.page.evaluate(f"async () => {{ await {self.PANEL}.context.sessionContext.session.kernel.restart(); }}")
         self.ready()
+
+    def drop(self, cell: int, *paths: Path) -> None:
+        """Drop files and folders of this machine on the box of a cell, as a person does by hand."""
+        target = self.output(cell).locator(".drop")
+        target.scroll_into_view_if_needed()
+        frame = target.bounding_box()
+        assert frame is not None
+        session = self.page.context.new_cdp_session(self.page)
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        where = {"x": frame["x"] + 8, "y": frame["y"] + frame["height"] / 2, "data": data}
+        for event in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": event, **where})
+        session.detach()
 
     def theme(self, name: str) -> None:
         """`JupyterLab Light` or `JupyterLab Dark`."""
@@ -226,17 +255,29 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The one browser of a file of tests: Playwright keeps a loop running, which other files must not see."""
+def playwright() -> Iterator[Any]:
+    """Playwright, for a file of tests: it keeps a loop running, which other files must not see."""
     if CHROMIUM is None:
         pytest.fail("no Chromium here: tests/tools.sh installs it")
     with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"],
-        )
-        yield browser
-        browser.close()
+        yield playwright
+
+
+LOOPBACK_ONLY = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
+
+
+def launch(playwright: Any, addresses: str = LOOPBACK_ONLY) -> Any:
+    """Start a browser. `addresses` are rules of Chromium: which names and ports lead where."""
+    args = ["--no-sandbox", f"--host-resolver-rules={addresses}"]
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Any) -> Iterator[Any]:
+    """The one browser of a file of tests."""
+    browser = launch(playwright)
+    yield browser
+    browser.close()
 
 
 def new_page(browser: Any) -> Any:
@@ -262,6 +303,21 @@ def lab(jupyter: Jupyter, browser: Any) -> Iterator[NotebookPage]:
     page.page.context.close()
 
 
+def write_notebook(path: Path, *cells: str) -> None:
+    """Write a notebook of the given cells."""
+    sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata={"kernelspec": kernel}), path)
+
+
+def end_kernels(jupyter: Jupyter) -> None:
+    """End all kernels of a Jupyter server."""
+    with urllib.request.urlopen(f"{jupyter.url}/api/kernels") as answer:
+        kernels = json.load(answer)
+    for kernel in kernels:
+        urllib.request.urlopen(urllib.request.Request(f"{jupyter.url}/api/kernels/{kernel['id']}", method="DELETE"))
+
+
 @pytest.fixture
 def open_notebook(
     jupyter: Jupyter, browser: Any, lab: NotebookPage, request: pytest.FixtureRequest
@@ -272,9 +328,7 @@ def open_notebook(
 
     def open(*cells: str, app: str = "") -> NotebookPage:
         if cells:
-            sources = [nbformat.v4.new_code_cell(cell) for cell in cells]
-            kernel = {"name": "python3", "display_name": "Python 3"}
-            nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata={"kernelspec": kernel}), path)
+            write_notebook(path, *cells)
         if not app:
             lab.open(path.name)
             return lab
@@ -286,10 +340,7 @@ def open_notebook(
     for page in others:
         page.page.context.close()
     lab.close_all()
-    with urllib.request.urlopen(f"{jupyter.url}/api/kernels") as answer:
-        kernels = json.load(answer)
-    for kernel in kernels:
-        urllib.request.urlopen(urllib.request.Request(f"{jupyter.url}/api/kernels/{kernel['id']}", method="DELETE"))
+    end_kernels(jupyter)
     # Changing the theme back and forth, JupyterLab 4.6 sometimes takes a style sheet out twice.
     errors, lab.errors = lab.errors, []
     assert errors == [] or "HOLDFAST_PICTURES" in os.environ

@@ -38,24 +38,6 @@ def connect(server: ServerProcess, **options: Any) -> str:
     return f"import holdfast\nclient = holdfast.Client({server.url!r}, **{options!r})"
 
 
-def drop(notebook: NotebookPage, cell: int, path: Path) -> None:
-    """Drop a file of this machine on a box."""
-    page = notebook.page
-    page.evaluate(
-        "() => document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'hand'}))"
-    )
-    page.locator("#hand").set_input_files(path)
-    data = page.evaluate_handle(
-        """() => {
-            const data = new DataTransfer();
-            data.items.add(document.querySelector('#hand').files[0]);
-            document.querySelector('#hand').remove();
-            return data;
-        }"""
-    )
-    notebook.output(cell).locator(".drop").dispatch_event("drop", {"dataTransfer": data})
-
-
 def slow_down(notebook: NotebookPage, bytes_a_second: float) -> None:
     """As on a slower line; -1 is as fast as it goes."""
     session = notebook.page.context.new_cdp_session(notebook.page)
@@ -71,9 +53,9 @@ def test_a_dropped_file_is_paused_and_goes_on_after_a_reload(
     notebook = open_notebook(connect(server, token="s3cret"), SHOW)
     notebook.run_all()
     box = notebook.output(1)
-    box.get_by_text("Drop files here").wait_for()
+    box.get_by_text("Drop files or folders here").wait_for()
     slow_down(notebook, 3_000_000)  # there is time to press a button, however busy this machine is
-    drop(notebook, 1, big)
+    notebook.drop(1, big)
     box.get_by_text("B/s").wait_for()
     box.get_by_role("button", name="Pause big.bin").click()
     box.get_by_text("paused · ").wait_for()
@@ -82,9 +64,9 @@ def test_a_dropped_file_is_paused_and_goes_on_after_a_reload(
     assert 0 < upload.offset < 50_000_000
 
     notebook.reload()
-    box.get_by_text("unfinished, 50 MB").wait_for()
+    box.get_by_text("unfinished, ").get_by_text(" of 50 MB").wait_for()
     slow_down(notebook, -1)
-    drop(notebook, 1, big)
+    notebook.drop(1, big)
     box.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
     assert client.files.info("big.bin", sha256=True).sha256 == sha256(big)
     assert [upload.id for upload in client.files.uploads()] == [upload.id], "it was one upload"
@@ -93,23 +75,24 @@ def test_a_dropped_file_is_paused_and_goes_on_after_a_reload(
 
 
 def test_a_box_goes_on_with_what_it_began_and_with_nothing_of_another_box(
-    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, big: Path
+    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, big: Path, tmp_path: Path
 ) -> None:
     server = spawn_server("--allow-origin", jupyter.url)
+    (other_file := tmp_path / "other.bin").write_bytes(b"a,b")
     notebook = open_notebook(connect(server), SHOW, "client.files.upload_box('other/')")
     notebook.run_all()
     box, other = notebook.output(1), notebook.output(2)
-    box.get_by_text("Drop files here").wait_for()
+    box.get_by_text("Drop files or folders here").wait_for()
     slow_down(notebook, 3_000_000)  # there is time to press a button, however busy this machine is
-    drop(notebook, 1, big)
+    notebook.drop(1, big)
     box.get_by_text("B/s").wait_for()
-    drop(notebook, 1, big)  # it is on its way: this begins nothing
+    notebook.drop(1, big)  # it is on its way: this begins nothing
     box.get_by_role("button", name="Pause big.bin").click()
     box.get_by_text("paused · ").wait_for()
     slow_down(notebook, -1)
-    drop(notebook, 2, big)
+    notebook.drop(2, big)
     other.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
-    drop(notebook, 1, big)  # as good as Resume
+    notebook.drop(1, big)  # as good as Resume
     box.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
     assert box.get_by_role("listitem").count() == 1
     with holdfast.Client(server.url) as client:
@@ -118,11 +101,11 @@ def test_a_box_goes_on_with_what_it_began_and_with_nothing_of_another_box(
             assert client.files.info(name, sha256=True).sha256 == sha256(big)
 
     notebook.restart_kernel()
-    drop(notebook, 1, big)
-    box.locator(".failed").get_by_text("the kernel was restarted: run the cell of this box again").wait_for()
+    notebook.drop(1, other_file)
+    box.locator(".interrupted").get_by_text("the kernel was restarted: run the cell of this box again").wait_for()
     notebook.run_all()
-    wait_until(lambda: box.get_by_role("listitem").count() == 0)
-    box.get_by_text("Drop files here").wait_for()
+    box.get_by_text("succeeded · 3 B of 3 B").wait_for()  # it was kept for the cell
+    assert box.get_by_role("listitem").count() == 1
 
 
 def test_a_local_server_takes_files_from_the_page_and_a_restart_of_it_costs_nothing(
@@ -131,7 +114,7 @@ def test_a_local_server_takes_files_from_the_page_and_a_restart_of_it_costs_noth
     notebook = open_notebook(LOCAL, SHOW)
     notebook.run_all()
     box = notebook.output(1)
-    box.get_by_text("Drop files here").wait_for()
+    box.get_by_text("Drop files or folders here").wait_for()
     slow_down(notebook, 10_000_000)
     box.get_by_label("Choose files to upload").set_input_files(big)
     box.get_by_text("MB/s").wait_for()
@@ -140,35 +123,71 @@ def test_a_local_server_takes_files_from_the_page_and_a_restart_of_it_costs_noth
     box.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
     assert notebook.value("client.files.info('big.bin', sha256=True).sha256") == sha256(big)
     box.get_by_label("Choose files to upload").set_input_files(big)
-    box.locator(".failed").get_by_text(
-        "there is a file 'big.bin' already"
-    ).wait_for()  # refused by the server, in its words
+    box.locator(".conflict").get_by_text("there is a file 'big.bin' already").wait_for()
     notebook.theme("JupyterLab Light")
     notebook.shoot(upload_box=1)
     box.get_by_role("button", name="Cancel big.bin").last.click()
-    box.get_by_text("cancelled · ").wait_for()
+    box.locator(".cancelled").wait_for()
+    box.get_by_role("button", name="Clear finished").click()
+    wait_until(lambda: box.get_by_role("listitem").count() == 0)
 
 
-def test_where_the_page_can_not_reach_the_server_files_go_through_the_kernel(
-    spawn_server: Spawn, open_notebook: Open, tmp_path: Path
+def test_of_a_conflict_the_person_chooses_what_becomes(
+    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, tmp_path: Path
 ) -> None:
-    server = spawn_server()  # it allows no other origin
-    small = tmp_path / "small.bin"
-    small.write_bytes(random.Random(7).randbytes(3_000_000))
-    large = tmp_path / "large.bin"
-    large.write_bytes(bytes(4_000_000))
-    limited = "from holdfast.widgets import UploadBox\nbox = UploadBox(client, 'raw/', limit=3_500_000); box"
-    notebook = open_notebook(connect(server), limited)
+    server = spawn_server("--allow-origin", jupyter.url)
+    notebook = open_notebook(connect(server), SHOW)
     notebook.run_all()
     box = notebook.output(1)
-    box.get_by_label("Choose files to upload").set_input_files([small, large])
-    box.get_by_text("succeeded · 3 MB of 3 MB").wait_for()
-    box.get_by_role("status").get_by_text("files go through the kernel, at most 3.5 MB each").wait_for()
-    box.locator(".failed").get_by_text("this file has 4 MB, and at most 3.5 MB go through the kernel").wait_for()
+    (path := tmp_path / "a.tar.gz").write_bytes(b"new")
+    (server.files_dir / "a.tar.gz").write_bytes(b"old")
+    box.get_by_label("Choose files to upload").set_input_files(path)
+    box.get_by_text("there is a file 'a.tar.gz' already").wait_for()
+    box.get_by_role("button", name="Rename a.tar.gz").click()
+    name = box.get_by_label("New name of a.tar.gz")
+    assert name.input_value() == "a (2).tar.gz"
+    name.press("Enter")
+    box.locator(".succeeded").get_by_text("a (2).tar.gz", exact=True).wait_for()
+    box.get_by_label("Choose files to upload").set_input_files(path)
+    box.get_by_role("button", name="Replace a.tar.gz").click()
+    wait_until(lambda: box.locator(".succeeded").count() == 2)
     with holdfast.Client(server.url) as client:
-        assert client.files.info("raw/small.bin", sha256=True).sha256 == sha256(small)
-        assert [file.name for file in client.files.list()] == ["raw/small.bin"]
-    wait_until(lambda: notebook.value("[file.name for file in box.files]") == "['raw/small.bin']")
+        assert {file.name: client.files.read(file.name) for file in client.files.list()} == {
+            "a (2).tar.gz": b"new",
+            "a.tar.gz": b"new",
+        }
+
+
+def test_folders_keep_their_structure_and_many_files_scroll_inside(
+    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, tmp_path: Path
+) -> None:
+    server = spawn_server("--allow-origin", jupyter.url)
+    notebook = open_notebook(connect(server), "client.files.upload_box('raw/')")
+    notebook.run_all()
+    box = notebook.output(1)
+    box.get_by_text("Drop files or folders here").wait_for()
+    wanted = {}
+    for number in range(30):
+        path = tmp_path / "days" / f"day {number % 3}" / f"née-{number}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d" % number)
+        wanted[f"raw/{path.relative_to(tmp_path)}"] = path.read_bytes()
+    (tmp_path / "days" / "empty").mkdir()
+    (single := tmp_path / "single.csv").write_bytes(b"alone")
+    notebook.drop(1, tmp_path / "days", single)
+    box.get_by_text("31 files · 31 succeeded").wait_for()
+    assert box.locator(".holdfast-upload").bounding_box()["height"] < 600
+    assert box.get_by_role("listitem").count() == 31
+    with holdfast.Client(server.url) as client:
+        found = {file.name: client.files.read(file.name) for file in client.files.list()}
+        assert found == wanted | {"raw/single.csv": b"alone"}
+        box.get_by_role("button", name="Clear finished").click()
+        wait_until(lambda: box.get_by_role("listitem").count() == 0)
+        (chosen := tmp_path / "chosen" / "below").mkdir(parents=True)
+        (chosen / "a.csv").write_bytes(b"a")
+        box.get_by_label("Choose a folder to upload").set_input_files(tmp_path / "chosen")
+        box.locator(".succeeded").get_by_text("chosen/below/a.csv").wait_for()
+        assert client.files.read("raw/chosen/below/a.csv") == b"a"
 
 
 def test_a_download_link_is_followed_by_the_browser_without_the_token(spawn_server: Spawn, open_notebook: Open) -> None:

@@ -27,7 +27,7 @@ from holdfast._transfers.reader import AsyncRemoteFile, Reading
 from holdfast._transfers.upload.job import UploadJob
 
 if TYPE_CHECKING:
-    from holdfast.notebook._upload_box import UploadBox
+    from holdfast.notebook._page._upload_box import UploadBox
 
 
 class AsyncFiles:
@@ -328,11 +328,13 @@ class AsyncFiles:
             name: the file's name on the server; with `archive` that of a folder.
             expires: seconds that it is valid, 7 days at most unless the server has another limit. Anybody who has the
                 link can read the file.
-            base_url: URL of the server for the browser, if it is not `client.base_url`.
+            base_url: URL of the server for the browser. Without it, a notebook shows a link by the address that works.
             archive: "zip" or "tar" for a link to all files below the folder, as one archive.
         """
         link = await self._core.request(calls.sign_link(name, expires, archive=archive))
-        return DownloadLink((base_url or self._core.base_url).rstrip("/"), link)
+        if base_url is not None:
+            return DownloadLink(base_url.rstrip("/"), link)
+        return DownloadLink(self._core.base_url, link, self._core)
 
     async def revoke_links(self) -> None:
         """Revoke all links that were signed so far."""
@@ -341,13 +343,13 @@ class AsyncFiles:
     def upload_box(self, prefix: str = "", *, overwrite: bool = False) -> UploadBox:
         """Return a box for a notebook that takes files from the person's own machine, of any size, and resumes itself.
 
-        The browser sends them straight to the server, which must let the notebook's page do so (`--allow-origin`;
-        a `local_server()` does); else they go through the kernel, up to a size that the box shows. Its trait `files`
-        lists what has arrived. Needs the extra `notebook`.
+        The browser sends them by JupyterLab's own address where the extension of `holdfast[jupyter]` is, else straight
+        to the server, which must let the notebook's page do so (`--allow-origin`; a `local_server()` does); else they
+        go through the kernel. The trait `files` of the box lists what has arrived. Needs the extra `notebook`.
 
         Args:
             prefix: put before each file's name, such as "raw/".
-            overwrite: replace files of the same name; else they are refused.
+            overwrite: replace files of the same name; else the box asks.
         """
         box: UploadBox = display.current().upload_box(self._core, prefix, overwrite)
         return box

@@ -42,6 +42,10 @@ class Display(Protocol):
         """Return the `Dashboard` of a server, the same one while it is open. Needs the extra `notebook`."""
         ...
 
+    def download_link(self, core: AnyCore, link: Any) -> Any:
+        """Return the display of a `DownloadLink` to a file of this server; None where there are no widgets."""
+        ...
+
     def upload_box(self, core: AnyCore, prefix: str, overwrite: bool) -> Any:
         """Return a new `UploadBox`. Needs the extra `notebook`."""
         ...

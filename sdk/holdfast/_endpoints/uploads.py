@@ -113,17 +113,24 @@ def upload_head(id: str) -> Parts:
 
 @endpoint("PATCH", "/v1/uploads/{id}", UploadHead, read=_upload_head)
 def append(
-    id: str, offset: int, data: bytes | Source, *, length: int | None = None, block_digest: bytes | None = None
+    id: str,
+    offset: int,
+    data: bytes | Source,
+    *,
+    length: int | None = None,
+    block_digest: bytes | None = None,
+    checksum: str | None = None,
 ) -> Parts:
     """Append `data` at `offset`; `length` sets the total length, once, if that was deferred.
 
-    The server verifies the `block_digest` of the whole file (see `holdfast.digests`) before it publishes the file.
+    The server verifies the `block_digest` of the whole file (see `holdfast.digests`) before it publishes the file. It
+    keeps `data` only if that has the `checksum`: an algorithm and a digest, as in "crc32 AAAAAA==".
 
     Not repeatable: if the response is lost, read the offset first.
     """
     headers = {**TUS, "Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
     total = None if length is None else str(length)
-    more = {"Upload-Length": total, "Block-Digest": block_digest_field(block_digest)}
+    more = {"Upload-Length": total, "Block-Digest": block_digest_field(block_digest), "Upload-Checksum": checksum}
     return Parts(path={"id": id}, headers=headers | more, content=data)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from holdfast import calls, plans, wire
 from holdfast._client.core import AnyCore, AsyncCore
 from holdfast._client.display import Part
+from holdfast._client.download_link import DownloadLink
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError
 from holdfast.notebook._html import _appearance
@@ -55,8 +56,11 @@ class NotebookDisplay:
     def dashboard(self, core: AnyCore) -> Any:
         return _dashboard(core, "client")
 
+    def download_link(self, core: AnyCore, link: DownloadLink) -> Any:
+        return _widget(lambda: _download_link(core, link))
+
     def upload_box(self, core: AnyCore, prefix: str, overwrite: bool) -> Any:
-        from holdfast.notebook._upload_box import UploadBox
+        from holdfast.notebook._page._upload_box import UploadBox
 
         return UploadBox(core, prefix, overwrite=overwrite)
 
@@ -89,6 +93,12 @@ def _process_card(core: AnyCore, info: wire.ProcessInfo) -> Any:
     from holdfast.notebook._process import ProcessCard
 
     return ProcessCard.of(core, info)
+
+
+def _download_link(core: AnyCore, link: DownloadLink) -> Any:
+    from holdfast.notebook._page._download_link import DownloadLinkView
+
+    return DownloadLinkView(core, link)
 
 
 def _transfer_card(transfer: Any) -> Any:

@@ -184,6 +184,7 @@ async def test_pauses_and_failures_do_not_either(
 
 
 async def ask_about_everything(client: holdfast.AsyncClient) -> None:
+    await client.identity("n" * 22)
     assert await client.live()
     assert await client.ready()
     await client.metrics()

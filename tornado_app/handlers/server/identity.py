@@ -27,6 +27,11 @@ class IdentityQuery(msgspec.Struct):
 class IdentityHandler(PublicHandler):
     """`GET /v1/identity`."""
 
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        # Of a refusal, too: by it a page of another origin learns that something answers here, and nothing else.
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+
     @operation("identity", Identity)
     def get(self, query: IdentityQuery) -> None:
         """Prove which server this is: it signs the caller's nonce with a key that only this server has.

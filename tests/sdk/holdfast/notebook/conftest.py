@@ -30,6 +30,7 @@ class Message(NamedTuple):
     thread: str
     comm: str
     data: dict[str, Any]
+    buffers: list[bytes]
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Message]]:
     class Recorder(comm.DummyComm):
         def publish_msg(self, msg_type: str, data: Any = None, *args: Any, **kwargs: Any) -> None:
             if msg_type == "comm_msg":
-                sent.append(Message(time.monotonic(), threading.current_thread().name, self.comm_id, data))
+                buffers = kwargs.get("buffers") or []
+                sent.append(Message(time.monotonic(), threading.current_thread().name, self.comm_id, data, buffers))
 
     monkeypatch.setattr(comm, "create_comm", Recorder)
     yield sent
