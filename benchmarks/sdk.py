@@ -38,6 +38,7 @@ from benchmarks.harness import (
     main,
     tool,
 )
+from benchmarks.peers import servers
 from benchmarks.transfers import fill, running
 from benchmarks.transfers import holdfast as server_of
 from tests.support.faults import there_and_back
@@ -69,12 +70,13 @@ def by(name: str, told: Callable[[dict[str, float]], object] | None = None, **op
     return run
 
 
-def by_program(*command: object) -> Callable[[], Sample]:
-    """A program as a contender; `cpu` is its own (wait4(2))."""
+def by_program(*command: object, quiet: bool = False) -> Callable[[], Sample]:
+    """A program as a contender; `cpu` is its own (wait4(2)). `quiet`: what it says on standard error is not shown."""
 
     def run() -> Sample:
+        error = subprocess.DEVNULL if quiet else None
         start = time.perf_counter()
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=error)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -164,6 +166,40 @@ def upload(bench: Bench) -> None:
     tell(bench, taken)
     bench.at_most("wall, share of curl -T's", taken["holdfast"].wall / taken["curl -T"].wall, 1.1)
     bench.at_most("wall, share of tuspy's at its default", taken["holdfast"].wall / taken["tuspy"].wall, 0.75)
+
+
+@figure("u2c", "upload 1 GiB: the command `holdfast upload`, and copyparty's own client u2c to copyparty")
+def u2c(bench: Bench) -> None:
+    """Both verify every block. u2c hashes the whole file (SHA-512) before the first byte is sent."""
+    ours, party = server_of(bench.folder), servers.copyparty(bench.folder)
+    source, there = fill(bench.folder / "source.bin", bench.size(GIB, 256 * MIB)), bench.folder / "copyparty/source.bin"
+    theirs = [sys.executable, "-m", "copyparty.web.a.u2c", "-ns", "--ow", f"{party.url}/", source]
+    own = [sys.executable, "-m", "holdfast", "--url", ours.url, "upload", "--overwrite", "--to", "up.bin", source]
+
+    def fresh(run: Callable[[], Sample]) -> Callable[[], Sample]:
+        def sample() -> Sample:
+            with source.open("r+b") as file:
+                for at in range(0, source.stat().st_size, MIB):  # or it is known already, or one block from the next
+                    file.seek(at)
+                    file.write(os.urandom(16))
+            return run()
+
+        return sample
+
+    with running(ours, party), records_in(bench.folder):
+        taken = alternate(
+            {
+                "holdfast": fresh(onto(bench.folder / "files" / "up.bin", {"": by_program(*own, quiet=True)})[""]),
+                "u2c": fresh(
+                    onto(bench.folder / "copyparty" / "source.bin", {"": by_program(*theirs, quiet=True)})[""]
+                ),
+            },
+            bench.runs,
+        )
+        same = _sha256(source) == _sha256(there)
+    tell(bench, taken)
+    bench.at_most("wall, share of u2c's", taken["holdfast"].wall / taken["u2c"].wall, 1)
+    bench.at_most("files of u2c that differ", 0 if same else 1, 0)
 
 
 @figure("delta", "10 GiB of which 1 % has changed in one run, against the version that is published")

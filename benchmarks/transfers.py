@@ -32,6 +32,7 @@ from benchmarks.harness import (
     main,
     memory,
     reset_peak,
+    room,
     timed,
     tool,
 )
@@ -304,27 +305,32 @@ def uploads_200(bench: Bench) -> None:
 @figure("growth", "time a GiB, of 1 GiB and of as many as fit (50 at most)")
 def growth(bench: Bench) -> None:
     ours = holdfast(bench.folder)
-    room = shutil.disk_usage(bench.folder).free - GIB
-    many = bench.size(min(50, room // GIB), 2)
-    if many < 2:
-        raise MissingError(f"{bench.folder} has {room / GIB:.1f} GiB free, too little to compare sizes")
+    free = room(bench.folder) - GIB
+    many = bench.size(min(50, free // GIB), 2)
+    if many < 2 or free < many * GIB:
+        raise MissingError(f"{bench.folder} has {free / GIB:.1f} GiB free, too little to compare sizes")
     source, name = bench.folder / "source.bin", "sized.bin"
     walls: dict[str, dict[int, list[float]]] = {"up": {1: [], many: []}, "down": {1: [], many: []}}
+    cpus: dict[str, dict[int, list[float]]] = {"up": {1: [], many: []}, "down": {1: [], many: []}}
     with running(ours):
         for _ in range(max(1, bench.runs // 2)):
             for count in (1, many):
                 with source.open("wb") as file:
                     file.truncate(count * GIB)  # holes take no room; what the server writes does
                 up = _tus_upload(ours, "/v1/uploads", source, name=name)()
-                down = timed(lambda: raw.fetch_all(ours.port, [f"/v1/files/{name}"]))
-                walls["up"][count].append(up.wall / count)
-                walls["down"][count].append(down.wall / count)
+                down = timed(lambda: raw.fetch_all(ours.port, [f"/v1/files/{name}"]), ours)
+                for way, sample in (("up", up), ("down", down)):
+                    walls[way][count].append(sample.wall / count)
+                    cpus[way][count].append(sample.cpu / count)
                 (bench.folder / "files" / name).unlink()
     for way, taken in walls.items():
         one, each = statistics.median(taken[1]), statistics.median(taken[many])
         bench.tell(f"{way}: 1 GiB", one, "s")
         bench.tell(f"{way}: each of {many} GiB", each, "s")
         bench.at_most(f"{way}: growth of the time a GiB", each / one, 1.05)
+        one, each = statistics.median(cpus[way][1]), statistics.median(cpus[way][many])
+        bench.tell(f"{way}: server CPU of 1 GiB", one, "s")
+        bench.tell(f"{way}: server CPU of each of {many} GiB", each, "s")
 
 
 @figure("memory-10g", "10 GiB up and down: does memory grow with size?")
