@@ -103,9 +103,12 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
 
 
 @pytest.fixture
-def served(spawn_server: Callable[..., ServerProcess], tmp_path: Path) -> ServerProcess:
-    """A server as `make run` starts it, and the clone's Files/ as the working directory's."""
-    server = spawn_server()
+def served(
+    spawn_server: Callable[..., ServerProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ServerProcess:
+    """A server as `make run` starts it, which `connect()` finds, and the clone's Files/ as the working directory's."""
+    monkeypatch.setenv("HOLDFAST_STATE_DIR", str(tmp_path / "state"))
+    server = spawn_server("--allow-code")
     shutil.copy(ROOT / "Files/airports.csv", server.files_dir)
     (tmp_path / "Files").symlink_to(server.files_dir)
     return server
