@@ -16,6 +16,14 @@ VERSION = next(
 )
 
 
+DATA_FILES = [
+    # where Jupyter looks: what enables the server extension, and the tile in JupyterLab's launcher
+    ("etc/jupyter/jupyter_server_config.d", ["sdk/holdfast/jupyter/etc/holdfast.json"]),
+    ("share/jupyter/labextensions/holdfast", ["sdk/holdfast/jupyter/labextension/package.json"]),
+    ("share/jupyter/labextensions/holdfast/static", ["sdk/holdfast/jupyter/labextension/static/remoteEntry.js"]),
+]
+
+
 class EditableWheel(editable_wheel):
     """An editable installation of which type checkers find the packages: they read paths, and run no import hook."""
 
@@ -25,7 +33,7 @@ class EditableWheel(editable_wheel):
 
 
 class WithPaths:
-    """Distribution as setuptools installs it, with the folders that hold packages and nothing else."""
+    """Distribution as setuptools installs it, with the folders that hold packages, and the files that it leaves out."""
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = strategy
@@ -33,6 +41,9 @@ class WithPaths:
     def __call__(self, wheel: Any, *arguments: Any) -> None:
         self._strategy(wheel, *arguments)
         wheel.writestr("holdfast_paths.pth", f"{HERE / 'sdk'}\n{HERE / 'examples'}\n")
+        for folder, files in DATA_FILES:
+            for file in files:
+                wheel.write(HERE / file, f"holdfast-{VERSION}.data/data/{folder}/{Path(file).name}")
 
     def __enter__(self) -> "WithPaths":
         self._strategy.__enter__()
@@ -128,7 +139,11 @@ setup(
         *find_packages(where="examples"),
     ],
     install_requires=["httpx>=0.28", "msgspec>=0.19", "platformdirs>=4.0", "blake3>=1.0"],
-    package_data={"holdfast": ["py.typed", "web/*.*", "web/*/*"], "tornado_app": ["py.typed", "viewer/*"]},
+    package_data={
+        "holdfast": ["py.typed", "web/*.*", "web/*/*", "jupyter/**/*.js*"],
+        "tornado_app": ["py.typed", "viewer/*"],
+    },
+    data_files=DATA_FILES,
     extras_require={
         "server": SERVER,
         "cli": CLI,

@@ -24,6 +24,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"holdfast": "sdk/holdfast", "holdfast_examples": "examples/holdfast_examples", "tornado_app": "tornado_app"}
+FOR_JUPYTER = {
+    "etc/jupyter/jupyter_server_config.d/holdfast.json",
+    "share/jupyter/labextensions/holdfast/package.json",
+    "share/jupyter/labextensions/holdfast/static/remoteEntry.js",
+}
 HERE = "http://127.0.0.1:8000"
 
 
@@ -49,8 +54,11 @@ def look_through(folder: Path) -> Path:
         (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         text = archive.read(metadata).decode()
         licenses = [name for name in archive.namelist() if "/licenses/" in name]
-    if inside != set(files):
-        sys.exit(f"{wheel.name} is not what the repository has: {sorted(inside ^ set(files))}")
+    for_jupyter = {name for name in inside if ".data/data/" in name}
+    if difference := {name.partition(".data/data/")[2] for name in for_jupyter} ^ FOR_JUPYTER:
+        sys.exit(f"{wheel.name} does not have what Jupyter looks for, or has more: {sorted(difference)}")
+    if difference := inside - for_jupyter ^ set(files):
+        sys.exit(f"{wheel.name} is not what the repository has: {sorted(difference)}")
     for line in ("Name: holdfast", "Requires-Python: >=3.11", "BSD-3-Clause", "# Holdfast"):
         if line not in text:
             sys.exit(f"the metadata of {wheel.name} lacks {line!r}")
