@@ -10,13 +10,13 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Matcher, PathMatches
 
 from tornado_app.handlers import events as event_handlers
-from tornado_app.handlers import files as file_handlers
 from tornado_app.handlers import links as link_handlers
 from tornado_app.handlers import processes as process_handlers
 from tornado_app.handlers.archives import handler as archive_handlers
 from tornado_app.handlers.base import AppServices, BaseHandler
 from tornado_app.handlers.digests import files as file_digests
 from tornado_app.handlers.digests import uploads as upload_digests
+from tornado_app.handlers.files import reading, writing
 from tornado_app.handlers.openapi.document import Route
 from tornado_app.handlers.seed import files, processes
 from tornado_app.handlers.server import docs, health, identity, index, login
@@ -31,9 +31,9 @@ def routes(services: AppServices, *, has_logins: bool = False) -> list[Route]:
     """Every endpoint; the first line that matches a path takes it. `has_logins`: browsers log in at a hub."""
     table: list[tuple[str, type[BaseHandler]]] = [
         # files
-        (r"/v1/files/?", file_handlers.FilesHandler),
-        (r"/v1/files/(?P<name>.+)", file_handlers.FilePutHandler),
-        (r"/v1/files/(?P<name>.+)", file_handlers.FileHandler),
+        (r"/v1/files/?", reading.FilesHandler),
+        (r"/v1/files/(?P<name>.+)", writing.FilePutHandler),
+        (r"/v1/files/(?P<name>.+)", reading.FileHandler),
         (r"/v1/archives/(?P<name>.*)", archive_handlers.ArchivePutHandler),
         (r"/v1/archives/(?P<name>.*)", archive_handlers.ArchiveHandler),
         (r"/v1/links", link_handlers.LinksHandler),

@@ -75,7 +75,7 @@ async def nginx(server: App, settings: Settings, tmp_path: Path) -> AsyncIterato
 @pytest.fixture
 def redirected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files that were left to nginx."""
-    from tornado_app.handlers.files import FileHandler
+    from tornado_app.handlers.files.reading import FileHandler
 
     names: list[str] = []
     redirect = FileHandler._redirect

@@ -186,7 +186,7 @@ CASES: dict[str, Case] = {
 
 @dataclass
 class Things:
-    """What alice has, by the names in `Ask`, and the like that nobody has."""
+    """Return the things of alice, by the names in `Ask`, and the like that nobody has."""
 
     hers: dict[str, str]
     nobodys: dict[str, str]

@@ -16,7 +16,7 @@ import pytest
 
 from tornado_app import problems
 from tornado_app.handlers.events import EventsQuery
-from tornado_app.handlers.files import FilesQuery
+from tornado_app.handlers.files.reading import FilesQuery
 from tornado_app.handlers.openapi import query
 from tornado_app.protocols import (
     conditionals,

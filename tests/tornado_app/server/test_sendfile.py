@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.uploads import Raw, until
 from tornado_app.files import metrics
-from tornado_app.handlers.files import FileHandler
+from tornado_app.handlers.files.reading import FileHandler
 from tornado_app.server import sendfile
 from tornado_app.settings import Settings
 

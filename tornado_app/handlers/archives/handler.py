@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections.abc import Awaitable
 from typing import Annotated, cast
 
 import msgspec
 from msgspec import Meta
-from prometheus_client import Counter
 from tornado.httputil import HTTPConnection
-from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from holdfast.wire import ArchiveReceipt
@@ -20,14 +16,14 @@ from tornado_app import problems
 from tornado_app.files import metrics
 from tornado_app.files.archives.receiving import TarReceiver
 from tornado_app.files.archives.service import ArchiveAnswer, check_format
-from tornado_app.handlers.files import LinkedHandler, LinkQuery, NamedHandler
+from tornado_app.handlers.files.download import DownloadHandler
+from tornado_app.handlers.files.named import LinkQuery, NamedHandler
+from tornado_app.handlers.files.representation import representation
 from tornado_app.handlers.openapi.operation import Content, operation
 from tornado_app.handlers.streaming import StreamingHandler
-from tornado_app.protocols import conditionals, content_disposition, dates
 from tornado_app.protocols.ranges import Multipart
 from tornado_app.server import sendfile
 from tornado_app.server.archives import ArchiveTransmission
-from tornado_app.server.sendfile import FileChangedError, StalledError
 
 ArchiveName = Annotated[
     str,
@@ -38,21 +34,10 @@ _PRECONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodifi
 _TAR = "application/x-tar"
 
 
-class ArchiveHandler(LinkedHandler):
+class ArchiveHandler(DownloadHandler):
     """`/v1/archives/{name}`: all but PUT."""
 
-    MAY_BE_VISITED = True
-
-    _sending: ArchiveTransmission | None = None
-
-    def is_signed(self) -> bool:
-        link = self.query_as(LinkQuery)
-        if link.signature is None or self.request.method not in ("GET", "HEAD"):
-            return False
-        why = self.services.links.refusal(self.path_kwargs["name"], link.expires, link.signature, archive=True)
-        if why:
-            raise problems.UNAUTHORIZED(why)
-        return True
+    IS_ARCHIVE = True
 
     @operation(
         "get_archive",
@@ -99,27 +84,9 @@ class ArchiveHandler(LinkedHandler):
 
     def _describe(self, answer: ArchiveAnswer) -> Multipart | None:
         """Set status and headers; return the framing of a body of several ranges."""
-        stat, spans = answer.stat, answer.spans
-        self.set_status(answer.status)
-        self.set_header("ETag", conditionals.quoted(stat.etag))
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("Last-Modified", dates.write(min(stat.modified_ns // 1_000_000_000, time.time())))
-        if answer.status == 304:
-            return None
-        self.set_header("Accept-Ranges", "bytes")
-        self.set_header("Content-Disposition", content_disposition.attachment(stat.name))
-        if spans is not None and len(spans) > 1:
-            framing = Multipart(secrets.token_hex(16), spans, stat.size, answer.media_type)
-            self.set_header("Content-Type", framing.content_type)
-            self.set_header("Content-Length", str(framing.content_length))
-            return framing
-        self.set_header("Content-Type", answer.media_type)
-        if spans is None:
-            self.set_header("Content-Length", str(stat.size))
-        else:
-            self.set_header("Content-Range", spans[0].content_range(stat.size))
-            self.set_header("Content-Length", str(spans[0].length))
-        return None
+        headers, framing = representation(answer.status, answer.stat, answer.spans, answer.media_type)
+        self.set_headers(answer.status, headers)
+        return framing
 
     async def _send(self, answer: ArchiveAnswer, framing: Multipart | None) -> None:
         connection = cast(HTTPConnection, self.request.connection)
@@ -127,45 +94,16 @@ class ArchiveHandler(LinkedHandler):
         if not self.lost:
             self.flush()  # before: a connection knows only then how many bytes are to follow
         is_plain = sendfile.plain_stream(connection) is not None
-        sending = self._sending = ArchiveTransmission(
+        sending = ArchiveTransmission(
             connection,
             files.archives.reader(answer, framing, zero_copy=is_plain),
             files.run,
             timeout=self.services.settings.send_timeout,
         )
-        try:
-            if self.lost:
-                raise StreamClosedError
-            await sending.send_all()
-            metrics.DOWNLOAD_COMPLETE.inc()
-            metrics.DOWNLOAD_SECONDS.observe(self.request.request_time())
-        except StreamClosedError:
-            self._cut(metrics.DOWNLOAD_CUT)
-        except StalledError:
-            self._cut(metrics.DOWNLOAD_STALLED)
-        except FileChangedError:
-            self._cut(metrics.DOWNLOAD_CHANGED)
-        finally:
-            self._sending = None
-
-    def _cut(self, reason: Counter) -> None:
-        """Close the connection before the body is whole: nobody takes it for the archive."""
-        reason.inc()
-        self.request.connection.close()  # type: ignore[union-attr]
+        await self.send_body(sending, sending.send_all)
 
     def allowed_methods(self) -> list[str]:
         return [*super().allowed_methods(), *ArchivePutHandler.ONLY]
-
-    def on_lost(self) -> None:
-        super().on_lost()
-        if self._sending is not None:
-            self._sending.abort()
-
-    def compute_etag(self) -> None:
-        """Return none: the archive has its own, and Tornado would hash the body."""
-
-    def check_etag_header(self) -> bool:
-        return False  # preconditions are already evaluated
 
 
 class ArchiveQuery(msgspec.Struct, forbid_unknown_fields=True):

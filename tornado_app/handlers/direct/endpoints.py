@@ -15,7 +15,7 @@ from tornado.httputil import HTTPHeaders
 from tornado_app.files import metrics
 from tornado_app.files.uploads.writer import Writer
 from tornado_app.handlers.base import AppServices
-from tornado_app.handlers.files import describe
+from tornado_app.handlers.files.representation import describe
 from tornado_app.handlers.uploads.messages import UploadRequest, UploadResponse
 from tornado_app.handlers.uploads.protocol import wanted_digest
 from tornado_app.handlers.uploads.tus import Tus
