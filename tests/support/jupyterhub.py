@@ -62,7 +62,7 @@ c.JupyterHub.load_roles = {roles!r}
 c.JupyterHub.custom_scopes = {scopes!r}
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0}}
 """
-_SCOPES = ["admin:users", "admin:servers", "tokens", "access:servers", "access:services", "list:users"]
+_SCOPES = ["admin:users", "admin:groups", "admin:servers", "tokens", "access:servers", "access:services", "list:users"]
 
 
 @dataclass

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.hub_api import ACCESS, HubApi
+from tests.support.servers import ServerProcess
 from tornado_app.app import App
 from tornado_app.identity.hub.client import API_TOKEN
 from tornado_app.identity.principal import READ, RUN_CODE, WRITE
@@ -299,3 +300,25 @@ async def test_odd_names_stay_in_a_folder_of_their_own(
 async def test_the_problem_of_a_login_is_json_for_who_does_not_follow(hub: HubApi, browser: httpx.AsyncClient) -> None:
     answer = await browser.get("/v1/files", headers=PAGE)
     assert json.loads(answer.content)["title"] == "Log in first"
+
+
+@pytest.mark.slow
+def test_a_killed_server_comes_back_with_logins_and_uploads(
+    hub: HubApi, spawn_server: Callable[..., ServerProcess]
+) -> None:
+    token = hub.add("alice")
+    server = spawn_server("--auth", "jupyterhub", "--per-user", **hub.environment())
+    tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    hub.logged_in = token
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
+        opened = browser.get("/v1/files", headers=PAGE)
+        back = browser.get(hub.url + opened.headers["Location"]).headers["Location"]
+        assert browser.get(back, headers=PAGE).status_code == 302
+        own = {"Origin": server.url.rstrip("/")}
+        created = browser.post("/v1/uploads", headers={**tus, **own, "Upload-Length": "8"}, content=b"half")
+        server.kill()
+        server.restart()
+        head = browser.head(created.headers["Location"], headers=tus)
+        assert head.headers["Upload-Offset"] == "4"
+        more = {**tus, **own, "Upload-Offset": "4"}
+        assert browser.patch(created.headers["Location"], headers=more, content=b"half").status_code == 204
