@@ -25,6 +25,8 @@ CELLS = {
     "transfer": "upload = client.files.upload(__import__('io').BytesIO(b'123'), 'three.bin')\nupload.wait()\nupload",
     "files": "client.files",
     "processes": "client.processes",
+    "box": "client.files.upload_box('raw/')",
+    "link": "client.files.download_link('three.bin')",
     "lists": "client.files.list(), client.processes.list(), client.events(), client.transfers, client.seed, process",
     "others": "aclient = holdfast.AsyncClient(client.base_url)\n"
     "aclient.files, aclient.processes, aclient.transfers, aclient.seed, aclient.files.list(), aclient.processes.list()",
@@ -73,6 +75,8 @@ def test_a_notebook_that_a_program_has_run_is_read_without_network(saved: Path, 
         "transfer": ["succeeded", "three.bin", "upload", "100%"],
         "files": ["three.bin"],
         "processes": ["the-list"],
+        "box": ["Box for uploads"],
+        "link": ["Download three.bin"],
     }.items():
         for word in words:
             assert word in shown[name], name
@@ -87,6 +91,11 @@ def test_its_outputs_say_nothing_of_memory_and_bring_no_style_of_the_whole_page(
             assert not re.search(r"\bat 0x[0-9a-f]+", text), (name, text)
     for name, html in texts(saved, "text/html").items():
         assert not re.search(r"<(style|script|link|iframe)\b|\b(class|id|onclick)=", html), (name, html)
+
+
+def test_it_holds_no_program_of_a_widget(saved: Path) -> None:
+    state = nbformat.read(saved, as_version=4).metadata.get("widgets", {})
+    assert "_esm" not in repr(state)
 
 
 def test_it_is_read_without_its_html(saved: Path) -> None:

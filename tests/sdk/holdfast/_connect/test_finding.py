@@ -79,6 +79,14 @@ def test_one_on_a_unix_socket_and_its_path_is_not_printed(
     assert capsys.readouterr().out == "Connected to your running Holdfast server\n"
 
 
+def test_one_below_a_base_url(spawn_server: Spawn) -> None:
+    server = spawn_server("--base-url", "/services/holdfast/")
+    with holdfast.connect(quiet=True) as client:
+        assert client.base_url == server.url.rstrip("/")
+        assert client.base_url.endswith("/services/holdfast")
+        assert list(client.files.list()) == []
+
+
 def test_with_a_token_only_if_the_environment_has_it(spawn_server: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
     server = spawn_server(HOLDFAST_TOKEN="s3cret")
     assert find_running() is None
