@@ -12,6 +12,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 import asyncio
 import contextlib
 import gc
+import logging
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ except ModuleNotFoundError as error:
     if __name__ != "__main__" or (error.name or "").startswith(("tornado_app", "holdfast")):
         raise
     sys.exit(f"holdfast: the server needs {error.name}: {install_hint('server')}")
+
+log = logging.getLogger("holdfast.server")
 
 _DESCRIPTORS = 65536
 """Files and connections that may be open at once, if the system allows it."""
@@ -49,7 +52,12 @@ async def serve(config: settings.Settings) -> None:
     try:
         app.listen()
         print(f"Holdfast serving on {app.url}", flush=True)  # noqa: T201 - the one line of stdout
-        await stop.wait()
+        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(app.wait_idle())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        if not stop.is_set():
+            log.info("nobody has used the server for %g seconds (--idle-stop): it stops", config.idle_stop)
     finally:
         await app.close()
 

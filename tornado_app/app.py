@@ -45,7 +45,7 @@ from tornado_app.processes.service import Engine
 from tornado_app.processes.user_processes import UserProcesses
 from tornado_app.processes.work_context import UserWork, WorkContext, WorkSettings, WorkspaceSource
 from tornado_app.routes import matcher, routes
-from tornado_app.server import listening
+from tornado_app.server import idle, listening
 from tornado_app.server.access import Access
 from tornado_app.server.identity import ServerIdentity, write_note
 from tornado_app.server.long_bodies import MAX_BODY, MAX_HEAD, Refusals, StreamingApplication, StreamingServer
@@ -148,6 +148,18 @@ class App:
     def url(self) -> str:
         """Return the URL at which clients find the server."""
         return listening.url_of(self.settings, self.port)
+
+    async def wait_idle(self) -> None:
+        """Return once nobody has used the server and it had nothing to do for `--idle-stop` seconds; 0 is never."""
+        if self.settings.idle_stop <= 0:
+            await asyncio.get_running_loop().create_future()
+        await idle.wait_idle(self.services.in_flight, self.settings.idle_stop, self.has_work)
+
+    async def has_work(self) -> bool:
+        """Return whether there is work that no request waits for: of processes, or a digest to be made."""
+        users = self.services.users
+        digests = self.services.files.sha256.is_pending if users is None else users.has_pending_digests
+        return digests or await self.services.engine.has_work()
 
     async def close(self) -> None:
         """Stop taking requests, let running work reach a checkpoint, finish requests in flight, release resources."""

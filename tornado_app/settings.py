@@ -86,6 +86,9 @@ class Settings:
     )
     stall_after: float = _setting(30.0, "seconds without a yield after which a running process is shown as stalled")
     kill_grace: float = _setting(5.0, "seconds between SIGTERM and SIGKILL of a killed process")
+    idle_stop: float = _setting(
+        0.0, "seconds without any use after which the server stops by itself; 0 is never", metavar="SECONDS"
+    )
     keep_ended: float = _setting(30 * 86400.0, "seconds that ended processes are kept; 0 keeps them forever")
     max_json_body: int = _setting(1 << 20, "largest JSON body in bytes; uploads have limits of their own")
     max_upload_size: int = _setting(0, "largest upload in bytes; 0 is no limit but the disk")
@@ -214,7 +217,7 @@ def check(settings: Settings) -> None:
         )
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"--port must be from 0 to 65535, not {settings.port}")
-    for name in ("journal_interval", "journal_reserve", "max_crashes", "max_upload_size", "reserve_space"):
+    for name in ("idle_stop", "journal_interval", "journal_reserve", "max_crashes", "max_upload_size", "reserve_space"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"{flag(name)} must be 0 or more, not {getattr(settings, name)}")
     for name in ("log_size", "logs_size"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import errno
 import functools
@@ -32,7 +30,8 @@ from tornado_app.protocols import dates
 from tornado_app.server import addresses, guards, response
 from tornado_app.server.access import Access
 from tornado_app.server.identity import ServerIdentity
-from tornado_app.server.security_headers import SECURITY_HEADERS
+from tornado_app.server.idle import Activity
+from tornado_app.server.response import SECURITY_HEADERS
 from tornado_app.settings import Settings, is_loopback
 
 access_log = logging.getLogger("holdfast.access")
@@ -49,32 +48,6 @@ _BY_STATUS: dict[int, Kind] = {
 }
 
 
-class InFlight:
-    """Requests without a final response. A server that stops waits for them."""
-
-    def __init__(self) -> None:
-        self._requests: set[object] = set()
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def add(self, request: object) -> None:
-        """Count a request that has arrived."""
-        self._requests.add(request)
-        self._none.clear()
-
-    def discard(self, request: object) -> None:
-        """Forget a request that is answered or whose connection is lost."""
-        self._requests.discard(request)
-        if not self._requests:
-            self._none.set()
-
-    async def drained(self, timeout: float) -> None:
-        """Wait until there are none, for at most `timeout` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._none.wait()
-
-
 @dataclass
 class AppServices:
     """Services that the composition root hands to every handler."""
@@ -88,7 +61,7 @@ class AppServices:
     identity: ServerIdentity
     admission: Admission
     users: Users | None = None
-    in_flight: InFlight = field(default_factory=InFlight)
+    in_flight: Activity = field(default_factory=Activity)
     hosts: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +109,9 @@ class BaseHandler(RequestHandler):
     MAY_BE_VISITED = False
     """Whether another site may link here: a GET changes nothing, and that site can't read the response."""
 
+    IS_PROBE = False
+    """Whether monitors poll this, so that it is no use of the server (`--idle-stop`)."""
+
     def initialize(self, services: AppServices) -> None:
         self.services = services
         self.principal = NOBODY
@@ -158,7 +134,7 @@ class BaseHandler(RequestHandler):
     # -- access
 
     def prepare(self) -> Awaitable[None] | None:
-        self.services.in_flight.add(self)
+        self.services.in_flight.add(self, is_probe=self.IS_PROBE)
         self._check_host()
         self._check_origin()
         return self._admit()

@@ -391,6 +391,18 @@ class Engine:
             raise problems.UNAVAILABLE("the server is stopping")
         await self.journal.write(probe)
 
+    async def has_work(self) -> bool:
+        """Return whether a process runs, stops, rolls back or waits for its turn, or a paused one has left work alive.
+
+        A journal that can't be read counts as work.
+        """
+        if len(self.runner) or self._services.keeps_any:
+            return True
+        try:
+            return await self.journal.read(queries.has_waiting)
+        except problems.ProblemError:
+            return True
+
     async def refresh_metrics(self) -> None:
         """Bring the gauges up to date: what the journal and the loop know now."""
         counts, oldest = await self.journal.read(

@@ -139,6 +139,11 @@ class WorkContext:
         """Return whether something is kept for the process."""
         return id in self._alive
 
+    @property
+    def keeps_any(self) -> bool:
+        """Return whether something is kept for any process, such as the kernel of a paused one."""
+        return bool(self._alive)
+
     def forget(self, id: str) -> None:
         """Close what was kept for a process that has ended. Blocks as long as that takes."""
         thing = self.take(id)

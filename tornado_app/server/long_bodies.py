@@ -28,7 +28,7 @@ from tornado.web import Application, RequestHandler, _HandlerDelegate, _has_stre
 from tornado_app import problems
 from tornado_app.files.buffers import POOL, SIZE
 from tornado_app.problems import ProblemError
-from tornado_app.server.security_headers import SECURITY_HEADERS
+from tornado_app.server.response import SECURITY_HEADERS
 
 MAX_BODY = 64 << 10
 """Bytes of a body that its handler does not take. Handlers that take a body raise this limit."""

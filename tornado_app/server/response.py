@@ -11,7 +11,16 @@ import msgspec
 
 from tornado_app.problems import ProblemError
 from tornado_app.protocols import dates
-from tornado_app.server.security_headers import SECURITY_HEADERS
+
+SECURITY_HEADERS = {
+    "Server": "Holdfast",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers that every answer carries, also those that are written before a handler exists."""
 
 _ALWAYS = "".join(f"{name}: {value}\r\n" for name, value in SECURITY_HEADERS.items())
 _NO_STORE = "Cache-Control: no-store\r\n"

@@ -16,7 +16,7 @@ from tornado.web import HTTPError
 from tests.support.servers import PATIENCE
 from tornado_app.app import App
 from tornado_app.problems import INTERNAL
-from tornado_app.server.security_headers import SECURITY_HEADERS
+from tornado_app.server.response import SECURITY_HEADERS
 from tornado_app.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("both_ways")

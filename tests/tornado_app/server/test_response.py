@@ -6,8 +6,7 @@ import pytest
 
 from tornado_app import problems
 from tornado_app.server import response
-from tornado_app.server.response import Response
-from tornado_app.server.security_headers import SECURITY_HEADERS
+from tornado_app.server.response import SECURITY_HEADERS, Response
 
 
 def test_a_head_has_the_headers_of_every_answer_and_its_own() -> None:

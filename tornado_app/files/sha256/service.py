@@ -115,6 +115,14 @@ class Sha256Service:
         await self._eager.close()
         self._share.set(0)
 
+    @property
+    def is_pending(self) -> bool:
+        """Return whether a digest is being made, or is to be made now; those that failed are tried again later."""
+        if not self.is_open:
+            return False
+        marked = 0 if self._marks is None else self._marks.pending_count - len(self._postponed)
+        return bool(self._current or self._asked or self._batch) or marked > 0
+
     # -- requests
 
     def published(self) -> None:

@@ -140,6 +140,7 @@ class DirectDelegate(HTTPMessageDelegate):
             self._handlers = self._direct.application.start_request(self._server_conn, self._connection)
             self.data_received = self._handlers.data_received  # type: ignore[method-assign]  # each piece of a body
             return self._handlers.headers_received(start_line, headers)
+        self._direct.services.in_flight.touch()
         self._accepted = accepted
         self._headers = headers
         self._body: list[bytes] = []

@@ -16,6 +16,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class LiveHandler(PublicHandler):
     """`GET /health/live`."""
 
+    IS_PROBE = True
+
     @operation("live", Health)
     def get(self) -> None:
         """Return 200 as long as the server answers."""
@@ -24,6 +26,8 @@ class LiveHandler(PublicHandler):
 
 class HealthHandler(PublicHandler):
     """`GET /health`."""
+
+    IS_PROBE = True
 
     @operation("health", Health, problems.UNAVAILABLE)
     async def get(self) -> None:
@@ -35,6 +39,8 @@ class HealthHandler(PublicHandler):
 class ReadyHandler(PublicHandler):
     """`GET /health/ready`."""
 
+    IS_PROBE = True
+
     @operation("ready", Health, problems.UNAVAILABLE)
     async def get(self) -> None:
         """Return 200 if the journal can be written and the server is not stopping."""
@@ -44,6 +50,8 @@ class ReadyHandler(PublicHandler):
 
 class MetricsHandler(HeadHandler):
     """`GET /metrics`."""
+
+    IS_PROBE = True
 
     def further_token(self) -> str:
         return self.services.access.metrics_token

@@ -77,6 +77,12 @@ class Users:
             await files.close()
         self._executor.close()
 
+    @property
+    def has_pending_digests(self) -> bool:
+        """Return whether a digest of any user's file is to be made, also of one whose services are being opened."""
+        left = self._left is not None and not self._left.done()
+        return left or bool(self._opening) or any(files.sha256.is_pending for files, _ in self._open.values())
+
     async def close_digests(self) -> None:
         """Let requests that wait for a digest go on without."""
         for files, _ in self._open.values():
