@@ -1,4 +1,4 @@
-"""How long a server has had nothing to do, so that it can stop by itself (`--idle-stop`)."""
+"""Detection of a server that nobody uses, so that it can stop by itself (`--idle-stop`)."""
 
 from __future__ import annotations
 
