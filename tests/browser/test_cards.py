@@ -48,7 +48,7 @@ def start(**params: Any) -> str:
 
 
 def button(output: Any, name: str) -> Any:
-    return output.get_by_role("button", name=name)
+    return output.get_by_role("button", name=name, exact=True)
 
 
 def pressable(output: Any) -> list[str]:

@@ -84,13 +84,13 @@ def test_many_are_filtered_paused_resumed_and_cancelled_by_hand(
     panel.get_by_label("State").select_option("paused")
     wait_until(lambda: processes.get_by_role("row").count() == 5)
 
-    panel.get_by_label("Details").fill("import-south")
-    panel.get_by_label("Details").press("Enter")
-    title = panel.get_by_role("status").filter(has_text="import-south")
-    card = title.locator("xpath=ancestor::div[contains(@class, 'widget-vbox')][1]")
+    processes.get_by_role("button", name="import-south", exact=True).click()
+    card = panel.locator(".hf-detail")
+    card.get_by_role("status").get_by_text("import-south").wait_for()
+    card.get_by_label("log").get_by_text("is done").first.wait_for()
+    notebook.shoot(dashboard_details=1)
     button(card, "Resume").click()
     wait_until(lambda: states(client)["south"] == "running")
-    notebook.shoot(dashboard_details=1)
 
     button(panel, "Cancel 3").click()
     button(panel, "Really cancel 3?").click()

@@ -11,13 +11,13 @@ from typing import Any
 
 import ipywidgets
 
+from holdfast.notebook._front_end import takes_modules
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import VERBS, Appearance
 from holdfast.notebook._html._saved import SavedAsHTML
+from holdfast.notebook._plain._card import PlainCard
 from holdfast.notebook._renderer import UpdateWidget, kernel_renderer, reset_reply_subshell
 from holdfast.wire import Verb
-
-ICONS: dict[Verb, str] = {"pause": "pause", "resume": "play", "cancel": "times"}
 
 
 class WidgetTree(SavedAsHTML, ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
@@ -71,23 +71,17 @@ class Card(WidgetTree):
     It shows `appearance()`. A click on a button calls `request`.
     """
 
+    can_notify = False
+
     def __init__(self, appearance: Appearance) -> None:
-        self._head = ipywidgets.HTML(_appearance.head_html(appearance), layout={"flex": "1 1 12em", "margin": "0"})
-        style, layout = self._head.style, ipywidgets.Layout(margin="0 2px")
-        self._meter = ipywidgets.HTML(_appearance.meter_html(appearance), layout=layout, style=style)
-        self._lines = ipywidgets.HTML(_appearance.lines_html(appearance), layout=layout, style=style)
-        self._alerts = ipywidgets.HTML(_appearance.alerts_html(appearance), layout=layout, style=style)
-        self._buttons = buttons(appearance)
-        me = weakref.ref(self)  # the buttons must not keep a card alive that nothing else refers to
-        for verb, button in self._buttons.items():
-            button.on_click(partial(_on_click, me, verb))
-        row = ipywidgets.HBox(
-            [self._head, ipywidgets.HBox(list(self._buttons.values()))],
-            layout={"flex_flow": "row wrap", "align_items": "center"},
-        )
-        frame = {"max_width": "46em", "padding": "6px 8px", "border": "1px solid rgba(128,128,128,.35)"}
-        super().__init__([row, self._meter, self._lines, self._alerts], layout={**frame, "margin": "2px 0"})
-        self._shown = appearance
+        me = weakref.ref(self)  # the body must not keep a card alive that nothing else refers to
+        if takes_modules():
+            from holdfast.notebook._live._card import LiveCard
+
+            self._body: LiveCard | PlainCard = LiveCard(appearance, self, can_notify=self.can_notify)
+        else:
+            self._body = PlainCard(appearance, partial(_request, me))
+        super().__init__(self._body.children, layout=self._body.layout)
         self._start_rendering()
 
     @abstractmethod
@@ -98,30 +92,24 @@ class Card(WidgetTree):
     def request(self, verb: Verb) -> None:
         """Send a request. It does not block and is callable from any thread."""
 
+    def set_notify(self, notify: bool) -> None:
+        """Have the browser announce the end, or not."""
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """Handle a message of the page."""
+        if (verb := message.get("verb")) in VERBS:
+            self.request(verb)
+        elif isinstance(notify := message.get("notify"), bool):
+            self.set_notify(notify)
+
     def has_changed(self) -> bool:
         """Return whether `appearance` may differ from what is shown."""
         return True
 
     def render(self, update: UpdateWidget) -> None:
-        """Update the widgets whose content has changed."""
-        if not self.has_changed():
-            return
-        new, shown = self.appearance(), self._shown
-        if new == shown:
-            return
-        self._shown = new
-        update(self._meter, urgent=new.state != shown.state, value=_appearance.meter_html(new))
-        if (new.state, new.title, new.kind) != (shown.state, shown.title, shown.kind):
-            update(self._head, urgent=True, value=_appearance.head_html(new))
-        if (new.error, new.warning) != (shown.error, shown.warning):
-            update(self._alerts, urgent=True, value=_appearance.alerts_html(new))
-        if new.lines != shown.lines:
-            update(self._lines, value=_appearance.lines_html(new))
-        for verb in new.verbs ^ shown.verbs:
-            update(self._buttons[verb], urgent=True, disabled=verb not in new.verbs)
-        if new.title != shown.title:
-            for verb, widget in self._buttons.items():
-                update(widget, tooltip=f"{verb.capitalize()} {new.title}")
+        """Update what has changed."""
+        if self.has_changed():
+            self._body.render(update, self.appearance())
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)
@@ -132,22 +120,6 @@ class Card(WidgetTree):
         return data, metadata
 
 
-def _on_click(card: weakref.ref[Card], verb: Verb, button: ipywidgets.Button) -> None:
+def _request(card: weakref.ref[Card], verb: Verb) -> None:
     if (found := card()) is not None:
         found.request(verb)
-
-
-def buttons(appearance: Appearance) -> dict[Verb, ipywidgets.Button]:
-    """Return one button for each verb. Its tooltip names the verb and the thing."""
-    style, layout = ipywidgets.ButtonStyle(), ipywidgets.Layout(width="auto", margin="1px 2px")
-    return {
-        verb: ipywidgets.Button(
-            description=verb.capitalize(),
-            icon=ICONS[verb],
-            tooltip=f"{verb.capitalize()} {appearance.title}",
-            disabled=verb not in appearance.verbs,
-            layout=layout,
-            style=style,
-        )
-        for verb in VERBS
-    }

@@ -108,7 +108,8 @@ def _transfer_card(transfer: Any) -> Any:
 
 
 def _dashboard(core: AnyCore, part: Part) -> Any:
-    from holdfast.notebook._dashboard import ALL, Dashboard
+    from holdfast.notebook._dashboard import Dashboard
+    from holdfast.notebook._selection import ALL
 
     # Not a new one: ipywidgets keeps every widget until it is closed, however often the cell is run again.
     return Dashboard.of(core, {"client": ALL, "processes": ("processes",), "files": ("uploads", "files")}[part])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import weakref
 
 from holdfast import wire
 from holdfast._client.core import AnyClient, AnyCore
 from holdfast.notebook._card import Card
-from holdfast.notebook._feed._feed import CLOSED, Feed
+from holdfast.notebook._feed._feed import Feed
 from holdfast.notebook._feed._registry import feed_of
-from holdfast.notebook._html import _appearance
-from holdfast.notebook._html._appearance import VERBS, Appearance
-from holdfast.notebook._renderer import kernel_renderer, needs_running_cell
+from holdfast.notebook._front_end import needs_running_cell
+from holdfast.notebook._html._appearance import Appearance
+from holdfast.notebook._overview import tracked_appearance
+from holdfast.notebook._renderer import kernel_renderer
 from holdfast.wire import Verb
 
 RUN_WATCH = "this front end shows no live updates by itself: run `await p.watch()` in a cell"
@@ -27,6 +27,8 @@ class ProcessCard(Card):
         id: id of the process.
         info: the process as it is known so far, if it is known.
     """
+
+    can_notify = True
 
     def __init__(self, client: AnyClient | AnyCore, id: str, info: wire.ProcessInfo | None = None) -> None:
         self._feed = feed_of(client)
@@ -60,29 +62,19 @@ class ProcessCard(Card):
         """The newest known state of the process; None before the first answer."""
         return self._tracked.info
 
+    @property
+    def polled(self) -> bool:  # type: ignore[override]
+        """True while it runs or is expected to go on: what does not move gets older."""
+        return not self._feed.closed and not (self.info is not None and self.info.has_ended)
+
     def has_changed(self) -> bool:
-        return self._rendered != (self._feed.offline, self._feed.error, self._tracked.revision)
+        return self.polled or self._rendered != (self._feed.offline, self._feed.error, self._tracked.revision)
 
     def appearance(self) -> Appearance:
         feed, tracked = self._feed, self._tracked
         with feed.lock:
             self._rendered = (feed.offline, feed.error, tracked.revision)
-            if tracked.info is None:
-                waiting = feed.offline or feed.error
-                return _appearance.unknown_process_appearance(self.id, feed.url, tracked.missing, waiting)
-            hint = CLOSED if feed.closed else self._hint
-            appearance = _appearance.process_appearance(
-                tracked.info,
-                rate=tracked.speed.rate,
-                lines=tracked.lines,
-                offline=feed.offline,
-                warning=feed.error,
-                pending_verb=tracked.pending_verb,
-                refusal=tracked.refusal,
-                hint="" if tracked.info.has_ended else hint,
-                verbs=tracked.verbs & frozenset(VERBS),
-            )
-            return dataclasses.replace(appearance, verbs=frozenset()) if feed.closed else appearance
+            return tracked_appearance(feed, tracked, self._hint)
 
     async def ended(self) -> wire.ProcessInfo:
         """Wait until the process has ended, and return it. Raises `NotFound`."""
@@ -92,6 +84,9 @@ class ProcessCard(Card):
 
     def request(self, verb: Verb) -> None:
         self._feed.request(self.id, verb)
+
+    def set_notify(self, notify: bool) -> None:
+        self._feed.set_notify(self.id, notify)
 
     def close(self) -> None:
         self._subscription.close()

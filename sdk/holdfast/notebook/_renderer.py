@@ -24,8 +24,6 @@ import ipywidgets
 MESSAGES_PER_SECOND = 10
 """Most messages to the browser in any second. Each widget that changes is one."""
 
-NO_LIVE_UPDATES = "this front end shows updates only while a cell runs"
-
 _PROGRESS_MESSAGES = 7  # of those, so that a change of state never waits behind progress
 _TICK = 0.1
 _POLL_INTERVAL = 0.2  # seconds between renders of views that are polled
@@ -246,11 +244,6 @@ def kernel_renderer() -> Renderer:
         if _current is None:
             _current = Renderer()
         return _current
-
-
-def needs_running_cell() -> bool:
-    """Return whether the front end shows updates only while a cell runs (Colab does: googlecolab/colabtools#3373)."""
-    return "google.colab" in sys.modules
 
 
 def _shell() -> Any:

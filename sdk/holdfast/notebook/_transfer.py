@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 from holdfast._transfers.handles import AsyncTransfer, Transfer, TransferState
 from holdfast.errors import HoldfastError
 from holdfast.notebook._card import Card
+from holdfast.notebook._feed._speed import Speed
+from holdfast.notebook._front_end import NO_LIVE_UPDATES, needs_running_cell
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import Appearance
-from holdfast.notebook._renderer import NO_LIVE_UPDATES, kernel_loop, needs_running_cell
+from holdfast.notebook._renderer import UpdateWidget, kernel_loop
 from holdfast.wire import Verb
 
 AnyTransfer = Transfer[Any] | AsyncTransfer[Any]
@@ -28,7 +31,9 @@ class TransferCard(Card):
         self._transfer = transfer
         self._pending_verb = ""
         self._refusal = ""
+        self._speed, self._moved_to = Speed(), (-1, "")
         self._hint = NO_LIVE_UPDATES if needs_running_cell() else ""
+        self._rendered = ""
         super().__init__(self.appearance())
 
     @classmethod
@@ -42,12 +47,25 @@ class TransferCard(Card):
     @property
     def polled(self) -> bool:  # type: ignore[override]
         """True until the final state is shown: transfers send no notifications."""
-        return self._transfer.state not in _FINAL or self._transfer.state != self._shown.state
+        return self._transfer.state not in _FINAL or self._transfer.state != self._rendered
 
     def appearance(self) -> Appearance:
+        moved_to = (self._transfer.progress.done, str(self._transfer.state))
+        if moved_to != self._moved_to:
+            self._speed.moved(time.monotonic())
+            self._moved_to = moved_to
         return _appearance.transfer_appearance(
-            self._transfer, pending_verb=self._pending_verb, refusal=self._refusal, hint=self._hint
+            self._transfer,
+            pending_verb=self._pending_verb,
+            refusal=self._refusal,
+            hint=self._hint,
+            speed=self._speed,
         )
+
+    def render(self, update: UpdateWidget) -> None:
+        state = self._transfer.state
+        super().render(update)
+        self._rendered = state
 
     def request(self, verb: Verb) -> None:
         if self._pending_verb:

@@ -19,7 +19,7 @@ from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError, NotFound, TransportError
 from holdfast.notebook._feed._listing import ServerListing
 from holdfast.notebook._feed._stream import read_events
-from holdfast.notebook._feed._tracked import LOG_LINES, Tracked
+from holdfast.notebook._feed._tracked import DETAIL_LINES, Tracked
 from holdfast.plans import Retries, Stop, Stopped
 from holdfast.wire import ENDED, State
 
@@ -69,6 +69,7 @@ class Feed:
         self.url = driver.connection.shown_url
         self.lock = threading.RLock()
         self.offline = ""  # the reason why there is no connection
+        self.offline_since: float | None = None  # by the monotonic clock
         self.error = ""  # the last request that the server refused
         self.closed = False  # the client was closed: the state does not change any more
         self.revision = 0
@@ -96,6 +97,7 @@ class Feed:
             self._start_reader()
             if id is not None:
                 subscription.tracked = self.processes.setdefault(id, subscription.tracked)
+                subscription.tracked.kept_lines = DETAIL_LINES
                 if info is not None:
                     subscription.tracked.apply_answer(info)
             self._request_refresh([id] if id is not None else [], all=id is None)
@@ -126,7 +128,7 @@ class Feed:
     def close(self) -> None:
         """Stop reading, whoever is subscribed. The last known state stays."""
         with self.lock:
-            self.closed, self.offline, self.error = True, "", ""
+            self.closed, self.offline, self.offline_since, self.error = True, "", None, ""
             if self._stop is not None:
                 self._stop.set()
                 self._stop = None
@@ -164,6 +166,7 @@ class Feed:
         with self.lock:
             if not stop.is_set() and self.offline != reason:
                 self.offline = reason
+                self.offline_since = self.offline_since or time.monotonic()
                 self._changed()
         self.listed.set()
 
@@ -171,7 +174,7 @@ class Feed:
         with self.lock:
             if stop.is_set():
                 return
-            self.offline = self.error = ""
+            self.offline, self.offline_since, self.error = "", None, ""
             for tracked in self.processes.values():
                 tracked.stale = True
             self._changed()
@@ -270,7 +273,7 @@ class Feed:
             self._changed(tracked)
             if id not in self._followed_ids():
                 return
-        page = self._run(calls.process_log(id, last=LOG_LINES))
+        page = self._run(calls.process_log(id, last=DETAIL_LINES))
         with self.lock:
             tracked.add_lines((line.seq, line.message) for line in page.items)
             self._changed(tracked)
@@ -331,6 +334,13 @@ class Feed:
         """Request a process and return it. Blocks. Raises `NotFound`."""
         with self._driver.session(Stop()) as driver:
             return driver.run(plans.request(calls.get_process(id), driver.connection.retries))
+
+    def set_notify(self, id: str, notify: bool) -> None:
+        """Have the browser announce the end of this process, or not."""
+        with self.lock:
+            if (tracked := self.processes.get(id)) is not None and tracked.notify != notify:
+                tracked.notify = notify
+                self._changed(tracked)
 
     # -- verbs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -48,7 +49,9 @@ class ServerListing:
         self._apply(event)
         if event.type == "upload" and event.id in self.uploads:
             offset = self.uploads[event.id].offset
-            self.speeds.setdefault(event.id, Speed()).add(event.time.timestamp(), offset)
+            speed = self.speeds.setdefault(event.id, Speed())
+            speed.add(event.time.timestamp(), offset)
+            speed.moved(time.monotonic())
         self.revision += 1
 
     def _apply(self, event: wire.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -12,6 +13,10 @@ from holdfast.notebook._feed._speed import Speed
 from holdfast.wire import ENDED, State, Verb
 
 LOG_LINES = 6
+"""Log lines on a card."""
+
+DETAIL_LINES = 200
+"""Log lines that are kept of a process that has a subscription of its own."""
 
 
 class Tracked:
@@ -23,6 +28,8 @@ class Tracked:
         self.missing = False
         self.stale = False  # the connection broke since: the server may even have another journal
         self._lines: dict[int, str] = {}
+        self.kept_lines = LOG_LINES
+        self.notify = False  # its end is to be announced by the browser
         self.pending_verb = ""
         self.refusal = ""
         self.verbs: frozenset[Verb] = frozenset()
@@ -36,6 +43,8 @@ class Tracked:
         if known is not None and info.created > known.created:  # another process of the same id: versions begin again
             self.mark_missing()
         if self.info is None or self.stale or info.version >= self.info.version:
+            if self.info is None or info.progress != self.info.progress:
+                self.speed.moved(time.monotonic())
             self.info, self.verbs = info, possible_verbs(info)
         elif (info.state, info.attempt) == (self.info.state, self.info.attempt):
             self.verbs = possible_verbs(info)  # progress came meanwhile: it is older, but what is legal is the same
@@ -65,16 +74,24 @@ class Tracked:
             if event.state in FINAL:
                 self.verbs = frozenset()
             self.speed.reset()
+            self.speed.moved_at = time.monotonic()
         elif event.type == "progress" and event.progress is not None:
+            if event.progress != info.progress:
+                self.speed.moved(time.monotonic())
             self.info = msgspec.structs.replace(info, progress=event.progress, version=event.version)
             if event.progress.done is not None:
                 self.speed.add(event.time.timestamp(), event.progress.done)
 
     @property
-    def lines(self) -> tuple[str, ...]:
-        """The last lines of the log."""
-        return tuple(self._lines.values())
+    def lines(self) -> dict[int, str]:
+        """The last lines of the log by their numbers, as many as a card shows."""
+        return dict(list(self._lines.items())[-LOG_LINES:])
+
+    @property
+    def log(self) -> dict[int, str]:
+        """The lines of the log that are kept, by their numbers."""
+        return dict(self._lines)
 
     def add_lines(self, lines: Iterable[tuple[int, str]]) -> None:
         """Add log lines by their numbers. Events and answers may bring a line twice, and in any order."""
-        self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-LOG_LINES:])
+        self._lines = dict(sorted({**self._lines, **dict(lines)}.items())[-self.kept_lines :])

@@ -1,4 +1,4 @@
-"""Content of a card at one moment, as values, as HTML and as text. Pure: no widget, no request, no clock.
+"""Content of a card at one moment, as values, as HTML and as text. No widget and no request.
 
 Everything from a server is escaped here, because ipywidgets inserts HTML into the page unchanged. The colours work on
 light and dark pages: text has the page's colour, and coloured text has a background of its own.
@@ -7,13 +7,15 @@ light and dark pages: text has the page's colour, and coloured text has a backgr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from typing import Protocol
 
 from holdfast import wire
+from holdfast.notebook._feed._speed import Speed
 from holdfast.wire import State, Verb
 
 Unit = Callable[[float], str]
@@ -56,8 +58,25 @@ _RESULT_LENGTH = 300
 
 
 @dataclass(frozen=True, slots=True)
+class Stillness:
+    """Time at which something moved last, by the monotonic clock. Within `patience` seconds it counts as moving."""
+
+    since: float
+    patience: float = 0.0
+    what: str = "no progress"
+
+    def text(self, now: float) -> str:
+        """Return for how long it has not moved, or an empty text while the rate is still true."""
+        age = now - self.since
+        return "" if age < self.patience else f"{self.what} for {whole_duration(age)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Appearance:
-    """Content of a card, as plain text. `fraction` is from 0 to 1, or None if it is unknown."""
+    """Content of a card, as plain text. `fraction` is from 0 to 1, or None if it is unknown.
+
+    `speed` is true only as long as it moves: `pace` replaces it by its age.
+    """
 
     title: str
     kind: str
@@ -65,12 +84,21 @@ class Appearance:
     tone: str
     fraction: float | None = None
     facts: str = ""
+    speed: str = ""
+    stillness: Stillness | None = None
     note: str = ""
-    lines: Sequence[str] = ()
+    lines: Mapping[int, str] = field(default_factory=dict)
     error: str = ""
     warning: str = ""
     hint: str = ""
     verbs: frozenset[Verb] = field(default_factory=frozenset)
+    notify: bool = False
+    is_over: bool = False
+
+    def pace(self, now: float | None = None) -> str:
+        """Return rate and time left, or since when it has not moved."""
+        still = self.stillness.text(time.monotonic() if now is None else now) if self.stillness is not None else ""
+        return still or self.speed
 
 
 class TransferStatus(Protocol):
@@ -105,26 +133,32 @@ class TransferAmounts(Protocol):
 def process_appearance(
     info: wire.ProcessInfo,
     *,
-    rate: float | None = None,
-    lines: Sequence[str] = (),
+    speed: Speed | None = None,
+    lines: Mapping[int, str] | None = None,
     offline: str = "",
+    offline_since: float | None = None,
     warning: str = "",
     pending_verb: str = "",
     refusal: str = "",
     hint: str = "",
     verbs: frozenset[Verb] = frozenset(),
+    notify: bool = False,
 ) -> Appearance:
     """Return the card of a process.
 
-    `rate` is in the unit of the work, a second. `offline` is the reason why there is no connection. `verbs` are those
-    that are legal now.
+    `speed` is in the unit of the work, a second. `offline` is the reason why there is no connection, since
+    `offline_since` by the monotonic clock. `verbs` are those that are legal now.
     """
     progress = info.progress
     fraction = fraction_of(progress.done, progress.total)
     if fraction is None and info.state is State.SUCCEEDED:
         fraction = 1.0
-    live = info.state is State.RUNNING and rate is not None and not offline
-    facts = facts_of(progress.done, progress.total, fraction, rate if live else None, amount)
+    facts = facts_of(progress.done, progress.total, fraction, amount)
+    rate, stillness = None, None
+    if offline:
+        stillness = Stillness(offline_since, what="server unreachable") if offline_since is not None else None
+    elif info.state is State.RUNNING and speed is not None:
+        rate, stillness = speed.rate, stillness_of(speed)
     if info.started is not None and info.ended is not None:
         facts.append(f"took {duration((info.ended - info.started).total_seconds())}")
     if info.state is State.QUEUED and info.retry_at is not None:
@@ -145,12 +179,16 @@ def process_appearance(
         tone="waiting" if offline else TONE_OF[info.state],
         fraction=fraction,
         facts=" · ".join(facts),
+        speed=speed_text(progress.done, progress.total, rate, amount),
+        stillness=stillness,
         note=info.progress.note,
-        lines=lines,
+        lines=lines or {},
         error="\n".join(filter(None, errors)),
         warning=offline or warning,
         hint=_request_hint(pending_verb) or hint,
         verbs=frozenset() if pending_verb else verbs,
+        notify=notify,
+        is_over=info.has_ended,
     )
 
 
@@ -164,12 +202,12 @@ def unknown_process_appearance(id: str, url: str, missing: bool, offline: str) -
 
 
 def transfer_appearance(
-    transfer: TransferStatus, *, pending_verb: str = "", refusal: str = "", hint: str = ""
+    transfer: TransferStatus, *, pending_verb: str = "", refusal: str = "", hint: str = "", speed: Speed | None = None
 ) -> Appearance:
     """Return the card of an upload or a download. Amounts are in bytes."""
     state, progress, error = transfer.state, transfer.progress, transfer.error
     fraction = fraction_of(progress.done, progress.total)
-    rate = progress.rate if state == "running" else None
+    is_running = state == "running"
     errors = [refusal, f"{type(error).__name__}: {error}" if error is not None else ""]
     return Appearance(
         title=transfer.name,
@@ -177,11 +215,19 @@ def transfer_appearance(
         state=str(state),
         tone=_TONE_OF_TRANSFER[state],
         fraction=fraction,
-        facts=" · ".join(facts_of(progress.done, progress.total, fraction, rate, size)),
+        facts=" · ".join(facts_of(progress.done, progress.total, fraction, size)),
+        speed=speed_text(progress.done, progress.total, progress.rate if is_running else None, size),
+        stillness=stillness_of(speed) if is_running and speed is not None else None,
         error="\n".join(filter(None, errors)),
         hint=_request_hint(pending_verb) or ("" if state in ("succeeded", "cancelled") else hint),
         verbs=frozenset() if pending_verb else _TRANSFER_VERBS[state],
+        is_over=state in ("succeeded", "cancelled"),
     )
+
+
+def stillness_of(speed: Speed) -> Stillness | None:
+    """Return since when it has not moved; None before its first movement."""
+    return None if speed.moved_at is None else Stillness(speed.moved_at, speed.patience)
 
 
 def _request_hint(verb: str) -> str:
@@ -195,20 +241,23 @@ def fraction_of(done: float | None, total: float | None) -> float | None:
     return min(1.0, max(0.0, done / total)) if total > 0 else 1.0
 
 
-def facts_of(
-    done: float | None, total: float | None, fraction: float | None, rate: float | None, unit: Unit
-) -> list[str]:
-    """Return percentage, amounts, rate and time left, as far as they are known."""
+def facts_of(done: float | None, total: float | None, fraction: float | None, unit: Unit) -> list[str]:
+    """Return percentage and amounts, as far as they are known."""
     facts = []
     if fraction is not None:
         facts.append(f"{fraction:.0%}")
     if done is not None:
         facts.append(f"{unit(done)} of {unit(total)}" if total is not None else unit(done))
-    if rate is not None and rate > 0:
-        facts.append(f"{unit(rate)}/s")
-        if done is not None and total is not None and total > done:
-            facts.append(f"{duration((total - done) / rate)} left")
     return facts
+
+
+def speed_text(done: float | None, total: float | None, rate: float | None, unit: Unit) -> str:
+    """Return rate and time left, as far as they are known."""
+    if rate is None or rate <= 0:
+        return ""
+    if done is None or total is None or total <= done:
+        return f"{unit(rate)}/s"
+    return f"{unit(rate)}/s · {duration((total - done) / rate)} left"
 
 
 def error_text(error: wire.ErrorInfo | None) -> str:
@@ -237,7 +286,8 @@ def head_html(appearance: Appearance) -> str:
 def meter_html(appearance: Appearance) -> str:
     """Return the bar, and under it amounts, rate, note and hint."""
     value = ", ".join(filter(None, [appearance.facts, appearance.note])) or appearance.state
-    text = " · ".join(escape(part) for part in (appearance.facts, appearance.note, appearance.hint) if part)
+    parts = (appearance.facts, appearance.pace(), appearance.note, appearance.hint)
+    text = " · ".join(escape(part) for part in parts if part)
     return (
         f"{bar_html(appearance.fraction, appearance.tone, f'{appearance.kind} {appearance.title}', value)}"
         '<div style="line-height:1.5;min-height:1.5em;padding-top:2px;font-variant-numeric:tabular-nums;'
@@ -261,7 +311,7 @@ def lines_html(appearance: Appearance) -> str:
     """Return the last log lines, or an empty text."""
     if not appearance.lines:
         return ""
-    text = "\n".join(map(escape, appearance.lines))
+    text = "\n".join(map(escape, appearance.lines.values()))
     return (
         '<pre aria-label="log" tabindex="0" style="margin:0;padding:4px 8px;max-height:9em;overflow:auto;'
         f'font-size:90%;line-height:1.4;background:rgba(128,128,128,.12);color:inherit">{text}</pre>'
@@ -304,8 +354,8 @@ def plain(appearance: Appearance) -> str:
     """Return the whole card as text."""
     bar = "" if appearance.fraction is None else f"[{'#' * round(20 * appearance.fraction):.<20}] "
     first = f"{appearance.kind} {appearance.title}: {appearance.state}"
-    second = bar + " · ".join(filter(None, [appearance.facts, appearance.note, appearance.hint]))
-    return "\n".join(filter(None, [first, second, *appearance.lines, appearance.error, appearance.warning]))
+    second = bar + " · ".join(filter(None, [appearance.facts, appearance.pace(), appearance.note, appearance.hint]))
+    return "\n".join(filter(None, [first, second, *appearance.lines.values(), appearance.error, appearance.warning]))
 
 
 # -- numbers
@@ -345,6 +395,11 @@ def duration(seconds: float) -> str:
             rest = whole % length // part
             return f"{whole // length} {name}" + (f" {rest} {lesser}" if rest else "")
     return f"{whole} s"
+
+
+def whole_duration(seconds: float) -> str:
+    """Return a duration without parts of a second."""
+    return f"{max(0, int(seconds))} s" if seconds < 60 else duration(int(seconds))
 
 
 def clock(time: datetime) -> str:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
-from holdfast.notebook._html._appearance import TONES, Appearance, amount, bar_html, clock, duration, fraction_of, size
+from holdfast.notebook._html._appearance import (
+    TONES,
+    Appearance,
+    amount,
+    bar_html,
+    clock,
+    duration,
+    fraction_of,
+    size,
+    stillness_of,
+)
 
 MAX_ROWS = 200
 """Most rows of one table. More rows would slow the browser down."""
@@ -81,7 +92,8 @@ def process_row(appearance: Appearance, speed: Speed) -> str:
     bar = bar_html(
         appearance.fraction, appearance.tone, f"{appearance.kind} {appearance.title}", percent or appearance.state, 8
     )
-    rate = f"{amount(speed.rate)}/s" if speed.rate is not None and appearance.state == "running" else ""
+    still = appearance.stillness.text(time.monotonic()) if appearance.stillness is not None else ""
+    rate = still or (f"{amount(speed.rate)}/s" if speed.rate is not None and appearance.speed else "")
     note = escape(appearance.error.partition("\n")[0] or appearance.note)
     name = f"{escape(appearance.title)} <small>{escape(appearance.kind)}</small>"
     line = sparkline(speed.history, TONES[appearance.tone])
@@ -105,12 +117,14 @@ def upload_row(upload: wire.UploadInfo, speed: Speed | None) -> str:
     fraction = fraction_of(upload.offset, upload.length)
     percent = "" if fraction is None else f"{fraction:.0%}"
     done = f"{size(upload.offset)} of {size(upload.length)}" if upload.length is not None else size(upload.offset)
-    rate = speed.rate if speed is not None else None
+    stillness = stillness_of(speed) if speed is not None else None
+    still = stillness.text(time.monotonic()) if stillness is not None else ""
+    rate = speed.rate if speed is not None and not still else None
     left = (upload.length - upload.offset) / rate if rate and upload.length is not None else None
     bar = bar_html(fraction, "busy", f"upload of {upload_name(upload)}", percent, 8)
     line = sparkline(speed.history, TONES["busy"]) if speed is not None else ""
     more = "" if left is None else f" · {duration(left)} left"
-    speed_text = "" if rate is None else f"{size(rate)}/s"
+    speed_text = still if rate is None else f"{size(rate)}/s"
     name = head(escape(upload_name(upload)))
     return row(name, bar_cell(bar), number(percent), cell(line), number(speed_text), cell(done + more))
 

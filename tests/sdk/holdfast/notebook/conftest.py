@@ -49,6 +49,12 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Message]]:
     ipywidgets.Widget.close_all()
 
 
+@pytest.fixture(autouse=True)
+def plain_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of the widgets of every front end, whose text can be read here. Tests of `_live` set it otherwise."""
+    monkeypatch.setenv("HOLDFAST_WIDGETS", "plain")
+
+
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """With something to look at."""

@@ -129,7 +129,7 @@ async def test_the_filter_and_the_state_narrow_what_is_shown_and_meant(client: h
 async def test_many_are_cancelled_by_a_second_click_only(
     client: holdfast.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CONFIRM_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_CONFIRM_SECONDS", 2.5)
     walks(client, 3)
     panel = client.dashboard()
     button_of(panel, "Cancel 3").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from holdfast import wire
 from holdfast.notebook._feed._speed import Speed
 from holdfast.notebook._html import _appearance, _table
-from holdfast.notebook._html._appearance import amount, duration, process_appearance, size
+from holdfast.notebook._html._appearance import Stillness, amount, duration, process_appearance, size
 from holdfast.wire import State
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -30,10 +31,48 @@ def test_no_button_is_enabled_while_a_request_is_pending() -> None:
 
 
 def test_a_running_process_shows_share_amounts_rate_and_time_left() -> None:
-    shown = process_appearance(process(), rate=50.0)
-    assert shown.facts == "25% · 250 of 1 k · 50/s · 15 s left"
+    shown = process_appearance(process(), speed=moving())
+    assert shown.facts == "25% · 250 of 1 k"
+    assert shown.pace() == "50/s · 15 s left"
     assert shown.note == "row 250"
     assert shown.fraction == 0.25
+
+
+def moving(age: float = 0.0) -> Speed:
+    """50 a second, when it moved last."""
+    speed = Speed()
+    speed.rate = 50.0
+    speed.moved(time.monotonic() - age)
+    return speed
+
+
+def test_what_does_not_move_shows_since_when_in_place_of_a_rate_and_a_time_left() -> None:
+    still = process_appearance(process(), speed=moving(40))
+    assert still.pace() == "no progress for 40 s"
+    html = _appearance.static_html(still, NOW)
+    assert "no progress for 40 s" in html
+    assert "50/s" not in html
+    assert "15 s left" not in html
+    assert process_appearance(process(), speed=moving(4)).pace() == "50/s · 15 s left"
+    paused = process_appearance(process(state=State.PAUSED), speed=moving(40))
+    assert paused.pace() == ""
+    row = _table.process_row(still, moving(40))
+    assert "no progress for 40 s" in row
+    assert "50/s" not in row
+
+
+def test_what_moves_in_long_steps_keeps_its_rate_for_some_of_them() -> None:
+    speed = Speed()
+    for step in range(6):
+        speed.moved(20.0 * step)
+    assert 40 < speed.patience <= 60
+    assert Stillness(100.0, speed.patience).text(130.0) == ""
+    assert Stillness(100.0, speed.patience).text(190.0) == "no progress for 1 min 30 s"
+
+
+def test_a_server_that_is_gone_shows_since_when() -> None:
+    gone = process_appearance(process(), speed=moving(), offline="x", offline_since=time.monotonic() - 12)
+    assert gone.pace() == "server unreachable for 12 s"
 
 
 def test_what_is_not_known_is_left_out() -> None:
@@ -67,9 +106,9 @@ def test_what_is_on_its_way_says_what_it_waits_for() -> None:
 
 
 def test_a_lost_connection_is_shown_in_place_of_the_state() -> None:
-    shown = process_appearance(process(), rate=50.0, offline="no connection")
+    shown = process_appearance(process(), speed=moving(), offline="no connection")
     assert (shown.state, shown.warning) == ("reconnecting", "no connection")
-    assert "/s" not in shown.facts
+    assert "/s" not in shown.pace()
 
 
 def test_nothing_that_a_server_sends_becomes_markup() -> None:
@@ -83,7 +122,7 @@ def test_nothing_that_a_server_sends_becomes_markup() -> None:
             result=evil,
             state=State.SUCCEEDED,
         ),
-        lines=[evil],
+        lines={1: evil},
         refusal=evil,
         offline=evil,
         hint=evil,
@@ -95,7 +134,7 @@ def test_nothing_that_a_server_sends_becomes_markup() -> None:
 
 
 def test_as_text_it_says_the_same() -> None:
-    text = _appearance.plain(process_appearance(process(), rate=50.0, lines=["began"], refusal="no"))
+    text = _appearance.plain(process_appearance(process(), speed=moving(), lines={1: "began"}, refusal="no"))
     assert text.splitlines() == [
         "walk p: running",
         "[#####...............] 25% · 250 of 1 k · 50/s · 15 s left · row 250",
@@ -106,10 +145,9 @@ def test_as_text_it_says_the_same() -> None:
 
 def test_a_row_shows_a_rate_only_of_what_runs() -> None:
     """The last word of a pausing process about its progress may come after that it pauses."""
-    speed = Speed()
-    speed.rate = 50.0
-    assert "50/s" in _table.process_row(process_appearance(process()), speed)
-    assert "50/s" not in _table.process_row(process_appearance(process(state=State.PAUSED)), speed)
+    speed = moving()
+    assert "50/s" in _table.process_row(process_appearance(process(), speed=speed), speed)
+    assert "50/s" not in _table.process_row(process_appearance(process(state=State.PAUSED), speed=speed), speed)
 
 
 def test_the_bar_has_a_name_and_a_value_for_screen_readers() -> None:
