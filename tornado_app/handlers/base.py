@@ -30,7 +30,7 @@ from tornado_app.protocols import dates
 from tornado_app.server import addresses, guards, response
 from tornado_app.server.access import Access
 from tornado_app.server.identity import ServerIdentity
-from tornado_app.server.idle import Activity
+from tornado_app.server.idle import InFlight
 from tornado_app.server.response import SECURITY_HEADERS
 from tornado_app.settings import Settings, is_loopback
 
@@ -61,7 +61,7 @@ class AppServices:
     identity: ServerIdentity
     admission: Admission
     users: Users | None = None
-    in_flight: Activity = field(default_factory=Activity)
+    in_flight: InFlight = field(default_factory=InFlight)
     hosts: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 _MOST_BETWEEN_S = 5.0
 
 
-class Activity:
+class InFlight:
     """Requests without a final response, and the time of the last one. A server that stops waits for them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class Activity:
 
 
 async def wait_idle(
-    activity: Activity,
+    activity: InFlight,
     seconds: float,
     has_work: Callable[[], Awaitable[bool]],
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,

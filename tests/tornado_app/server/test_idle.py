@@ -15,7 +15,7 @@ from tests.support.processes import eventually
 from tests.support.servers import ServerProcess
 from tests.support.uploads import open_upload
 from tornado_app.app import App
-from tornado_app.server.idle import Activity, wait_idle
+from tornado_app.server.idle import InFlight, wait_idle
 from tornado_app.settings import Settings
 
 
@@ -36,7 +36,7 @@ class Time:
 
 
 class TestWait:
-    async def stops_at(self, time: Time, activity: Activity, working: Callable[[], bool] = lambda: False) -> float:
+    async def stops_at(self, time: Time, activity: InFlight, working: Callable[[], bool] = lambda: False) -> float:
         async def has_work() -> bool:
             return working()
 
@@ -45,23 +45,23 @@ class TestWait:
 
     async def test_without_any_use_it_ends_after_that_time(self) -> None:
         time = Time()
-        assert await self.stops_at(time, Activity(lambda: time.now)) == 60
+        assert await self.stops_at(time, InFlight(lambda: time.now)) == 60
 
     async def test_it_counts_from_the_end_of_the_last_request(self) -> None:
         time = Time()
-        activity = Activity(lambda: time.now)
+        activity = InFlight(lambda: time.now)
         time.happens = {"at_50": lambda: activity.add("a"), "at_500": lambda: activity.discard("a")}
         assert await self.stops_at(time, activity) == 560
 
     async def test_a_request_that_was_answered_at_once_counts(self) -> None:
         time = Time()
-        activity = Activity(lambda: time.now)
+        activity = InFlight(lambda: time.now)
         time.happens = {"at_59": activity.touch}
         assert await self.stops_at(time, activity) == 119
 
     async def test_a_probe_does_not(self) -> None:
         time = Time()
-        activity = Activity(lambda: time.now)
+        activity = InFlight(lambda: time.now)
         time.happens = {
             "at_30": lambda: activity.add("p", is_probe=True),
             "at_59": lambda: activity.discard("p"),
@@ -70,12 +70,12 @@ class TestWait:
 
     async def test_it_counts_from_the_end_of_the_last_work(self) -> None:
         time = Time()
-        ended = await self.stops_at(time, Activity(lambda: time.now), lambda: 10 <= time.now < 199)
+        ended = await self.stops_at(time, InFlight(lambda: time.now), lambda: 10 <= time.now < 199)
         assert 199 + 60 <= ended <= 199 + 60 + 5  # it looks every 5 seconds
 
     async def test_a_request_that_comes_while_it_asks_for_work_holds_it(self) -> None:
         time = Time()
-        activity = Activity(lambda: time.now)
+        activity = InFlight(lambda: time.now)
 
         async def has_work() -> bool:
             if time.now == 60:
@@ -86,7 +86,7 @@ class TestWait:
         assert time.now == 120
 
     async def test_a_stop_waits_for_requests_and_probes(self) -> None:
-        activity = Activity()
+        activity = InFlight()
         activity.add("a")
         activity.add("p", is_probe=True)
         drained = asyncio.ensure_future(activity.drained(60))
