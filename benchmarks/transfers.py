@@ -1,6 +1,8 @@
 """Transfers: this server beside nginx, StaticFileHandler, @tus/server, tuspyserver and the floor, in the same run.
 
 python -m benchmarks.transfers --only download-1g
+
+They stay in one module, though it is long: the figures share servers, peers and the way of sending by tus.
 """
 
 from __future__ import annotations

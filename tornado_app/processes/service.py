@@ -39,9 +39,6 @@ from tornado_app.processes.journal.ownership import (
     LEASE,
     ServerLease,
     Takeover,
-    answer_kill,
-    kill_answer,
-    request_kill,
 )
 from tornado_app.processes.journal.queries import ATTEMPTING, ProcessRecord
 from tornado_app.processes.journal.queue import ProcessQueue
@@ -50,6 +47,7 @@ from tornado_app.processes.journal.schema import probe
 from tornado_app.processes.journal.transitions import Transitions
 from tornado_app.processes.maintenance.disk import DiskWatch
 from tornado_app.processes.maintenance.heartbeat import Heartbeat
+from tornado_app.processes.maintenance.kills import Kills
 from tornado_app.processes.maintenance.recovery import Recovery
 from tornado_app.processes.registry import Registry, completed
 from tornado_app.processes.requests import check_id, check_labels, check_user_id, validated
@@ -60,8 +58,6 @@ from tornado_app.settings import Settings
 
 log = logging.getLogger("holdfast.processes")
 
-_WRITTEN = 30.0  # seconds that a killer waits for the end to be in the journal
-_ANSWER = 0.05  # seconds between two looks for another server's answer
 _EXPIRE_EVERY = 60.0  # seconds between looks for processes that ended long ago
 _MOST_IDS = 10_000  # in one bulk request; SQLite takes no more than 32,766 values in a statement
 
@@ -119,6 +115,7 @@ class Engine:
             self._executors,
             self._services,
         )
+        self.kills = Kills(self.journal, self.runner, self.lease.id, self._settings.kill_grace)
         await loop.run_in_executor(None, self.journal.open, loop, self.transitions, self._committed)
         reserve, folder = self._settings.journal_reserve, self.journal.folder
         watch = folder and DiskWatch(self.journal, folder, self.transitions, reserve, self._paused_or_resumed)
@@ -144,13 +141,7 @@ class Engine:
     def _committed(self, batch: Batch) -> None:
         self.runner.committed(batch)
         for id in batch.kills:
-            self.runner.spawn(self._kill_for_another(id))
-
-    async def _kill_for_another(self, id: str) -> None:
-        """Kill an attempt that runs here, as another server asks, and answer it."""
-        refusal = await self._end_attempt(id)
-        answer = functools.partial(answer_kill, id=id, refusal=None if refusal is None else refusal.detail)
-        await self.runner.insist("the answer to a kill", lambda: self.journal.write(answer))
+            self.runner.spawn(self.kills.for_another(id))
 
     def _paused_or_resumed(self, changed: Iterable[ProcessRecord]) -> None:
         for row in changed:
@@ -282,42 +273,10 @@ class Engine:
             ProblemError: ILLEGAL_STATE, saying why, where it can't be done; UNAVAILABLE where it can't be written.
         """
         row = await self._ask_row(id, Cause.KILL)
-        refusal = await self._kill(row)
+        refusal = await self.kills.of(row)
         if refusal is not None:
             raise refusal
         return await self.get(id)
-
-    async def _kill(self, row: ProcessRecord) -> problems.ProblemError | None:
-        is_here = row.owner in (None, self.lease.id)
-        return await (self._end_attempt(row.id) if is_here else self._end_elsewhere(row))
-
-    async def _end_attempt(self, id: str) -> problems.ProblemError | None:
-        """End the attempt that runs, if one does; what is in the way, or None once it is written down."""
-        run = self.runner.get(id)
-        if run is None or run.handle is None:
-            return None
-        refusal = await run.handle.kill(self._settings.kill_grace)
-        if refusal is not None:
-            return problems.ILLEGAL_STATE(f"process {id!r} was not killed: {refusal}", id=id)
-        if not await self.runner.wait_over(run, _WRITTEN):
-            return problems.UNAVAILABLE(
-                f"process {id!r} was killed, but the journal does not take that yet. Look at it again in a moment",
-                id=id,
-            )
-        return None
-
-    async def _end_elsewhere(self, row: ProcessRecord) -> problems.ProblemError | None:
-        """Ask the owner of an attempt to kill it, and wait for its answer."""
-        await self.journal.write(functools.partial(request_kill, row=row))
-        end = time.monotonic() + self._settings.kill_grace + _WRITTEN
-        while time.monotonic() < end:
-            answered, refusal = await self.journal.read(functools.partial(kill_answer, id=row.id))
-            if answered:
-                return None if refusal is None else problems.ILLEGAL_STATE(refusal, id=row.id)
-            await asyncio.sleep(_ANSWER)
-        return problems.UNAVAILABLE(
-            f"process {row.id!r} runs on another server, which does not answer. Try again in a moment.", id=row.id
-        )
 
     async def _ask_row(self, id: str, cause: Cause) -> ProcessRecord:
         self._check_id(id)
@@ -343,7 +302,7 @@ class Engine:
         for row in rows:
             self.runner.asked(row)
         if cause is Cause.KILL:
-            refusals = await asyncio.gather(*map(self._kill, rows))
+            refusals = await asyncio.gather(*map(self.kills.of, rows))
             refused |= {id: why.detail for id, why in zip(changed, refusals, strict=True) if why is not None}
             changed = [id for id in changed if id not in refused]
         return BulkAnswer(changed, refused)

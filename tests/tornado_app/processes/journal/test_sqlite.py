@@ -218,7 +218,7 @@ async def killed_while_locked(engine: Engine, ids: str) -> AsyncIterator[context
 async def test_a_kill_is_not_told_as_done_before_that_is_written(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tornado_app.processes.service._WRITTEN", 0.1)
+    monkeypatch.setattr("tornado_app.processes.maintenance.kills._WRITTEN", 0.1)
     async with killed_while_locked(engine, "p") as lock:
         with pytest.raises(ProblemError, match="'p' was killed, but the journal does not take that yet") as refusal:
             await engine.kill("p")
