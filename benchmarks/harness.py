@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-_MEMORY_DISK = Path("/dev/shm")
+MEMORY_DISK = Path("/dev/shm")
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -288,7 +288,7 @@ def figure(name: str, what: str) -> Callable[[Figure], Figure]:
 def room(folder: Path) -> int:
     """Bytes to write there at most: a third of the disk that is free, half of the memory. Others need some, too."""
     free = shutil.disk_usage(folder).free
-    if folder.is_relative_to(_MEMORY_DISK):
+    if folder.is_relative_to(MEMORY_DISK):
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
                 return min(free, int(line.split()[1]) * KIB // 2)
@@ -298,8 +298,8 @@ def room(folder: Path) -> int:
 @contextlib.contextmanager
 def scratch(parent: Path | None = None) -> Iterator[Path]:
     """A folder that is gone afterwards, in `parent`, else in memory where the machine has such a place."""
-    if parent is None and _MEMORY_DISK.is_dir() and os.access(_MEMORY_DISK, os.W_OK):
-        parent = _MEMORY_DISK
+    if parent is None and MEMORY_DISK.is_dir() and os.access(MEMORY_DISK, os.W_OK):
+        parent = MEMORY_DISK
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=parent) as folder:
         yield Path(folder)
 
@@ -388,9 +388,9 @@ def _draw(path: Path, title: str, lines: Sequence[Line]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    aims = {id(line): float(line.aim.split()[-1]) for line in lines}
+    aims = {id(line): float(line.aim.split()[-1]) for line in lines if not math.isnan(line.value)}
     # A share of nothing can't be drawn; the table has the line all the same.
-    drawn = [line for line in lines if not math.isnan(line.value) and line.value > 0 and aims[id(line)] > 0]
+    drawn = [line for line in lines if line.value > 0 and aims[id(line)] > 0]
     shares = [line.value / aims[id(line)] for line in drawn]
     chart, axes = pyplot.subplots(figsize=(10, 1.2 + 0.35 * len(drawn)), layout="constrained")
     axes.barh(
