@@ -262,10 +262,11 @@ class Hub:
         return client
 
     def start_server(self, name: str) -> str:
-        """Start the server of a user and wait until it is ready; return its URL, with a slash at its end."""
+        """Start the server of a user, unless it runs, and wait for it; return its URL, with a slash at its end."""
         self.add_user(name)
         quoted = quote(name, safe="")
-        self.api("POST", f"/users/{quoted}/server")
+        if not self.api("GET", f"/users/{quoted}")["servers"]:
+            self.api("POST", f"/users/{quoted}/server")
         wait_until(lambda: self._is_ready(quoted), what=f"the server of {name} is ready")
         return f"{self.url}/user/{quoted}/"
 
