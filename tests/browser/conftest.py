@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from playwright import sync_api as playwright_api
 
+from tests.support.jupyter_server import end_holder
 from tests.support.servers import PATIENCE, free_port, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser"))), None)
@@ -35,7 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Jupyter:
     """A Jupyter server of its own on loopback. Everything that it keeps is in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, base_url: str = "/", token: str = "", extension: bool = False) -> None:
+        """`token`: with one, the pages log in by it, and are protected against other sites as usual.
+
+        `extension`: with that of `holdfast[jupyter]`, whose server lives on: `end_shared_servers` ends it.
+        """
+        self.base_url, self.token = base_url, token
         self.root = folder / "root"
         self.root.mkdir(parents=True)
         self.port = 0
@@ -49,6 +55,7 @@ class Jupyter:
         settings = folder / "jupyter_config_dir" / "labconfig" / "page_config.json"
         settings.parent.mkdir()
         settings.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
+        enable_extension(folder / "jupyter_config_dir", enabled=extension)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -59,10 +66,11 @@ class Jupyter:
     def _begin(self) -> bool:
         """Start it; return whether it answers. False means that it has ended."""
         self.port = self.port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{self.base_url.rstrip('/')}"
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
         command += [f"--port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"]
-        command += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
+        command += [f"--ServerApp.base_url={self.base_url}", f"--IdentityProvider.token={self.token}"]
+        command += ["--ServerApp.password=", f"--ServerApp.disable_check_xsrf={not self.token}"]
         command += ["--ServerApp.allow_remote_access=True"]  # pages may use another name than that of loopback
         command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
         with self.log_path.open("wb") as log:
@@ -77,7 +85,7 @@ class Jupyter:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/api/status", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.url}/api/status?token={self.token}", timeout=1) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -87,6 +95,19 @@ class Jupyter:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(20)
+
+
+def enable_extension(folder: Path, *, enabled: bool = True) -> None:
+    """Write a configuration of Jupyter with the extension of `holdfast[jupyter]`, or without it."""
+    folder.mkdir(exist_ok=True)
+    settings = {"ServerApp": {"jpserver_extensions": {"holdfast.jupyter": enabled}}}
+    (folder / "jupyter_server_config.json").write_text(json.dumps(settings))
+
+
+def end_shared_servers(folder: Path) -> None:
+    """End the servers that the extension has started, whose state is somewhere below `folder`."""
+    for lock in folder.rglob("shared/*/lock"):
+        end_holder(lock)
 
 
 class NotebookPage:

@@ -190,12 +190,15 @@ def test_folders_keep_their_structure_and_many_files_scroll_inside(
         assert client.files.read("raw/chosen/below/a.csv") == b"a"
 
 
-def test_a_download_link_is_followed_by_the_browser_without_the_token(spawn_server: Spawn, open_notebook: Open) -> None:
-    server = spawn_server(HOLDFAST_TOKEN="s3cret")
+@pytest.mark.parametrize(("allowed", "name"), [(True, "Download née.csv"), (False, "directly")])
+def test_a_download_link_is_followed_by_the_browser_without_the_token(
+    jupyter: Jupyter, spawn_server: Spawn, open_notebook: Open, allowed: bool, name: str
+) -> None:
+    server = spawn_server(*(["--allow-origin", jupyter.url] if allowed else []), HOLDFAST_TOKEN="s3cret")
     cell = "client.files.write('a folder/née.csv', b'a,b'); client.files.download_link('a folder/née.csv')"
     notebook = open_notebook(connect(server, token="s3cret"), cell)
     notebook.run_all()
     with notebook.page.expect_download() as download:
-        notebook.output(1).get_by_role("link", name="Download née.csv").click()
+        notebook.output(1).get_by_role("link", name=name).click()
     assert Path(download.value.path()).read_bytes() == b"a,b"
     assert download.value.suggested_filename == "née.csv"

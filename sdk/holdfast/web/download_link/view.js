@@ -36,7 +36,7 @@ class Link {
   }
 
   show() {
-    const link = element("a", { href: this.fallback, target: "_blank", rel: "noreferrer", download: this.name });
+    const link = element("a", { target: "_blank", rel: "noreferrer", download: this.name });
     link.textContent = `Download ${this.name}`;
     const said = element("span", { className: "said" });
     said.setAttribute("role", "status");
@@ -52,6 +52,7 @@ class Link {
       if (route.isDirect) link.href = route.base + this.path.replace(/^\//, "");
       else this.#offerKernel(link, said);
     } catch (error) {
+      if (this.fallback) link.href = this.fallback;
       setText(said, ` ${error.message}`);
     }
   }
@@ -69,6 +70,12 @@ class Link {
       button.disabled = false;
     };
     link.replaceWith(button);
+    if (this.address.refusesPage) {
+      // A link may be followed where the page itself may not read; only a person can know what answers there.
+      link.href = this.fallback;
+      link.textContent = "directly";
+      button.after(" or ", link);
+    }
     setText(said, ` ${this.note}`);
   }
 

@@ -54,23 +54,23 @@ export class Address {
 
   async #search() {
     const asked = await this.#ask();
-    const reasons = [];
+    const failed = [];
     let found;
     for (const candidate of candidates(asked)) {
-      const { proven, note } = await probe(candidate, asked);
-      if (proven) {
+      const probed = await probe(candidate, asked);
+      if (probed.proven) {
         found = new Route(candidate.base, asked.token, candidate.isSameOrigin);
         break;
       }
-      if (note) reasons.push(note);
-      else reasons.push(await this.#causeOf(candidate));
+      failed.push({ ...candidate, ...(probed.cause ? probed : await this.#causeOf(candidate)) });
     }
-    if (!asked.nonce) reasons.push({ text: asked.unproven });
-    else if (!asked.url && !reasons.length) reasons.push(unreachableSocket(asked.shown));
+    if (!found && asked.isEarlier) {
+      throw Object.assign(new Error("neither the server nor the kernel answers"), { again: true });
+    }
     this.#route = found ?? new Route("", "", false);
     this.#provenAt = performance.now();
-    // The address that was meant comes last: its cause is the one that can be removed.
-    this.onNote(found ? "" : (reasons.at(-1)?.text ?? ""));
+    this.refusesPage = !found && failed.some((one) => one.isOfOrigin);
+    this.onNote(found ? "" : noteOf(asked, failed));
     return this.#route;
   }
 
@@ -80,48 +80,69 @@ export class Address {
     if (!this.#asked?.nonce) return (this.#asked = await answer);
     const limit = new Promise((resolve) => setTimeout(resolve, KERNEL_LIMIT));
     try {
-      this.#asked = (await Promise.race([answer, limit])) ?? this.#asked;
+      const asked = await Promise.race([answer, limit]);
+      if (asked) return (this.#asked = asked);
     } catch (error) {
-      if (error.again) throw error; // the kernel says that its server does not answer
+      if (!error.isOfKernel) throw error; // the kernel says that its server does not answer
     }
-    return this.#asked;
+    return { ...this.#asked, isEarlier: true };
   }
 
-  /** Returns why a browser can't read the answer of `url`, by what the server itself says of this host and origin. */
+  /** Returns why a browser can't read the answer of an address, by what the server itself says of host and origin. */
   async #causeOf({ base, isSameOrigin, nonce }) {
-    const where = base.replace(/\/$/, "");
-    if (isSameOrigin) return { text: `${where} does not answer.` };
+    const where = named(base);
+    if (isSameOrigin) return { cause: `${where} does not answer`, remedy: "Reload the page" };
     const { protocol, hostname, host } = new URL(base);
     if (location.protocol === "https:" && protocol === "http:" && !LOOPBACK.test(hostname)) {
-      return { text: `a page on https can't use ${where}. Give the server a certificate, or ${EXTENSION}.` };
+      return { cause: `a page on https can't use ${where}`, remedy: `Give the server a certificate, or ${EXTENSION}` };
     }
-    const said = await this.kernel.ask({ diagnose: host, origin: location.origin }).catch(() => ({}));
     if (!(await answers(base, nonce))) {
       const far = LOOPBACK.test(hostname) && !LOOPBACK.test(location.hostname);
       const remedy = far ? `The server runs on another machine than this browser: ${EXTENSION}` : REACHABLE;
-      return { text: `nothing answers at ${where} from this browser. ${remedy}.` };
+      return { cause: `nothing answers at ${where} from this browser`, remedy };
     }
-    if (said.host) return { text: `the server refuses the host ${hostname}. Start it with --allow-host ${hostname}.` };
-    if (said.origin) return { text: `the server refuses this page. Start it with --allow-origin ${location.origin}.` };
-    return { text: `something else than the kernel's server answers at ${where}. ${REACHABLE}.` };
+    const said = await this.kernel.ask({ diagnose: host, origin: location.origin }).catch(() => ({}));
+    if (said.host) {
+      return { cause: `the server refuses the host ${hostname}`, remedy: `Start it with --allow-host ${hostname}` };
+    }
+    if (said.origin) {
+      const remedy = `Start it with --allow-origin ${location.origin}`;
+      return { cause: "the server refuses this page", remedy, isOfOrigin: true };
+    }
+    return { cause: `something else than the kernel's server answers at ${where}`, remedy: REACHABLE };
   }
 }
 
 const EXTENSION = "install holdfast[jupyter] beside JupyterLab, and start JupyterLab again";
 const REACHABLE = "Make the server reachable from the browser, or install holdfast[jupyter] beside JupyterLab";
+const CONNECT = "Make the client by holdfast.connect(): it takes the server beside JupyterLab, which this page reaches";
 
-const unreachableSocket = (shown) => ({ text: `a browser can't use ${shown}. To upload directly, ${EXTENSION}.` });
+const named = (base) => base.replace(/\/$/, "");
 
-/** Returns the addresses to try, in order: beside JupyterLab, then the one that the kernel uses. */
+/** Returns why nothing is sent directly, and what would change that. */
+function noteOf({ nonce, shown, unproven }, failed) {
+  if (!nonce) return `${unproven}.`;
+  const beside = failed.find((one) => one.isSameOrigin);
+  const straight = failed.find((one) => !one.isSameOrigin) ?? { cause: `a browser can't use ${shown}`, remedy: "" };
+  const told = beside && (beside.isAnother || beside.isOfLogin) ? beside : undefined;
+  const remedy = told?.remedy || straight.remedy || `To upload directly, ${EXTENSION}`;
+  return `${straight.cause}. ${remedy}.`;
+}
+
+/** Returns the addresses to try, in order: the one beside JupyterLab comes first if the kernel has found it. */
 function candidates({ nonce, url, page_url }) {
   if (!nonce) return [];
   const found = [];
-  for (const base of [besideJupyter(), page_url && new URL(page_url, location.href).href]) {
-    if (base && new URL(base).origin === location.origin && !found.some((one) => one.base === base)) {
-      found.push({ base, isSameOrigin: true, nonce });
-    }
+  const add = (base, isSameOrigin) => {
+    if (!base || found.some((one) => one.base === base)) return;
+    if (!isSameOrigin || new URL(base).origin === location.origin) found.push({ base, isSameOrigin, nonce });
+  };
+  if (page_url) {
+    add(new URL(page_url, location.href).href, true);
+    add(besideJupyter(), true);
   }
-  if (url && !found.some((one) => one.base === url)) found.push({ base: url, isSameOrigin: false, nonce });
+  add(url, false);
+  add(besideJupyter(), true); // late: asking there may start a server
   return found;
 }
 
@@ -141,29 +162,25 @@ const OPTIONS = { cache: "no-store", redirect: "error", referrerPolicy: "no-refe
 
 /** Asks an address for its proof, without token and headers. The page's own server gets its cookies, as for any URL. */
 async function probe({ base, isSameOrigin }, { nonce, proof }) {
-  const where = base.replace(/\/$/, "");
+  const where = named(base);
   const credentials = isSameOrigin ? "same-origin" : "omit";
   let answer;
   try {
     const signal = AbortSignal.timeout(PROBE_LIMIT);
     answer = await fetch(identityUrl(base, nonce), { ...OPTIONS, credentials, signal });
   } catch {
-    return { proven: false };
+    return {};
   }
-  if (isSameOrigin && answer.status === 404) return { proven: false, note: { text: `${EXTENSION_MISSING}.` } };
+  if (isSameOrigin && answer.status === 404) return { cause: "JupyterLab has no Holdfast beside it", remedy: "" };
   if (isSameOrigin && (answer.status === 401 || answer.status === 403)) {
-    return { proven: false, note: { text: "JupyterLab wants you to log in again. Reload the page." } };
+    return { cause: "JupyterLab wants a login", remedy: "Reload the page to log in again", isOfLogin: true };
   }
   const said = await answer.json().catch(() => ({}));
-  if (said.proof === undefined) {
-    return { proven: false, note: { text: `no Holdfast server answers at ${where}. ${REACHABLE}.` } };
-  }
+  if (said.proof === undefined) return { cause: `no Holdfast server answers at ${where}`, remedy: REACHABLE };
   if (said.proof === proof) return { proven: true };
-  const text = `another Holdfast server than the kernel's answers at ${where}; nothing was sent to it. ${REACHABLE}.`;
-  return { proven: false, note: { text } };
+  const cause = `another Holdfast server than the kernel's answers at ${where}; nothing was sent to it`;
+  return { cause, remedy: isSameOrigin ? CONNECT : REACHABLE, isAnother: true };
 }
-
-const EXTENSION_MISSING = `JupyterLab has no Holdfast beside it: ${EXTENSION}`;
 
 /** Returns whether anything answers, though this page may not read the answer. */
 async function answers(base, nonce) {
