@@ -160,6 +160,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["holdfast = holdfast.cli:main"],
+        "jupyter_serverproxy_servers": ["holdfast = holdfast.jupyter.server_proxy:setup"],
         "fsspec.specs": ["holdfast = holdfast.filesystem:HoldfastFileSystem"],
     },
     classifiers=[

@@ -1,4 +1,4 @@
-// Uploads a file by tus-js-client: node upload.mjs ENDPOINT FILE {"name", "parallel", "storage"}
+// Uploads a file by tus-js-client: node upload.mjs ENDPOINT FILE {"name", "parallel", "storage", "headers"}
 // An upload of the same file that an earlier process began is taken up. Prints {"url", "resumed"}.
 import { createReadStream } from "node:fs";
 import * as tus from "tus-js-client";
@@ -8,6 +8,7 @@ const options = JSON.parse(json);
 
 const upload = new tus.Upload(createReadStream(path), {
   endpoint,
+  headers: options.headers ?? {},
   parallelUploads: options.parallel,
   metadata: { filename: options.name, filetype: "application/octet-stream" },
   retryDelays: [0, 50, 100, 200, 400],

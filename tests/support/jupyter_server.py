@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -33,7 +33,14 @@ class JupyterServer:
     All that it keeps is in `folder`, also what the shared Holdfast server keeps, which ends with it in the end.
     """
 
-    def __init__(self, folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        without: Sequence[str] = ("jupyter_server_proxy",),
+    ) -> None:
+        """`without` names extensions of Jupyter that are switched off."""
         self.root = folder / "root"
         self.root.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
@@ -49,7 +56,9 @@ class JupyterServer:
             (folder / name.lower()).mkdir(exist_ok=True)
             self._environment[name] = str(folder / name.lower())
         others = ("jupyterlab", "notebook", "notebook_shim", "jupyter_lsp", "jupyter_server_terminals")
-        settings = {"ServerApp": {"jpserver_extensions": dict.fromkeys(others, False)}}  # they take long to load
+        settings = {
+            "ServerApp": {"jpserver_extensions": dict.fromkeys((*others, *without), False)}
+        }  # they take long to load
         (folder / "jupyter_config_dir" / "jupyter_server_config.json").write_text(json.dumps(settings))
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -82,7 +82,8 @@ def ensure(
         with _locked(data / "start.lock", deadline):
             if not (found := _find(data, place)):
                 command = [sys.executable, "-P", "-m", "tornado_app", "--socket", str(place), "--same-user"]
-                command += ["--trust-proxy", "--data-dir", str(data), "--files-dir", str(files), *flags]
+                command += ["--trust-proxy", "--idle-stop", f"{idle_stop:g}"]
+                command += ["--data-dir", str(data), "--files-dir", str(files), *flags]
                 _wait_for_end(data / "lock", place, deadline)
                 _start(command, data / "server.log", deadline)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from urllib.parse import urlencode, urlsplit
 from holdfast._environment import shared_server
 from holdfast._environment.shared_server import SharedServerError
 from holdfast.jupyter.exchange import NoServerError, ServerStream, connect, fetch
+
+_RUNNING = re.compile(rb"^holdfast_attempts_running [1-9]", re.M)
 
 
 class UnavailableError(Exception):
@@ -71,10 +74,11 @@ class Backend:
         if not self.address:
             return False
         try:
-            status, body = await fetch(self.address, "/v1/processes?state=running&limit=1")
-            return status == 200 and bool(json.loads(body)["items"])
-        except (NoServerError, ValueError, KeyError):
+            # Not the list of processes: to ask for that is use of the server, which then never stops by itself.
+            status, body = await fetch(self.address, "/metrics")
+        except NoServerError:
             return False
+        return status == 200 and _RUNNING.search(body) is not None
 
     async def _start(self, failed: str) -> str:
         """Return the address of the user's own server, after a start if it does not run; `failed` does not answer."""

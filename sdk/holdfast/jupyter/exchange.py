@@ -24,7 +24,7 @@ ANY_SIZE = 1 << 50
 BODY_METHODS = ("POST", "PUT", "PATCH")
 
 _MAX_HEAD = 256 << 10
-_MAX_JSON = 1 << 20
+_MAX_SHORT = 1 << 20
 _CONNECT_S = 10.0
 _INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 _CONTINUE = (b"HTTP/1.1 100", b"HTTP/1.0 100")
@@ -179,7 +179,7 @@ class Exchange(HTTPMessageDelegate):
 
 
 async def fetch(address: str, uri: str) -> tuple[int, bytes]:
-    """Return status and body of a GET with a short JSON response. Raises `NoServerError`."""
+    """Return status and body of a GET with a short response. Raises `NoServerError`."""
     status, body = 0, bytearray()
 
     async def on_head(start_line: ResponseStartLine, headers: HTTPHeaders) -> None:
@@ -188,12 +188,12 @@ async def fetch(address: str, uri: str) -> tuple[int, bytes]:
 
     async def on_piece(piece: bytes) -> None:
         body.extend(piece)
-        if len(body) > _MAX_JSON:
+        if len(body) > _MAX_SHORT:
             exchange.close()
 
     exchange = Exchange(await connect(address), on_head, on_piece)
     try:
-        exchange.begin("GET", uri, HTTPHeaders({"Host": INNER_HOST, "Connection": "close", "X-Holdfast-Watch": "1"}))
+        exchange.begin("GET", uri, HTTPHeaders({"Host": INNER_HOST, "Connection": "close"}))
         exchange.end_request()
         await exchange.response()
     finally:

@@ -6,6 +6,7 @@ import html
 import secrets
 from collections.abc import Awaitable, Sequence
 
+from holdfast._environment.extras import install_hint
 from holdfast.wire import Index
 from tornado_app.handlers.base import BaseHandler, PublicHandler
 from tornado_app.handlers.openapi.operation import Content, operation
@@ -41,11 +42,14 @@ dd {{ margin: 0; }}
 </style>
 <h1>Holdfast</h1>
 <p>{about} This is its server: programs talk to it over HTTP, people by the command <code>holdfast</code> and from notebooks.</p>
-<dl>
+{note}<dl>
 {places}
 </dl>
 </html>
 """  # noqa: E501 - a paragraph is one line
+_NOTE = """<p><strong>You come by jupyter-server-proxy, which holds whole files in memory and fails above some
+100 MB. For big files: <code>{hint}</code></strong></p>
+"""
 _POLICY = "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 
@@ -79,4 +83,10 @@ class IndexHandler(PublicHandler):
         )
         self.set_header("Content-Security-Policy", _POLICY.format(nonce=nonce))
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(_PAGE.format(nonce=nonce, about=html.escape(ABOUT), places=places))
+        self.finish(_PAGE.format(nonce=nonce, about=html.escape(ABOUT), note=self._note(), places=places))
+
+    def _note(self) -> str:
+        """Return a warning for who comes by jupyter-server-proxy, which says so in a header of its own."""
+        if not self.services.settings.trust_proxy or "X-ProxyContextPath" not in self.request.headers:
+            return ""
+        return _NOTE.format(hint=html.escape(install_hint("jupyter")))

@@ -121,6 +121,12 @@ def test_a_server_that_stops_is_waited_for(state: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_it_stops_by_itself_when_nobody_uses_it(state: Path, tmp_path: Path) -> None:
+    url = shared_server.ensure(None, tmp_path / "files", idle_stop=0.2)
+    wait_until(lambda: not shared_server.answers(Path(url.removeprefix("unix:"))), what="it stops")
+
+
+@pytest.mark.slow
 def test_a_server_that_somebody_started_there_is_taken(
     state: Path, tmp_path: Path, spawn_server: Callable[..., ServerProcess]
 ) -> None:
