@@ -134,7 +134,8 @@ class BaseHandler(RequestHandler):
     # -- access
 
     def prepare(self) -> Awaitable[None] | None:
-        self.services.in_flight.add(self, is_probe=self.IS_PROBE)
+        is_probe = self.IS_PROBE or (self.request.method == "GET" and "X-Holdfast-Watch" in self.request.headers)
+        self.services.in_flight.add(self, is_probe=is_probe)
         self._check_host()
         self._check_origin()
         return self._admit()

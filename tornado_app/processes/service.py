@@ -358,7 +358,7 @@ class Engine:
         if len(self.runner) or self._services.keeps_any:
             return True
         try:
-            return await self.journal.read(queries.has_waiting)
+            return await self.journal.read(queries.has_live)
         except problems.ProblemError:
             return True
 

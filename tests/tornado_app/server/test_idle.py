@@ -177,10 +177,26 @@ class TestWork:
             assert stream.status_code == 200
             assert in_flight.idle_for() == 0.0
         await eventually(lambda: in_flight.idle_for() > 0)
-        await http.get("/health/live")
-        before = in_flight.idle_for()
-        await http.get("/health/ready")
-        assert in_flight.idle_for() > before, "a probe is no use"
+
+    async def test_what_monitors_and_watchers_ask_is_no_use_and_all_else_is(
+        self, server: App, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (server.settings.files_dir / "a").write_bytes(b"a")
+        used: list[None] = []
+        monkeypatch.setattr(server.services.in_flight, "touch", lambda: used.append(None))
+        watch = {"X-Holdfast-Watch": "1"}
+        for path in ("/health", "/health/live", "/health/ready", "/metrics", f"/v1/identity?nonce={'x' * 22}"):
+            assert (await http.get(path)).status_code == 200
+        for path in ("/v1/processes", "/v1/files/a", "/v1/files/a"):  # the second one could be answered directly
+            assert (await http.get(path, headers=watch)).status_code == 200
+        assert not used
+        for path in ("/v1/processes", "/v1/files/a", "/v1/files/a"):
+            before = len(used)
+            assert (await http.get(path)).status_code == 200
+            assert len(used) > before, path
+        before = len(used)
+        await http.put("/v1/files/b", headers=watch, content=b"b")
+        assert len(used) > before
 
 
 def state_of(app: App, id: str) -> object:
@@ -214,9 +230,13 @@ class TestServer:
         assert list((tmp_path / "state" / "servers").iterdir()) == []
 
     def test_not_before_its_last_process_has_ended(self, spawn_server: Callable[..., ServerProcess]) -> None:
-        server = spawn_server("--idle-stop", "0.5", "--import", "tests.support.work", PYTHONPATH=".")
+        flags = ("--import", "tests.support.work")
+        server = spawn_server(*flags, PYTHONPATH=".")
         body = {"work_type": "steps", "id": "p", "params": {"to": 300, "every": 0.01}}
         assert httpx.post(f"{server.url}/v1/processes", json=body).status_code == 201
+        server.kill()
+        server.flags += ["--idle-stop", "0.2"]
+        server.start()  # it goes on with the process, which nobody asks about
         server.wait_for_clean_end()
-        again = spawn_server("--import", "tests.support.work", PYTHONPATH=".")
+        again = spawn_server(*flags, PYTHONPATH=".")
         assert httpx.get(f"{again.url}/v1/processes/p").json()["state"] == "succeeded"

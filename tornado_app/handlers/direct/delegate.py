@@ -43,7 +43,7 @@ _MAY_BE_VISITED = (endpoints.get_file,)
 
 _UNUSUAL = frozenset(
     (
-        *("Content-Encoding", "Expect", "Transfer-Encoding", "X-Http-Method-Override"),
+        *("Content-Encoding", "Expect", "Transfer-Encoding", "X-Holdfast-Watch", "X-Http-Method-Override"),
         *("Upload-Complete", "Upload-Draft-Interop-Version", "Want-Repr-Digest"),
     )
 )

@@ -27,6 +27,8 @@ class IdentityQuery(msgspec.Struct):
 class IdentityHandler(PublicHandler):
     """`GET /v1/identity`."""
 
+    IS_PROBE = True
+
     def set_default_headers(self) -> None:
         super().set_default_headers()
         # Of a refusal, too: by it a page of another origin learns that something answers here, and nothing else.

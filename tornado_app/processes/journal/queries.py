@@ -340,12 +340,14 @@ def counts(connection: Connection) -> list[tuple[str, str, int]]:
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def has_waiting(connection: Connection) -> bool:
-    """Return whether a process waits for its turn or its retry, for room on the disk, or to be rolled back."""
-    states = (State.QUEUED.value, State.PAUSED.value, State.CANCELLING.value)
-    waits = or_(processes.c.state == State.QUEUED.value, processes.c.held == 1, processes.c.owner.is_(None))
-    not_paused = or_(processes.c.state != State.PAUSED.value, processes.c.held == 1)
-    found = select(processes.c.n).where(processes.c.state.in_(states), waits, not_paused).limit(1)
+def has_live(connection: Connection) -> bool:
+    """Return whether a process runs, stops or rolls back, or waits for its turn, its retry, or room on the disk.
+
+    That of a server that has crashed is one until it is recovered, whatever its owner.
+    """
+    live = [s.value for s in (State.QUEUED, State.RUNNING, State.PAUSING, State.PAUSED, State.CANCELLING)]
+    is_held = or_(processes.c.state != State.PAUSED.value, processes.c.held == 1)
+    found = select(processes.c.n).where(processes.c.state.in_(live), is_held).limit(1)
     return connection.execute(found).first() is not None
 
 
