@@ -1,4 +1,4 @@
-"""What clients hand out beside answers: iterators that a notebook can show, and the address for the page."""
+"""Values of a client beside answers: iterators that a notebook can show, and the address for the page."""
 
 from __future__ import annotations
 
