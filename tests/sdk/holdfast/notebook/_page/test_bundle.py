@@ -25,7 +25,7 @@ def test_the_vendored_tus_client_is_the_one_that_is_noted() -> None:
 @pytest.mark.parametrize("path", OWN, ids=lambda path: str(path.relative_to(WEB)))
 def test_modules_load_nothing_from_elsewhere_and_nothing_that_only_secure_pages_have(path: Path) -> None:
     own = path.read_text()
-    assert not re.findall(r"https?://\w|url\(", own)
+    assert not re.findall(r"https?://(?!www\.w3\.org/)\w|url\(", own)  # names of XML are no addresses
     assert not re.findall(r"crypto\.(?:subtle|randomUUID)\(", own)
     assert len(own.splitlines()) <= 400
 
