@@ -1,4 +1,4 @@
-"""The upload box where the browser reaches JupyterLab alone: by the extension of `holdfast[jupyter]`."""
+"""The upload box where the browser reaches JupyterLab alone: by the extension of `holdfast[jupyter]`, also on a hub."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pytest
 from tests.browser.conftest import (
     Jupyter,
     NotebookPage,
+    enable_extension,
     end_shared_servers,
     launch,
     new_page,
     write_notebook,
 )
 from tests.browser.test_upload_box import SHOW, sha256, slow_down
+from tests.support.jupyterhub import Hub
 from tests.support.servers import wait_until
 
 CONNECT = "import holdfast\nclient = holdfast.connect()"
@@ -117,3 +119,46 @@ def test_an_upload_by_the_extension_goes_on_while_jupyter_is_restarted(
     box.get_by_text("300 MB of 300 MB").wait_for()
     wait_until(lambda: (remote.root / "large.bin").exists())
     assert sha256(remote.root / "large.bin") == sha256(large)
+
+
+def test_on_a_hub_an_upload_outlives_a_restart_of_the_users_server(
+    playwright: Any, tmp_path: Path, large: Path
+) -> None:
+    arguments = ["--LabApp.expose_app_in_browser=True", "--ServerApp.allow_remote_access=True"]
+    environment = {"HOLDFAST_STATE_DIR": str(tmp_path / "state")}
+    with Hub(tmp_path / "hub", arguments=arguments, environment=environment) as hub:
+        try:
+            home = hub.homes / "ada"
+            home.mkdir(parents=True)
+            write_notebook(home / "a.ipynb", CONNECT, SHOW)
+            enable_extension(home / ".jupyter")
+            hub.start_server("ada")
+            for far in open_far(playwright, hub.port):
+                page = far.page
+                page.goto("http://lab.test/hub/login?next=/user/ada/doc/tree/a.ipynb")
+                page.get_by_label("Username").fill("ada")
+                page.get_by_label("Password").fill(Hub.PASSWORD)
+                page.get_by_role("button", name="Sign in").click()
+                far.ready()
+                far.run(0)
+                far.run(1)
+                box = far.output(1)
+                slow_down(far, 30 * MB)
+                far.drop(1, large)
+                box.get_by_text("B/s").wait_for()
+                assert box.get_by_role("status").first.inner_text() == "", "it goes straight to the server"
+                box.get_by_role("button", name="Pause large.bin").click()
+                box.locator(".paused").wait_for()
+                far.save()
+                page.goto("about:blank")
+                hub.stop_server("ada")
+                hub.start_server("ada")
+                far.goto("http://lab.test/user/ada/doc/tree/a.ipynb")
+                far.run(0)
+                far.run(1)
+                box.get_by_text("unfinished, ").get_by_text(" of 300 MB").wait_for()
+                far.drop(1, large)
+                box.get_by_text("succeeded · 300 MB of 300 MB").wait_for()
+                assert sha256(home / "large.bin") == sha256(large)
+        finally:
+            end_shared_servers(tmp_path)
