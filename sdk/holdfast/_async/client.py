@@ -211,13 +211,25 @@ class AsyncProcess(ProcessView):
         """Delete the process from the server. It must have ended. Raises `IllegalState`."""
         await self._core.run(plans.forget(calls.forget_process(self.id), self._core.retries))
 
-    async def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
+    async def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        until: Iterable[State | str] | State | str = ENDED,
+        notify: bool = False,
+    ) -> Self:
         """Wait until the process has ended or is in a state of `until`, also while the server restarts.
+
+        With `notify`, the end is announced: in a notebook by the browser, from a card that is shown here and asks for
+        permission once; in a terminal by its bell.
 
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process continues.
         """
+        report = display.current().notify(self._core, self._info) if notify else None
         self._info = await self._core.run(plans.wait(self._info, states(until), timeout, self._core.patience))
+        if report is not None:
+            report(self._info)
         return self
 
     async def result(self, timeout: float | None = None) -> Any:
@@ -362,10 +374,15 @@ class AsyncProcesses:
         return await self._verb("kill", id, calls.kill_process(id))
 
     async def wait(
-        self, id: str, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED
+        self,
+        id: str,
+        timeout: float | None = None,
+        *,
+        until: Iterable[State | str] | State | str = ENDED,
+        notify: bool = False,
     ) -> AsyncProcess:
         """As `AsyncProcess.wait`, by id."""
-        return await (await self.get(id)).wait(timeout, until=until)
+        return await (await self.get(id)).wait(timeout, until=until, notify=notify)
 
     async def forget(self, id: str) -> None:
         """As `AsyncProcess.forget`, by id."""

@@ -38,6 +38,10 @@ class Display(Protocol):
         """Display a process until it has ended; return how it ended."""
         ...
 
+    def notify(self, core: AnyCore, info: wire.ProcessInfo) -> Callable[[wire.ProcessInfo], None]:
+        """Have the end of a process announced. Return a function to call with the process when it was waited for."""
+        ...
+
     def dashboard(self, core: AnyCore) -> Any:
         """Return the `Dashboard` of a server, the same one while it is open. Needs the extra `notebook`."""
         ...

@@ -210,13 +210,25 @@ class Process(ProcessView):
         """Delete the process from the server. It must have ended. Raises `IllegalState`."""
         self._core.run(plans.forget(calls.forget_process(self.id), self._core.retries))
 
-    def wait(self, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED) -> Self:
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        until: Iterable[State | str] | State | str = ENDED,
+        notify: bool = False,
+    ) -> Self:
         """Wait until the process has ended or is in a state of `until`, also while the server restarts.
+
+        With `notify`, the end is announced: in a notebook by the browser, from a card that is shown here and asks for
+        permission once; in a terminal by its bell.
 
         Raises:
             WaitTimeout: neither happened within `timeout` seconds; the process continues.
         """
+        report = display.current().notify(self._core, self._info) if notify else None
         self._info = self._core.run(plans.wait(self._info, states(until), timeout, self._core.patience))
+        if report is not None:
+            report(self._info)
         return self
 
     def result(self, timeout: float | None = None) -> Any:
@@ -357,10 +369,15 @@ class Processes:
         return self._verb("kill", id, calls.kill_process(id))
 
     def wait(
-        self, id: str, timeout: float | None = None, *, until: Iterable[State | str] | State | str = ENDED
+        self,
+        id: str,
+        timeout: float | None = None,
+        *,
+        until: Iterable[State | str] | State | str = ENDED,
+        notify: bool = False,
     ) -> Process:
         """As `Process.wait`, by id."""
-        return self.get(id).wait(timeout, until=until)
+        return self.get(id).wait(timeout, until=until, notify=notify)
 
     def forget(self, id: str) -> None:
         """As `Process.forget`, by id."""

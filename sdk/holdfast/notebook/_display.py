@@ -53,6 +53,19 @@ class NotebookDisplay:
         print(_appearance.plain(_appearance.process_appearance(info)))  # noqa: T201 - there is nothing else to show it in
         return info
 
+    def notify(self, core: AnyCore, info: wire.ProcessInfo) -> Callable[[wire.ProcessInfo], None]:
+        if not in_kernel():
+            return _ring
+        try:
+            card = _process_card(core, info)
+        except ImportError:
+            return _ring
+        from IPython.display import display
+
+        card.set_notify(True)
+        display(card)  # type: ignore[no-untyped-call]
+        return _do_nothing  # the browser announces it, also while the kernel is busy
+
     def dashboard(self, core: AnyCore) -> Any:
         return _dashboard(core, "client")
 
@@ -78,6 +91,16 @@ def _widget(make: Callable[[], Any]) -> Any:
 
 def _static(shown: Appearance) -> dict[str, str]:
     return {"text/plain": _appearance.plain(shown), "text/html": _appearance.static_html(shown, datetime.now(UTC))}
+
+
+def _ring(info: wire.ProcessInfo) -> None:
+    """Ring the bell of the terminal, if there is one, and print how the process stands."""
+    if sys.stderr.isatty():
+        print(f"\a{info.work_type} {info.id}: {info.state}", file=sys.stderr)  # noqa: T201 - a person asked for it
+
+
+def _do_nothing(info: wire.ProcessInfo) -> None:
+    """Do nothing."""
 
 
 def in_kernel() -> bool:

@@ -110,3 +110,18 @@ async def test_a_card_says_reconnecting_and_goes_on_when_the_server_is_back(
         await shows(lambda: "running" in text_of(card) and "trying again" not in text_of(card))
         await shows(lambda: "attempt 2" in text_of(card))
         card.close()
+
+
+async def test_a_wait_that_is_to_notify_works_where_there_is_no_notebook(
+    client: holdfast.AsyncClient,
+    messages: list[Message],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = await client.processes.start("walk", id="p", to=3, seconds=0.001)
+    await process.wait(notify=True)
+    assert process.state == "succeeded"
+    assert capsys.readouterr().err == "", "there is no terminal"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    await client.processes.wait("p", notify=True)
+    assert capsys.readouterr().err == "\awalk p: succeeded\n"
