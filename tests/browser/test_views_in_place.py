@@ -1,0 +1,46 @@
+"""Views that change in place, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import holdfast
+from tests.browser.conftest import NotebookPage
+from tests.sdk.holdfast.notebook.conftest import forget_everything
+from tests.support.servers import ServerProcess
+
+Open = Callable[..., NotebookPage]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.support.widget_work"])
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[holdfast.Client]:
+    with holdfast.Client(server.url) as client:
+        yield client
+        forget_everything(client)
+
+
+def connect(server: ServerProcess) -> str:
+    return f"import holdfast\nclient = holdfast.Client({server.url!r})"
+
+
+def test_what_does_not_move_has_an_age_and_no_rate(
+    server: ServerProcess, client: holdfast.Client, open_notebook: Open
+) -> None:
+    client.processes.start("walk", id="stuck", to=100_000, seconds=0.02, stuck_at=100)
+    notebook = open_notebook(connect(server), "client.processes.get('stuck')")
+    notebook.run_all()
+    shown = notebook.output(1)
+    shown.get_by_text("no progress for").wait_for()
+    assert "/s" not in shown.inner_text()
+    assert " left" not in shown.inner_text()
+    shown.get_by_label("log").get_by_text("step 90 of 100000 is done").wait_for()
