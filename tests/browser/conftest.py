@@ -52,6 +52,7 @@ class Jupyter:
             path = folder / name.lower()
             path.mkdir()
             self._environment[name] = str(path)
+        self._environment["HOLDFAST_STATE_DIR"] = str(folder / "state")
         settings = folder / "jupyter_config_dir" / "labconfig" / "page_config.json"
         settings.parent.mkdir()
         settings.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
@@ -267,12 +268,14 @@ class NotebookPage:
 @pytest.fixture(scope="session")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
     """The one Jupyter server of all tests."""
-    server = Jupyter(tmp_path_factory.mktemp("jupyter"))
+    folder = tmp_path_factory.mktemp("jupyter")
+    server = Jupyter(folder)
     try:
         server.start()
         yield server
     finally:
         server.stop()
+        end_shared_servers(folder)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ function noteOf({ nonce, shown, unproven }, failed) {
   if (!nonce) return `${unproven}.`;
   const beside = failed.find((one) => one.isSameOrigin);
   const straight = failed.find((one) => !one.isSameOrigin) ?? { cause: `a browser can't use ${shown}`, remedy: "" };
-  const told = beside && (beside.isAnother || beside.isOfLogin) ? beside : undefined;
+  const told = !straight.isOfOrigin && (beside?.isAnother || beside?.isOfLogin) ? beside : undefined;
   const remedy = told?.remedy || straight.remedy || `To upload directly, ${EXTENSION}`;
   return `${straight.cause}. ${remedy}.`;
 }
