@@ -119,7 +119,11 @@ class NotebookPage:
     def __init__(self, page: Any) -> None:
         self.page = page
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self._note(str(error)))
+
+    def _note(self, error: str) -> None:
+        if "Canceled future for " not in error:  # JupyterLab's own: a restart ended the kernel that it had asked
+            self.errors.append(error)
 
     def goto(self, url: str) -> None:
         """Open a notebook and wait for its kernel."""

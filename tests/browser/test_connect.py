@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Jupyter
+from tests.browser.conftest import Jupyter, end_shared_servers
 from tests.browser.test_upload_box import Open, big, sha256, slow_down
-from tests.support.jupyter_server import end_holder
 
 __all__ = ["big"]
 
 CELL = "import holdfast\n\nclient = holdfast.connect()\nclient.files.upload_box()"
 
 
-@pytest.fixture(autouse=True)
-def shared_servers_end() -> Iterator[None]:
-    """End the server of the extension, which would outlive Jupyter."""
-    yield
-    for lock in Path(os.environ["HOLDFAST_STATE_DIR"]).glob("shared/*/lock"):
-        end_holder(lock)
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A Jupyter server with the extension."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    server = Jupyter(folder, extension=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        end_shared_servers(folder)
 
 
 def test_one_line_a_file_a_reload_and_a_new_kernel(jupyter: Jupyter, open_notebook: Open, big: Path) -> None:

@@ -122,7 +122,11 @@ def test_an_upload_does_not_follow_a_port_that_leads_to_another_server_now(
 ) -> None:
     server = spawn_server("--allow-origin", jupyter.url)
     other = another_server(jupyter)
-    with WireCutter(address_of(server)) as wire:
+
+    def lead_away(carried: int) -> None:
+        wire.target = address_of(other)
+
+    with WireCutter(address_of(server), lead_away) as wire:
         rule = f"MAP {':'.join(map(str, address_of(server)))} {wire.url.removeprefix('http://')}"
         notebook = elsewhere(rule, jupyter.url, connect(server), SHOW)
         notebook.run_all()
@@ -130,8 +134,7 @@ def test_an_upload_does_not_follow_a_port_that_leads_to_another_server_now(
         box.get_by_label("Choose files to upload").set_input_files(large)
         box.get_by_text("B/s").wait_for()
         assert box.get_by_role("status").first.inner_text() == "", "it goes straight to the server"
-        wire.target = address_of(other)
-        wire.cut_after(1)
+        wire.cut_after(1)  # and leads away from then on: before, the page may use what it has just proved
         box.get_by_text("succeeded · 150 MB of 150 MB").wait_for()
         box.get_by_role("status").get_by_text("another Holdfast server than the kernel's answers").wait_for()
     assert ASKED.search(other.log)

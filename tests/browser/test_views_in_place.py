@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import holdfast
 from tests.browser.conftest import NotebookPage
-from tests.sdk.holdfast.notebook.conftest import forget_everything
 from tests.support.servers import ServerProcess
 
 Open = Callable[..., NotebookPage]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = ServerProcess(tmp_path_factory.mktemp("server"), ["--import", "tests.support.widget_work"])
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """Server of one test, which ends it by SIGKILL: work that is stuck hears nothing."""
+    server = ServerProcess(tmp_path, ["--import", "tests.support.widget_work"])
     server.start()
     yield server
+    server.kill()
     server.end()
 
 
@@ -26,7 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def client(server: ServerProcess) -> Iterator[holdfast.Client]:
     with holdfast.Client(server.url) as client:
         yield client
-        forget_everything(client)
 
 
 def connect(server: ServerProcess) -> str:
