@@ -95,7 +95,7 @@ class JupyterServer:
         command += [f"--ServerApp.base_url={BASE_URL}", f"--IdentityProvider.token={TOKEN}", *self._flags]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.root, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(self._answers, PATIENCE, "Jupyter answers")
 
