@@ -112,7 +112,8 @@ class ProxyHandler(GuardedHandler):
             return
         if self._finished:
             return
-        self.activity.begin(self)
+        if not self._is_lost:
+            self.activity.begin(self)
         connection = cast(HTTP1Connection, self.request.connection)
         connection.set_max_body_size(ANY_SIZE)
         connection.params = copy.copy(connection.params)
@@ -285,6 +286,7 @@ class ProxyHandler(GuardedHandler):
         if self._is_lost or self._finished:
             return
         self._is_lost = True
+        self.activity.end(self)  # Tornado calls no on_finish when a body was cut
         if self._exchange is None:
             return
         if self._is_body_read:
