@@ -180,8 +180,11 @@ class Renderer:
                 if len(self._sent_at) >= most:
                     break
                 del self._pending[widget]
-                if assign_traits(widget, traits):
-                    self._sent_at.append(now)
+                try:
+                    if assign_traits(widget, traits):
+                        self._sent_at.append(now)
+                except Exception:  # closed meanwhile, or an observer's own error: the others are sent all the same
+                    _log.exception("%r could not be updated", widget)
 
 
 def _call(function: Callable[[], Any]) -> None:
@@ -216,7 +219,8 @@ def reset_reply_subshell(widget: ipywidgets.Widget) -> None:
     ipykernel (7.4) routes messages of a comm to the shell that the comm last sent from, which is the main thread's
     for every thread that is not a subshell.
     """
-    vars(widget.comm).pop("_reply_subshell_id", None)
+    if (comm := widget.comm) is not None:  # any thread may close a widget
+        vars(comm).pop("_reply_subshell_id", None)
 
 
 # -- the kernel

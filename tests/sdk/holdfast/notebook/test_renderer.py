@@ -66,6 +66,24 @@ async def test_a_render_needs_a_request_unless_the_view_is_polled(messages: list
 
 
 @pytest.mark.slow
+async def test_an_observer_that_fails_stops_no_other_view(messages: list[Message]) -> None:
+    renderer = Renderer()
+    first, second = Counter(ipywidgets.Label()), Counter(ipywidgets.Label())
+
+    def fail(change: object) -> None:
+        raise ValueError("of somebody who observes the label")
+
+    first.label.observe(fail, "value")
+    for view in (first, second):
+        renderer.add(view)
+    await renderer.next_tick()
+    seen = second.count
+    renderer.request_render()
+    await renderer.next_tick()
+    await shows(lambda: int(second.label.value or 0) > seen)
+
+
+@pytest.mark.slow
 async def test_when_there_is_no_room_for_all_the_newest_values_are_sent(messages: list[Message]) -> None:
     renderer = Renderer()
     views = [Counter(ipywidgets.Label()) for _ in range(2 * MESSAGES_PER_SECOND)]
