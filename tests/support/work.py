@@ -621,7 +621,7 @@ async def _clings(job: Job[BadAsync]) -> AsyncGenerator[Progress, None]:
             with contextlib.suppress(RuntimeError):
                 if asyncio.get_running_loop() is own:
                     continue
-            return  # its loop does not run any more: the test is over, and another one may run
+            raise  # its loop does not run any more: the test is over, and another one may run
 
 
 _ASYNC = {f.__name__[1:]: f for f in (_greedy, _deaf, _waits, _raises, _exits, _clings)}
