@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,14 @@ def test_a_dropped_file_is_paused_and_goes_on_after_a_reload(
     notebook.reload()
     box.get_by_text("unfinished, ").get_by_text(" of 50 MB").wait_for()
     slow_down(notebook, -1)
+    asked: list[str] = []
+    of_interest = re.compile(r"PATCH \S+/v1/uploads/|GET \S+/v1/identity\?")
+    notebook.page.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
     notebook.drop(1, big)
     box.get_by_text("succeeded · 50 MB of 50 MB").wait_for()
+    verbs = "".join(found[0][0] for each in asked if (found := of_interest.match(each)))
+    assert verbs.count("P") > 2
+    assert "PP" not in verbs, "the server proves before each piece who it is"
     assert client.files.info("big.bin", sha256=True).sha256 == sha256(big)
     assert [upload.id for upload in client.files.uploads()] == [upload.id], "it was one upload"
     wait_until(lambda: notebook.value("[file.name for file in box.files]") == "['big.bin']")

@@ -9,10 +9,17 @@ const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
 /** A way to the server. `base` ends in a slash; without it, everything goes through the kernel. */
 class Route {
-  constructor(base, token, isSameOrigin) {
+  constructor(base, asked, isSameOrigin) {
     this.base = base;
-    this.token = token;
+    this.asked = asked;
+    this.token = asked.token;
     this.isSameOrigin = isSameOrigin;
+  }
+
+  /** Lets the far side prove again who it is. To be awaited before each request that has a token or bytes of a file. */
+  async prove() {
+    const { proven, cause } = await probe(this, this.asked);
+    if (!proven) throw new Error(cause || "the server does not answer");
   }
 
   get isDirect() {
@@ -59,7 +66,7 @@ export class Address {
     for (const candidate of candidates(asked)) {
       const probed = await probe(candidate, asked);
       if (probed.proven) {
-        found = new Route(candidate.base, asked.token, candidate.isSameOrigin);
+        found = new Route(candidate.base, asked, candidate.isSameOrigin);
         break;
       }
       failed.push({ ...candidate, ...(probed.cause ? probed : await this.#causeOf(candidate)) });
@@ -67,7 +74,7 @@ export class Address {
     if (!found && asked.isEarlier) {
       throw Object.assign(new Error("neither the server nor the kernel answers"), { again: true });
     }
-    this.#route = found ?? new Route("", "", false);
+    this.#route = found ?? new Route("", {}, false);
     this.#provenAt = performance.now();
     this.refusesPage = !found && failed.some((one) => one.isOfOrigin);
     this.onNote(found ? "" : noteOf(asked, failed));

@@ -49,7 +49,8 @@ export class Direct {
         retryDelays: null, // before a retry, the far side has to prove again who it is
         storeFingerprintForResuming: false,
         metadata: { filename: entry.name, filetype: entry.file.type },
-        onBeforeRequest: (request) => {
+        onBeforeRequest: async (request) => {
+          await route.prove(); // a forwarded port may lead to another server since the last piece
           for (const [name, value] of Object.entries(route.headers())) request.setHeader(name, value);
         },
         onUploadUrlAvailable: () => {
