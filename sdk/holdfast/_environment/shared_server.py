@@ -70,13 +70,13 @@ def ensure(
     """
     files = Path(files_dir).expanduser().resolve()
     data = Path(data_dir).expanduser().resolve() if data_dir else default_data_dir(files)
-    place = socket_path(data)
-    if found := _find(data, place):
-        return found
-    if missing := missing_packages():
-        raise SharedServerError(f"the server needs {', '.join(missing)}: {install_hint('jupyter')}")
-    deadline = time.monotonic() + timeout
     try:
+        place = socket_path(data)
+        if found := _find(data, place):
+            return found
+        if missing := missing_packages():
+            raise SharedServerError(f"the server needs {', '.join(missing)}: {install_hint('jupyter')}")
+        deadline = time.monotonic() + timeout
         for folder in (data, files):
             folder.mkdir(0o700, parents=True, exist_ok=True)
         with _locked(data / "start.lock", deadline):
@@ -86,7 +86,7 @@ def ensure(
                 command += ["--data-dir", str(data), "--files-dir", str(files), *flags]
                 _wait_for_end(data / "lock", place, deadline)
                 _start(command, data / "server.log", deadline)
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise SharedServerError(f"the server of {data} can't be started: {error}. See to that folder") from error
     return found or f"unix:{place}"
 

@@ -20,6 +20,7 @@ _OF_JUPYTER = frozenset({"authorization", "cookie", "x-xsrftoken", "x-csrftoken"
 _SET_BY_PROXIES = frozenset({"forwarded", "x-real-ip", "x-scheme"})
 _FETCH_METADATA = "sec-fetch-"
 _OF_JUPYTER_QUERY = frozenset({"token", "_xsrf"})
+_OF_THE_BODY = frozenset({"content-length", "content-type", "expect"})  # RFC 9110, 7.6.1: not connection options
 _NOT_OUTWARD = frozenset({"set-cookie", "server"})
 
 
@@ -67,4 +68,5 @@ def interim(head: bytes) -> bytes:
 
 
 def _named_by_connection(values: Iterable[str]) -> set[str]:
-    return {name.strip().lower() for value in values for name in value.split(",")}
+    """Return the headers of one hop that a message names, but never those that say where its body ends."""
+    return {name.strip().lower() for value in values for name in value.split(",")} - _OF_THE_BODY

@@ -69,6 +69,8 @@ def test_the_socket_lies_in_a_private_folder_whatever_the_length_of_its_path(
     elsewhere.parent.symlink_to(tmp_path)  # as another user might in /tmp
     with pytest.raises(PermissionError, match="not a folder of your own"):
         shared_server.socket_path(tmp_path)
+    with pytest.raises(shared_server.SharedServerError, match=r"can't be started: .* is not a folder of your own"):
+        shared_server.ensure(tmp_path / "data", tmp_path)
 
 
 def test_what_is_missing_is_said_with_its_remedy(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,11 @@ def test_headers_of_one_hop_end_there() -> None:
     assert dict(headers.outward(answer)) == {"Etag": '"e"'}
 
 
+def test_the_length_of_a_body_is_kept_whatever_connection_names() -> None:
+    given = {"Connection": "Content-Length, Expect", "Content-Length": "5", "Expect": "100-continue"}
+    assert inward(given) == ADDED | {"Content-Length": "5", "Expect": "100-continue"}
+
+
 def test_a_page_of_another_origin_that_jupyter_admits_is_not_judged_again() -> None:
     given = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
     assert inward(given) == ADDED | given
