@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+log = logging.getLogger("holdfast.jupyter")
 
 REPORT_S = 60.0
 
@@ -56,5 +59,8 @@ class Activity:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            if self._open or await self._has_work():
-                self._report()
+            try:
+                if self._open or await self._has_work():
+                    self._report()
+            except Exception:  # without this loop a culler would end a server in mid-upload
+                log.exception("it could not be found out whether there is work")

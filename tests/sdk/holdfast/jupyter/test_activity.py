@@ -37,6 +37,22 @@ async def test_open_requests_and_running_work_are_reported_and_nothing_else() ->
     await activity.stop()
 
 
+async def test_an_error_does_not_end_the_reports() -> None:
+    reports: list[str] = []
+    errors = iter([OSError("no answer"), ValueError("no JSON")])
+
+    async def has_work() -> bool:
+        if error := next(errors, None):
+            raise error
+        return True
+
+    activity = Activity(lambda: reports.append("active"), has_work, interval=0.001)
+    activity.start()
+    while not reports:
+        await asyncio.sleep(0)
+    await activity.stop()
+
+
 async def test_a_request_ends_once() -> None:
     reports: list[str] = []
 
