@@ -1,10 +1,15 @@
 // Files of a drop or a choice, with their paths: a folder keeps its structure.
 
-/** Returns `[file, path]` of everything that was dropped. Must be called during the event. */
-export function dropped(data) {
+/**
+ * Returns `found`, with `[file, path]` of everything that was dropped, and `unreadable`, with the paths of what the
+ * browser could not read. Must be called during the event.
+ */
+export async function dropped(data) {
   const entries = [...data.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return Promise.resolve([...data.files].map((file) => [file, file.name]));
-  return Promise.all(entries.map((entry) => filesOf(entry, ""))).then((lists) => lists.flat());
+  const all = { found: [], unreadable: [] };
+  if (!entries.length) all.found.push(...[...data.files].map((file) => [file, file.name]));
+  for (const entry of entries) await collect(entry, "", all);
+  return all;
 }
 
 /** Returns `[file, path]` of what was chosen, as files or as a folder. */
@@ -12,17 +17,20 @@ export function chosen(files) {
   return [...files].map((file) => [file, file.webkitRelativePath || file.name]);
 }
 
-async function filesOf(entry, folder) {
+async function collect(entry, folder, all) {
   const path = folder + entry.name;
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    return [[file, path]];
-  }
-  const found = [];
-  const reader = entry.createReader();
-  for (;;) {
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // 100 at most
-    if (!some.length) return found;
-    for (const each of some) found.push(...(await filesOf(each, `${path}/`)));
+  try {
+    if (entry.isFile) {
+      all.found.push([await new Promise((resolve, reject) => entry.file(resolve, reject)), path]);
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // 100 at most
+      if (!some.length) return;
+      for (const each of some) await collect(each, `${path}/`, all);
+    }
+  } catch {
+    all.unreadable.push(path);
   }
 }

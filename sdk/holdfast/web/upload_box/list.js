@@ -9,6 +9,12 @@ const MOST_ROWS = 200; // in the list; the summary counts all
 
 const CLASS = { conflict: "failed", interrupted: "failed" };
 
+/** Returns the first of many names. */
+function someOf(names) {
+  const rest = names.length - 3;
+  return names.slice(0, 3).join(", ") + (rest > 0 ? ` and ${rest} more` : "");
+}
+
 export class List {
   constructor(box, el) {
     this.box = box;
@@ -43,10 +49,9 @@ export class List {
       event.preventDefault();
       event.stopPropagation();
       drop.classList.remove("over");
-      await dropped(event.dataTransfer).then(
-        (found) => box.add(found),
-        (error) => setText(this.live, `${error.message || error.name}`),
-      );
+      const { found, unreadable } = await dropped(event.dataTransfer);
+      box.add(found);
+      if (unreadable.length) setText(this.live, `The browser can't read ${someOf(unreadable)}. Check them, and drop them again.`);
     };
     return drop;
   }

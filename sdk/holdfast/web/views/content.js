@@ -7,10 +7,10 @@ const clock = () => performance.now() / 1000;
 function merge(target, patch) {
   if (patch === null || typeof patch !== "object" || Array.isArray(patch)) return patch;
   const known = target !== null && typeof target === "object" && !Array.isArray(target) ? target : {};
-  const result = { ...known };
+  const result = Object.assign(Object.create(null), known); // keys are names of files, such as __proto__
   for (const [key, value] of Object.entries(patch)) {
     if (value === null) delete result[key];
-    else if (key !== "__proto__") result[key] = merge(known[key], value);
+    else result[key] = merge(Object.hasOwn(known, key) ? known[key] : undefined, value);
   }
   return result;
 }

@@ -43,7 +43,7 @@ export class Table {
       setAttribute(cell, "aria-sort", order);
     }
     for (const [key, row] of this.rows) {
-      if (key in table.rows) continue;
+      if (Object.hasOwn(table.rows, key)) continue;
       this.panel.leave(row);
       row.element.remove();
       this.rows.delete(key);
