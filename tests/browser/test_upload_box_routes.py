@@ -239,12 +239,18 @@ def test_a_busy_kernel_takes_files_on_a_subshell_and_without_one_the_row_says_th
     assert not flag.exists(), "the cell was running all the while"
     kernel = f"{notebook.PANEL}.context.sessionContext.session.kernel"
     notebook.page.evaluate(f"() => {{ {kernel}.commsOverSubshells = 'disabled'; }}")
+    (third := tmp_path / "third.bin").write_bytes(small.read_bytes())
+    box.get_by_label("Choose files to upload").set_input_files(third)
+    box.get_by_text("waits for the kernel, which is busy").wait_for()
+    box.get_by_role("button", name="Cancel third.bin").click()
     (second := tmp_path / "second.bin").write_bytes(small.read_bytes())
     box.get_by_label("Choose files to upload").set_input_files(second)
     box.get_by_text("waits for the kernel, which is busy").wait_for()
     flag.touch()
     wait_until(lambda: box.locator(".succeeded").count() == 2)
     assert uploaded(server, "second.bin", small)
+    with holdfast.Client(server.url) as client:
+        wait_until(lambda: all(upload.complete for upload in client.files.uploads()))
 
 
 def test_a_server_that_is_down_when_the_file_is_chosen_gets_it_later(

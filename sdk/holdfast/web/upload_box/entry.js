@@ -207,6 +207,13 @@ export class Entry {
     if (id) await this.box.kernel.ask({ discard: id }).catch(() => {}); // else it expires
   }
 
+  /** Keeps an upload that was created after its run had ended, for the next run; discards it if none can use it. */
+  async takeUp(id) {
+    if (id === this.upload) return;
+    if (this.state === "paused" && !this.upload) this.upload = id;
+    else await this.box.kernel.ask({ discard: id }).catch(() => {}); // else it expires
+  }
+
   replace() {
     this.overwrite = true;
     this.resume();

@@ -16,7 +16,7 @@ export class Relay {
     const { kernel } = entry.box;
     const { file, name, overwrite, upload } = entry;
     const begun = await kernel.ask({ begin: name, size: file.size, overwrite, upload });
-    if (!isCurrent()) return;
+    if (!isCurrent()) return entry.takeUp(begun.upload);
     entry.upload = begun.upload;
     let { offset } = begun;
     let next = offset;
