@@ -15,6 +15,7 @@ from holdfast._client.display import Part
 from holdfast._client.download_link import DownloadLink
 from holdfast._http import SyncDriver
 from holdfast.errors import HoldfastError
+from holdfast.notebook._front_end import takes_modules
 from holdfast.notebook._html import _appearance
 from holdfast.notebook._html._appearance import Appearance
 from holdfast.plans import Retries
@@ -64,7 +65,8 @@ class NotebookDisplay:
 
         card.set_notify(True)
         display(card)  # type: ignore[no-untyped-call]
-        return _do_nothing  # the browser announces it, also while the kernel is busy
+        # With a module the browser announces it, also while the kernel is busy.
+        return _do_nothing if takes_modules() else _say
 
     def dashboard(self, core: AnyCore) -> Any:
         return _dashboard(core, "client")
@@ -97,6 +99,11 @@ def _ring(info: wire.ProcessInfo) -> None:
     """Ring the bell of the terminal, if there is one, and print how the process stands."""
     if sys.stderr.isatty():
         print(f"\a{info.work_type} {info.id}: {info.state}", file=sys.stderr)  # noqa: T201 - a person asked for it
+
+
+def _say(info: wire.ProcessInfo) -> None:
+    """Print how the process stands, where the front end has no notifications for its cards."""
+    print(f"{info.work_type} {info.id}: {info.state}")  # noqa: T201 - a person asked for it
 
 
 def _do_nothing(info: wire.ProcessInfo) -> None:

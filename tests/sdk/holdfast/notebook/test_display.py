@@ -45,15 +45,23 @@ async def test_in_a_kernel_things_show_themselves_as_views_with_a_text(
     assert displayed == [], "IPython shows what it is given"
 
 
+@pytest.mark.parametrize(("front_end", "said"), [("module", ""), ("plain", "walk p: succeeded\n")])
 async def test_in_a_kernel_a_wait_that_is_to_notify_shows_the_card_of_the_process(
-    client: holdfast.AsyncClient, messages: list[Message], displayed: list[Any], capsys: pytest.CaptureFixture[str]
+    client: holdfast.AsyncClient,
+    messages: list[Message],
+    displayed: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    front_end: str,
+    said: str,
 ) -> None:
+    monkeypatch.setenv("HOLDFAST_WIDGETS", front_end)
     process = await client.processes.start("walk", id="p", to=3, seconds=0.001)
     await process.wait(notify=True)
     (card,) = displayed
     assert isinstance(card, ProcessCard)
     assert card.id == "p"
-    assert capsys.readouterr().err == "", "the browser announces it, not the terminal"
+    assert capsys.readouterr() == (said, ""), "the browser announces it where it can"
 
 
 async def test_without_the_extra_there_is_text_in_place_of_a_view(
